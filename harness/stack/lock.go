@@ -1,0 +1,378 @@
+// Package stack reads the lock: which versions, images, builds and manifests make up each stack the suite can start.
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// APIVersion and Kind are those of the lock file.
+const (
+	APIVersion = "conformance.smart-restore.io/v1alpha1"
+	Kind       = "StackLock"
+)
+
+// Lock is the whole lock file. Names are unique within each list, and every name used is defined.
+type Lock struct {
+	APIVersion   string       `json:"apiVersion"`
+	Kind         string       `json:"kind"`
+	DefaultStack string       `json:"defaultStack"`
+	Stacks       []Stack      `json:"stacks"`
+	Builds       []Build      `json:"builds"`
+	PackageSets  []PackageSet `json:"packageSets"`
+	Images       []Image      `json:"images"`
+	Manifests    []Manifest   `json:"manifests"`
+}
+
+// Stack is one combination of versions that can be started as a whole (STACK=name).
+type Stack struct {
+	Name        string            `json:"name"`
+	Description string            `json:"description"`
+	Versions    map[string]string `json:"versions"`    // component → the version asked for; the report says what was observed
+	Node        string            `json:"node"`        // image
+	Preload     []string          `json:"preload"`     // images baked into the node
+	ObjectStore string            `json:"objectStore"` // image
+	Manifests   []string          `json:"manifests"`   // installed in this order
+}
+
+// Build compiles packages of one Go module graph, pinned by builds/<Name>.mod and .sum. With no packages it only
+// provides the files of its modules.
+type Build struct {
+	Name     string            `json:"name"`
+	Packages []string          `json:"packages,omitempty"`
+	Binaries map[string]string `json:"binaries,omitempty"` // package → file name, where it is not the package's last element
+	LDFlags  string            `json:"ldflags,omitempty"`
+}
+
+// PackageSet is a root file system unpacked from Debian packages.
+type PackageSet struct {
+	Name     string   `json:"name"`
+	Suite    string   `json:"suite"`
+	Variant  string   `json:"variant"` // mmdebstrap's: minbase (configured) or extract (unpacked only)
+	Packages []string `json:"packages"`
+	Remove   []string `json:"remove,omitempty"` // shell globs below the root
+}
+
+// Image is one container image: pulled by digest, built, or either.
+type Image struct {
+	Name      string      `json:"name"`
+	Reference string      `json:"reference"`
+	Digest    string      `json:"digest,omitempty"` // sha256:<64 hex digits>
+	Build     *ImageBuild `json:"build,omitempty"`
+}
+
+// ImageBuild is the recipe of an image: a package set, files on top of it, and the image's configuration.
+type ImageBuild struct {
+	PackageSet string   `json:"packageSet,omitempty"`
+	Files      []File   `json:"files"`
+	Preload    []string `json:"preload,omitempty"` // images baked into this one (a node)
+	Entrypoint []string `json:"entrypoint,omitempty"`
+	Env        []string `json:"env,omitempty"`
+	User       string   `json:"user,omitempty"`
+	StopSignal string   `json:"stopSignal,omitempty"`
+}
+
+// File puts one thing into an image. Exactly one source is set.
+type File struct {
+	To   string `json:"to"`
+	Mode string `json:"mode,omitempty"` // octal; default 0755 for binaries and programs, 0644 for the rest
+
+	Binary    string  `json:"binary,omitempty"`  // a binary of the build Of
+	Module    string  `json:"module,omitempty"`  // a module of the build Of; Path is a file or folder in it
+	Program   string  `json:"program,omitempty"` // a main package of this project
+	Fixture   string  `json:"fixture,omitempty"` // a file of fixtures/
+	Symlink   string  `json:"symlink,omitempty"` // the link's target
+	Text      *string `json:"text,omitempty"`    // the content itself
+	Directory bool    `json:"directory,omitempty"`
+
+	Of   string `json:"of,omitempty"`
+	Path string `json:"path,omitempty"`
+}
+
+// Manifest is a set of Kubernetes objects from a file or kustomization of a pinned module, with an optional overlay: a
+// kustomization in fixtures/ that names the upstream as "upstream" (a folder) or "upstream.yaml" (a file).
+type Manifest struct {
+	Name    string `json:"name"`
+	Module  string `json:"module"`
+	Of      string `json:"of"`
+	Path    string `json:"path"`
+	Overlay string `json:"overlay,omitempty"`
+}
+
+// Load reads stacks.yaml from files and checks it whole; every problem found is in the error.
+func Load(files fs.FS) (*Lock, error) {
+	raw, err := fs.ReadFile(files, "stacks.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("stack lock: %w", err)
+	}
+	lock, err := Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	var problems []error
+	for _, b := range lock.Builds {
+		for _, ext := range []string{".mod", ".sum"} {
+			if _, err := fs.Stat(files, "builds/"+b.Name+ext); err != nil {
+				problems = append(problems, fmt.Errorf("build %s: fixtures/builds/%s%s is missing", b.Name, b.Name, ext))
+			}
+		}
+	}
+	for _, image := range lock.Images {
+		if image.Build == nil {
+			continue
+		}
+		for _, f := range image.Build.Files {
+			if f.Fixture == "" {
+				continue
+			}
+			if _, err := fs.Stat(files, f.Fixture); err != nil {
+				problems = append(problems, fmt.Errorf("image %s: fixtures/%s is missing", image.Name, f.Fixture))
+			}
+		}
+	}
+	for _, m := range lock.Manifests {
+		if m.Overlay == "" {
+			continue
+		}
+		if _, err := fs.Stat(files, path.Join(m.Overlay, "kustomization.yaml")); err != nil {
+			problems = append(problems, fmt.Errorf("manifest %s: fixtures/%s/kustomization.yaml is missing", m.Name, m.Overlay))
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, fmt.Errorf("stack lock: %w", err)
+	}
+	return lock, nil
+}
+
+// Parse reads a lock strictly: unknown fields, duplicate names, dangling names and malformed values are errors.
+func Parse(raw []byte) (*Lock, error) {
+	var lock Lock
+	if err := yaml.UnmarshalStrict(raw, &lock); err != nil {
+		return nil, fmt.Errorf("stack lock: %w", err)
+	}
+	if err := lock.validate(); err != nil {
+		return nil, fmt.Errorf("stack lock: %w", err)
+	}
+	return &lock, nil
+}
+
+// Stack finds a stack by name; the empty name is the default one.
+func (l *Lock) Stack(name string) (*Stack, error) {
+	if name == "" {
+		name = l.DefaultStack
+	}
+	for i := range l.Stacks {
+		if l.Stacks[i].Name == name {
+			return &l.Stacks[i], nil
+		}
+	}
+	return nil, fmt.Errorf("unknown stack %q: the lock has %s", name, strings.Join(l.StackNames(), ", "))
+}
+
+// StackNames lists the stacks in the lock's order.
+func (l *Lock) StackNames() []string {
+	names := make([]string, 0, len(l.Stacks))
+	for _, s := range l.Stacks {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// Image finds an image by name. Names used inside a loaded lock always resolve.
+func (l *Lock) Image(name string) (*Image, bool) { return find(l.Images, name, imageName) }
+
+// Build finds a build by name.
+func (l *Lock) Build(name string) (*Build, bool) { return find(l.Builds, name, buildName) }
+
+// PackageSet finds a package set by name.
+func (l *Lock) PackageSet(name string) (*PackageSet, bool) {
+	return find(l.PackageSets, name, packageSetName)
+}
+
+// Manifest finds a manifest by name.
+func (l *Lock) Manifest(name string) (*Manifest, bool) { return find(l.Manifests, name, manifestName) }
+
+// BinaryName is the file name that a package of the build compiles to.
+func (b *Build) BinaryName(pkg string) string {
+	if name, ok := b.Binaries[pkg]; ok {
+		return name
+	}
+	return path.Base(pkg)
+}
+
+// Pinned is the image's reference with its digest, as a registry is asked for it; empty where no digest is known.
+func (i *Image) Pinned() string {
+	if i.Digest == "" {
+		return ""
+	}
+	return i.Reference + "@" + i.Digest
+}
+
+// Registry is the host that serves the image's reference.
+func (i *Image) Registry() string {
+	host, _, found := strings.Cut(i.Reference, "/")
+	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" {
+		return "docker.io"
+	}
+	return host
+}
+
+func stackName(s Stack) string           { return s.Name }
+func imageName(i Image) string           { return i.Name }
+func buildName(b Build) string           { return b.Name }
+func packageSetName(p PackageSet) string { return p.Name }
+func manifestName(m Manifest) string     { return m.Name }
+
+func find[T any](list []T, name string, nameOf func(T) string) (*T, bool) {
+	i := slices.IndexFunc(list, func(t T) bool { return nameOf(t) == name })
+	if i < 0 {
+		return nil, false
+	}
+	return &list[i], true
+}
+
+func unique[T any](kind string, list []T, nameOf func(T) string) error {
+	seen := map[string]bool{}
+	var problems []error
+	for i, item := range list {
+		name := nameOf(item)
+		switch {
+		case name == "":
+			problems = append(problems, fmt.Errorf("%s number %d has no name", kind, i+1))
+		case seen[name]:
+			problems = append(problems, fmt.Errorf("%s %s is there twice", kind, name))
+		}
+		seen[name] = true
+	}
+	return errors.Join(problems...)
+}
+
+func (l *Lock) validate() error {
+	var problems []error
+	report := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if l.APIVersion != APIVersion || l.Kind != Kind {
+		report("it is %s/%s, wanted %s/%s", l.APIVersion, l.Kind, APIVersion, Kind)
+	}
+	problems = append(problems,
+		unique("stack", l.Stacks, stackName),
+		unique("build", l.Builds, buildName),
+		unique("package set", l.PackageSets, packageSetName),
+		unique("image", l.Images, imageName),
+		unique("manifest", l.Manifests, manifestName))
+	if _, err := l.Stack(""); err != nil {
+		report("defaultStack: %w", err)
+	}
+	for _, s := range l.Stacks {
+		for _, name := range slices.Concat([]string{s.Node, s.ObjectStore}, s.Preload) {
+			if _, ok := l.Image(name); !ok {
+				report("stack %s: there is no image %q", s.Name, name)
+			}
+		}
+		for _, name := range s.Manifests {
+			if _, ok := l.Manifest(name); !ok {
+				report("stack %s: there is no manifest %q", s.Name, name)
+			}
+		}
+		if s.Versions["kubernetes"] == "" || s.Versions["kyverno"] == "" || s.Versions["volsync"] == "" {
+			report("stack %s: versions must name kubernetes, kyverno and volsync", s.Name)
+		}
+	}
+	for _, b := range l.Builds {
+		for pkg := range maps.Keys(b.Binaries) {
+			if !slices.Contains(b.Packages, pkg) {
+				report("build %s: binaries names %s, which is not among its packages", b.Name, pkg)
+			}
+		}
+	}
+	for _, p := range l.PackageSets {
+		if p.Suite == "" || len(p.Packages) == 0 || (p.Variant != "minbase" && p.Variant != "extract") {
+			report("package set %s: suite, packages and variant (minbase or extract) are needed", p.Name)
+		}
+	}
+	for i := range l.Images {
+		if err := l.validateImage(&l.Images[i]); err != nil {
+			report("image %s: %w", l.Images[i].Name, err)
+		}
+	}
+	for _, m := range l.Manifests {
+		if _, ok := l.Build(m.Of); !ok {
+			report("manifest %s: there is no build %q", m.Name, m.Of)
+		}
+		if m.Module == "" || m.Path == "" {
+			report("manifest %s: module and path are needed", m.Name)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (l *Lock) validateImage(image *Image) error {
+	var problems []error
+	report := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if image.Reference == "" || strings.Contains(image.Reference, "@") {
+		report("reference %q must be name:tag, its digest stands in digest", image.Reference)
+	}
+	if image.Digest == "" && image.Build == nil {
+		report("it has neither a digest to pull nor a build")
+	}
+	if hex, ok := strings.CutPrefix(image.Digest, "sha256:"); image.Digest != "" && (!ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "") {
+		report("digest %q is not sha256:<64 hex digits>", image.Digest)
+	}
+	if image.Build == nil {
+		return errors.Join(problems...)
+	}
+	if set := image.Build.PackageSet; set != "" {
+		if _, ok := l.PackageSet(set); !ok {
+			report("there is no package set %q", set)
+		}
+	}
+	for _, name := range image.Build.Preload {
+		if preloaded, ok := l.Image(name); !ok || preloaded.Build == nil {
+			report("preload: there is no image %q with a build", name)
+		}
+	}
+	for _, f := range image.Build.Files {
+		if err := l.validateFile(f); err != nil {
+			report("file %s: %w", f.To, err)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (l *Lock) validateFile(f File) error {
+	if !path.IsAbs(f.To) || path.Clean(f.To) != f.To {
+		return errors.New("to must be an absolute, clean path")
+	}
+	if f.Mode != "" && (len(f.Mode) != 4 || strings.Trim(f.Mode, "01234567") != "") {
+		return fmt.Errorf("mode %q is not four octal digits", f.Mode)
+	}
+	sources := 0
+	for _, set := range []bool{f.Binary != "", f.Module != "", f.Program != "", f.Fixture != "", f.Symlink != "", f.Text != nil, f.Directory} {
+		if set {
+			sources++
+		}
+	}
+	if sources != 1 {
+		return fmt.Errorf("it has %d sources, wanted one of binary, module, program, fixture, symlink, text, directory", sources)
+	}
+	if f.Binary == "" && f.Module == "" {
+		if f.Of != "" || f.Path != "" {
+			return errors.New("of and path go with binary or module only")
+		}
+		return nil
+	}
+	build, ok := l.Build(f.Of)
+	if !ok {
+		return fmt.Errorf("there is no build %q", f.Of)
+	}
+	if f.Binary != "" && !slices.ContainsFunc(build.Packages, func(pkg string) bool { return build.BinaryName(pkg) == f.Binary }) {
+		return fmt.Errorf("build %s has no binary %q", f.Of, f.Binary)
+	}
+	return nil
+}
