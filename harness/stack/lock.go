@@ -215,15 +215,6 @@ func (i *Image) Pinned() string {
 	return i.Reference + "@" + i.Digest
 }
 
-// Registry is the host that serves the image's reference.
-func (i *Image) Registry() string {
-	host, _, found := strings.Cut(i.Reference, "/")
-	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" {
-		return "docker.io"
-	}
-	return host
-}
-
 func stackName(s Stack) string           { return s.Name }
 func imageName(i Image) string           { return i.Name }
 func buildName(b Build) string           { return b.Name }

@@ -1,0 +1,135 @@
+// Package cache keeps what was built, by the hash of its inputs, across runs and checkouts.
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is a cache folder. An entry is a file or folder that is whole once it is there.
+type Dir struct{ root string }
+
+// Open is the suite's cache folder: SMART_RESTORE_CACHE, else smart-restore in the user's cache folder.
+func Open() (*Dir, error) {
+	root := os.Getenv("SMART_RESTORE_CACHE")
+	if root == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("cache: set SMART_RESTORE_CACHE to a folder: %w", err)
+		}
+		root = filepath.Join(base, "smart-restore")
+	}
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return nil, fmt.Errorf("cache: %w (SMART_RESTORE_CACHE names another folder)", err)
+	}
+	return &Dir{root: root}, nil
+}
+
+// Root is the cache's folder.
+func (d *Dir) Root() string { return d.root }
+
+// Path is where the entry of a kind and key is, or would be.
+func (d *Dir) Path(kind, key string) string { return filepath.Join(d.root, kind, key) }
+
+// Has says whether the entry is there.
+func (d *Dir) Has(kind, key string) bool {
+	_, err := os.Lstat(d.Path(kind, key))
+	return err == nil
+}
+
+// Make returns the entry's path, calling create for it first where it is not there. create is given a path of its own
+// to write a file or folder at; only what it finished is taken in. Concurrent calls, also of other processes, wait.
+func (d *Dir) Make(ctx context.Context, kind, key string, create func(path string) error) (string, error) {
+	path := d.Path(kind, key)
+	if d.Has(kind, key) {
+		return path, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return "", fmt.Errorf("cache: %w", err)
+	}
+	unlock, err := lock(ctx, path+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if d.Has(kind, key) {
+		return path, nil
+	}
+	partial := path + ".partial"
+	if err := os.RemoveAll(partial); err != nil { // of a killed run
+		return "", fmt.Errorf("cache: %w", err)
+	}
+	if err := create(partial); err != nil {
+		return "", errors.Join(err, os.RemoveAll(partial))
+	}
+	if err := os.Rename(partial, path); err != nil {
+		return "", fmt.Errorf("cache: %w", err)
+	}
+	return path, nil
+}
+
+// Clear removes the whole cache.
+func (d *Dir) Clear() error { return os.RemoveAll(d.root) }
+
+// lock waits for an exclusive lock on the file, which the kernel releases when this process ends, however it does.
+func lock(ctx context.Context, path string) (func(), error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	for {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = os.Remove(path); _ = file.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			_ = file.Close()
+			return nil, fmt.Errorf("cache: lock %s: %w", path, err)
+		}
+		select {
+		case <-ctx.Done():
+			_ = file.Close()
+			return nil, fmt.Errorf("cache: another run is making %s: %w", filepath.Base(path), ctx.Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// Key hashes its parts, each as JSON, into a cache key of 64 hex digits.
+func Key(parts ...any) string {
+	sum := sha256.New()
+	encoder := json.NewEncoder(sum)
+	for _, part := range parts {
+		if err := encoder.Encode(part); err != nil {
+			panic(fmt.Sprintf("cache: a key part that JSON cannot hold: %v", err))
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// HashFS hashes every regular file below root of files, with its path.
+func HashFS(files fs.FS, root string) (string, error) {
+	var parts []any
+	err := fs.WalkDir(files, root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		content, err := fs.ReadFile(files, path)
+		parts = append(parts, path, content)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("hash %s: %w", root, err)
+	}
+	return Key(parts...), nil
+}

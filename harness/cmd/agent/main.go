@@ -1,0 +1,283 @@
+// The agent is the conformance suite's hand inside a pod: one static binary, the only file of its image. It is the
+// app that writes a data set on its volume, reads it back, and looks at the S3 endpoint from where the app stands.
+//
+// Each subcommand prints its result as JSON on stdout (get prints the file as it is) and exits 0; an error goes to
+// stderr with exit 1, wrong usage to stderr with exit 2. Run it without arguments for the list.
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// command is a subcommand: define declares its flags and returns what to do once they are parsed.
+type command struct {
+	name, about string
+	define      func(*flag.FlagSet) func(stdout io.Writer) error
+}
+
+var commands = []command{
+	{"idle", "do nothing until SIGTERM or SIGINT, reaping orphans: a pod's main process", idle},
+	{"ready", "exit 0: for exec probes", ready},
+	{"write", "write a data set, print its manifest", write},
+	{"manifest", "print the manifest of what is there", manifest},
+	{"put", "write one small file and sync it", put},
+	{"get", "print one file", get},
+	{"probe", "look at an HTTP endpoint; exit 0 whatever it does", probeURL},
+}
+
+// usageError is an error of whoever typed the command.
+type usageError struct{ error }
+
+// run is main without the process: the exit code is its result.
+func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		usage(stderr)
+		return exitUsage
+	}
+	for _, c := range commands {
+		if c.name == args[0] {
+			return c.run(args[1:], stdout, stderr)
+		}
+	}
+	if args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
+		usage(stdout)
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "agent: unknown subcommand %q\n", args[0])
+	usage(stderr)
+	return exitUsage
+}
+
+func (c command) run(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("agent "+c.name, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	do := c.define(flags)
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	if err != nil {
+		return exitUsage // Parse has said why
+	}
+	if flags.NArg() > 0 {
+		err = usageError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
+	} else {
+		err = do(stdout)
+	}
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "agent %s: %v\n", c.name, err)
+	if errors.As(err, &usageError{}) {
+		flags.Usage()
+		return exitUsage
+	}
+	return exitError
+}
+
+func usage(w io.Writer) {
+	fmt.Fprintln(w, "usage: agent <subcommand> [flags]; -h after a subcommand lists its flags")
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.about)
+	}
+}
+
+// required is a usage error for the first of the flags (name, value, name, value, …) that is empty.
+func required(flags ...string) error {
+	for i := 0; i+1 < len(flags); i += 2 {
+		if flags[i+1] == "" {
+			return usageError{fmt.Errorf("--%s is required", flags[i])}
+		}
+	}
+	return nil
+}
+
+// printJSON prints v on one line, file names as they are.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func idle(*flag.FlagSet) func(io.Writer) error {
+	return func(io.Writer) error {
+		// The kernel delivers to process 1 only the signals that it handles.
+		stop, child := make(chan os.Signal, 1), make(chan os.Signal, 1)
+		signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+		signal.Notify(child, syscall.SIGCHLD)
+		for {
+			// Before waiting too: a child may have died before Notify. One signal may stand for many children.
+			reap()
+			select {
+			case <-stop:
+				return nil
+			case <-child:
+			}
+		}
+	}
+}
+
+// reap takes the exit status of every child that has died: what an exec in the container leaves behind becomes a
+// child of process 1.
+func reap() {
+	for {
+		pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+		if pid <= 0 && !errors.Is(err, syscall.EINTR) {
+			return
+		}
+	}
+}
+
+func ready(*flag.FlagSet) func(io.Writer) error {
+	return func(io.Writer) error { return nil }
+}
+
+func write(flags *flag.FlagSet) func(io.Writer) error {
+	spec := dataset.Default("")
+	dir := flags.String("dir", "", "the volume's mount point")
+	flags.StringVar(&spec.Seed, "seed", "", "makes the contents unique: the run's or spec's ID")
+	flags.IntVar(&spec.SmallFiles, "small", spec.SmallFiles, "number of files of 0 B to 64 KiB")
+	flags.Int64Var(&spec.LargeFileBytes, "large", spec.LargeFileBytes, "size of the one large file in bytes; 0 for none")
+	flags.BoolVar(&spec.Owners, "owners", spec.Owners, "several owners; needs CAP_CHOWN")
+	flags.BoolVar(&spec.Xattrs, "xattrs", spec.Xattrs, "user.* extended attributes")
+	flags.BoolVar(&spec.ForeignSetgid, "foreign-setgid", spec.ForeignSetgid, "setgid folder of group 3000 instead of 0")
+	return func(stdout io.Writer) error {
+		if err := required("dir", *dir, "seed", spec.Seed); err != nil {
+			return err
+		}
+		if err := dataset.Write(*dir, spec); err != nil {
+			return err
+		}
+		return printManifest(stdout, *dir)
+	}
+}
+
+func manifest(flags *flag.FlagSet) func(io.Writer) error {
+	dir := flags.String("dir", "", "the volume's mount point")
+	return func(stdout io.Writer) error {
+		if err := required("dir", *dir); err != nil {
+			return err
+		}
+		return printManifest(stdout, *dir)
+	}
+}
+
+func printManifest(stdout io.Writer, dir string) error {
+	m, err := dataset.Scan(dir)
+	if err != nil {
+		return err
+	}
+	return printJSON(stdout, m)
+}
+
+// written is put's result.
+type written struct {
+	File   string `json:"file"`
+	Bytes  int    `json:"bytes"`
+	SHA256 string `json:"sha256"` // hex
+}
+
+func put(flags *flag.FlagSet) func(io.Writer) error {
+	file := flags.String("file", "", "the file, made or overwritten; its folder must exist")
+	content := flags.String("content", "", "the whole content, as it is")
+	return func(stdout io.Writer) error {
+		if err := required("file", *file); err != nil {
+			return err
+		}
+		if err := writeSynced(*file, *content); err != nil {
+			return err
+		}
+		sum := sha256.Sum256([]byte(*content))
+		return printJSON(stdout, written{*file, len(*content), hex.EncodeToString(sum[:])})
+	}
+}
+
+// writeSynced returns once the content and the name are on the volume.
+func writeSynced(name, content string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func get(flags *flag.FlagSet) func(io.Writer) error {
+	file := flags.String("file", "", "the file")
+	return func(stdout io.Writer) error {
+		if err := required("file", *file); err != nil {
+			return err
+		}
+		f, err := os.Open(*file)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(stdout, f)
+		return err
+	}
+}
+
+func probeURL(flags *flag.FlagSet) func(io.Writer) error {
+	var r probe.Request
+	flags.StringVar(&r.URL, "url", "", "absolute http or https URL")
+	flags.StringVar(&r.Method, "method", "GET", "HTTP method")
+	flags.DurationVar(&r.Timeout, "timeout", 2*time.Second, "bound on one probe, from the name to the body's last byte")
+	count := flags.Int("count", 1, "number of probes, one after the other; above 1 prints an array")
+	return func(stdout io.Writer) error {
+		if err := required("url", r.URL); err != nil {
+			return err
+		}
+		if *count < 1 {
+			return usageError{fmt.Errorf("--count is %d", *count)}
+		}
+		var results []probe.Result
+		for range *count {
+			result, err := probe.Do(context.Background(), r)
+			if err != nil {
+				return err
+			}
+			results = append(results, result)
+		}
+		if *count == 1 {
+			return printJSON(stdout, results[0])
+		}
+		return printJSON(stdout, results)
+	}
+}

@@ -1,0 +1,143 @@
+// Package engine is the Docker engine that the stack runs on: one that is running, or one of our own that
+// scripts/engine installs and starts. What needs no more than its command line goes through that, as kind does.
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Engine is a running Docker engine.
+type Engine struct {
+	Host string // as in DOCKER_HOST
+	Own  bool   // started by scripts/engine, by this run or another
+
+	script string
+}
+
+// ownSocket is how the script's own engine can be told from others.
+const ownSocket = "/smart-restore/docker.sock"
+
+// Up makes sure that an engine runs and points this process, and all it starts, at it. dir is where the scripts are put;
+// what they say goes to log.
+func Up(ctx context.Context, scripts fs.FS, dir string, log io.Writer) (*Engine, error) {
+	script, err := install(scripts, dir)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, script, "up")
+	var stderr bytes.Buffer
+	cmd.Stderr = io.MultiWriter(&stderr, log)
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("docker engine: %s", firstNonEmpty(lastLine(stderr.String()), err.Error()))
+	}
+	host, ok := strings.CutPrefix(strings.TrimSpace(lastLine(string(out))), "DOCKER_HOST=")
+	if !ok {
+		return nil, fmt.Errorf("docker engine: the engine script said %q, wanted DOCKER_HOST=…", out)
+	}
+	if err := errors.Join(
+		os.Setenv("DOCKER_HOST", host),
+		// No image of testcontainers' reaper is needed: what a run leaves is found by label.
+		os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true"),
+	); err != nil {
+		return nil, err
+	}
+	return &Engine{Host: host, Own: strings.HasSuffix(host, ownSocket), script: script}, nil
+}
+
+// Down stops our own engine; somebody else's is left alone.
+func Down(ctx context.Context, scripts fs.FS, dir string, log io.Writer) error {
+	script, err := install(scripts, dir)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, script, "down")
+	cmd.Stdout, cmd.Stderr = log, log
+	return cmd.Run()
+}
+
+// Running says whether our own engine answers, without starting anything.
+func Running(ctx context.Context, scripts fs.FS, dir string) bool {
+	script, err := install(scripts, dir)
+	return err == nil && exec.CommandContext(ctx, script, "status").Run() == nil
+}
+
+// install writes the scripts to dir, atomically: another run may be executing them.
+func install(scripts fs.FS, dir string) (string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	for _, name := range []string{"engine", "runc-shim"} {
+		content, err := fs.ReadFile(scripts, name)
+		if err != nil {
+			return "", err
+		}
+		path := filepath.Join(dir, name)
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+			continue
+		}
+		partial := fmt.Sprintf("%s.%d", path, os.Getpid())
+		if err := os.WriteFile(partial, content, 0o755); err != nil {
+			return "", err
+		}
+		if err := os.Rename(partial, path); err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(dir, "engine"), nil
+}
+
+// Docker runs the docker command line and returns what it printed on stdout, trimmed.
+func (e *Engine) Docker(ctx context.Context, args ...string) (string, error) {
+	return e.DockerWithInput(ctx, nil, args...)
+}
+
+// DockerWithInput is Docker with a standard input.
+func (e *Engine) DockerWithInput(ctx context.Context, input io.Reader, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "docker", args...)
+	cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.Host)
+	cmd.Stdin = input
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		return "", fmt.Errorf("docker %s: %w: %s", strings.Join(args[:min(len(args), 3)], " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return strings.TrimSpace(stdout.String()), nil
+}
+
+// HasImage says whether the engine holds an image of this reference, tag or digest.
+func (e *Engine) HasImage(ctx context.Context, reference string) bool {
+	_, err := e.Docker(ctx, "image", "inspect", "--format", "{{.Id}}", reference)
+	return err == nil
+}
+
+// Lines splits the output of a docker listing; no output is no lines.
+func Lines(out string) []string {
+	return strings.Fields(out)
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
+func firstNonEmpty(texts ...string) string {
+	for _, text := range texts {
+		if text != "" {
+			return text
+		}
+	}
+	return ""
+}

@@ -1,0 +1,383 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"sync"
+	"time"
+)
+
+// exchange is one request on its way to its reply.
+type exchange struct {
+	server *Server
+	conn   net.Conn // the client's
+	w      *replyWriter
+	r      *http.Request
+	rule   *activeRule // the one that acts; nil: none
+	entry  *entry
+}
+
+// serve lets the rule act, or passes the request on.
+func (x *exchange) serve() {
+	if x.rule == nil {
+		x.passThrough(nil)
+		return
+	}
+	kinds[x.rule.Fault.Kind].serve(x, x.rule.Fault)
+}
+
+// note keeps the first thing that went wrong for the record.
+func (x *exchange) note(format string, args ...any) {
+	x.entry.note(fmt.Sprintf(format, args...))
+}
+
+// reply answers in the real server's stead. It takes the request's body
+// first: a client still sending might see its connection break rather than
+// the reply. A client that asked (Expect: 100-continue) has not sent it.
+func (x *exchange) reply(status int, contentType string, headers map[string]string, body string) {
+	if x.r.Header.Get("Expect") == "" {
+		if _, err := io.Copy(io.Discard, x.r.Body); err != nil {
+			x.note("reading the request: %v", err)
+			x.reset()
+			return
+		}
+	}
+	h := x.w.Header()
+	if contentType != "" {
+		h.Set("Content-Type", contentType)
+	}
+	for k, v := range headers {
+		h.Set(k, v)
+	}
+	bodyAllowed := status != http.StatusNoContent && status != http.StatusNotModified
+	if bodyAllowed {
+		h.Set("Content-Length", fmt.Sprint(len(body)))
+	}
+	x.w.WriteHeader(status)
+	if bodyAllowed && x.r.Method != http.MethodHead {
+		if _, err := io.WriteString(x.w, body); err != nil {
+			x.note("writing the reply: %v", err)
+		}
+	}
+}
+
+// reset ends the connection with a TCP reset.
+func (x *exchange) reset() {
+	conn, ok := x.hijack()
+	if !ok {
+		return
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // fails only on a closed connection
+	}
+	_ = conn.Close()
+}
+
+// hangUp ends the connection in order (FIN). It takes what the client still
+// sends, for closing a socket with unread bytes would send a reset.
+func (x *exchange) hangUp() {
+	conn, ok := x.hijack()
+	if !ok {
+		return
+	}
+	defer conn.Close()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.CloseWrite()
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_, _ = io.Copy(io.Discard, conn)
+}
+
+func (x *exchange) hijack() (net.Conn, bool) {
+	conn, _, err := http.NewResponseController(x.w).Hijack()
+	if err != nil {
+		x.note("taking over the connection: %v", err)
+		return nil, false
+	}
+	return conn, true
+}
+
+// outcome is why wait returned.
+type outcome int
+
+const (
+	timePassed outcome = iota
+	ruleHealed
+	clientGone
+)
+
+// wait returns when d has passed (0: no limit), the rule has ended or the
+// client has gone. net/http notices a client's going only once the request's
+// body has been read, so the socket is asked; nothing is read.
+func (x *exchange) wait(d time.Duration) outcome {
+	var passed <-chan time.Time
+	if d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		passed = t.C
+	}
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-passed:
+			return timePassed
+		case <-x.rule.healed:
+			return ruleHealed
+		case <-x.r.Context().Done():
+			return clientGone
+		case <-look.C:
+			if gone, _ := socketState(x.conn); gone {
+				return clientGone
+			}
+		}
+	}
+}
+
+// passThrough sends the request on and the reply back, both as they are.
+// onReply (may be nil) may replace the reply's body, or refuse the reply, which
+// resets the connection. Where the real server can't be reached or breaks off,
+// the client's connection is reset: any answer would be the gateway's own.
+func (x *exchange) passThrough(onReply func(*http.Response) error) {
+	opaque, err := opaquePath(x.r)
+	if err != nil {
+		x.note("%v", err)
+		x.reset()
+		return
+	}
+	// Else net/http swallows the rest of the request before an early reply.
+	if err := http.NewResponseController(x.w).EnableFullDuplex(); err != nil {
+		x.note("full duplex: %v", err)
+	}
+	proxy := httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.Out.URL.Scheme, p.Out.URL.Host = x.server.upstream.Scheme, x.server.upstream.Host
+			p.Out.URL.Opaque = opaque
+			p.Out.URL.RawQuery = p.In.URL.RawQuery // ReverseProxy drops what it can't parse
+			for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+				if v, ok := p.In.Header[name]; ok { // ReverseProxy drops them
+					p.Out.Header[name] = v
+				}
+			}
+			if p.In.ContentLength == 0 && p.In.Header["Content-Length"] != nil {
+				// Else DELETE loses its Content-Length: 0.
+				p.Out.Body, p.Out.TransferEncoding = http.NoBody, []string{"identity"}
+			}
+		},
+		Transport:     x.server.transport,
+		FlushInterval: -1,
+		BufferPool:    buffers{},
+		ErrorLog:      log.New(io.Discard, "", 0), // the record has it
+		ModifyResponse: func(res *http.Response) error {
+			if onReply != nil {
+				if err := onReply(res); err != nil {
+					return err
+				}
+			}
+			if res.StatusCode != http.StatusSwitchingProtocols {
+				res.Body = body{notingReader{res.Body, x}, res.Body}
+			}
+			return nil
+		},
+		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
+			if x.r.Context().Err() != nil {
+				err = errors.New("the client went before the reply")
+			}
+			x.note("%v", err)
+			x.reset()
+		},
+	}
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler: // the reply broke off in its body
+			x.note("the client went during the reply")
+			x.deliver()
+			x.reset()
+		default:
+			panic(p)
+		}
+	}()
+	proxy.ServeHTTP(verbatimWriter{x.w}, x.r)
+}
+
+// deliver sends what was written and waits until the client's side has it,
+// since a reset throws away what is still on its way.
+func (x *exchange) deliver() {
+	if err := http.NewResponseController(x.w).Flush(); err != nil {
+		return
+	}
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if gone, delivered := socketState(x.conn); gone || delivered {
+			return
+		}
+	}
+}
+
+// opaquePath returns what to put into URL.Opaque so that the path goes out
+// byte for byte. Empty: net/url writes it as it came anyway.
+func opaquePath(r *http.Request) (string, error) {
+	raw := rawPath(r)
+	if raw == r.URL.EscapedPath() || !strings.HasPrefix(raw, "/") {
+		return "", nil
+	}
+	if strings.HasPrefix(raw, "//") { // net/url would make an absolute URL of it
+		return "", fmt.Errorf("can't pass on the path %q unchanged", raw)
+	}
+	return raw, nil
+}
+
+// rawPath is the path of a request as sent, still escaped.
+func rawPath(r *http.Request) string {
+	if !strings.HasPrefix(r.RequestURI, "/") { // absolute form, or *
+		return r.URL.EscapedPath()
+	}
+	raw, _, _ := strings.Cut(r.RequestURI, "?")
+	return raw
+}
+
+// replyWriter counts a reply for the record.
+type replyWriter struct {
+	http.ResponseWriter
+	entry *entry
+}
+
+func (w *replyWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *replyWriter) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.entry.status.CompareAndSwap(0, int64(status))
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *replyWriter) Write(p []byte) (int, error) {
+	w.entry.status.CompareAndSwap(0, http.StatusOK)
+	n, err := w.ResponseWriter.Write(p)
+	w.entry.bytesOut.Add(int64(n))
+	return n, err
+}
+
+// verbatimWriter keeps net/http from adding the headers it thinks missing.
+type verbatimWriter struct{ http.ResponseWriter }
+
+func (w verbatimWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w verbatimWriter) WriteHeader(status int) {
+	if h := w.Header(); status >= 200 {
+		for _, name := range []string{"Content-Type", "Date"} {
+			if _, ok := h[name]; !ok {
+				h[name] = nil
+			}
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// body is a Reader over something that is to be closed.
+type body struct {
+	io.Reader
+	io.Closer
+}
+
+// countingReader counts a request's body for the record.
+type countingReader struct {
+	io.ReadCloser
+	entry *entry
+}
+
+func (c countingReader) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.entry.bytesIn.Add(int64(n))
+	return n, err
+}
+
+// notingReader notes how the real server's reply broke off.
+type notingReader struct {
+	io.Reader
+	x *exchange
+}
+
+func (r notingReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF && r.x.r.Context().Err() == nil {
+		r.x.note("the reply broke off: %v", err)
+	}
+	return n, err
+}
+
+// cutReader fails after some bytes.
+type cutReader struct {
+	src        io.Reader
+	left, sent int64
+}
+
+func (c *cutReader) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, fmt.Errorf("truncated after %d bytes", c.sent)
+	}
+	n, err := c.src.Read(p[:min(int64(len(p)), c.left)])
+	c.left -= int64(n)
+	return n, err
+}
+
+// pacer shares out a rate in bytes per second.
+type pacer struct {
+	rate int64
+	mu   sync.Mutex
+	next time.Time // when the line is free again
+}
+
+// take books n bytes and returns how long to wait for the line.
+func (p *pacer) take(n int) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if p.next.Before(now) {
+		p.next = now
+	}
+	p.next = p.next.Add(time.Duration(float64(n) / float64(p.rate) * float64(time.Second)))
+	return p.next.Sub(now)
+}
+
+// pacedReader reads at a pacer's rate until the rule ends.
+type pacedReader struct {
+	src          io.Reader
+	pace         *pacer
+	healed, gone <-chan struct{}
+}
+
+func (r *pacedReader) Read(p []byte) (int, error) {
+	select {
+	case <-r.healed:
+		return r.src.Read(p)
+	default:
+	}
+	// Pieces of a twentieth of a second: a stream, not gulps.
+	n, err := r.src.Read(p[:min(int64(len(p)), max(r.pace.rate/20, 1))])
+	if n == 0 {
+		return n, err
+	}
+	t := time.NewTimer(r.pace.take(n))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.healed:
+	case <-r.gone:
+	}
+	return n, err
+}
+
+var bufferPool = sync.Pool{New: func() any { return make([]byte, 32<<10) }}
+
+// buffers is a httputil.BufferPool.
+type buffers struct{}
+
+func (buffers) Get() []byte  { return bufferPool.Get().([]byte) }
+func (buffers) Put(b []byte) { bufferPool.Put(b) } //nolint:staticcheck // SA6002: 24 bytes are cheaper than a second type

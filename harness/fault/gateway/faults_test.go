@@ -1,0 +1,385 @@
+package gateway
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const object = "the whole of the object"
+
+func serveObject(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	w.Header().Set("Content-Length", "23")
+	w.Header().Set("ETag", `"e"`)
+	_, _ = io.WriteString(w, object)
+}
+
+func isReset(err error) bool { return errors.Is(err, syscall.ECONNRESET) }
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
+
+func TestFaultsAsSeenByAClient(t *testing.T) {
+	is := func(status int, contentType, body string) func(*testing.T, reply) {
+		return func(t *testing.T, got reply) {
+			t.Helper()
+			if got.err != nil {
+				t.Fatal(got.err)
+			}
+			if s, ct := got.res.StatusCode, got.res.Header.Get("Content-Type"); s != status || ct != contentType || !strings.Contains(got.body, body) {
+				t.Errorf("want %d %q with %q, found %d %q %q", status, contentType, body, s, ct, got.body)
+			}
+			if body == "" && got.body != "" {
+				t.Errorf("want no body, found %q", got.body)
+			}
+		}
+	}
+	breaks := func(how func(error) bool, body string) func(*testing.T, reply) {
+		return func(t *testing.T, got reply) {
+			t.Helper()
+			if !how(got.err) || got.body != body {
+				t.Errorf("want %q and a break, found %q and %v", body, got.body, got.err)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		fault  Fault
+		method string // GET
+		body   string // of the request
+		see    func(*testing.T, reply)
+		status int // recorded
+		note   string
+	}{
+		"400":        {fault: Fault{Kind: "status", Status: 400}, see: is(400, "application/xml", "<Code>InvalidRequest</Code>"), status: 400},
+		"401":        {fault: Fault{Kind: "status", Status: 401}, see: is(401, "application/xml", "<Code>AccessDenied</Code>"), status: 401},
+		"403":        {fault: Fault{Kind: "status", Status: 403}, see: is(403, "application/xml", "<Code>AccessDenied</Code>"), status: 403},
+		"404 key":    {fault: Fault{Kind: "status", Status: 404}, see: is(404, "application/xml", "<Code>NoSuchKey</Code>"), status: 404},
+		"404 bucket": {fault: Fault{Kind: "status", Status: 404, Code: "NoSuchBucket"}, see: is(404, "application/xml", "<Code>NoSuchBucket</Code>"), status: 404},
+		"429":        {fault: Fault{Kind: "status", Status: 429}, see: is(429, "application/xml", "<Code>SlowDown</Code>"), status: 429},
+		"500":        {fault: Fault{Kind: "status", Status: 500}, see: is(500, "application/xml", "<Code>InternalError</Code>"), status: 500},
+		"502":        {fault: Fault{Kind: "status", Status: 502, Body: "<h1>", ContentType: "text/html"}, see: is(502, "text/html", "<h1>"), status: 502},
+		"503 with headers": {fault: Fault{Kind: "status", Status: 503, Headers: map[string]string{"Retry-After": "7"}}, status: 503, see: func(t *testing.T, got reply) {
+			is(503, "application/xml", "SlowDown")(t, got)
+			wantHeader(t, got, "Retry-After", "7")
+		}},
+		"504":           {fault: Fault{Kind: "status", Status: 504}, see: is(504, "application/xml", "<Code>GatewayTimeout</Code>"), status: 504},
+		"204":           {fault: Fault{Kind: "status", Status: 204}, see: is(204, "", ""), status: 204},
+		"403 of a head": {fault: Fault{Kind: "status", Status: 403}, method: "HEAD", see: is(403, "application/xml", ""), status: 403},
+		"503 of a put":  {fault: Fault{Kind: "status", Status: 503}, method: "PUT", body: strings.Repeat("x", 5<<20), see: is(503, "application/xml", "SlowDown"), status: 503},
+		"redirect": {fault: Fault{Kind: "redirect", Status: 307, Location: "http://elsewhere/x"}, status: 307, see: func(t *testing.T, got reply) {
+			is(307, "", "")(t, got)
+			wantHeader(t, got, "Location", "http://elsewhere/x")
+		}},
+		"reset":            {fault: Fault{Kind: "reset"}, see: breaks(isReset, "")},
+		"reset of a put":   {fault: Fault{Kind: "reset"}, method: "PUT", body: "hello", see: breaks(isReset, "")},
+		"eof":              {fault: Fault{Kind: "eof"}, see: breaks(isEOF, "")},
+		"eof of a put":     {fault: Fault{Kind: "eof"}, method: "PUT", body: "hello", see: breaks(isEOF, "")},
+		"truncate":         {fault: Fault{Kind: "truncate", Bytes: 9}, see: breaks(isReset, object[:9]), status: 200, note: "truncated after 9 bytes"},
+		"truncate at once": {fault: Fault{Kind: "truncate"}, see: breaks(isReset, ""), status: 200, note: "truncated after 0 bytes"},
+		"truncate late":    {fault: Fault{Kind: "truncate", Bytes: 1000}, see: breaks(isReset, object[:22]), status: 200, note: "truncated after 22 bytes"},
+		"truncate a head":  {fault: Fault{Kind: "truncate"}, method: "HEAD", see: breaks(isReset, ""), note: "no body to truncate"},
+		"slow":             {fault: Fault{Kind: "slow", DelayMillis: 30}, see: is(200, "text/plain; charset=utf-8", object), status: 200},
+		"throttle":         {fault: Fault{Kind: "throttle", BytesPerSecond: 1 << 20}, method: "PUT", body: "hello", see: is(200, "text/plain; charset=utf-8", object), status: 200},
+		"empty-200":        {fault: Fault{Kind: "empty-200"}, see: is(200, "", ""), status: 200},
+		"html-200":         {fault: Fault{Kind: "html-200"}, see: is(200, "text/html; charset=utf-8", "Sign in"), status: 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, serveObject)
+			g.put(Rule{ID: "f", Fault: c.fault})
+			if c.method == "" {
+				c.method = "GET"
+			}
+			c.see(t, do(t, c.method, "http://"+g.data+"/b/k", c.body))
+			r := g.done("/b/k")
+			if r.Status != c.status || r.Rule != "f" || !strings.Contains(r.Error, c.note) || (c.note == "" && r.Error != "") {
+				t.Errorf("want status %d, rule f, error %q, found %+v", c.status, c.note, r)
+			}
+		})
+	}
+}
+
+func wantHeader(t *testing.T, got reply, name, want string) {
+	t.Helper()
+	if v := got.res.Header.Get(name); v != want {
+		t.Errorf("want %s: %s, found %q", name, want, v)
+	}
+}
+
+// A client that asked first learns of the refusal without sending its body.
+func TestStatusAnswersAnExpectingClient(t *testing.T) {
+	g := start(t, serveObject)
+	g.put(Rule{ID: "f", Fault: Fault{Kind: "status", Status: 403}})
+	c := dialRaw(t, g.data, "PUT /b/k HTTP/1.1\r\nHost: s3\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != 403 {
+		t.Errorf("want 403 at once, found %d", res.StatusCode)
+	}
+}
+
+// eof is an orderly end although the gateway has not read the body.
+func TestEOFIsOrderlyWithMuchUnread(t *testing.T) {
+	g := start(t, serveObject)
+	g.put(Rule{ID: "f", Fault: Fault{Kind: "eof"}})
+	c := dialRaw(t, g.data, "PUT /b/k HTTP/1.1\r\nHost: s3\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 100_000))
+	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+		t.Errorf("want an end without a byte, found %q %v", b, err)
+	}
+}
+
+// A truncated big body arrives up to the cut though a reset follows.
+func TestTruncateDeliversWhatItSent(t *testing.T) {
+	const size, cut = 8 << 20, 3<<20 + 17
+	g := start(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "8388608")
+		_, _ = w.Write(make([]byte, size))
+	})
+	g.put(Rule{ID: "f", Fault: Fault{Kind: "truncate", Bytes: cut}})
+	got := do(t, "GET", "http://"+g.data+"/b/k", "")
+	if len(got.body) != cut || !isReset(got.err) || got.res.ContentLength != size {
+		t.Errorf("want %d of %d bytes and a reset, found %d and %v", cut, size, len(got.body), got.err)
+	}
+}
+
+func TestHang(t *testing.T) {
+	for name, c := range map[string]struct {
+		onHeal, method, body string
+		end                  func(*running, net.Conn)
+		wantReply            string // how it begins; "": reset
+		note                 string
+		upstreamHits         int
+	}{
+		"reset when healed":            {method: "GET", end: func(g *running, _ net.Conn) { g.heal("f") }, note: "reset when the rule ended"},
+		"reset of a put":               {method: "PUT", body: "hello", onHeal: "reset", end: func(g *running, _ net.Conn) { g.heal("f") }, note: "reset when the rule ended"},
+		"answer when healed":           {method: "GET", onHeal: "answer", end: func(g *running, _ net.Conn) { g.heal("f") }, wantReply: "HTTP/1.1 200 OK", upstreamHits: 1},
+		"answer of a put":              {method: "PUT", body: "hello", onHeal: "answer", end: func(g *running, _ net.Conn) { g.heal("f") }, wantReply: "HTTP/1.1 200 OK", upstreamHits: 1},
+		"the rule is replaced":         {method: "GET", end: func(g *running, _ net.Conn) { g.put(Rule{ID: "f", Fault: Fault{Kind: "reset"}}) }, note: "reset when the rule ended"},
+		"the client goes":              {method: "GET", onHeal: "answer", end: func(_ *running, c net.Conn) { c.Close() }, note: "the client went while it was held"},
+		"the client goes from its put": {method: "PUT", body: "hello", onHeal: "answer", end: func(_ *running, c net.Conn) { c.Close() }, note: "the client went while it was held"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hits := make(chan string, 10)
+			g := start(t, func(w http.ResponseWriter, r *http.Request) {
+				b, _ := io.ReadAll(r.Body)
+				hits <- string(b)
+				serveObject(w, r)
+			})
+			g.put(Rule{ID: "f", Fault: Fault{Kind: "hang", OnHeal: c.onHeal}})
+			conn := dialRaw(t, g.data, c.method+" /b/k HTTP/1.1\r\nHost: s3\r\nConnection: close\r\nContent-Length: "+string(rune('0'+len(c.body)))+"\r\n\r\n"+c.body)
+			if r := g.arrived("/b/k"); r.Status != 0 || r.Rule != "f" || r.Seq != 1 {
+				t.Errorf("in flight: %+v", r)
+			}
+			if len(hits) > 0 {
+				t.Error("the request was passed on while held")
+			}
+			c.end(g, conn)
+			if r := g.done("/b/k"); r.Error != c.note {
+				t.Errorf("want error %q, found %+v", c.note, r)
+			}
+			if len(hits) != c.upstreamHits {
+				t.Errorf("want %d requests at the real server, found %d", c.upstreamHits, len(hits))
+			} else if c.upstreamHits > 0 {
+				if b := <-hits; b != c.body {
+					t.Errorf("want body %q, found %q", c.body, b)
+				}
+			}
+			b, err := io.ReadAll(conn)
+			switch {
+			case errors.Is(err, net.ErrClosed): // we went
+			case c.wantReply == "" && !isReset(err):
+				t.Errorf("want a reset, found %q %v", b, err)
+			case c.wantReply != "" && (err != nil || !strings.HasPrefix(string(b), c.wantReply)):
+				t.Errorf("want %q, found %q %v", c.wantReply, b, err)
+			}
+		})
+	}
+}
+
+// Healing ends a long delay and a tight throttle at once.
+func TestHealingFreesWhatIsUnderWay(t *testing.T) {
+	for name, fault := range map[string]Fault{
+		"slow":     {Kind: "slow", DelayMillis: 3_600_000},
+		"throttle": {Kind: "throttle", BytesPerSecond: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, serveObject)
+			g.put(Rule{ID: "f", Fault: fault})
+			got := make(chan reply, 1)
+			go func() { got <- do(t, "GET", "http://"+g.data+"/b/k", "") }()
+			g.arrived("/b/k")
+			g.heal("f")
+			if r := <-got; r.err != nil || r.body != object {
+				t.Errorf("want the object, found %q %v", r.body, r.err)
+			}
+		})
+	}
+}
+
+func TestSlowEndsWithTheClient(t *testing.T) {
+	g := start(t, func(http.ResponseWriter, *http.Request) { t.Error("the request was passed on") })
+	g.put(Rule{ID: "f", Fault: Fault{Kind: "slow", DelayMillis: 3_600_000}})
+	c := dialRaw(t, g.data, "PUT /b/k HTTP/1.1\r\nHost: s3\r\nContent-Length: 5\r\n\r\nhello")
+	g.arrived("/b/k")
+	c.Close()
+	if r := g.done("/b/k"); r.Error != "the client went during the delay" {
+		t.Errorf("record %+v", r)
+	}
+}
+
+// The rate is that of all readers of a rule together. Virtual time.
+func TestThrottleRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, readers, size = 1000, 3, 2000
+		pace := &pacer{rate: rate}
+		began, done := time.Now(), make(chan error)
+		for range readers {
+			go func() {
+				n, err := io.Copy(io.Discard, &pacedReader{src: strings.NewReader(strings.Repeat("x", size)), pace: pace})
+				if err == nil && n != size {
+					err = io.ErrShortWrite
+				}
+				done <- err
+			}()
+		}
+		for range readers {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(began); took != readers*size/rate*time.Second {
+			t.Errorf("want %ds, found %s", readers*size/rate, took)
+		}
+	})
+}
+
+func TestRuleSelectors(t *testing.T) {
+	for name, c := range map[string]struct {
+		rule                       Rule
+		method, target, ua, client string
+		want                       bool
+	}{
+		"all":                         {Rule{}, "GET", "/b/ns/pvc/config", "ua", "10.0.0.1", true},
+		"prefix":                      {Rule{PathPrefix: "/b/ns/pvc/"}, "GET", "/b/ns/pvc/config", "", "10.0.0.1", true},
+		"other prefix":                {Rule{PathPrefix: "/b/ns/pvc/"}, "GET", "/b/ns/pvc2/config", "", "10.0.0.1", false},
+		"prefix is escaped":           {Rule{PathPrefix: "/b/a%2Fb"}, "GET", "/b/a%2Fb", "", "10.0.0.1", true},
+		"prefix is not unescaped":     {Rule{PathPrefix: "/b/a/b"}, "GET", "/b/a%2Fb", "", "10.0.0.1", false},
+		"query is not path":           {Rule{PathPrefix: "/b/k?"}, "GET", "/b/k?x", "", "10.0.0.1", false},
+		"listing":                     {Rule{PathPrefix: "/b/ns/pvc/"}, "GET", "/b/?list-type=2&prefix=ns%2Fpvc%2Fsnapshots%2F", "", "10.0.0.1", true},
+		"listing without slash":       {Rule{PathPrefix: "/b/ns/pvc/"}, "GET", "/b?prefix=ns/pvc/", "", "10.0.0.1", true},
+		"other listing":               {Rule{PathPrefix: "/b/ns/pvc/"}, "GET", "/b/?prefix=ns%2Fother%2F", "", "10.0.0.1", false},
+		"prefix parameter of objects": {Rule{PathPrefix: "/b/ns/pvc/"}, "GET", "/b/x?prefix=ns/pvc/", "", "10.0.0.1", false},
+		"client":                      {Rule{ClientIPs: []string{"10.0.0.2", "10.0.0.1"}}, "GET", "/", "", "10.0.0.1", true},
+		"other client":                {Rule{ClientIPs: []string{"10.0.0.2"}}, "GET", "/", "", "10.0.0.1", false},
+		"mapped client":               {Rule{ClientIPs: []string{"::ffff:10.0.0.1"}}, "GET", "/", "", "10.0.0.1", true},
+		"user agent":                  {Rule{UserAgentContains: "restic"}, "GET", "/", "MinIO restic/0.18", "10.0.0.1", true},
+		"other user agent":            {Rule{UserAgentContains: "restic"}, "GET", "/", "Go-http-client/1.1", "10.0.0.1", false},
+		"method":                      {Rule{Methods: []string{"PUT", "DELETE"}}, "PUT", "/", "", "10.0.0.1", true},
+		"other method":                {Rule{Methods: []string{"PUT", "DELETE"}}, "GET", "/", "", "10.0.0.1", false},
+		"one of two fits":             {Rule{PathPrefix: "/b", ClientIPs: []string{"10.0.0.2"}}, "GET", "/b", "", "10.0.0.1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var rules ruleSet
+			a := &activeRule{Rule: c.rule}
+			for _, ip := range c.rule.ClientIPs {
+				a.clients = append(a.clients, netip.MustParseAddr(ip).Unmap())
+			}
+			rules.rules = []*activeRule{a}
+			r := httptest.NewRequest(c.method, c.target, nil)
+			r.Header.Set("User-Agent", c.ua)
+			if got := rules.match(r, netip.MustParseAddr(c.client), resource(r)) != nil; got != c.want {
+				t.Errorf("want %v, found %v", c.want, got)
+			}
+		})
+	}
+}
+
+// Selection from end to end: the newest fitting rule acts alone, others pass.
+func TestSelectionOverTheWire(t *testing.T) {
+	g := start(t, serveObject)
+	g.put(Rule{ID: "all", PathPrefix: "/b/", Fault: Fault{Kind: "status", Status: 500}})
+	g.put(Rule{ID: "one", PathPrefix: "/b/ns/pvc/", Fault: Fault{Kind: "status", Status: 403}})
+	g.put(Rule{ID: "nobody", ClientIPs: []string{"127.0.0.2"}, Fault: Fault{Kind: "status", Status: 400}})
+	see := func(when, path string, want int) {
+		t.Helper()
+		if got := do(t, "GET", "http://"+g.data+path, ""); got.err != nil || got.res.StatusCode != want {
+			t.Errorf("%s: GET %s: want %d, found %+v", when, path, want, got)
+		}
+	}
+	see("newest first", "/b/ns/pvc/config", 403)
+	see("older", "/b/ns/other/config", 500)
+	see("none", "/elsewhere", 200)
+	g.put(Rule{ID: "all", PathPrefix: "/b/", Fault: Fault{Kind: "status", Status: 502}})
+	see("a rule put again is the newest", "/b/ns/pvc/config", 502)
+	g.put(Rule{ID: "here", ClientIPs: []string{"127.0.0.1"}, Fault: Fault{Kind: "status", Status: 409}})
+	see("by client", "/elsewhere", 409)
+	g.heal("here")
+	g.heal("all")
+	g.heal("all") // again: no error
+	see("healed", "/b/ns/pvc/config", 403)
+	for _, r := range g.server.rules.list().Rules {
+		if want := map[string]int64{"one": 2, "nobody": 0}[r.ID]; r.Hits != want {
+			t.Errorf("rule %s: want %d hits, found %d", r.ID, want, r.Hits)
+		}
+	}
+}
+
+// Virtual time.
+func TestRulesEndByThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var rules ruleSet
+		began := time.Now()
+		for _, r := range []Rule{{ID: "short", TTLSeconds: 7}, {ID: "default"}, {ID: "long", TTLSeconds: MaxTTLSeconds}, {ID: "again", TTLSeconds: 1}} {
+			r.Fault = Fault{Kind: "reset"}
+			if _, err := rules.put(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Put again: the first time's end must not end the second.
+		if _, err := rules.put(Rule{ID: "again", TTLSeconds: 10, Fault: Fault{Kind: "reset"}}); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]time.Duration{"short": 7, "again": 10, "default": DefaultTTLSeconds, "long": MaxTTLSeconds}
+		rules.mu.Lock()
+		inForce := slices.Clone(rules.rules)
+		rules.mu.Unlock()
+		var watch sync.WaitGroup
+		for _, a := range inForce {
+			watch.Go(func() {
+				<-a.healed
+				if took := time.Since(began); took != want[a.ID]*time.Second {
+					t.Errorf("rule %s: want an end after %ds, found %s", a.ID, want[a.ID], took)
+				}
+			})
+		}
+		watch.Wait()
+		if n := len(rules.list().Rules); n != 0 {
+			t.Errorf("want no rule left, found %d", n)
+		}
+	})
+}
+
+// The same over the wire, in the shortest real time.
+func TestTTLFreesAHangingRequest(t *testing.T) {
+	g := start(t, serveObject)
+	g.put(Rule{ID: "f", TTLSeconds: 1, Fault: Fault{Kind: "hang", OnHeal: "answer"}})
+	if got := do(t, "GET", "http://"+g.data+"/b/k", ""); got.err != nil || got.body != object {
+		t.Errorf("want the object late, found %q %v", got.body, got.err)
+	}
+	if r := g.done("/b/k"); r.DurationMillis < 500 {
+		t.Errorf("want about a second, found %v ms", r.DurationMillis)
+	}
+}

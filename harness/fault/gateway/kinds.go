@@ -1,0 +1,194 @@
+package gateway
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// kind is one sort of fault.
+type kind struct {
+	takes []string               // the parameters of Fault, by JSON name
+	check func(Fault) error      // whether they make sense; nil: they always do
+	serve func(*exchange, Fault) // what happens to a request
+}
+
+// kinds is every fault there is; adding one is adding an entry. Faults below
+// HTTP (refused, black hole, no route) are packet rules, in package fault.
+var kinds = map[string]kind{
+	"status": {
+		takes: []string{"status", "code", "body", "contentType", "headers"},
+		check: func(f Fault) error {
+			switch {
+			case f.Status < 200 || f.Status > 599:
+				return fmt.Errorf("status: want 200 to 599, found %d", f.Status)
+			case f.Code != "" && f.Body != "":
+				return errors.New("code and body: want one of the two")
+			case f.ContentType != "" && f.Body == "":
+				return errors.New("contentType: want a body with it")
+			}
+			return nil
+		},
+		serve: func(x *exchange, f Fault) {
+			body, contentType := f.Body, f.ContentType
+			if body == "" && f.Status >= 400 {
+				body = s3Error(f, x.entry.rec.Path, x.entry.rec.Seq)
+			}
+			if body != "" && contentType == "" {
+				contentType = "application/xml"
+			}
+			x.reply(f.Status, contentType, f.Headers, body)
+		},
+	},
+	"redirect": {
+		takes: []string{"status", "location"},
+		check: func(f Fault) error {
+			if !slices.Contains([]int{301, 302, 303, 307, 308}, f.Status) {
+				return fmt.Errorf("status: want 301, 302, 303, 307 or 308, found %d", f.Status)
+			}
+			if f.Location == "" {
+				return errors.New("location: want a URL, found none")
+			}
+			return nil
+		},
+		serve: func(x *exchange, f Fault) {
+			x.reply(f.Status, "", map[string]string{"Location": f.Location}, "")
+		},
+	},
+	// A reset before the first byte of the reply.
+	"reset": {serve: func(x *exchange, _ Fault) { x.reset() }},
+	// An orderly end of the connection before the first byte of the reply.
+	"eof": {serve: func(x *exchange, _ Fault) { x.hangUp() }},
+	// The true head of the reply, some of its body, then a reset.
+	"truncate": {
+		takes: []string{"bytes"},
+		check: func(f Fault) error {
+			if f.Bytes < 0 {
+				return fmt.Errorf("bytes: want 0 or more, found %d", f.Bytes)
+			}
+			return nil
+		},
+		serve: func(x *exchange, f Fault) {
+			x.passThrough(func(res *http.Response) error {
+				n := f.Bytes
+				if res.ContentLength >= 0 {
+					n = min(n, res.ContentLength-1)
+				}
+				if n < 0 || x.r.Method == http.MethodHead {
+					return errors.New("no body to truncate, reset before the reply")
+				}
+				res.Body = body{&cutReader{src: res.Body, left: n, sent: n}, res.Body}
+				return nil
+			})
+		},
+	},
+	// No answer until the client goes or the rule ends. The body of the
+	// request is not read either, as of a server that is stopped.
+	"hang": {
+		takes: []string{"onHeal"},
+		check: func(f Fault) error {
+			if !slices.Contains([]string{"", "reset", "answer"}, f.OnHeal) {
+				return fmt.Errorf(`onHeal: want "reset" or "answer", found %q`, f.OnHeal)
+			}
+			return nil
+		},
+		serve: func(x *exchange, f Fault) {
+			switch {
+			case x.wait(0) == clientGone:
+				x.note("the client went while it was held")
+				x.reset()
+			case f.OnHeal == "answer":
+				x.passThrough(nil)
+			default:
+				x.note("reset when the rule ended")
+				x.reset()
+			}
+		},
+	},
+	// A pause, then as if nothing were. Ends early when the rule ends.
+	"slow": {
+		takes: []string{"delayMillis"},
+		check: func(f Fault) error {
+			if f.DelayMillis < 1 {
+				return fmt.Errorf("delayMillis: want 1 or more, found %d", f.DelayMillis)
+			}
+			return nil
+		},
+		serve: func(x *exchange, f Fault) {
+			if x.wait(time.Duration(f.DelayMillis)*time.Millisecond) == clientGone {
+				x.note("the client went during the delay")
+				x.reset()
+				return
+			}
+			x.passThrough(nil)
+		},
+	},
+	"throttle": {
+		takes: []string{"bytesPerSecond"},
+		check: func(f Fault) error {
+			if f.BytesPerSecond < 1 {
+				return fmt.Errorf("bytesPerSecond: want 1 or more, found %d", f.BytesPerSecond)
+			}
+			return nil
+		},
+		serve: func(x *exchange, _ Fault) {
+			paced := func(b io.ReadCloser) io.ReadCloser {
+				return body{&pacedReader{src: b, pace: &x.rule.pace, healed: x.rule.healed, gone: x.r.Context().Done()}, b}
+			}
+			x.r.Body = paced(x.r.Body)
+			x.passThrough(func(res *http.Response) error {
+				res.Body = paced(res.Body)
+				return nil
+			})
+		},
+	},
+	"empty-200": {serve: func(x *exchange, _ Fault) { x.reply(http.StatusOK, "", nil, "") }},
+	// What a captive portal or a proxy's login answers for everything.
+	"html-200": {serve: func(x *exchange, _ Fault) {
+		x.reply(http.StatusOK, "text/html; charset=utf-8", nil, loginPage)
+	}},
+}
+
+func kindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+const loginPage = `<!DOCTYPE html>
+<html><head><title>Sign in</title></head>
+<body><h1>Sign in to the network</h1>
+<form method="post" action="/login"><input name="user"><input name="password" type="password"><button>Sign in</button></form>
+</body></html>
+`
+
+// s3Error is the error document of S3 for a fault of kind status.
+func s3Error(f Fault, path string, seq int64) string {
+	code := f.Code
+	if code == "" {
+		code = map[int]string{
+			http.StatusBadRequest:          "InvalidRequest",
+			http.StatusUnauthorized:        "AccessDenied",
+			http.StatusForbidden:           "AccessDenied",
+			http.StatusNotFound:            "NoSuchKey",
+			http.StatusTooManyRequests:     "SlowDown",
+			http.StatusInternalServerError: "InternalError",
+			http.StatusServiceUnavailable:  "SlowDown",
+		}[f.Status]
+	}
+	if code == "" {
+		code = strings.ReplaceAll(http.StatusText(f.Status), " ", "")
+	}
+	doc, err := xml.Marshal(struct {
+		XMLName                            xml.Name `xml:"Error"`
+		Code, Message, Resource, RequestId string
+	}{
+		Code: code, Message: "injected by rule", Resource: path, RequestId: fmt.Sprintf("%016X", seq),
+	})
+	if err != nil { // strings always encode
+		panic(err)
+	}
+	return xml.Header + string(doc)
+}

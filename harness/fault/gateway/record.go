@@ -1,0 +1,206 @@
+package gateway
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Record is one request. It holds no header's value but the User-Agent's.
+type Record struct {
+	// Seq counts the requests in the order of their arrival, from 1.
+	Seq int64 `json:"seq"`
+	// Time is when the request's head had arrived, by the gateway's clock.
+	Time time.Time `json:"time"`
+	// DurationMillis is until the reply was done; so far, if InFlight.
+	DurationMillis float64 `json:"durationMillis"`
+	// Client is the client's address, ip:port, as the gateway sees it.
+	Client string `json:"client"`
+	Method string `json:"method"`
+	// Path is as sent, escaped.
+	Path string `json:"path"`
+	// Query is as sent, but the values of credentials and signatures.
+	Query string `json:"query,omitempty"`
+	// Status is the HTTP status that was sent; 0: no reply, or none yet.
+	Status int `json:"status"`
+	// BytesIn and BytesOut are of the bodies, without heads and framing.
+	BytesIn   int64  `json:"bytesIn"`
+	BytesOut  int64  `json:"bytesOut"`
+	UserAgent string `json:"userAgent,omitempty"`
+	// Auth is the sort of credentials, never their value: "none", "aws4"
+	// (header or presigned URL), "bearer", "basic" or "other".
+	Auth string `json:"auth"`
+	// Rule is the ID of the rule that acted. Empty: none.
+	Rule string `json:"rule,omitempty"`
+	// Error is what ended the request other than a complete reply.
+	Error string `json:"error,omitempty"`
+	// InFlight is true of a request that has no complete reply yet.
+	InFlight bool `json:"inFlight,omitempty"`
+}
+
+// RecordsPage is the answer of GET /records.
+type RecordsPage struct {
+	// Records are in the order of Seq. One in flight may come with a lower Seq
+	// than one that is done: to see its end, ask again from before it.
+	Records []Record `json:"records"`
+	// LastSeq is the Seq of the last request that had arrived, whether it is
+	// in Records or not: as `since` it begins a window at this moment.
+	LastSeq int64 `json:"lastSeq"`
+	// Dropped is how many requests after `since` (whatever their path) were
+	// forgotten because there were too many. Absence is proven only if it is 0.
+	Dropped int64 `json:"dropped"`
+}
+
+// entry is a request in the book. rec is written before it is entered and, but
+// for the three that go on counting, under the book's lock.
+type entry struct {
+	rec                       Record
+	resource                  string
+	status, bytesIn, bytesOut atomic.Int64
+	book                      *book
+}
+
+// book keeps the last requests.
+type book struct {
+	mu   sync.Mutex
+	ring []*entry // of Seq n at (n-1) % keep
+	keep int
+	last int64
+
+	outMu sync.Mutex
+	out   *json.Encoder
+}
+
+func newBook(keep int, out io.Writer) *book {
+	return &book{keep: keep, out: json.NewEncoder(out)}
+}
+
+func (b *book) start(r *http.Request, resource, rule string) *entry {
+	e := &entry{book: b, resource: resource, rec: Record{
+		Time: time.Now(), InFlight: true, Rule: rule,
+		Client: r.RemoteAddr, Method: r.Method, Path: rawPath(r), Query: redactQuery(r.URL.RawQuery),
+		UserAgent: r.UserAgent(), Auth: authKind(r),
+	}}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.last++
+	e.rec.Seq = b.last
+	if len(b.ring) < b.keep {
+		b.ring = append(b.ring, e)
+	} else {
+		b.ring[(e.rec.Seq-1)%int64(b.keep)] = e
+	}
+	return e
+}
+
+func (e *entry) note(text string) {
+	e.book.mu.Lock()
+	defer e.book.mu.Unlock()
+	if e.rec.Error == "" {
+		e.rec.Error = text
+	}
+}
+
+// finish ends the request and writes its line. That the line can't be written
+// is no reason to stop: the book has it.
+func (e *entry) finish() {
+	b := e.book
+	b.mu.Lock()
+	e.rec.DurationMillis = millisSince(e.rec.Time)
+	e.rec.InFlight = false
+	rec := e.snapshot()
+	b.mu.Unlock()
+	b.outMu.Lock()
+	defer b.outMu.Unlock()
+	_ = b.out.Encode(rec)
+}
+
+// snapshot wants the book's lock held.
+func (e *entry) snapshot() Record {
+	rec := e.rec
+	if rec.InFlight {
+		rec.DurationMillis = millisSince(rec.Time)
+	}
+	rec.Status = int(e.status.Load())
+	rec.BytesIn, rec.BytesOut = e.bytesIn.Load(), e.bytesOut.Load()
+	return rec
+}
+
+func (b *book) page(since int64, pathPrefix string) RecordsPage {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	oldest := b.last - int64(len(b.ring)) + 1
+	p := RecordsPage{Records: []Record{}, LastSeq: b.last, Dropped: max(0, oldest-1-since)}
+	for seq := max(since+1, oldest); seq <= b.last; seq++ {
+		e := b.ring[(seq-1)%int64(b.keep)]
+		if strings.HasPrefix(e.resource, pathPrefix) {
+			p.Records = append(p.Records, e.snapshot())
+		}
+	}
+	return p
+}
+
+func millisSince(t time.Time) float64 {
+	return float64(time.Since(t).Microseconds()) / 1000
+}
+
+// resource is the path a request is about: its own, escaped, or for a listing
+// of a bucket that and the prefix it lists.
+func resource(r *http.Request) string {
+	path := rawPath(r)
+	bucket := strings.Trim(path, "/")
+	if r.URL.RawQuery == "" || bucket == "" || strings.Contains(bucket, "/") {
+		return path
+	}
+	prefix := r.URL.Query().Get("prefix")
+	if prefix == "" {
+		return path
+	}
+	return "/" + bucket + "/" + (&url.URL{Path: prefix}).EscapedPath()
+}
+
+// authKind names the sort of credentials a request carries.
+func authKind(r *http.Request) string {
+	header := r.Header.Get("Authorization")
+	scheme, _, _ := strings.Cut(header, " ")
+	query := strings.ToLower(r.URL.RawQuery)
+	switch scheme = strings.ToLower(scheme); {
+	case strings.HasPrefix(scheme, "aws4-"):
+		return "aws4"
+	case scheme == "bearer", scheme == "basic":
+		return scheme
+	case header != "":
+		return "other"
+	case strings.Contains(query, "x-amz-signature="):
+		return "aws4"
+	case strings.Contains(query, "awsaccesskeyid="):
+		return "other"
+	}
+	return "none"
+}
+
+var secretParameters = map[string]bool{
+	"x-amz-signature": true, "x-amz-credential": true, "x-amz-security-token": true,
+	"signature": true, "awsaccesskeyid": true,
+}
+
+// redactQuery drops the values of credentials; the rest stays as sent.
+func redactQuery(raw string) string {
+	if raw == "" {
+		return ""
+	}
+	parameters := strings.Split(raw, "&")
+	for i, p := range parameters {
+		name, _, _ := strings.Cut(p, "=")
+		plain, err := url.QueryUnescape(name)
+		if err != nil || secretParameters[strings.ToLower(plain)] {
+			parameters[i] = name + "=redacted"
+		}
+	}
+	return strings.Join(parameters, "&")
+}

@@ -1,0 +1,123 @@
+// Package gateway is the fault gateway: an HTTP server that stands at the
+// configured S3 endpoint in front of the real S3 server. It passes every
+// request through unchanged, records it, and on demand injects faults into the
+// requests that a rule selects. Package fault has the client of its control API.
+//
+// Two things do not survive net/http and are not restored: the order and the
+// letter case of header names, and a Content-Length: 0 on GET and HEAD. No S3
+// signature depends on either.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+)
+
+// Config makes a Server.
+type Config struct {
+	// Upstream is the real S3 server, http://host:port.
+	Upstream *url.URL
+	// Token is the bearer token that the control API wants.
+	Token string
+	// Log takes each record as a line of JSON when its request is done.
+	Log io.Writer
+	// Keep is how many records are kept in memory; 0: 200 000 (about 100 MB).
+	Keep int
+}
+
+// Server is the gateway.
+type Server struct {
+	upstream  *url.URL
+	transport *http.Transport
+	rules     ruleSet
+	book      *book
+	data      *http.Server
+	control   *http.Server
+}
+
+// New checks the configuration.
+func New(c Config) (*Server, error) {
+	switch u := c.Upstream; {
+	case u == nil || u.Scheme != "http" || u.Host == "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "":
+		return nil, fmt.Errorf("upstream: want http://host:port, found %q", u)
+	case c.Token == "":
+		return nil, errors.New("token: want one, found none")
+	case c.Log == nil:
+		return nil, errors.New("log: want a writer, found none")
+	}
+	if c.Keep == 0 {
+		c.Keep = 200_000
+	}
+	s := &Server{upstream: c.Upstream, book: newBook(c.Keep, c.Log)}
+	// No timeouts: how long a request may take is between client and server.
+	s.transport = &http.Transport{
+		DialContext:           (&net.Dialer{}).DialContext,
+		DisableCompression:    true, // it would add Accept-Encoding
+		MaxIdleConnsPerHost:   1024,
+		IdleConnTimeout:       5 * time.Second, // before the real server tires of it
+		ExpectContinueTimeout: time.Second,
+		WriteBufferSize:       64 << 10,
+		ReadBufferSize:        64 << 10,
+	}
+	s.data = &http.Server{
+		Handler:                      http.HandlerFunc(s.serveData),
+		DisableGeneralOptionsHandler: true, // OPTIONS * is the real server's to answer
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
+	}
+	s.control = &http.Server{Handler: s.controlHandler(c.Token), ReadHeaderTimeout: 10 * time.Second}
+	return s, nil
+}
+
+type connKey struct{}
+
+// Serve serves both listeners and closes them. It returns nil after Close, else
+// what ended it.
+func (s *Server) Serve(data, control net.Listener) error {
+	ended := make(chan error, 2)
+	go func() { ended <- s.data.Serve(data) }()
+	go func() { ended <- s.control.Serve(control) }()
+	err := <-ended
+	closeErr := s.Close()
+	<-ended
+	if errors.Is(err, http.ErrServerClosed) {
+		return closeErr
+	}
+	return err
+}
+
+// Close ends everything at once, requests in flight too.
+func (s *Server) Close() error {
+	s.rules.remove(func(*activeRule) bool { return true })
+	err := errors.Join(s.data.Close(), s.control.Close())
+	s.transport.CloseIdleConnections()
+	return err
+}
+
+func (s *Server) serveData(w http.ResponseWriter, r *http.Request) {
+	var client netip.Addr
+	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		client = ap.Addr().Unmap()
+	}
+	about := resource(r)
+	r = r.WithContext(r.Context()) // a copy: net/http looks at the sort of its own Body
+	x := &exchange{server: s, r: r, rule: s.rules.match(r, client, about)}
+	x.conn, _ = r.Context().Value(connKey{}).(net.Conn)
+	var ruleID string
+	if x.rule != nil {
+		ruleID = x.rule.ID
+	}
+	x.entry = s.book.start(r, about, ruleID)
+	defer x.entry.finish()
+	r.Body = countingReader{r.Body, x.entry}
+	x.w = &replyWriter{ResponseWriter: w, entry: x.entry}
+	x.serve()
+}

@@ -1,0 +1,446 @@
+package observe
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// eventually polls until ok, at most 20 s.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("not in 20 s: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+func content(path string) string {
+	b, _ := os.ReadFile(path)
+	return string(b)
+}
+
+// texts returns a log's lines without their times.
+func texts(path string) string {
+	var out []string
+	for line := range strings.Lines(content(path)) {
+		line = strings.TrimSuffix(line, "\n")
+		if _, ok := lineTime([]byte(line)); ok {
+			_, line, _ = strings.Cut(line, " ")
+		}
+		out = append(out, line)
+	}
+	return strings.Join(out, "|")
+}
+
+type collecting struct {
+	*fakeAPI
+	*Collector
+	t   *testing.T
+	dir string
+}
+
+func collect(t *testing.T, f *fakeAPI, o Options) *collecting {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "artifacts")
+	// A set-up node's context ends with it.
+	ctx, cancel := context.WithCancel(t.Context())
+	c, err := StartCollector(ctx, f.config(), dir, o)
+	cancel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(context.Background()) })
+	return &collecting{f, c, t, dir}
+}
+
+func (c *collecting) log(namespace, file string) string {
+	return filepath.Join(c.dir, "logs", namespace, file+".log")
+}
+
+func (c *collecting) want(namespace, file, want string) {
+	c.t.Helper()
+	path := c.log(namespace, file)
+	eventually(c.t, fmt.Sprintf("%s is %q", file, want), func() bool { return texts(path) == want })
+}
+
+func (c *collecting) close() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := c.Close(ctx); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *collecting) lostNothing() {
+	c.t.Helper()
+	if lost := c.Lost(); len(lost) > 0 {
+		c.t.Errorf("lost: %s", strings.Join(lost, "\n"))
+	}
+}
+
+func TestCollectorFollows(t *testing.T) {
+	f := newFakeAPI(t)
+	f.say("ns/before/app", "1 was here", "1 first")
+	f.put("pods", pod("ns", "before", "u1", "app", 0, "running"))
+	c := collect(t, f, Options{})
+	c.want("ns", "before-app", "was here|first")
+
+	// A mover: there for a moment, ended, deleted.
+	f.put("pods", pod("ns", "mover", "u2", "restic", 0, "waiting"))
+	f.say("ns/mover/restic", "2 start")
+	f.put("pods", pod("ns", "mover", "u2", "restic", 0, "running"))
+	f.say("ns/mover/restic", "2.5 copy", "3 done")
+	f.end("ns/mover/restic")
+	f.put("pods", pod("ns", "mover", "u2", "restic", 0, "terminated"))
+	c.want("ns", "mover-restic", "start|copy|done")
+	f.delete("pods", "ns", "mover")
+
+	// First seen when it had ended already.
+	f.say("ns/quick/app", "4 in", "4 and out")
+	f.end("ns/quick/app")
+	f.put("pods", pod("ns", "quick", "u3", "app", 0, "terminated"))
+	c.want("ns", "quick-app", "in|and out")
+
+	f.say("ns/before/app", "5 still here")
+	c.want("ns", "before-app", "was here|first|still here")
+	c.close()
+	c.lostNothing()
+	summary := content(filepath.Join(c.dir, "logs", "_collector.txt"))
+	for _, want := range []string{"pods seen 3\n", "containers followed 3\n", "log lines 8\n", "lost 0\n", "state closed"} {
+		if !strings.Contains(summary, want) {
+			t.Errorf("no %q in\n%s", want, summary)
+		}
+	}
+}
+
+// Init and ephemeral containers have logs too.
+func TestCollectorAllContainers(t *testing.T) {
+	f := newFakeAPI(t)
+	p := pod("ns", "p", "u", "main", 0, "running")
+	status := p["status"].(object)
+	status["initContainerStatuses"] = []any{object{"name": "init", "state": object{"terminated": object{}}}}
+	status["ephemeralContainerStatuses"] = []any{object{"name": "debug", "state": object{"running": object{}}}}
+	for _, container := range []string{"main", "init", "debug"} {
+		f.say("ns/p/"+container, "1 of "+container)
+	}
+	f.end("ns/p/init")
+	f.put("pods", p)
+	c := collect(t, f, Options{})
+	for _, container := range []string{"main", "init", "debug"} {
+		c.want("ns", "p-"+container, "of "+container)
+	}
+}
+
+// However often the connection breaks, every line is there once, in order,
+// also those that share a time.
+func TestCollectorOverBrokenConnections(t *testing.T) {
+	f := newFakeAPI(t)
+	f.put("pods", pod("ns", "p", "u", "app", 0, "running"))
+	c := collect(t, f, Options{})
+	var want []string
+	for i := range 60 {
+		text := fmt.Sprint("line ", i)
+		want = append(want, text)
+		f.say("ns/p/app", fmt.Sprintf("%.1f %s", float64(i/3)/10, text)) // three a time stamp, thirty a second
+		if i%12 == 7 {
+			c.want("ns", "p-app", strings.Join(want, "|"))
+			f.server.CloseClientConnections()
+		}
+	}
+	c.want("ns", "p-app", strings.Join(want, "|"))
+
+	// An outage; a pod that came meanwhile is found after it.
+	f.do(func() { f.down = true })
+	f.server.CloseClientConnections()
+	f.say("ns/p/app", "70 in the dark")
+	f.say("ns/late/app", "71 born in the dark")
+	f.put("pods", pod("ns", "late", "u2", "app", 0, "running"))
+	f.do(func() { f.down = false })
+	c.want("ns", "p-app", strings.Join(append(want, "in the dark"), "|"))
+	c.want("ns", "late-app", "born in the dark")
+	c.close()
+	c.lostNothing()
+}
+
+func TestCollectorRestartedContainer(t *testing.T) {
+	f := newFakeAPI(t)
+	f.put("pods", pod("ns", "p", "u", "app", 0, "running"))
+	f.say("ns/p/app", "1 first life")
+	c := collect(t, f, Options{})
+	c.want("ns", "p-app", "first life")
+	f.do(func() { // it dies and is back before anybody looks
+		l := f.log("ns/p/app")
+		l.previous = append(l.current, at(2).Format(time.RFC3339Nano)+" last words")
+		l.current = []string{at(3).Format(time.RFC3339Nano) + " second life"}
+	})
+	f.put("pods", pod("ns", "p", "u", "app", 1, "running"))
+	f.server.CloseClientConnections()
+	c.want("ns", "p-app", "first life|last words|--- restart 1|second life")
+	c.close()
+	c.lostNothing()
+}
+
+// A pod of a StatefulSet comes back under its name.
+func TestCollectorSameNameAgain(t *testing.T) {
+	f := newFakeAPI(t)
+	f.say("ns/p/app", "1 old")
+	f.end("ns/p/app")
+	f.put("pods", pod("ns", "p", "u1", "app", 0, "terminated"))
+	c := collect(t, f, Options{})
+	c.want("ns", "p-app", "old")
+	f.delete("pods", "ns", "p")
+	f.do(func() { f.logs["ns/p/app"] = &fakeLog{} })
+	f.say("ns/p/app", "2 new")
+	f.put("pods", pod("ns", "p", "u2", "app", 0, "running"))
+	c.want("ns", "p-app", "old|--- another pod of that name, UID u2|new")
+	c.close()
+	c.lostNothing()
+}
+
+func TestCollectorNamesThatCollide(t *testing.T) {
+	f := newFakeAPI(t)
+	f.say("ns/a-b/c", "1 of a-b")
+	f.say("ns/a/b-c", "1 of a")
+	f.put("pods", pod("ns", "a-b", "u1", "c", 0, "running"))
+	c := collect(t, f, Options{})
+	c.want("ns", "a-b-c", "of a-b")
+	f.put("pods", pod("ns", "a", "u2", "b-c", 0, "running"))
+	c.want("ns", "a_b-c", "of a")
+	c.want("ns", "a-b-c", "of a-b")
+}
+
+func TestCollectorFiltersAndRedacts(t *testing.T) {
+	f := newFakeAPI(t)
+	for _, ns := range []string{"in", "out"} {
+		for _, name := range []string{"yes", "no"} {
+			f.say(ns+"/"+name+"/app", "1 key=hunter22secret.")
+			f.put("pods", pod(ns, name, ns+name, "app", 0, "running"))
+		}
+	}
+	f.put("events", event("out", "e1", "x1", "pulled with hunter22secret"))
+	c := collect(t, f, Options{
+		Namespace: func(ns string) bool { return ns == "in" },
+		Pod:       func(ns, pod string) bool { return ns == "in" && pod == "yes" },
+		Redact:    NewRedactor("hunter22secret"),
+	})
+	c.want("in", "yes-app", "key=[redacted].")
+	c.close()
+	entries, _ := filepath.Glob(filepath.Join(c.dir, "logs", "*", "*"))
+	if len(entries) != 1 {
+		t.Errorf("%v", entries)
+	}
+	if got := content(filepath.Join(c.dir, "events.jsonl")); !strings.Contains(got, "pulled with [redacted]") {
+		t.Errorf("events: %s", got)
+	}
+}
+
+func event(namespace, name, uid, message string) object {
+	return object{
+		"apiVersion": "v1", "kind": "Event",
+		"metadata":       object{"namespace": namespace, "name": name, "uid": uid, "creationTimestamp": "2026-11-22T12:00:00Z"},
+		"involvedObject": object{"kind": "Pod", "namespace": namespace, "name": "p"},
+		"reason":         "Pulled", "message": message, "type": "Normal", "count": 1,
+		"eventTime": nil, "firstTimestamp": "2026-11-22T12:00:01Z", "lastTimestamp": "2026-11-22T12:00:02Z",
+		"source": object{"component": "kubelet"},
+	}
+}
+
+func TestCollectorEvents(t *testing.T) {
+	f := newFakeAPI(t)
+	f.put("events", event("a", "e1", "x1", "one"))
+	c := collect(t, f, Options{})
+	lines := func() []EventRecord {
+		var out []EventRecord
+		for line := range strings.Lines(content(filepath.Join(c.dir, "events.jsonl"))) {
+			var r EventRecord
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			out = append(out, r)
+		}
+		return out
+	}
+	eventually(t, "the first event", func() bool { return len(lines()) == 1 })
+	again := event("a", "e1", "x1", "one")
+	again["count"] = 5
+	f.put("events", again)
+	f.put("events", event("b", "e2", "x2", "two"))
+	eventually(t, "three records", func() bool { return len(lines()) == 3 })
+	// A history that is too old makes the watch list anew; what is known stays single.
+	f.do(func() { f.oldest = 1 << 30 })
+	f.server.CloseClientConnections()
+	f.put("events", event("b", "e3", "x3", "three"))
+	eventually(t, "four records", func() bool { return len(lines()) == 4 })
+	f.do(func() { f.oldest = 0 })
+	c.close()
+	got := lines()
+	if len(got) != 4 {
+		t.Fatalf("%d records", len(got))
+	}
+	first := got[0]
+	if first.Object != "Pod/p" || first.Reason != "Pulled" || first.Source != "kubelet" || !first.Time.Equal(at(2)) || first.Count != 1 || got[1].Count != 5 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What the streams have not brought by then is fetched on closing.
+func TestCollectorFinalPass(t *testing.T) {
+	f := newFakeAPI(t)
+	f.say("ns/p/app", "1 one")
+	f.put("pods", pod("ns", "p", "u", "app", 0, "running"))
+	c := collect(t, f, Options{})
+	c.want("ns", "p-app", "one")
+	f.do(func() { f.mute = true })
+	f.say("ns/p/app", "1 two of that second", "2 three")
+	f.say("ns/new/app", "3 unseen")
+	f.put("pods", pod("ns", "new", "u2", "app", 0, "running"))
+	f.put("events", event("ns", "e", "x", "late"))
+	c.close()
+	c.close() // twice is one
+	if got := texts(c.log("ns", "p-app")); got != "one|two of that second|three" {
+		t.Errorf("%q", got)
+	}
+	if got := texts(c.log("ns", "new-app")); got != "unseen" {
+		t.Errorf("%q", got)
+	}
+	if got := content(filepath.Join(c.dir, "events.jsonl")); !strings.Contains(got, "late") {
+		t.Errorf("%q", got)
+	}
+	c.lostNothing()
+}
+
+// A cluster that is gone costs no time, and what it kept back is said.
+func TestCollectorClosesWithoutCluster(t *testing.T) {
+	f := newFakeAPI(t)
+	f.say("ns/p/app", "1 one")
+	f.put("pods", pod("ns", "p", "u", "app", 0, "running"))
+	c := collect(t, f, Options{})
+	c.want("ns", "p-app", "one")
+	f.stop()
+	begin := time.Now()
+	c.close()
+	if d := time.Since(begin); d > 8*time.Second {
+		t.Errorf("took %s", d)
+	}
+	lost := strings.Join(c.Lost(), "\n")
+	for _, want := range []string{"last look at pods", "last look at events", "ns/p app: the rest of the log"} {
+		if !strings.Contains(lost, want) {
+			t.Errorf("no %q in\n%s", want, lost)
+		}
+	}
+	if got := texts(c.log("ns", "p-app")); got != "one" {
+		t.Errorf("%q", got)
+	}
+	if !strings.Contains(content(filepath.Join(c.dir, "logs", "_collector.txt")), "the rest of the log") {
+		t.Error("the summary keeps silent")
+	}
+}
+
+// A pod that went before its log was read is counted, not passed over.
+func TestCollectorLostPod(t *testing.T) {
+	f := newFakeAPI(t)
+	c := collect(t, f, Options{})
+	eventually(t, "watching", func() bool {
+		f.put("events", event("a", "e", "x", "tick"))
+		return content(filepath.Join(c.dir, "events.jsonl")) != ""
+	})
+	p := pod("ns", "p", "u", "app", 0, "terminated")
+	f.do(func() { // only its deletion is ever seen
+		f.version++
+		p["metadata"].(object)["resourceVersion"] = fmt.Sprint(f.version)
+		f.record("DELETED", "pods", p)
+	})
+	eventually(t, "the loss", func() bool { return len(c.Lost()) == 1 })
+}
+
+func TestCollectorBadFolder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := newFakeAPI(t)
+	if _, err := StartCollector(t.Context(), f.config(), filepath.Join(file, "sub"), Options{}); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestDumpNamespace(t *testing.T) {
+	f := newFakeAPI(t)
+	object1 := func(kind, name string, more object) object {
+		o := object{"kind": kind, "metadata": object{"namespace": "ns", "name": name, "managedFields": []any{object{"manager": "m"}}}}
+		for k, v := range more {
+			o[k] = v
+		}
+		return o
+	}
+	f.put("namespaces/ns/persistentvolumeclaims", object1("PersistentVolumeClaim", "data", object{"spec": object{"volumeName": "pv1"}}))
+	f.put("namespaces/ns/pods", object1("Pod", "app", object{"spec": object{"env": "hunter22secret"}}))
+	f.put("namespaces/ns/events", event("ns", "e", "x", "m"))
+	f.put("batch/v1/namespaces/ns/jobs", object1("Job", "j", nil))
+	f.put("volsync.backube/v1alpha1/namespaces/ns/replicationsources", object1("ReplicationSource", "rs", nil))
+	f.put("namespaces/ns/configmaps", object1("ConfigMap", "cm", object{"data": object{"file": "content-of-it"}}))
+	f.put("namespaces/ns/secrets", object1("Secret", "s", object{"type": "Opaque", "data": object{"RESTIC_PASSWORD": "c2VjcmV0LXZhbHVl"}}))
+	f.put("persistentvolumes", object{"kind": "PersistentVolume", "metadata": object{"name": "pv1"}, "spec": object{"claimRef": object{"namespace": "ns"}}})
+	f.put("persistentvolumes", object{"kind": "PersistentVolume", "metadata": object{"name": "pv2"}, "spec": object{"claimRef": object{"namespace": "ns2"}}})
+	const ur = "kyverno.io/v2/namespaces/kyverno/updaterequests"
+	f.put(ur, object{"kind": "UpdateRequest", "metadata": object{"namespace": "kyverno", "name": "ur-by-resource"}, "spec": object{"resource": object{"kind": "PersistentVolumeClaim", "namespace": "ns", "name": "data"}}})
+	f.put(ur, object{"kind": "UpdateRequest", "metadata": object{"namespace": "kyverno", "name": "ur-nested"}, "spec": object{"ruleContext": []any{object{"trigger": object{"namespace": "ns"}}},
+		"context": object{"object": object{"kind": "Secret", "metadata": object{"name": "s"}, "data": object{"k": "Y2FycmllZA=="}}}}})
+	f.put(ur, object{"kind": "UpdateRequest", "metadata": object{"namespace": "kyverno", "name": "ur-json"}, "spec": object{"context": object{"request": `{"namespace":"ns","name":"x"}`}}})
+	f.put(ur, object{"kind": "UpdateRequest", "metadata": object{"namespace": "kyverno", "name": "ur-other"}, "spec": object{"resource": object{"namespace": "ns2", "name": "ns"}}})
+
+	dir := filepath.Join(t.TempDir(), "dump")
+	if err := DumpNamespace(t.Context(), f.config(), "ns", dir, NewRedactor("hunter22secret")); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string][]string{
+		"persistentvolumeclaims.yaml": {"name: data", "volumeName: pv1"},
+		"pods.yaml":                   {"name: app", "[redacted]"},
+		"events.yaml":                 {"reason: Pulled"},
+		"jobs.yaml":                   {"name: j"},
+		"replicationsources.yaml":     {"name: rs"},
+		"configmaps.yaml":             {"name: cm", "- file"},
+		"secrets.yaml":                {"name: s", "- RESTIC_PASSWORD", "type: Opaque"},
+		"persistentvolumes.yaml":      {"name: pv1"},
+		"updaterequests.yaml":         {"ur-by-resource", "ur-nested", "ur-json"},
+		"dump-errors.txt":             {"replicationdestinations.volsync.backube: "},
+	} {
+		got := content(filepath.Join(dir, file))
+		for _, w := range want {
+			if !strings.Contains(got, w) {
+				t.Errorf("%s: no %q in\n%s", file, w, got)
+			}
+		}
+		for _, never := range []string{"managedFields", "hunter22", "content-of-it", "c2VjcmV0", "Y2Fycm", "pv2", "ur-other"} {
+			if strings.Contains(got, never) {
+				t.Errorf("%s: %q in\n%s", file, never, got)
+			}
+		}
+	}
+	if n := strings.Count(content(filepath.Join(dir, "dump-errors.txt")), "\n"); n != 1 {
+		t.Errorf("%d errors", n)
+	}
+
+	// Without a cluster there is still a folder that says why.
+	f.stop()
+	dir = filepath.Join(t.TempDir(), "dump")
+	if err := DumpNamespace(t.Context(), f.config(), "ns", dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(content(filepath.Join(dir, "dump-errors.txt")), "\n"); n < len(dumps) {
+		t.Errorf("%d errors", n)
+	}
+}

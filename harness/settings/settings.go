@@ -1,0 +1,167 @@
+// Package settings reads what a person sets by environment or make variable, and refuses what it does not understand
+// before anything is started.
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/onsi/ginkgo/v2/types"
+)
+
+// Keep says when the stack stays up after the specs.
+type Keep string
+
+// The values of KEEP.
+const (
+	KeepNever     Keep = "never"
+	KeepOnFailure Keep = "failure"
+	KeepAlways    Keep = "always"
+)
+
+// Settings are the validated settings of one invocation.
+type Settings struct {
+	Stack      string // an entry of the lock; empty: its default
+	Images     string // auto, pull or build
+	Policy     string // absolute path of a file or folder
+	S3Endpoint Endpoint
+	Focus      string // regular expression on a spec's text
+	Labels     string // Ginkgo label filter
+	Procs      int
+	Keep       Keep
+	Artifacts  string // absolute path of a folder
+}
+
+// Setting documents one setting.
+type Setting struct {
+	Name, Default, Meaning string
+}
+
+// maxDefaultProcs bounds the default of PROCS: specs mostly wait, so there may be more of them than cores.
+const maxDefaultProcs = 8
+
+// All lists every setting; defaults are what an empty or unset variable means.
+func All() []Setting {
+	return []Setting{
+		{"STACK", "", "the stack to test on: a name of fixtures/stacks.yaml (default: its defaultStack)"},
+		{"IMAGES", "auto", "where images come from: auto (cached, else pulled by digest, else built), pull, build (asks no registry)"},
+		{"POLICY", "policies/smart-restore", "the policy under test: a manifest, a folder of manifests, or a kustomization"},
+		{"S3_ENDPOINT", "http://192.168.10.133:9000", "the S3 address that the policy names; served inside the test's own network only"},
+		{"FOCUS", "", "run only specs whose text matches this regular expression, e.g. core/restore"},
+		{"LABELS", "", "run only specs that match this Ginkgo label filter, e.g. 'core && !s3-down'"},
+		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run side by side"},
+		{"KEEP", "never", "keep the stack after the run: never, failure, always"},
+		{"ARTIFACTS", "artifacts", "the folder that gets a folder per run: reports, logs, events, audit log, dumps"},
+	}
+}
+
+func defaultProcs() int { return min(maxDefaultProcs, 4*runtime.NumCPU()) }
+
+// FromEnvironment reads and checks every setting; relative paths are taken from root. Every problem is in the error.
+func FromEnvironment(root string, stacks, imageModes []string) (*Settings, error) {
+	values := map[string]string{}
+	for _, setting := range All() {
+		values[setting.Name] = setting.Default
+		if value := os.Getenv(setting.Name); value != "" {
+			values[setting.Name] = value
+		}
+	}
+	return parse(root, values, stacks, imageModes)
+}
+
+func parse(root string, values map[string]string, stacks, imageModes []string) (*Settings, error) {
+	var problems []error
+	oneOf := func(name string, allowed []string) string {
+		if values[name] != "" && !slices.Contains(allowed, values[name]) {
+			problems = append(problems, fmt.Errorf("%s=%s is unknown: allowed are %s", name, values[name], strings.Join(allowed, ", ")))
+		}
+		return values[name]
+	}
+	absolute := func(name string) string {
+		if filepath.IsAbs(values[name]) {
+			return filepath.Clean(values[name])
+		}
+		return filepath.Join(root, values[name])
+	}
+	s := &Settings{
+		Stack:     oneOf("STACK", stacks),
+		Images:    oneOf("IMAGES", imageModes),
+		Keep:      Keep(oneOf("KEEP", []string{string(KeepNever), string(KeepOnFailure), string(KeepAlways)})),
+		Policy:    absolute("POLICY"),
+		Artifacts: absolute("ARTIFACTS"),
+		Focus:     values["FOCUS"],
+		Labels:    values["LABELS"],
+	}
+	if _, err := os.Stat(s.Policy); err != nil {
+		problems = append(problems, fmt.Errorf("POLICY=%s cannot be read: %w", values["POLICY"], err))
+	}
+	if _, err := regexp.Compile(s.Focus); err != nil {
+		problems = append(problems, fmt.Errorf("FOCUS=%s is no regular expression: %w", s.Focus, err))
+	}
+	if _, err := types.ParseLabelFilter(s.Labels); err != nil {
+		problems = append(problems, fmt.Errorf("LABELS=%s is no label filter (like 'core && !s3-down'): %s", s.Labels, firstLine(err)))
+	}
+	procs, err := strconv.Atoi(values["PROCS"])
+	if err != nil || procs < 1 || procs > 64 {
+		problems = append(problems, fmt.Errorf("PROCS=%s must be a number from 1 to 64", values["PROCS"]))
+	}
+	s.Procs = procs
+	if s.S3Endpoint, err = ParseEndpoint(values["S3_ENDPOINT"]); err != nil {
+		problems = append(problems, fmt.Errorf("S3_ENDPOINT=%s: %w", values["S3_ENDPOINT"], err))
+	}
+	return s, errors.Join(problems...)
+}
+
+func firstLine(err error) string {
+	text, _, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
+	return text
+}
+
+// Endpoint is an S3 address as a policy names it.
+type Endpoint struct {
+	URL  string         // http://host:port, without a slash at the end
+	Addr netip.AddrPort // the address it is served at, inside the test's own network
+}
+
+// ParseEndpoint checks that the endpoint can be served inside a test's network: plain http at an IPv4 address and port.
+func ParseEndpoint(text string) (Endpoint, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return Endpoint{}, errors.New("it is no URL; wanted is one like http://192.168.10.133:9000")
+	}
+	switch {
+	case u.Scheme == "https":
+		return Endpoint{}, errors.New("https is not supported yet: the suite would need a certificate that Kyverno and the movers trust")
+	case u.Scheme != "http":
+		return Endpoint{}, fmt.Errorf("its scheme is %q, wanted http", u.Scheme)
+	case u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		return Endpoint{}, errors.New("wanted is scheme, host and port only, like http://192.168.10.133:9000")
+	}
+	port := u.Port()
+	if port == "" {
+		port = "80"
+	}
+	addr, err := netip.ParseAddrPort(u.Hostname() + ":" + port)
+	if err != nil || !addr.Addr().Is4() {
+		return Endpoint{}, fmt.Errorf("its host is %q, wanted an IPv4 address: only such an endpoint can be served inside the test's network so far", u.Host)
+	}
+	ip := addr.Addr()
+	if ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
+		return Endpoint{}, fmt.Errorf("%s is a loopback, link-local or multicast address, which Kyverno refuses to ask", ip)
+	}
+	for _, taken := range []string{"10.244.0.0/16", "10.96.0.0/16"} {
+		if netip.MustParsePrefix(taken).Contains(ip) {
+			return Endpoint{}, fmt.Errorf("%s is in %s, which the test's cluster uses for its pods and services", ip, taken)
+		}
+	}
+	return Endpoint{URL: "http://" + u.Host, Addr: addr}, nil
+}
