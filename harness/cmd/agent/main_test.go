@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -105,6 +106,15 @@ func TestUsage(t *testing.T) {
 
 func TestWriteAndManifest(t *testing.T) {
 	dir := t.TempDir()
+	t.Cleanup(func() {
+		// Else only root could remove what is in the data set's read-only folder.
+		_ = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				err = os.Chmod(name, 0o700)
+			}
+			return err
+		})
+	})
 	args := []string{"write", "--dir", dir, "--seed", "run-1", "--small", "3", "--large", "100000"}
 	if os.Geteuid() != 0 {
 		args = append(args, "--owners=false")

@@ -237,18 +237,24 @@ func TestPassThroughStreams(t *testing.T) {
 
 // A server that refuses before it has the body is heard.
 func TestPassThroughOfAnEarlyReply(t *testing.T) {
-	g := start(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusForbidden)
-		_, _ = io.WriteString(w, "no")
-	})
-	c := dialRaw(t, g.data, "PUT /b/k HTTP/1.1\r\nHost: s3\r\nContent-Length: 100000000\r\n\r\nfirst")
-	res, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusForbidden {
-		t.Errorf("want 403, found %d", res.StatusCode)
+	for name, request := range map[string]string{
+		"body on its way": "PUT /b/k HTTP/1.1\r\nHost: s3\r\nContent-Length: 100000000\r\n\r\nfirst",
+		"expecting":       "PUT /b/k HTTP/1.1\r\nHost: s3\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusForbidden)
+				_, _ = io.WriteString(w, "no")
+			})
+			res, err := http.ReadResponse(bufio.NewReader(dialRaw(t, g.data, request)), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			if res.StatusCode != http.StatusForbidden {
+				t.Errorf("want 403 at once, found %d", res.StatusCode)
+			}
+		})
 	}
 }
 

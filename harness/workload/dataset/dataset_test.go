@@ -46,6 +46,22 @@ func testSpec(t *testing.T, seed string) Spec {
 	return spec
 }
 
+// volume is a temporary folder that can be removed with a data set in it: a read-only folder is in the way of all
+// but root.
+func volume(t testing.TB) string {
+	t.Helper()
+	root := t.TempDir()
+	t.Cleanup(func() {
+		_ = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				err = os.Chmod(name, 0o700)
+			}
+			return err
+		})
+	})
+	return root
+}
+
 func mustWrite(t *testing.T, root string, spec Spec) Manifest {
 	t.Helper()
 	if err := Write(root, spec); err != nil {
@@ -76,7 +92,7 @@ func noDifference(t *testing.T, want, got Manifest) {
 func TestManifestIsWhatThePlanSays(t *testing.T) {
 	spec := testSpec(t, "run-1")
 	items := plan(spec)
-	m := mustWrite(t, t.TempDir(), spec)
+	m := mustWrite(t, volume(t), spec)
 	if m.Seed != spec.Seed {
 		t.Errorf("seed %q, want %q", m.Seed, spec.Seed)
 	}
@@ -212,12 +228,12 @@ func TestDefaultHoldsWhatTheCatalogueAsksFor(t *testing.T) {
 
 func TestWriteIsDeterministic(t *testing.T) {
 	spec := testSpec(t, "run-1")
-	a := mustWrite(t, t.TempDir(), spec)
-	b := mustWrite(t, t.TempDir(), spec)
+	a := mustWrite(t, volume(t), spec)
+	b := mustWrite(t, volume(t), spec)
 	noDifference(t, a, b)
 
 	spec.Seed = "run-2"
-	diffs := Diff(a, mustWrite(t, t.TempDir(), spec))
+	diffs := Diff(a, mustWrite(t, volume(t), spec))
 	if len(diffs) == 0 || diffs[0].Field != "seed" || diffs[0].Want != "run-1" || diffs[0].Got != "run-2" {
 		t.Errorf("first difference is %v, want the seed", diffs[0])
 	}
@@ -235,7 +251,7 @@ func TestWriteIsDeterministic(t *testing.T) {
 }
 
 func TestNoTwoFilesShareContent(t *testing.T) {
-	m := mustWrite(t, t.TempDir(), testSpec(t, "run-1"))
+	m := mustWrite(t, volume(t), testSpec(t, "run-1"))
 	seen := map[string]string{}
 	for _, e := range m.Entries {
 		// Up to a few bytes two files may be equal by chance.
@@ -251,15 +267,15 @@ func TestNoTwoFilesShareContent(t *testing.T) {
 
 func TestWriteReplacesAnEarlierSet(t *testing.T) {
 	spec := testSpec(t, "run-1")
-	root := t.TempDir()
+	root := volume(t)
 	mustWrite(t, root, spec)
 	spec.Seed = "run-2"
 	got := mustWrite(t, root, spec)
-	noDifference(t, mustWrite(t, t.TempDir(), spec), got)
+	noDifference(t, mustWrite(t, volume(t), spec), got)
 }
 
 func TestWriteLeavesOtherPathsAlone(t *testing.T) {
-	root := t.TempDir()
+	root := volume(t)
 	mine := filepath.Join(root, "mine")
 	if err := os.WriteFile(mine, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
@@ -329,7 +345,7 @@ func TestSpecJSON(t *testing.T) {
 
 func TestSmallSpecs(t *testing.T) {
 	for _, n := range []int{0, 1, 7} {
-		root := t.TempDir()
+		root := volume(t)
 		m := mustWrite(t, root, Spec{Seed: "s", SmallFiles: n})
 		small := 0
 		for _, e := range m.Entries {
@@ -601,7 +617,7 @@ func TestMutations(t *testing.T) {
 			t.Parallel()
 			spec := testSpec(t, "run-1")
 			spec.SmallFiles = 5
-			root := t.TempDir()
+			root := volume(t)
 			want := mustWrite(t, root, spec)
 			tc.mutate(t, filepath.Join(root, tc.path))
 			got := mustScan(t, root)
@@ -627,7 +643,7 @@ func BenchmarkWriteScan(b *testing.B) {
 	} else if !ok {
 		spec.Xattrs = false
 	}
-	root := b.TempDir()
+	root := volume(b)
 	b.Run("write", func(b *testing.B) {
 		for b.Loop() {
 			if err := Write(root, spec); err != nil {

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/smart-restore/conformance/harness/fault/gateway"
+)
+
+func TestRunUntilToldToStop(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "hello")
+	}))
+	defer upstream.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	records, recordsIn := io.Pipe()
+	status, statusIn := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"--listen", "127.0.0.1:0", "--upstream", upstream.URL, "--control", "127.0.0.1:0"}, "token", recordsIn, statusIn)
+		statusIn.Close()
+	}()
+
+	ready, err := bufio.NewReader(status).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`^gateway: ready on (\S+) for (\S+), control on (\S+)\n$`).FindStringSubmatch(ready)
+	if m == nil || m[2] != upstream.URL {
+		t.Fatalf("want a line of readiness for %s, found %q", upstream.URL, ready)
+	}
+	get := func(url string) string {
+		res, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if b := get("http://" + m[3] + "/healthz"); b != "ok\n" {
+		t.Errorf("healthz: %q", b)
+	}
+	if b := get("http://" + m[1] + "/b/k"); b != "hello" {
+		t.Errorf("through the gateway: %q", b)
+	}
+	var r gateway.Record
+	if err := json.NewDecoder(records).Decode(&r); err != nil || r.Path != "/b/k" || r.Status != 200 {
+		t.Errorf("record %+v %v", r, err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("want a clean end, found %v", err)
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	for _, c := range []struct {
+		args, token, want string
+		usage             bool
+	}{
+		{"--upstream http://127.0.0.1:1", "t", `--listen: want ip:port, found ""`, true},
+		{"--listen nas:9000 --upstream http://127.0.0.1:1", "t", `found "nas:9000"`, true},
+		{"--listen 127.0.0.1:0", "t", "upstream: want http://host:port", true},
+		{"--listen 127.0.0.1:0 --upstream http://127.0.0.1:1", "", "GATEWAY_TOKEN", true},
+		{"--listen 127.0.0.1:0 --upstream http://127.0.0.1:1 more", "t", `found ["more"]`, true},
+		{"--token x", "t", "flag provided but not defined", true},
+		{"--listen 127.0.0.1:0 --upstream http://127.0.0.1:1 --control 127.0.0.1:x", "t", "listen tcp", false},
+	} {
+		err := run(t.Context(), strings.Fields(c.args), c.token, io.Discard, io.Discard)
+		var usage usageError
+		if err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &usage) != c.usage {
+			t.Errorf("%s: want %q (usage: %v), found %v", c.args, c.want, c.usage, err)
+		}
+	}
+}

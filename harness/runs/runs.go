@@ -1,0 +1,253 @@
+// Package runs gives every run an identity: an ID that everything it makes carries, a lock that the kernel releases
+// when the run's process ends however it ends, and a private folder. What a dead run left can so be told from what a
+// living or kept one uses, and removed.
+package runs
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/smart-restore/conformance/harness/cluster"
+	"github.com/smart-restore/conformance/harness/engine"
+	"github.com/smart-restore/conformance/harness/images"
+)
+
+// Label marks every container and network of a run with the run's ID.
+const Label = "smart-restore.run"
+
+// Run is this process's run, or a kept one.
+type Run struct {
+	ID  string
+	Dir string // private (0700): kubeconfig and credentials
+
+	lock *os.File
+}
+
+const (
+	lockFile = "lock"
+	keptFile = "stand.json"
+)
+
+// New starts a run below root.
+func New(root string) (*Run, error) {
+	id := strings.ToLower(rand.Text()[:8])
+	r := &Run{ID: id, Dir: filepath.Join(root, id)}
+	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("run: %w", err)
+	}
+	if ok, err := r.acquire(); err != nil || !ok {
+		return nil, fmt.Errorf("run %s: cannot be locked: %w", id, err)
+	}
+	return r, nil
+}
+
+// acquire takes the run's lock; false where another process holds it.
+func (r *Run) acquire() (bool, error) {
+	file, err := os.OpenFile(filepath.Join(r.Dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return false, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = file.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return false, nil
+		}
+		return false, err
+	}
+	r.lock = file
+	return true, nil
+}
+
+// Keep writes down what is needed to use the run's stack again, and that it is to stay.
+func (r *Run) Keep(stand any) error {
+	raw, err := json.MarshalIndent(stand, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(r.Dir, keptFile), raw, 0o600)
+}
+
+// Release gives the lock up; the folder stays.
+func (r *Run) Release() {
+	if r.lock != nil {
+		_ = r.lock.Close()
+		r.lock = nil
+	}
+}
+
+// Forget removes the run's folder and gives the lock up.
+func (r *Run) Forget() error {
+	err := os.RemoveAll(r.Dir)
+	r.Release()
+	return err
+}
+
+// Kept finds the kept run below root, reads what Keep wrote into stand and takes the run's lock. It is nil where there
+// is none; a kept run that another process is using is an error.
+func Kept(root string, stand any) (*Run, error) {
+	for _, id := range ids(root) {
+		r := &Run{ID: id, Dir: filepath.Join(root, id)}
+		raw, err := os.ReadFile(filepath.Join(r.Dir, keptFile))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		ok, err := r.acquire()
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fmt.Errorf("the kept stack of run %s is in use by another process: wait for it to end", id)
+		}
+		if err := json.Unmarshal(raw, stand); err != nil {
+			r.Release()
+			return nil, fmt.Errorf("the kept stack of run %s cannot be read (%w): make down removes it", id, err)
+		}
+		return r, nil
+	}
+	return nil, nil
+}
+
+func ids(root string) []string {
+	entries, _ := os.ReadDir(root)
+	var names []string
+	for _, entry := range entries {
+		if entry.IsDir() {
+			names = append(names, entry.Name())
+		}
+	}
+	return names
+}
+
+// inUse says whether a run is alive or kept.
+func inUse(root, id string) bool {
+	r := &Run{ID: id, Dir: filepath.Join(root, id)}
+	if _, err := os.Stat(r.Dir); err != nil {
+		return false
+	}
+	if _, err := os.Stat(filepath.Join(r.Dir, keptFile)); err == nil {
+		return true
+	}
+	ok, err := r.acquire()
+	if err != nil || !ok {
+		return true
+	}
+	r.Release()
+	return false
+}
+
+// Others says whether any other run below root is alive or kept.
+func Others(root, own string) bool {
+	return slices.ContainsFunc(ids(root), func(id string) bool { return id != own && inUse(root, id) })
+}
+
+// Reap removes what runs that ended without cleaning up have left in the engine and below root: nothing of a living or
+// kept run, and nothing that is not ours. It says what it removed.
+func Reap(ctx context.Context, eng *engine.Engine, root string) ([]string, error) {
+	left, err := leftovers(ctx, eng)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids(root) {
+		left[id] = append(left[id], nil...)
+	}
+	var removed []string
+	var problems []error
+	for id := range left {
+		if inUse(root, id) {
+			continue
+		}
+		names, err := Remove(ctx, eng, id)
+		removed, problems = append(removed, names...), append(problems, err)
+		if err == nil {
+			problems = append(problems, os.RemoveAll(filepath.Join(root, id)))
+		}
+	}
+	return removed, errors.Join(problems...)
+}
+
+// leftovers lists the engine's containers and networks of ours by run ID.
+func leftovers(ctx context.Context, eng *engine.Engine) (map[string][]string, error) {
+	byRun := map[string][]string{}
+	for _, listing := range [][]string{
+		{"ps", "--all", "--filter", "label=" + Label, "--format", `{{.Label "` + Label + `"}}`},
+		{"ps", "--all", "--filter", "label=" + images.BakeLabel, "--format", `{{.Label "` + images.BakeLabel + `"}}`},
+		{"ps", "--all", "--filter", "label=io.x-k8s.kind.cluster", "--format", `{{.Label "io.x-k8s.kind.cluster"}}`},
+		{"network", "ls", "--filter", "label=" + Label, "--format", `{{.Label "` + Label + `"}}`},
+	} {
+		out, err := eng.Docker(ctx, listing...)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range engine.Lines(out) {
+			id, ours := strings.CutPrefix(name, cluster.NamePrefix)
+			if listing[3] == "label=io.x-k8s.kind.cluster" && !ours {
+				continue // somebody else's cluster
+			}
+			byRun[id] = append(byRun[id], name)
+		}
+	}
+	return byRun, nil
+}
+
+// Remove removes every container and network of one run and says which.
+func Remove(ctx context.Context, eng *engine.Engine, id string) ([]string, error) {
+	var removed []string
+	for _, filter := range []string{Label + "=" + id, images.BakeLabel + "=" + id, "io.x-k8s.kind.cluster=" + cluster.NamePrefix + id} {
+		out, err := eng.Docker(ctx, "ps", "--all", "--filter", "label="+filter, "--format", "{{.Names}}")
+		if err != nil {
+			return removed, err
+		}
+		for _, name := range engine.Lines(out) {
+			if err := retry(ctx, func() error {
+				_, err := eng.Docker(ctx, "rm", "--force", "--volumes", name)
+				return err
+			}); err != nil {
+				return removed, err
+			}
+			removed = append(removed, "container "+name)
+		}
+	}
+	out, err := eng.Docker(ctx, "network", "ls", "--filter", "label="+Label+"="+id, "--format", "{{.Name}}")
+	if err != nil {
+		return removed, err
+	}
+	for _, name := range engine.Lines(out) {
+		if err := retry(ctx, func() error {
+			_, err := eng.Docker(ctx, "network", "rm", name)
+			return err
+		}); err != nil {
+			return removed, err
+		}
+		removed = append(removed, "network "+name)
+	}
+	return removed, nil
+}
+
+// retry tries a removal again for some seconds: an engine that is still tearing a container down answers with errors.
+func retry(ctx context.Context, remove func() error) error {
+	var err error
+	for range 10 {
+		if err = remove(); err == nil || strings.Contains(err.Error(), "No such") || strings.Contains(err.Error(), "not found") {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	return err
+}

@@ -1,0 +1,479 @@
+package verdict
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/onsi/ginkgo/v2/types"
+)
+
+// SuiteInfo is what Ginkgo's report says beyond the single specs.
+type SuiteInfo struct {
+	Started, Ended time.Time
+	// TotalSpecs and SelectedSpecs are as Ginkgo counted them before the run.
+	TotalSpecs, SelectedSpecs int
+	Procs                     int
+	// NotSelected are the IDs of specs that a filter left out.
+	NotSelected []string
+	// Partial says why this run was not of all specs, or not a run at all;
+	// empty for a full one.
+	Partial []string
+	// SetupError is why the suite could not be set up; no spec ran then, and
+	// Ginkgo lists none.
+	SetupError string
+	// Errors are what else went wrong outside specs: clean-up, an interrupt, a
+	// process that died.
+	Errors []string
+	// Evidence is what set-up and clean-up recorded.
+	Evidence []Evidence
+}
+
+// FromGinkgo reads Ginkgo's JSON report and judges each spec that was selected.
+// Results are sorted by level and ID. An error means that r holds no such
+// report; whatever a report says about a bad run is in Results and SuiteInfo.
+//
+// Ginkgo's state "skipped" stands for three things: left out by a filter, which
+// is not selected; skipped by the spec itself, and never reached (an interrupt,
+// an abort), which are unknown. It has a message in the second case alone, so
+// the first and the third are told apart by applying the filters again.
+func FromGinkgo(r io.Reader) ([]Result, SuiteInfo, error) {
+	var reports []types.Report
+	if err := json.NewDecoder(r).Decode(&reports); err != nil {
+		return nil, SuiteInfo{}, fmt.Errorf("Ginkgo's JSON report: %w", err) //nolint:staticcheck // a name
+	}
+	if len(reports) == 0 {
+		return nil, SuiteInfo{}, errors.New("Ginkgo's JSON report holds no suite") //nolint:staticcheck // a name
+	}
+	var results []Result
+	var info SuiteInfo
+	for _, report := range reports {
+		results = append(results, readSuite(report, &info)...)
+	}
+	slices.SortStableFunc(results, func(a, b Result) int {
+		return cmp.Or(cmp.Compare(rank(a.Level), rank(b.Level)), cmp.Compare(a.ID, b.ID))
+	})
+	for i := 1; i < len(results); i++ {
+		if results[i].ID == results[i-1].ID {
+			info.fail("two specs claim the requirement " + results[i].ID)
+		}
+	}
+	slices.Sort(info.NotSelected)
+	return results, info, nil
+}
+
+// rank orders levels; those that are none come last.
+func rank(level string) int {
+	if i := slices.Index(levels, level); i >= 0 {
+		return i
+	}
+	return len(levels)
+}
+
+func (info *SuiteInfo) fail(message string) {
+	if !slices.Contains(info.Errors, message) {
+		info.Errors = append(info.Errors, message)
+	}
+}
+
+func readSuite(report types.Report, info *SuiteInfo) []Result {
+	if info.Started.IsZero() || report.StartTime.Before(info.Started) {
+		info.Started = report.StartTime
+	}
+	if report.EndTime.After(info.Ended) {
+		info.Ended = report.EndTime
+	}
+	info.TotalSpecs += report.PreRunStats.TotalSpecs
+	info.SelectedSpecs += report.PreRunStats.SpecsThatWillRun
+	info.Procs = max(info.Procs, report.SuiteConfig.ParallelTotal)
+
+	specs := report.SpecReports.WithLeafNodeType(types.NodeTypeIt)
+	readSuiteNodes(report, info)
+	f := newFilter(report)
+	info.Partial = append(info.Partial, f.reasons...)
+
+	ended := "the run ended before it"
+	if len(report.SpecialSuiteFailureReasons) > 0 {
+		ended += " (" + strings.Join(report.SpecialSuiteFailureReasons, "; ") + ")"
+	}
+	var results []Result
+	var unclear []types.SpecReport // skipped without a word
+	selected, pending := 0, 0
+	for _, spec := range specs {
+		result := readSpec(spec, report.SuitePath)
+		switch {
+		case spec.State == types.SpecStatePending:
+			pending++
+			if !f.selects(spec) {
+				info.NotSelected = append(info.NotSelected, result.ID)
+				continue
+			}
+			result.unknown("pending: the spec is marked as not ready")
+		case spec.State == types.SpecStateSkipped && spec.Failure.Message == "":
+			if !f.selects(spec) {
+				info.NotSelected = append(info.NotSelected, result.ID)
+				continue
+			}
+			if report.SuiteHasProgrammaticFocus {
+				unclear = append(unclear, spec)
+				continue
+			}
+			selected++
+			result.unknown("did not run: " + ended)
+		case report.SuiteConfig.DryRun:
+			selected++
+			result.unknown("did not run: this was a dry run")
+		default:
+			selected++
+		}
+		results = append(results, result)
+	}
+	// A report does not show which specs a focus in the code (FIt) left out;
+	// only how many should have run.
+	for _, spec := range unclear {
+		result := readSpec(spec, report.SuitePath)
+		if selected >= report.PreRunStats.SpecsThatWillRun {
+			info.NotSelected = append(info.NotSelected, result.ID)
+			continue
+		}
+		result.unknown("did not run: left out by a focus in the code, or " + ended)
+		results = append(results, result)
+	}
+
+	for _, reason := range report.SpecialSuiteFailureReasons {
+		if info.SetupError == "" || !strings.Contains(reason, "BeforeSuite") {
+			info.fail(reason)
+		}
+	}
+	if missing := report.PreRunStats.SpecsThatWillRun - selected - len(unclear); missing > 0 && info.SetupError == "" {
+		info.fail(fmt.Sprintf("%d of %d selected specs left no report: did a process die?", missing, report.PreRunStats.SpecsThatWillRun))
+	}
+	failed := slices.ContainsFunc(results, func(r Result) bool { return r.Verdict != Pass })
+	if !report.SuiteSucceeded && !failed && info.SetupError == "" && len(info.Errors) == 0 {
+		info.fail("Ginkgo says that the suite failed, and gives no reason")
+	}
+	return results
+}
+
+// readSuiteNodes takes in set-up and clean-up: one report a process.
+func readSuiteNodes(report types.Report, info *SuiteInfo) {
+	const setup = types.NodeTypeBeforeSuite | types.NodeTypeSynchronizedBeforeSuite | types.NodeTypeReportBeforeSuite
+	// What one process failed at the others only repeat.
+	echoes := []string{
+		heading(types.GinkgoErrors.SynchronizedBeforeSuiteFailedOnProc1()),
+		heading(types.GinkgoErrors.SynchronizedBeforeSuiteDisappearedOnProc1()),
+	}
+	var causes, followUps []string
+	for _, node := range report.SpecReports {
+		if node.LeafNodeType.Is(types.NodeTypeIt) {
+			continue
+		}
+		evidence, _ := readEvidence(node)
+		info.Evidence = append(info.Evidence, evidence...)
+		message := failureMessage(node)
+		skipped := node.State.Is(types.SpecStateSkipped) && message != ""
+		if !node.Failed() && !skipped {
+			continue
+		}
+		if message == "" {
+			message = node.State.String()
+		}
+		if !node.LeafNodeType.Is(setup) {
+			info.fail(fmt.Sprintf("%s (%s): %s", node.LeafNodeType, location(node, report.SuitePath), message))
+			continue
+		}
+		echo := node.State.Is(types.SpecStateInterrupted|types.SpecStateAborted) ||
+			slices.ContainsFunc(echoes, func(e string) bool { return strings.Contains(message, e) })
+		if skipped {
+			message = "skipped: " + message
+		}
+		switch {
+		case echo && !slices.Contains(followUps, message):
+			followUps = append(followUps, message)
+		case !echo && !slices.Contains(causes, message):
+			causes = append(causes, message)
+		}
+	}
+	if len(causes) == 0 {
+		causes = followUps
+	}
+	if len(causes) > 0 {
+		if info.SetupError != "" {
+			causes = append([]string{info.SetupError}, causes...)
+		}
+		info.SetupError = strings.Join(causes, "\n")
+	}
+}
+
+func heading(err error) string {
+	var e types.GinkgoError
+	if errors.As(err, &e) {
+		return e.Heading
+	}
+	return err.Error()
+}
+
+// readSpec judges a spec by its own report.
+func readSpec(spec types.SpecReport, suitePath string) Result {
+	result := Result{
+		Requirement:     identify(spec),
+		Started:         spec.StartTime,
+		Ended:           spec.EndTime,
+		DurationSeconds: seconds(spec.RunTime),
+		Message:         failureMessage(spec),
+		Location:        location(spec, suitePath),
+	}
+	var reasons, unreadable []string
+	for _, entry := range spec.ReportEntries {
+		switch entry.Name {
+		case NameRequirement:
+			var r Requirement
+			if err := decodeEntry(entry, &r); err != nil || r.ID == "" {
+				unreadable = append(unreadable, "the requirement")
+				continue
+			}
+			if r.Level == "" {
+				r.Level = levelOf(r.ID)
+			}
+			result.Requirement = r
+		case NameUnknown:
+			reason := entry.StringRepresentation()
+			if s := ""; json.Unmarshal([]byte(entry.Value.AsJSON), &s) == nil {
+				reason = s
+			}
+			reasons = append(reasons, cmp.Or(strings.TrimSpace(reason), "no reason was given"))
+		}
+	}
+	evidence, bad := readEvidence(spec)
+	result.Evidence = evidence
+	unreadable = append(unreadable, bad...)
+	if spec.MaxFlakeAttempts > 1 && spec.NumAttempts > 1 {
+		result.Evidence = append(result.Evidence, Evidence{
+			Time: spec.EndTime, Kind: "ginkgo", Text: fmt.Sprintf("took %d attempts of %d", spec.NumAttempts, spec.MaxFlakeAttempts),
+		})
+	}
+	result.Rerun = RerunLine(result.ID)
+
+	switch {
+	case spec.State == types.SpecStatePassed:
+		result.Verdict = Pass
+	case spec.State == types.SpecStateSkipped && result.Message != "":
+		result.unknown("skipped: " + result.Message)
+	case spec.State.Is(types.SpecStateSkipped | types.SpecStatePending):
+		result.Verdict = Unknown // readSuite knows why
+	case spec.Failed():
+		result.Verdict = Fail
+		if result.Message == "" {
+			result.Message = spec.State.String()
+		}
+	default:
+		result.unknown("Ginkgo's state: " + spec.State.String())
+	}
+	if rest, ok := strings.CutPrefix(result.Message, UnknownPrefix); ok {
+		result.Verdict, result.Message = Unknown, strings.TrimSpace(rest)
+	}
+	if len(unreadable) > 0 {
+		problem := "could not be read back: " + strings.Join(unreadable, ", ")
+		if result.Verdict == Pass {
+			result.unknown(problem)
+		} else {
+			result.Message = strings.TrimSpace(result.Message + "\n" + problem)
+		}
+	}
+	if len(reasons) > 0 {
+		result.unknown(strings.Join(reasons, "; "))
+	}
+	return result
+}
+
+// unknown makes the verdict unknown for a reason, and keeps what else is said.
+func (r *Result) unknown(reason string) {
+	r.Verdict = Unknown
+	if r.Message != "" && !strings.Contains(reason, r.Message) {
+		reason += "\n" + r.Message
+	}
+	r.Message = reason
+}
+
+// readEvidence returns a spec's evidence by time, and what was no evidence.
+func readEvidence(spec types.SpecReport) (evidence []Evidence, unreadable []string) {
+	for i, entry := range spec.ReportEntries {
+		if entry.Name != NameEvidence {
+			continue
+		}
+		var e Evidence
+		if err := decodeEntry(entry, &e); err != nil {
+			unreadable = append(unreadable, fmt.Sprintf("evidence %d (%v)", i+1, err))
+			continue
+		}
+		if e.Time.IsZero() {
+			e.Time = entry.Time
+		}
+		evidence = append(evidence, e)
+	}
+	slices.SortStableFunc(evidence, func(a, b Evidence) int { return a.Time.Compare(b.Time) })
+	return evidence, unreadable
+}
+
+// decodeEntry decodes an entry's value: JSON in a string, or an object that
+// was handed to Ginkgo as it is.
+func decodeEntry(entry types.ReportEntry, into any) error {
+	text := entry.Value.AsJSON
+	var inner string
+	if json.Unmarshal([]byte(text), &inner) == nil {
+		text = inner
+	}
+	return json.Unmarshal([]byte(text), into)
+}
+
+var requirementID = regexp.MustCompile(`^(` + strings.Join(levels, "|") + `)/[A-Za-z0-9][A-Za-z0-9._/-]*$`)
+
+func levelOf(id string) string {
+	level, _, found := strings.Cut(id, "/")
+	if found && slices.Contains(levels, level) {
+		return level
+	}
+	return ""
+}
+
+// identify finds a spec's requirement where its body did not get to record it:
+// a text or label of the spec that is, or begins with, an ID.
+func identify(spec types.SpecReport) Requirement {
+	texts := append([]string{spec.LeafNodeText}, spec.ContainerHierarchyTexts...)
+	for _, text := range append(texts, spec.Labels()...) {
+		id, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
+		id = strings.TrimRight(id, ":,;")
+		if !requirementID.MatchString(id) {
+			continue
+		}
+		r := Requirement{ID: id, Level: levelOf(id), Sentence: strings.TrimLeft(rest, " :–—-")}
+		if r.Sentence == "" && text != spec.LeafNodeText {
+			r.Sentence = spec.LeafNodeText
+		}
+		return r
+	}
+	return Requirement{ID: spec.FullText()}
+}
+
+// failureMessage is all that Ginkgo says about why a spec did not pass.
+func failureMessage(spec types.SpecReport) string {
+	f := spec.Failure
+	message := f.Message
+	if f.ForwardedPanic != "" {
+		message = strings.TrimSpace(message + "\n" + f.ForwardedPanic)
+	}
+	// A time-out says where the spec was stuck only here.
+	if f.AdditionalFailure != nil && f.AdditionalFailure.Failure.Message != "" {
+		message += "\n" + f.AdditionalFailure.Failure.Message
+	}
+	for _, also := range spec.AdditionalFailures {
+		if also.Failure.Message != "" {
+			message += "\nalso: " + also.Failure.Message
+		}
+	}
+	return message
+}
+
+// location is where a spec failed or, if it did not, where it is written,
+// relative to the folder that holds the suite's.
+func location(spec types.SpecReport, suitePath string) string {
+	at := spec.LeafNodeLocation
+	if spec.Failed() && spec.Failure.Location.FileName != "" {
+		at = spec.Failure.Location
+	}
+	if at.FileName == "" {
+		return ""
+	}
+	file := at.FileName
+	if rel, err := filepath.Rel(filepath.Dir(suitePath), file); suitePath != "" && err == nil && filepath.IsLocal(rel) {
+		file = filepath.ToSlash(rel)
+	}
+	return fmt.Sprintf("%s:%d", file, at.LineNumber)
+}
+
+// filter is Ginkgo's choice of specs, applied again to its report.
+type filter struct {
+	reasons []string
+	checks  []func(types.SpecReport) bool
+}
+
+func newFilter(report types.Report) filter {
+	var f filter
+	c := report.SuiteConfig
+	add := func(reason string, check func(types.SpecReport) bool) {
+		f.reasons = append(f.reasons, reason)
+		if check != nil { // nil: Ginkgo took a filter that does not parse here
+			f.checks = append(f.checks, check)
+		}
+	}
+	matching := func(patterns []string, want bool) func(types.SpecReport) bool {
+		re, err := regexp.Compile(strings.Join(patterns, "|"))
+		if err != nil {
+			return nil
+		}
+		return func(spec types.SpecReport) bool {
+			return re.MatchString(report.SuiteDescription+" "+spec.FullText()) == want
+		}
+	}
+	files := func(patterns []string, want bool) func(types.SpecReport) bool {
+		filters, err := types.ParseFileFilters(patterns)
+		if err != nil {
+			return nil
+		}
+		return func(spec types.SpecReport) bool {
+			return filters.Matches(append(slices.Clone(spec.ContainerHierarchyLocations), spec.LeafNodeLocation)) == want
+		}
+	}
+	if c.LabelFilter != "" {
+		var check func(types.SpecReport) bool
+		if labels, err := types.ParseLabelFilter(c.LabelFilter); err == nil {
+			check = func(spec types.SpecReport) bool {
+				return labels(append(slices.Clone(report.SuiteLabels), spec.Labels()...))
+			}
+		}
+		add("labels "+c.LabelFilter, check)
+	}
+	if c.SemVerFilter != "" {
+		add("versions "+c.SemVerFilter, func(spec types.SpecReport) bool {
+			ok, err := spec.MatchesSemVerFilter(c.SemVerFilter)
+			return ok || err != nil
+		})
+	}
+	if p := c.FocusStrings; len(p) > 0 {
+		add("focus "+strings.Join(p, "|"), matching(p, true))
+	}
+	if p := c.SkipStrings; len(p) > 0 {
+		add("skip "+strings.Join(p, "|"), matching(p, false))
+	}
+	if p := c.FocusFiles; len(p) > 0 {
+		add("files "+strings.Join(p, "|"), files(p, true))
+	}
+	if p := c.SkipFiles; len(p) > 0 {
+		add("without files "+strings.Join(p, "|"), files(p, false))
+	}
+	if report.SuiteHasProgrammaticFocus {
+		add("a focus in the code", nil)
+	}
+	if c.DryRun {
+		add("dry run", nil)
+	}
+	return f
+}
+
+// selects reports whether the filters let a spec run. What cannot be decided
+// counts as selected: a gap is to show.
+func (f filter) selects(spec types.SpecReport) bool {
+	for _, check := range f.checks {
+		if !check(spec) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,254 @@
+package verdict
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// What report.yaml says it is.
+const (
+	APIVersion = "conformance.smart-restore.io/v1alpha1"
+	Kind       = "Report"
+)
+
+// Result is what a run found about one requirement.
+type Result struct {
+	Requirement
+	Verdict         Verdict    `json:"verdict"`
+	Started         time.Time  `json:"started,omitzero"`
+	Ended           time.Time  `json:"ended,omitzero"`
+	DurationSeconds float64    `json:"durationSeconds"`
+	Evidence        []Evidence `json:"evidence,omitempty"`
+	// Message is why it did not pass.
+	Message string `json:"message,omitempty"`
+	// Location is where it failed or, if it did not, where the spec is: file:line.
+	Location string `json:"location,omitempty"`
+	// Rerun is the command that runs this requirement alone.
+	Rerun string `json:"rerun,omitempty"`
+}
+
+// Report says all about one run; Write makes report.yaml and report.json of it.
+type Report struct {
+	APIVersion     string         `json:"apiVersion"`
+	Kind           string         `json:"kind"`
+	Run            Run            `json:"run"`
+	Implementation Implementation `json:"implementation"`
+	Stack          Stack          `json:"stack"`
+	Selection      Selection      `json:"selection"`
+	// Partial says why this run says less than a full one: filtered, on a kept
+	// stack, without one of the observers.
+	Partial      []string `json:"partial,omitempty"`
+	Phases       []Phase  `json:"phases,omitempty"`
+	Requirements []Result `json:"requirements"`
+	// NotSelected are IDs.
+	NotSelected []string `json:"notSelected,omitempty"`
+	// Counts is made by Write; Count computes it.
+	Counts Counts `json:"summary"`
+	// SetupError is why no spec could run.
+	SetupError string `json:"setupError,omitempty"`
+	// SuiteErrors are what went wrong outside set-up and specs: clean-up, an
+	// interrupt. They fail the run.
+	SuiteErrors []string `json:"suiteErrors,omitempty"`
+
+	// Redact, when set, passes over every byte that Write, WriteJUnit, Summary
+	// and Markdown put out.
+	Redact func([]byte) []byte `json:"-"`
+}
+
+// Run is when and where.
+type Run struct {
+	ID      string    `json:"id"`
+	Started time.Time `json:"started,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
+	Host    Host      `json:"host"`
+}
+
+// Host is the machine that the cluster ran on.
+type Host struct {
+	OS            string `json:"os,omitempty"`
+	Kernel        string `json:"kernel,omitempty"`
+	Arch          string `json:"arch,omitempty"`
+	CPUs          int    `json:"cpus,omitempty"`
+	MemoryBytes   int64  `json:"memoryBytes,omitempty"`
+	DiskFreeBytes int64  `json:"diskFreeBytes,omitempty"`
+	Engine        string `json:"engine,omitempty"` // name and version
+}
+
+// Implementation is the policy under test.
+type Implementation struct {
+	Policy string `json:"policy"` // path
+	// SHA256 is of the bytes as they were applied, in hex.
+	SHA256 string `json:"sha256,omitempty"`
+	// Objects are what these bytes define: kind/name.
+	Objects []string `json:"objects,omitempty"`
+}
+
+// Stack is what the policy ran on.
+type Stack struct {
+	Name      string            `json:"name"`
+	Requested map[string]string `json:"requested,omitempty"` // component → version
+	// Observed is what the cluster itself said, by component.
+	Observed map[string]Component `json:"observed,omitempty"`
+}
+
+// Component is one part of a stack as the cluster reported it.
+type Component struct {
+	Version string `json:"version,omitempty"`
+	Image   string `json:"image,omitempty"`
+	ImageID string `json:"imageID,omitempty"`
+}
+
+// Selection is which specs ran, and how.
+type Selection struct {
+	Focus     string `json:"focus,omitempty"`
+	Labels    string `json:"labels,omitempty"`
+	Procs     int    `json:"procs,omitempty"`
+	Keep      string `json:"keep,omitempty"`
+	KeptStack bool   `json:"keptStack,omitempty"` // ran on a stack that was up before
+}
+
+// Counts are of requirements.
+type Counts struct {
+	Pass        int `json:"pass"`
+	Fail        int `json:"fail"`
+	Unknown     int `json:"unknown"`
+	NotSelected int `json:"notSelected"`
+}
+
+// Count counts the verdicts. A result without one counts as unknown.
+func (r *Report) Count() Counts {
+	c := Counts{NotSelected: len(r.NotSelected)}
+	for _, result := range r.Requirements {
+		switch result.Verdict {
+		case Pass:
+			c.Pass++
+		case Fail:
+			c.Fail++
+		default:
+			c.Unknown++
+		}
+	}
+	return c
+}
+
+// Failures is how many things keep the run from being good: requirements that
+// failed or are unknown, the set-up, and anything else outside the specs. It is
+// the second number of the summary's last line, and of JUnit.
+func (r *Report) Failures() int {
+	c := r.Count()
+	n := c.Fail + c.Unknown
+	if r.SetupError != "" {
+		n++
+	}
+	if len(r.SuiteErrors) > 0 {
+		n++
+	}
+	return n
+}
+
+// OK reports whether the run was good: at least one requirement was selected,
+// all that were passed, and nothing went wrong around them.
+func (r *Report) OK() bool {
+	return r.Count().Pass > 0 && r.Failures() == 0
+}
+
+// Add takes over what FromGinkgo read.
+func (r *Report) Add(results []Result, info SuiteInfo) {
+	r.Requirements = append(r.Requirements, results...)
+	r.NotSelected = append(r.NotSelected, info.NotSelected...)
+	r.Partial = append(r.Partial, info.Partial...)
+	r.SuiteErrors = append(r.SuiteErrors, info.Errors...)
+	if r.SetupError == "" {
+		r.SetupError = info.SetupError
+	}
+}
+
+// Write writes report.yaml and report.json into dir, which it makes; each
+// appears whole or not at all.
+func (r *Report) Write(dir string) error {
+	r.APIVersion, r.Kind = APIVersion, Kind
+	r.Counts = r.Count()
+	if r.Requirements == nil {
+		r.Requirements = []Result{}
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	inYAML, err := yaml.JSONToYAML(text)
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return errors.Join(
+		r.writeFile(filepath.Join(dir, "report.yaml"), inYAML),
+		r.writeFile(filepath.Join(dir, "report.json"), append(text, '\n')),
+	)
+}
+
+// writeFile replaces a file at once, redacted.
+func (r *Report) writeFile(path string, text []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write %s: %w", path, err)
+		}
+	}()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(r.redact(text))
+	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func (r *Report) redact(b []byte) []byte {
+	if r.Redact == nil {
+		return b
+	}
+	return r.Redact(b)
+}
+
+// Read reads a report.yaml or report.json. A field it does not know, one given
+// twice, another kind or version, a verdict that is none, and a summary that is
+// not that of the requirements are errors.
+func Read(path string) (*Report, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("report: %w", err)
+	}
+	var r Report
+	if err := yaml.UnmarshalStrict(text, &r); err != nil {
+		return nil, fmt.Errorf("report %s: %w", path, err)
+	}
+	if r.APIVersion != APIVersion || r.Kind != Kind {
+		return nil, fmt.Errorf("report %s: is a %q of %q, want a %s of %s", path, r.Kind, r.APIVersion, Kind, APIVersion)
+	}
+	for _, result := range r.Requirements {
+		switch {
+		case result.ID == "":
+			return nil, fmt.Errorf("report %s: a requirement has no id", path)
+		case result.Verdict != Pass && result.Verdict != Fail && result.Verdict != Unknown:
+			return nil, fmt.Errorf("report %s: %s: verdict %q: want pass, fail or unknown", path, result.ID, result.Verdict)
+		}
+	}
+	if want := r.Count(); r.Counts != want {
+		return nil, fmt.Errorf("report %s: its summary is %+v, its requirements say %+v", path, r.Counts, want)
+	}
+	return &r, nil
+}

@@ -1,0 +1,288 @@
+package verdict
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// sample is a report with something of everything.
+func sample() *Report {
+	return &Report{
+		Run:            Run{ID: "r7", Started: at(0), Ended: at(100.25), Host: Host{OS: "linux", CPUs: 2, MemoryBytes: 24 << 30}},
+		Implementation: Implementation{Policy: "policies/smart-restore", SHA256: "abc", Objects: []string{"GeneratingPolicy/restore"}},
+		Stack: Stack{Name: "default", Requested: map[string]string{"kyverno": "v1.19.1", "volsync": "v0.14.0"},
+			Observed: map[string]Component{"kyverno": {Version: "v1.19.1", Image: "kyverno:v1.19.1", ImageID: "sha256:1"}, "volsync": {Version: "v0.14.0"}}},
+		Selection: Selection{Labels: "core", Procs: 4, Keep: "never", KeptStack: true},
+		Partial:   []string{"labels core", "on a stack that was up before"},
+		Phases:    []Phase{{"boot", at(0), 22, ""}, {"install", at(22), 15.5, "webhook: no answer\nfor 30 s"}},
+		Requirements: []Result{
+			{Requirement: Requirement{"core/fresh", "A labelled PVC binds.", Core}, Verdict: Pass, Started: at(40), Ended: at(48.1), DurationSeconds: 8.1, Rerun: "make e2e FOCUS=core/fresh",
+				Evidence: []Evidence{{Time: at(41), Kind: "audit", Text: "no create", Data: map[string]any{"n": 0.0, "names": []any{"a", "b"}}}}},
+			{Requirement: Requirement{"core/restore", "All <comes> back | all.", Core}, Verdict: Fail, DurationSeconds: 42, Rerun: "make e2e FOCUS=core/restore",
+				Message: "Expected\n    <string>: a\nto equal\n    <string>: b", Location: "e2e/core_test.go:42"},
+			{Requirement: Requirement{"core/s3-down/refused", "Nothing is restored.", Core}, Verdict: Unknown, DurationSeconds: 103.25, Rerun: "make e2e FOCUS=core/s3-down/refused",
+				Message: "the fault was not on: ```\x01 ]]> &", Location: "e2e/core_test.go:50"},
+		},
+		NotSelected: []string{"safety/late"},
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s\ngot\n%s\nwant\n%s", path, got, want)
+	}
+}
+
+func TestSummaryAndMarkdown(t *testing.T) {
+	good := &Report{Requirements: []Result{{Requirement: Requirement{ID: "core/fresh"}, Verdict: Pass, DurationSeconds: 8.149}}}
+	broken := &Report{SetupError: "no engine\nand no root", SuiteErrors: []string{"a container stays"}, Redact: func(b []byte) []byte {
+		return bytes.ReplaceAll(b, []byte("engine"), []byte("[redacted]"))
+	}}
+	cases := []struct {
+		name   string
+		report *Report
+		color  bool
+		last   string
+	}{
+		{"mixed", sample(), false, "1 passed, 2 failed"},
+		{"mixed-color", sample(), true, "1 passed, 2 failed"},
+		{"good", good, true, "1 passed, 0 failed"},
+		{"broken", broken, false, "0 passed, 2 failed"},
+		{"nothing", &Report{}, false, "0 passed, 0 failed"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			var b bytes.Buffer
+			if err := c.report.Summary(&b, c.color); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, "summary-"+c.name+".txt", b.Bytes())
+			lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+			if lines[len(lines)-1] != c.last {
+				t.Errorf("last line %q, want %q", lines[len(lines)-1], c.last)
+			}
+			if c.color {
+				return
+			}
+			b.Reset()
+			if err := c.report.Markdown(&b); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, "markdown-"+c.name+".md", b.Bytes())
+		})
+	}
+}
+
+func TestFirstLine(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                        "no reason was given",
+		"\n  \n one  two \nthree": "one two",
+		"Expected\n  <int>: 1\nto equal\n  <int>: 2\nmore": "Expected <int>: 1 to equal <int>: 2",
+		"Timed out after 3s.\nlast seen: Pending\nx":       "Timed out after 3s. last seen: Pending",
+		"the PVC did not bind:\nPending\nx":                "the PVC did not bind: Pending",
+		strings.Repeat("é", 200):                           strings.Repeat("é", 159) + "…",
+	} {
+		if got := FirstLine(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestRerunLine(t *testing.T) {
+	for id, want := range map[string]string{
+		"core/s3-down/refused": "make e2e FOCUS=core/s3-down/refused",
+		"it's $HOME (odd)":     "make e2e FOCUS='it.s .HOME .odd.'",
+		"":                     "make e2e FOCUS=''",
+	} {
+		if got := RerunLine(id); got != want {
+			t.Errorf("%q: got %q, want %q", id, got, want)
+		}
+	}
+}
+
+func TestReportOK(t *testing.T) {
+	result := func(v ...Verdict) (out []Result) {
+		for _, v := range v {
+			out = append(out, Result{Requirement: Requirement{ID: "core/x"}, Verdict: v})
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name     string
+		report   Report
+		ok       bool
+		failures int
+	}{
+		{"nothing", Report{}, false, 0},
+		{"only not selected", Report{NotSelected: []string{"core/x"}}, false, 0},
+		{"all passed", Report{Requirements: result(Pass, Pass)}, true, 0},
+		{"passed in part", Report{Requirements: result(Pass), NotSelected: []string{"core/y"}, Partial: []string{"focus"}}, true, 0},
+		{"one failed", Report{Requirements: result(Pass, Fail)}, false, 1},
+		{"one unknown", Report{Requirements: result(Pass, Unknown)}, false, 1},
+		{"one without a verdict", Report{Requirements: result(Pass, "")}, false, 1},
+		{"set-up", Report{Requirements: result(Pass), SetupError: "x"}, false, 1},
+		{"suite", Report{Requirements: result(Pass), SuiteErrors: []string{"x", "y"}}, false, 1},
+	} {
+		if got := c.report.OK(); got != c.ok || c.report.Failures() != c.failures {
+			t.Errorf("%s: OK %v, %d failures", c.name, got, c.report.Failures())
+		}
+	}
+}
+
+func TestReportWriteRead(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new", "artifacts")
+	for range 2 { // over an older one too
+		if err := sample().Write(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := sample()
+	want.APIVersion, want.Kind = APIVersion, Kind
+	want.Counts = Counts{Pass: 1, Fail: 1, Unknown: 1, NotSelected: 1}
+	for _, name := range []string{"report.yaml", "report.json"} {
+		got, err := Read(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s\ngot  %+v\nwant %+v", name, got, want)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "report.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"apiVersion: conformance.smart-restore.io/v1alpha1\n", "kind: Report\n", "verdict: pass\n", "summary:\n"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+
+	// Strict: each of these changes must be refused.
+	for _, c := range []struct{ from, to, why string }{
+		{"kind: Report", "kind: Reports", "want a Report"},
+		{"v1alpha1", "v2", "want a Report"},
+		{"verdict: pass", "verdict: good", `verdict "good"`},
+		{"  pass: 1", "  pass: 2", "its summary"},
+		{"kind: Report", "kind: Report\nextra: 1", "extra"},
+		{"kind: Report", "kind: Report\nkind: Report", "kind"},
+		{"id: core/fresh", "id: ''", "no id"},
+	} {
+		changed := strings.Replace(string(text), c.from, c.to, 1)
+		if changed == string(text) {
+			t.Errorf("nothing to change: %q", c.from)
+		}
+		path := filepath.Join(t.TempDir(), "report.yaml")
+		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(path); err == nil || !strings.Contains(err.Error(), c.why) {
+			t.Errorf("%q: %v", c.to, err)
+		}
+	}
+	if _, err := Read(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestReportIsRedactedAndWhole(t *testing.T) {
+	dir := t.TempDir()
+	r := sample()
+	r.Redact = func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("no create"), []byte("[redacted]")) }
+	if err := errors.Join(r.Write(dir), r.WriteJUnit(filepath.Join(dir, "sub", "junit.xml"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"report.yaml", "report.json", "sub/junit.xml"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || bytes.Contains(b, []byte("no create")) || !bytes.Contains(b, []byte("[redacted]")) {
+			t.Errorf("%s: %v\n%s", name, err, b)
+		}
+	}
+	// A folder that is a file: an error, and nothing half-made.
+	if err := r.Write(filepath.Join(dir, "report.yaml")); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestJUnit(t *testing.T) {
+	r := sample()
+	r.SetupError = "no engine\nand no root"
+	r.SuiteErrors = []string{"a container stays"}
+	path := filepath.Join(t.TempDir(), "junit.xml")
+	if err := r.WriteJUnit(path); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "junit.xml", text)
+	var back junitSuites
+	if err := xml.Unmarshal(text, &back); err != nil {
+		t.Fatal(err)
+	}
+	if len(back.Suites) != 1 || back.Suites[0].Tests != len(back.Suites[0].Cases) || back.Failures+back.Errors != r.Failures() {
+		t.Errorf("%+v", back)
+	}
+	// A run that never ended has no negative time.
+	if err := (&Report{Run: Run{Started: at(0)}}).WriteJUnit(path); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ = os.ReadFile(path); !bytes.Contains(text, []byte(`time="0.000"`)) {
+		t.Errorf("%s", text)
+	}
+}
+
+func TestPhaseTimer(t *testing.T) {
+	var timer PhaseTimer
+	outer := timer.Start("outer")
+	inner := timer.Start("inner")
+	_ = timer.Start("open")
+	inner(errors.New("no answer"))
+	outer(nil)
+	outer(errors.New("too late"))
+	phases := timer.Phases()
+	var got []string
+	for _, p := range phases {
+		if p.DurationSeconds < 0 || p.Started.IsZero() {
+			t.Errorf("%+v", p)
+		}
+		got = append(got, p.Name+":"+p.Error)
+	}
+	if s := strings.Join(got, " "); s != "outer: inner:no answer open:not finished" {
+		t.Error(s)
+	}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { timer.Start("many")(nil); _ = timer.Phases() })
+	}
+	wg.Wait()
+	if n := len(timer.Phases()); n != 23 {
+		t.Errorf("%d phases", n)
+	}
+}

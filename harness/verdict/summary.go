@@ -1,0 +1,179 @@
+package verdict
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Summary writes what a terminal shows at the end of a run: a line for each
+// requirement, then the counts. The very last line is "N passed, N failed",
+// where failed is Failures.
+func (r *Report) Summary(w io.Writer, color bool) error {
+	paint := func(v Verdict, s string) string {
+		code := map[Verdict]string{Pass: "32", Fail: "1;31", Unknown: "1;33"}[v]
+		if !color || code == "" {
+			return s
+		}
+		return "\x1b[" + code + "m" + s + "\x1b[0m"
+	}
+	width := 0
+	for _, result := range r.Requirements {
+		width = max(width, utf8.RuneCountInString(result.ID))
+	}
+	var b bytes.Buffer
+	for _, result := range r.Requirements {
+		fmt.Fprintf(&b, "%s  %-*s  %7.1f s", paint(result.Verdict, fmt.Sprintf("%-7s", result.Verdict)), width, result.ID, result.DurationSeconds)
+		if result.Verdict == Pass {
+			b.WriteString("\n")
+			continue
+		}
+		fmt.Fprintf(&b, "  %s\n", FirstLine(result.Message))
+		if result.Rerun != "" {
+			fmt.Fprintf(&b, "         rerun: %s\n", result.Rerun)
+		}
+	}
+	if r.SetupError != "" {
+		fmt.Fprintf(&b, "%s %s\n", paint(Fail, "set-up failed:"), FirstLine(r.SetupError))
+	}
+	for _, e := range r.SuiteErrors {
+		fmt.Fprintf(&b, "%s %s\n", paint(Fail, "outside the specs:"), FirstLine(e))
+	}
+	for _, p := range r.Partial {
+		fmt.Fprintf(&b, "partial: %s\n", FirstLine(p))
+	}
+	c := r.Count()
+	if c.NotSelected > 0 {
+		fmt.Fprintf(&b, "%d not selected\n", c.NotSelected)
+	}
+	if len(r.Requirements) == 0 {
+		b.WriteString("no requirement was tried\n")
+	}
+	fmt.Fprintf(&b, "%d passed, %d failed, %d unknown\n", c.Pass, c.Fail, c.Unknown)
+	fmt.Fprintf(&b, "%d passed, %d failed\n", c.Pass, r.Failures())
+	_, err := w.Write(r.redact(b.Bytes()))
+	return err
+}
+
+// Markdown writes the report for people, as GitHub shows it as a step's summary.
+func (r *Report) Markdown(w io.Writer) error {
+	var b bytes.Buffer
+	c := r.Count()
+	verdict := "failed"
+	if r.OK() {
+		verdict = "passed"
+	}
+	fmt.Fprintf(&b, "## Smart Restore conformance: %s\n\n", verdict)
+	fmt.Fprintf(&b, "%d passed, %d failed, %d unknown, %d not selected. ", c.Pass, c.Fail, c.Unknown, c.NotSelected)
+	fmt.Fprintf(&b, "Stack %s, policy %s.\n\n", code(r.Stack.Name), code(r.Implementation.Policy))
+	if r.SetupError != "" {
+		fmt.Fprintf(&b, "**Set-up failed:**\n\n%s\n", fence(r.SetupError))
+	}
+	for _, e := range r.SuiteErrors {
+		fmt.Fprintf(&b, "**Outside the specs:**\n\n%s\n", fence(e))
+	}
+	for _, p := range r.Partial {
+		fmt.Fprintf(&b, "- partial: %s\n", cell(p))
+	}
+	if len(r.Partial) > 0 {
+		b.WriteString("\n")
+	}
+	if len(r.Requirements) > 0 {
+		b.WriteString("| verdict | requirement | seconds | |\n|---|---|---:|---|\n")
+		for _, result := range r.Requirements {
+			mark := map[Verdict]string{Pass: "✅", Fail: "❌"}[result.Verdict]
+			if mark == "" {
+				mark = "❓"
+			}
+			last := result.Sentence
+			if result.Verdict != Pass {
+				last = FirstLine(result.Message)
+			}
+			fmt.Fprintf(&b, "| %s %s | %s | %.1f | %s |\n", mark, result.Verdict, code(result.ID), result.DurationSeconds, cell(last))
+		}
+		b.WriteString("\n")
+	}
+	for _, result := range r.Requirements {
+		if result.Verdict == Pass {
+			continue
+		}
+		fmt.Fprintf(&b, "<details><summary>%s: %s</summary>\n\n%s\n%s\n\n%s\n</details>\n\n", cell(result.ID), result.Verdict, cell(result.Sentence), code(result.Rerun), fence(result.Message))
+	}
+	if len(r.Stack.Observed) > 0 {
+		b.WriteString("| component | requested | observed |\n|---|---|---|\n")
+		for _, name := range sortedKeys(r.Stack.Observed) {
+			o := r.Stack.Observed[name]
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", cell(name), cell(r.Stack.Requested[name]), cell(o.Version))
+		}
+		b.WriteString("\n")
+	}
+	if len(r.Phases) > 0 {
+		b.WriteString("| phase | seconds | |\n|---|---:|---|\n")
+		for _, p := range r.Phases {
+			fmt.Fprintf(&b, "| %s | %.1f | %s |\n", cell(p.Name), p.DurationSeconds, cell(FirstLine(p.Error)))
+		}
+	}
+	_, err := w.Write(r.redact(b.Bytes()))
+	return err
+}
+
+// FirstLine is the first line of a message that says something, at most 160
+// characters. Gomega begins with "Expected" and says what in the lines below,
+// so those are joined to it.
+func FirstLine(message string) string {
+	var lines []string
+	for line := range strings.Lines(message) {
+		if line = strings.Join(strings.Fields(line), " "); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) == 0 {
+		return "no reason was given"
+	}
+	n := 1
+	if first := lines[0]; first == "Expected" {
+		n = 4 // the value, the matcher, what was wanted
+	} else if strings.HasPrefix(first, "Timed out after") || first == "Unexpected error:" || strings.HasSuffix(first, ":") {
+		n = 2
+	}
+	line := strings.Join(lines[:min(n, len(lines))], " ")
+	const most = 160
+	if runes := []rune(line); len(runes) > most {
+		line = string(runes[:most-1]) + "…"
+	}
+	return line
+}
+
+// cell makes text safe for a cell of a Markdown table.
+func cell(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	return strings.NewReplacer("|", `\|`, "<", "&lt;", ">", "&gt;", "`", "'").Replace(s)
+}
+
+func code(s string) string {
+	if s == "" {
+		return "–"
+	}
+	return "`" + strings.NewReplacer("`", "'", "|", `\|`, "\n", " ").Replace(s) + "`"
+}
+
+// fence quotes text as it is, in a fence that it does not contain.
+func fence(s string) string {
+	ticks := "```"
+	for strings.Contains(s, ticks) {
+		ticks += "`"
+	}
+	return ticks + "\n" + strings.TrimRight(s, "\n") + "\n" + ticks + "\n"
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

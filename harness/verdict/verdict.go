@@ -1,0 +1,113 @@
+// Package verdict turns what specs observed into a judgement: a requirement is
+// one sentence, evidence is one observation, a verdict is pass, fail or
+// unknown, and a report says all of it about one run.
+//
+// Only what was seen passes. A spec that could not see (the fault was not on,
+// the positive control failed, the log was not there), that was skipped, or
+// that never ran although it was selected is unknown, and unknown fails a run.
+package verdict
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Verdict is what a run says about one requirement.
+type Verdict string
+
+// The verdicts. Unknown fails the run as Fail does, and reads differently.
+const (
+	Pass    Verdict = "pass"
+	Fail    Verdict = "fail"
+	Unknown Verdict = "unknown"
+)
+
+// Levels of requirements, in the order in which reports list them.
+const (
+	Core       = "core"
+	Safety     = "safety"
+	Resilience = "resilience"
+	Scale      = "scale"
+)
+
+var levels = []string{Core, Safety, Resilience, Scale}
+
+// Requirement is one sentence about the policy under test.
+type Requirement struct {
+	// ID is stable: it names the spec, its JUnit case and its section in the
+	// docs, as in "core/s3-down/refused".
+	ID       string `json:"id"`
+	Sentence string `json:"sentence,omitempty"`
+	Level    string `json:"level,omitempty"` // core, safety, resilience or scale
+}
+
+// Evidence is one observation.
+type Evidence struct {
+	Time time.Time `json:"time,omitzero"`
+	// Kind says where it was seen, as in "audit", "bucket", "volume".
+	Kind string         `json:"kind"`
+	Text string         `json:"text"`
+	Data map[string]any `json:"data,omitempty"`
+}
+
+// Names of the Ginkgo report entries by which a suite records; FromGinkgo
+// reads them back. The values are those of the Entry functions:
+//
+//	AddReportEntry(verdict.NameEvidence, verdict.EntryEvidence(e), ReportEntryVisibilityNever)
+const (
+	NameRequirement = "requirement"
+	NameEvidence    = "evidence"
+	NameUnknown     = "unknown"
+)
+
+// UnknownPrefix begins a failure message that says that the spec could not
+// see: its verdict is unknown, not fail.
+const UnknownPrefix = "UNKNOWN:"
+
+// EntryRequirement returns the value of an entry of NameRequirement.
+func EntryRequirement(r Requirement) string {
+	b, err := json.Marshal(r)
+	if err != nil { // three strings always encode
+		panic(err)
+	}
+	return string(b)
+}
+
+// EntryEvidence returns the value of an entry of NameEvidence. Data that JSON
+// cannot hold is kept as text: evidence is never lost for its form.
+func EntryEvidence(e Evidence) string {
+	b, err := json.Marshal(e)
+	if err != nil {
+		e.Data = map[string]any{"text": fmt.Sprintf("%+v", e.Data)}
+		if b, err = json.Marshal(e); err != nil { // a year beyond 9999
+			e.Time = time.Time{}
+			b, _ = json.Marshal(e)
+		}
+	}
+	return string(b)
+}
+
+// EntryUnknown returns the value of an entry of NameUnknown: why the spec
+// could not see.
+func EntryUnknown(reason string) string { return reason }
+
+// RerunLine returns the command that runs one requirement alone.
+func RerunLine(id string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyz0123456789/-_"
+	if id != "" && strings.Trim(strings.ToLower(id), plain) == "" {
+		return "make e2e FOCUS=" + id
+	}
+	// FOCUS is a regular expression, and passes through make and a shell.
+	var b strings.Builder
+	for _, r := range id {
+		switch {
+		case strings.ContainsRune(`\.+*?()|[]{}^$'"`+"`", r):
+			b.WriteByte('.') // any character: an exact match needs no more
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return "make e2e FOCUS='" + b.String() + "'"
+}
