@@ -25,6 +25,9 @@ import (
 // NamePrefix begins the name of every cluster of ours; the run's ID follows.
 const NamePrefix = "smart-restore-"
 
+// PodSubnet is the range of the pods' addresses, as fixtures/cluster/kind.yaml sets it.
+const PodSubnet = "10.244.0.0/16"
+
 // Options describe the cluster of one run.
 type Options struct {
 	Name       string // NamePrefix and the run's ID
@@ -201,12 +204,14 @@ func (c *Cluster) ImportImage(ctx context.Context, reference, archive string) er
 // Route sends traffic of the node and its pods for one address to a container, and keeps the pods' own addresses as
 // its source: without that, nobody behind it could tell one client from another.
 func (c *Cluster) Route(ctx context.Context, address, via string) error {
+	// Deleted first, so that a second call does not stack it up; that it is not there is no matter.
+	rule := []string{"POSTROUTING", "-d", address, "-j", "ACCEPT"}
+	_, _ = c.Exec(ctx, append([]string{"iptables", "-w", "-t", "nat", "-D"}, rule...)...)
 	for _, args := range [][]string{
 		{"ip", "route", "replace", address + "/32", "via", via},
-		{"iptables", "-w", "-t", "nat", "-D", "POSTROUTING", "-d", address, "-j", "ACCEPT"},
-		{"iptables", "-w", "-t", "nat", "-I", "POSTROUTING", "-d", address, "-j", "ACCEPT"},
+		append([]string{"iptables", "-w", "-t", "nat", "-I"}, rule...),
 	} {
-		if _, err := c.Exec(ctx, args...); err != nil && args[len(args)-5] != "-D" {
+		if _, err := c.Exec(ctx, args...); err != nil {
 			return fmt.Errorf("route %s via %s: %w", address, via, err)
 		}
 	}

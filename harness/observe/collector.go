@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -429,8 +428,8 @@ func (c *Collector) onPods(items []unstructured.Unstructured) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, f := range c.following {
-		if !there[f.uid] {
-			f.podGone()
+		if uid := f.now().uid; !there[uid] {
+			f.podGone(uid)
 		}
 	}
 }
@@ -458,50 +457,46 @@ func (c *Collector) onPod(t watch.EventType, o *unstructured.Unstructured) {
 		if s.State.Running == nil && s.State.Terminated == nil && s.LastState.Terminated == nil {
 			continue // has not said anything yet
 		}
-		key := uid + "/" + s.Name
-		f := c.following[key]
-		if f == nil {
-			if t == watch.Deleted {
-				c.lost = append(c.lost, fmt.Sprintf("%s/%s %s: the pod was deleted before its log could be read", namespace, name, s.Name))
-				continue
-			}
+		f := c.following[namespace+"/"+name+"/"+s.Name]
+		at := instance{uid, s.RestartCount}
+		switch {
+		case t == watch.Deleted && (f == nil || f.now().uid != uid):
+			c.lost = append(c.lost, fmt.Sprintf("%s/%s %s: the pod was deleted before its log could be read", namespace, name, s.Name))
+		case f == nil:
 			f = &follower{
-				c: c, namespace: namespace, pod: name, container: s.Name, uid: uid,
-				changed: make(chan struct{}, 1),
+				c: c, namespace: namespace, pod: name, container: s.Name,
+				path: c.logFile(namespace, name, s.Name), changed: make(chan struct{}, 1),
 			}
-			f.path, f.again = c.logFile(namespace, name, s.Name)
-			f.update(s.RestartCount, s.State.Running != nil)
-			c.following[key] = f
+			f.update(at, s.State.Running != nil)
+			c.following[namespace+"/"+name+"/"+s.Name] = f
 			c.followers.Go(c.guard(f.String(), f.run))
-			continue
+		default:
+			f.update(at, s.State.Running != nil)
 		}
-		f.update(s.RestartCount, s.State.Running != nil)
 	}
 	if t == watch.Deleted {
 		for _, f := range c.following {
-			if f.uid == uid {
-				f.podGone()
-			}
+			f.podGone(uid)
 		}
 	}
 }
 
 // logFile names a container's log. Pod a-b with container c and pod a with
 // container b-c would share one; "_", which no name has, tells them apart.
-func (c *Collector) logFile(namespace, pod, container string) (path string, again bool) {
+func (c *Collector) logFile(namespace, pod, container string) string {
 	safe := func(s string) string { return strings.ReplaceAll(s, string(filepath.Separator), "_") }
 	owner := pod + "_" + container
 	file := filepath.Join(c.dir, "logs", safe(namespace), safe(pod+"-"+container)+".log")
 	if o, taken := c.owners[file]; taken && o != owner {
 		file = filepath.Join(filepath.Dir(file), safe(owner)+".log")
 	}
-	_, again = c.owners[file]
 	c.owners[file] = owner
-	return file, again
+	return file
 }
 
 // gone reports whether an error of reading a log says that the pod is no more.
-func gone(err error) bool {
-	var status apierrors.APIStatus
-	return errors.As(err, &status) && status.Status().Code == 404
-}
+func gone(err error) bool { return apierrors.IsNotFound(err) }
+
+// refused reports whether an error of reading a log says that there is no such
+// instance of the container.
+func refused(err error) bool { return apierrors.IsBadRequest(err) }

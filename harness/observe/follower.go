@@ -14,24 +14,41 @@ import (
 	"time"
 )
 
-// follower reads the log of one container of one pod, over its restarts and
-// over broken connections, into one file.
+// follower reads the log of one container into one file, over its restarts, over
+// broken connections, and over the pods that bear the same name one after the
+// other: the API hands out logs by name, so two that read side by side could
+// read each other's.
 type follower struct {
 	c                         *Collector
 	namespace, pod, container string
-	uid                       string
 	path                      string
-	again                     bool          // the file has the log of an earlier pod of that name
 	changed                   chan struct{} // a look at the state is due
 	finished                  atomic.Bool
 
-	mu       sync.Mutex
-	restarts int
-	running  bool
-	noPod    bool
+	mu    sync.Mutex
+	state state
 
-	// Only run uses these. The API resumes a log at whole seconds; the time of
-	// the last line, and how many lines had that time, make it exact.
+	// Only run uses these.
+	position
+	bridged bool // the next restart that the status shows has been dealt with
+}
+
+// instance tells one run of a container from the next.
+type instance struct {
+	uid      string // of the pod
+	restarts int
+}
+
+// state is what the pod's status said last.
+type state struct {
+	instance
+	running bool
+	noPod   bool
+}
+
+// position is how far a log has been read. The API resumes at whole seconds;
+// the time of the last line, and how many lines had that time, make it exact.
+type position struct {
 	last     time.Time
 	lastSeen int
 }
@@ -40,16 +57,20 @@ func (f *follower) String() string {
 	return fmt.Sprintf("%s/%s %s", f.namespace, f.pod, f.container)
 }
 
-func (f *follower) update(restarts int, running bool) {
+// update takes in a status of the container.
+func (f *follower) update(i instance, running bool) {
 	f.mu.Lock()
-	f.restarts, f.running = restarts, running
+	f.state = state{instance: i, running: running}
 	f.mu.Unlock()
 	f.notify()
 }
 
-func (f *follower) podGone() {
+// podGone says that the pod of that UID is no more.
+func (f *follower) podGone(uid string) {
 	f.mu.Lock()
-	f.noPod = true
+	if f.state.uid == uid {
+		f.state.noPod = true
+	}
 	f.mu.Unlock()
 	f.notify()
 }
@@ -61,101 +82,125 @@ func (f *follower) notify() {
 	}
 }
 
-func (f *follower) state() (restarts int, running, noPod bool) {
+func (f *follower) now() state {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.restarts, f.running, f.noPod
+	return f.state
 }
 
-// run follows until the pod is gone or the collector closes.
+// run follows until the collector closes.
 func (f *follower) run() {
 	defer f.finished.Store(true)
 	ctx := f.c.streaming
-	if f.again {
-		f.mark("another pod of that name, UID %s", f.uid)
-	}
-	followed, failures := -1, 0
-	atEnd := false // the log of this instance has been read up to a clean end
+	var at instance
+	failures := 0
+	atEnd := false  // the log of this instance has been read up to a clean end
+	broken := false // the last stream was cut
 	for ctx.Err() == nil {
-		if restarts, _, _ := f.state(); restarts != followed {
-			f.turn(ctx, followed, restarts)
-			followed, atEnd = restarts, false
+		if now := f.now(); now.instance != at {
+			f.turn(ctx, at, now.instance)
+			at, atEnd = now.instance, false
 		}
-		err := f.read(ctx, logOptions{follow: true})
+		var err error
+		if broken {
+			err = f.bridge(ctx)
+		}
+		if err == nil {
+			before := f.position
+			err = f.read(ctx, logOptions{follow: true})
+			if err == nil || f.position != before {
+				failures = 0 // it does answer
+			}
+		}
 		if ctx.Err() != nil {
 			break
 		}
+		broken = err != nil
 		if err == nil {
 			atEnd = true
 		}
-		restarts, running, noPod := f.state()
-		switch {
-		case restarts != followed:
-			continue
-		case gone(err) || noPod:
-			if !atEnd {
-				f.c.lose("%s: the pod was deleted before its log was read to the end (%v)", f, err)
-			}
-			return
-		case err == nil && !running:
+		now := f.now()
+		podGone := gone(err) || now.noPod || now.uid != at.uid
+		if err == nil && !now.running && !podGone && now.instance == at {
 			// An API server that shuts down ends streams cleanly too: read on
 			// from the last line to be sure.
-			if err = f.read(ctx, logOptions{}); err == nil {
-				if !f.rest(ctx, followed) {
+			err = f.read(ctx, logOptions{})
+			podGone = gone(err)
+			if err == nil || podGone {
+				if !f.rest(ctx, at, podGone) {
 					return
 				}
 				continue
 			}
-			if gone(err) {
+		}
+		switch {
+		case podGone:
+			if !atEnd {
+				f.c.lose("%s: the pod was deleted before its log was read to the end (%v)", f, err)
+			}
+			broken = false
+			if !f.rest(ctx, at, true) {
 				return
 			}
-			atEnd = false
-		case err != nil:
+			continue
+		case now.instance != at:
+			continue
+		case err != nil && !refused(err):
 			atEnd = false
 		}
 		f.pause(ctx, retry(failures))
 		failures++
-		if err == nil {
-			failures = 0
-		}
 	}
 	f.finish(atEnd)
 }
 
 // turn goes from one instance of the container to the next: first what the
 // former wrote since it was last read.
-func (f *follower) turn(ctx context.Context, from, to int) {
-	if to == 0 {
+func (f *follower) turn(ctx context.Context, from, to instance) {
+	first, samePod := from.uid == "", from.uid == to.uid
+	if !first && !samePod {
+		f.mark("another pod of that name, UID %s", to.uid)
+	}
+	if to.restarts == 0 {
 		return
 	}
 	err := f.read(ctx, logOptions{previous: true})
-	if from >= 0 && err != nil && ctx.Err() == nil {
-		f.c.lose("%s: the end of the log before restart %d: %v", f, to, err)
+	if samePod && err != nil && ctx.Err() == nil {
+		f.c.lose("%s: the end of the log before restart %d: %v", f, to.restarts, err)
 	}
-	if from >= 0 && to-from > 1 {
-		f.c.lose("%s: restarted %d times between two looks", f, to-from)
+	if samePod && to.restarts-from.restarts > 1 {
+		f.c.lose("%s: restarted %d times between two looks", f, to.restarts-from.restarts)
 	}
-	f.mark("restart %d", to)
+	if !f.bridged {
+		f.mark("restarted")
+	}
+	f.bridged = false
 }
 
-// mark puts a line of the collector's own into the file. A disk that does not
-// take it shows at the next line of the log.
-func (f *follower) mark(format string, args ...any) {
-	_ = f.write(func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "--- "+format+"\n", args...)
-		return err
-	})
+// bridge goes on after a stream was cut. The container may have restarted
+// meanwhile, which its status tells later than its log does: the instance that
+// was being read is then the previous one, and has lines that are new. Where it
+// has not, the previous instance's lines are all old, or there is none.
+func (f *follower) bridge(ctx context.Context) error {
+	before := f.position
+	err := f.read(ctx, logOptions{previous: true})
+	if f.position != before && !before.last.IsZero() {
+		f.mark("restarted")
+		f.bridged = true
+	}
+	if refused(err) {
+		return nil
+	}
+	return err
 }
 
-// rest waits, with everything read, for a restart (true) or the end (false).
-func (f *follower) rest(ctx context.Context, followed int) bool {
+// rest waits, with everything read, for the next instance (true) or for the
+// collector's closing (false).
+func (f *follower) rest(ctx context.Context, at instance, podGone bool) bool {
 	for {
-		restarts, running, noPod := f.state()
-		switch {
-		case restarts != followed || running:
+		now := f.now()
+		if now.instance != at || (now.running && !podGone && !now.noPod) {
 			return true
-		case noPod:
-			return false
 		}
 		select {
 		case <-ctx.Done():
@@ -189,6 +234,15 @@ func (f *follower) finish(atEnd bool) {
 	if err != nil && !(atEnd && gone(err)) {
 		f.c.lose("%s: the rest of the log: %v", f, err)
 	}
+}
+
+// mark puts a line of the collector's own into the file. A disk that does not
+// take it shows at the next line of the log.
+func (f *follower) mark(format string, args ...any) {
+	_ = f.write(func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "--- "+format+"\n", args...)
+		return err
+	})
 }
 
 // write opens the log file, lets do write to it, and closes it: a quiet

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -113,7 +114,7 @@ func (r *Report) Markdown(w io.Writer) error {
 	if len(r.Phases) > 0 {
 		b.WriteString("| phase | seconds | |\n|---|---:|---|\n")
 		for _, p := range r.Phases {
-			fmt.Fprintf(&b, "| %s | %.1f | %s |\n", cell(p.Name), p.DurationSeconds, cell(FirstLine(p.Error)))
+			fmt.Fprintf(&b, "| %s | %.1f | %s |\n", cell(p.Name), p.DurationSeconds, cell(p.Error))
 		}
 	}
 	_, err := w.Write(r.redact(b.Bytes()))
@@ -121,12 +122,18 @@ func (r *Report) Markdown(w io.Writer) error {
 }
 
 // FirstLine is the first line of a message that says something, at most 160
-// characters. Gomega begins with "Expected" and says what in the lines below,
-// so those are joined to it.
+// characters, none of which a terminal obeys. Gomega begins with "Expected" and
+// says what in the lines below, so those are joined to it.
 func FirstLine(message string) string {
 	var lines []string
+	printable := func(r rune) rune {
+		if unicode.IsControl(r) && !unicode.IsSpace(r) {
+			return -1
+		}
+		return r
+	}
 	for line := range strings.Lines(message) {
-		if line = strings.Join(strings.Fields(line), " "); line != "" {
+		if line = strings.Join(strings.Fields(strings.Map(printable, line)), " "); line != "" {
 			lines = append(lines, line)
 		}
 	}

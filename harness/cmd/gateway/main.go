@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -50,6 +51,7 @@ func run(ctx context.Context, args []string, token string, records, status io.Wr
 	listen := flags.String("listen", "", "the endpoint, `ip:port`")
 	upstream := flags.String("upstream", "", "the real S3 server, `http://host:port`")
 	control := flags.String("control", ":9901", "the control API, `[ip]:port`")
+	route := flags.String("route", "", "only add a route in this network namespace and end: `cidr=via`")
 	addAddress := flags.Bool("add-address", false, "give lo the endpoint's IP first (needs NET_ADMIN)")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -58,6 +60,9 @@ func run(ctx context.Context, args []string, token string, records, status io.Wr
 		return usageError{err}
 	case flags.NArg() > 0:
 		return usageError{fmt.Errorf("want flags only, found %q", flags.Args())}
+	}
+	if *route != "" {
+		return addRoute(*route)
 	}
 	endpoint, err := netip.ParseAddrPort(*listen)
 	if err != nil {
@@ -108,4 +113,19 @@ func addToLoopback(addr netip.Addr) error {
 		return err
 	}
 	return nil
+}
+
+// addRoute leads a network via a neighbour, replacing an earlier route: the
+// gateway must answer pods by the node, which it learns of only when it runs.
+func addRoute(text string) error {
+	cidr, via, _ := strings.Cut(text, "=")
+	destination, err := netlink.ParseIPNet(cidr)
+	if err != nil {
+		return usageError{fmt.Errorf("--route: want cidr=via, found %q: %w", text, err)}
+	}
+	neighbour := net.ParseIP(via)
+	if neighbour == nil {
+		return usageError{fmt.Errorf("--route: want cidr=via, found %q", text)}
+	}
+	return netlink.RouteReplace(&netlink.Route{Dst: destination, Gw: neighbour})
 }

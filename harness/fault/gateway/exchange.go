@@ -264,12 +264,17 @@ func (w *replyWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// verbatimWriter keeps net/http from adding the headers it thinks missing.
+// verbatimWriter keeps net/http from adding the headers it thinks missing, and
+// ReverseProxy from sending 100 Continue: net/http sends it when the body is
+// asked for, which is when the real server has sent it; both would be one each.
 type verbatimWriter struct{ http.ResponseWriter }
 
 func (w verbatimWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w verbatimWriter) WriteHeader(status int) {
+	if status == http.StatusContinue {
+		return
+	}
 	if h := w.Header(); status >= 200 {
 		for _, name := range []string{"Content-Type", "Date"} {
 			if _, ok := h[name]; !ok {
@@ -339,7 +344,8 @@ func (p *pacer) take(n int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if p.next.Before(now) {
+	// A timer that woke late is made good; a time without traffic is not.
+	if p.next.Before(now.Add(-100 * time.Millisecond)) {
 		p.next = now
 	}
 	p.next = p.next.Add(time.Duration(float64(n) / float64(p.rate) * float64(time.Second)))

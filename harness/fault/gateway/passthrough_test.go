@@ -258,6 +258,36 @@ func TestPassThroughOfAnEarlyReply(t *testing.T) {
 	}
 }
 
+// A server that refuses and closes while much of the body is under way, too.
+func TestPassThroughOfAnEarlyReplyAndClose(t *testing.T) {
+	l := listen(t)
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = readHead(bufio.NewReader(c))
+			_, _ = io.WriteString(c, "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+			c.Close()
+		}
+	}()
+	g := startBefore(t, l.Addr().String(), 0)
+	for i := range 20 {
+		c := dialRaw(t, g.data, "PUT /b/k HTTP/1.1\r\nHost: s3\r\nContent-Length: 8000000\r\n\r\n")
+		go func() { _, _ = c.Write(make([]byte, 8_000_000)) }()
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("request %d: %v, %+v", i, err, g.page("").Records)
+		}
+		if b, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusForbidden || string(b) != "no" {
+			t.Errorf("request %d: want 403 no, found %d %q %v", i, res.StatusCode, b, err)
+		}
+		c.Close()
+	}
+}
+
 func TestUpstreamFailuresAreResets(t *testing.T) {
 	gone := listen(t)
 	gone.Close()

@@ -77,7 +77,9 @@ type book struct {
 }
 
 func newBook(keep int, out io.Writer) *book {
-	return &book{keep: keep, out: json.NewEncoder(out)}
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false) // queries with & stay readable
+	return &book{keep: keep, out: enc}
 }
 
 func (b *book) start(r *http.Request, resource, rule string) *entry {

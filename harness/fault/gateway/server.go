@@ -58,7 +58,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{upstream: c.Upstream, book: newBook(c.Keep, c.Log)}
 	// No timeouts: how long a request may take is between client and server.
 	s.transport = &http.Transport{
-		DialContext:           (&net.Dialer{}).DialContext,
+		DialContext:           dialUpstream,
 		DisableCompression:    true, // it would add Accept-Encoding
 		MaxIdleConnsPerHost:   1024,
 		IdleConnTimeout:       5 * time.Second, // before the real server tires of it
@@ -75,6 +75,32 @@ func New(c Config) (*Server, error) {
 	}
 	s.control = &http.Server{Handler: s.controlHandler(c.Token), ReadHeaderTimeout: 10 * time.Second}
 	return s, nil
+}
+
+func dialUpstream(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &upstreamConn{Conn: c}, nil
+}
+
+// upstreamConn is deaf to failing writes. A server that refuses a request may
+// reply and close before it has read the body; a failing write would make
+// net/http throw the reply away. If there is none, reading fails too.
+type upstreamConn struct {
+	net.Conn
+	broken bool // of writes, which net/http makes one at a time
+}
+
+func (c *upstreamConn) Write(p []byte) (int, error) {
+	if c.broken {
+		return len(p), nil
+	}
+	if _, err := c.Conn.Write(p); err != nil {
+		c.broken = true
+	}
+	return len(p), nil
 }
 
 type connKey struct{}

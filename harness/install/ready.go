@@ -1,0 +1,197 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/klient"
+	"sigs.k8s.io/e2e-framework/klient/wait"
+)
+
+var (
+	replicationSource      = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationSource"}
+	replicationDestination = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationDestination"}
+)
+
+const (
+	// policyTimeout bounds how long an accepted policy may take to act. Kyverno compiles it and registers its webhook,
+	// some seconds after the policy is there; the RBAC it brings is aggregated within about a second.
+	policyTimeout = 60 * time.Second
+	// actTimeout is how long one labelled PVC is given before another is tried: a PVC that was admitted before the
+	// webhook knew the policy is never acted on.
+	actTimeout = 4 * time.Second
+)
+
+// VolSyncAnswers waits until VolSync reconciles: it reports on a ReplicationSource whose volume does not exist.
+func VolSyncAnswers(ctx context.Context, c klient.Client, timeout time.Duration) error {
+	api := c.Resources().GetControllerRuntimeClient()
+	probe := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{
+		"sourcePVC": "no-such-volume",
+		"trigger":   map[string]any{"manual": "probe"},
+		"restic":    map[string]any{"repository": "no-such-secret", "copyMethod": "Direct"},
+	}}}
+	probe.SetGroupVersionKind(replicationSource)
+	probe.SetNamespace("default")
+	probe.SetName("smart-restore-volsync-answers")
+	key := client.ObjectKeyFromObject(probe)
+	if err := api.Create(ctx, probe); err != nil && !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	err := wait.For(func(ctx context.Context) (bool, error) {
+		if err := api.Get(ctx, key, probe); err != nil {
+			return false, nil
+		}
+		conditions, found, _ := unstructured.NestedSlice(probe.Object, "status", "conditions")
+		return found && len(conditions) > 0, nil
+	}, wait.WithContext(ctx), wait.WithTimeout(timeout), wait.WithInterval(pollInterval), wait.WithImmediate())
+	if err != nil {
+		return fmt.Errorf("VolSync does not answer: a ReplicationSource got no status within %s", timeout)
+	}
+	return client.IgnoreNotFound(api.Delete(ctx, probe))
+}
+
+// Canary describes the PVC by which PolicyActs sees a policy act.
+type Canary struct {
+	RunID      string
+	Label      [2]string // of the PVC: key, value
+	BaseSecret map[string]string
+	Policies   []*unstructured.Unstructured
+	Status     func(format string, args ...any)
+}
+
+// PolicyActs waits until every policy says that it is ready and the policies visibly act on a labelled PVC: it, or what
+// is beside it in its namespace, is no longer what was created.
+func PolicyActs(ctx context.Context, c klient.Client, canary Canary) error {
+	ctx, cancel := context.WithTimeout(ctx, policyTimeout)
+	defer cancel()
+	api := c.Resources().GetControllerRuntimeClient()
+	canary.Status("waiting for Kyverno to compile it")
+	if err := policiesReady(ctx, api, canary.Policies); err != nil {
+		return err
+	}
+	canary.Status("waiting for it to act on a labelled PVC")
+	for attempt := 1; ; attempt++ {
+		namespace := fmt.Sprintf("smart-restore-canary-%s-%d", canary.RunID, attempt)
+		acted, err := acts(ctx, api, namespace, canary)
+		if err == nil && acted {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return errors.Join(fmt.Errorf("the policy does nothing: a PVC labelled %s=%s got no ReplicationSource, no ReplicationDestination, no Secret and no annotation within %s, at %d tries; does it match that label?",
+				canary.Label[0], canary.Label[1], policyTimeout, attempt), err)
+		}
+		if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
+			return err
+		}
+	}
+}
+
+// policiesReady waits for the Ready condition that Kyverno sets on policies.
+func policiesReady(ctx context.Context, api client.Client, policies []*unstructured.Unstructured) error {
+	state := map[string]string{}
+	err := wait.For(func(ctx context.Context) (bool, error) {
+		all := true
+		for _, policy := range policies {
+			current := &unstructured.Unstructured{}
+			current.SetGroupVersionKind(policy.GroupVersionKind())
+			if err := api.Get(ctx, client.ObjectKeyFromObject(policy), current); err != nil {
+				state[policy.GetName()], all = err.Error(), false
+				continue
+			}
+			ready, message := readiness(current)
+			if !ready {
+				state[policy.GetName()], all = message, false
+				continue
+			}
+			delete(state, policy.GetName())
+		}
+		return all, nil
+	}, wait.WithContext(ctx), wait.WithTimeout(policyTimeout), wait.WithInterval(pollInterval), wait.WithImmediate())
+	if err == nil {
+		return nil
+	}
+	var lines []string
+	for name, message := range state {
+		lines = append(lines, name+": "+message)
+	}
+	slices.Sort(lines)
+	return fmt.Errorf("Kyverno did not get the policy ready within %s: %s", policyTimeout, strings.Join(lines, "; ")) //nolint:staticcheck // a name
+}
+
+// readiness reads the status of either family of policies: policies.kyverno.io has status.conditionStatus, kyverno.io
+// has status.conditions.
+func readiness(policy *unstructured.Unstructured) (bool, string) {
+	ready, found, _ := unstructured.NestedBool(policy.Object, "status", "conditionStatus", "ready")
+	if found && ready {
+		return true, ""
+	}
+	conditions, _, _ := unstructured.NestedSlice(policy.Object, "status", "conditionStatus", "conditions")
+	if !found {
+		conditions, _, _ = unstructured.NestedSlice(policy.Object, "status", "conditions")
+		if conditionTrue(policy, "Ready") {
+			return true, ""
+		}
+	}
+	var messages []string
+	for _, condition := range conditions {
+		if c, ok := condition.(map[string]any); ok && c["status"] != "True" {
+			messages = append(messages, fmt.Sprintf("%v: %v", c["type"], c["message"]))
+		}
+	}
+	if len(messages) == 0 {
+		return false, "no status yet"
+	}
+	return false, strings.Join(messages, ", ")
+}
+
+// acts creates a labelled PVC in a namespace of its own and looks for any trace of the policy.
+func acts(ctx context.Context, api client.Client, namespace string, canary Canary) (bool, error) {
+	if err := api.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
+		return false, err
+	}
+	defer func() {
+		_ = api.Delete(context.WithoutCancel(ctx), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
+	}()
+	if err := api.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "volsync-rustfs-base"}, StringData: canary.BaseSecret}); err != nil {
+		return false, err
+	}
+	pvc := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "canary", Labels: map[string]string{canary.Label[0]: canary.Label[1]}},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Mi")}},
+		},
+	}
+	// A class that no provisioner serves: nothing need be bound for this, and no mover starts.
+	none := ""
+	pvc.Spec.StorageClassName = &none
+	if err := api.Create(ctx, pvc); err != nil {
+		return false, fmt.Errorf("a PVC labelled %s=%s is refused: %w", canary.Label[0], canary.Label[1], err)
+	}
+	if len(pvc.Annotations) > 0 || len(pvc.Labels) > 1 {
+		// Mutated at admission; a policy of several parts must have all of them at work.
+		canary.Status("it mutates PVCs; waiting for it to generate")
+	}
+	err := wait.For(func(ctx context.Context) (bool, error) {
+		for _, kind := range []schema.GroupVersionKind{replicationSource, replicationDestination} {
+			list := &unstructured.UnstructuredList{}
+			list.SetGroupVersionKind(kind)
+			if err := api.List(ctx, list, client.InNamespace(namespace)); err == nil && len(list.Items) > 0 {
+				return true, nil
+			}
+		}
+		return false, nil
+	}, wait.WithContext(ctx), wait.WithTimeout(actTimeout), wait.WithInterval(pollInterval), wait.WithImmediate())
+	return err == nil, nil
+}

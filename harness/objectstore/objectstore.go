@@ -1,0 +1,247 @@
+// Package objectstore runs the S3 side of a stack: a real S3 server in a container, and in front of it, at the address
+// that the policy names, the fault gateway. The address exists only in the run's own network.
+package objectstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/testcontainers/testcontainers-go"
+	tclog "github.com/testcontainers/testcontainers-go/log"
+	"github.com/testcontainers/testcontainers-go/wait"
+
+	"github.com/smart-restore/conformance/harness/fault"
+	"github.com/smart-restore/conformance/harness/settings"
+)
+
+const (
+	serverPort  = "7070/tcp"
+	controlPort = "9901/tcp"
+	startup     = 30 * time.Second
+)
+
+// Credentials are random for every run.
+type Credentials struct {
+	AccessKey      string `json:"accessKey"`
+	SecretKey      string `json:"secretKey"`
+	ResticPassword string `json:"resticPassword"`
+	GatewayToken   string `json:"gatewayToken"`
+}
+
+// NewCredentials draws fresh ones.
+func NewCredentials() Credentials {
+	return Credentials{AccessKey: "AK" + rand.Text()[:18], SecretKey: rand.Text() + rand.Text()[:14], ResticPassword: rand.Text(), GatewayToken: rand.Text()}
+}
+
+// Secrets lists the values that must appear in no log or artifact.
+func (c Credentials) Secrets() []string {
+	return []string{c.AccessKey, c.SecretKey, c.ResticPassword, c.GatewayToken}
+}
+
+// Options describe the object store of one run.
+type Options struct {
+	Network      string // the Docker network, which must exist
+	Labels       map[string]string
+	NamePrefix   string // of the containers
+	ServerImage  string
+	GatewayImage string
+	Endpoint     settings.Endpoint
+	Bucket       string
+	Credentials  Credentials
+}
+
+// Handle is what is needed to use the object store from another process.
+type Handle struct {
+	Containers []string `json:"containers"` // by name: their logs are the access log and the gateway's records
+	Server     string   `json:"server"`     // host:port of the S3 server itself, on this host's loopback
+	Control    string   `json:"control"`    // URL of the gateway's control API, on this host's loopback
+	GatewayIP  string   `json:"gatewayIP"`  // the gateway's address in the run's network
+	Bucket     string   `json:"bucket"`
+}
+
+// Start starts the S3 server and the gateway and makes the bucket. On failure what was started is left to the run's
+// clean-up by label.
+func Start(ctx context.Context, o Options) (*Handle, error) {
+	tclog.SetDefault(tclog.NewNoopLogger()) // its chatter is not our progress
+	name := o.NamePrefix + "-s3"
+	server, err := start(ctx, testcontainers.ContainerRequest{
+		Image: o.ServerImage,
+		Name:  name,
+		Env:   map[string]string{"ROOT_ACCESS_KEY_ID": o.Credentials.AccessKey, "ROOT_SECRET_ACCESS_KEY": o.Credentials.SecretKey},
+		// Its access log on its standard output; no metadata daemon, no TLS: what a NAS serves in a home network.
+		Cmd:          []string{"--port", ":7070", "--access-log", "/dev/stdout", "posix", "/tmp"},
+		ExposedPorts: []string{serverPort},
+		WaitingFor:   wait.ForListeningPort(serverPort).SkipInternalCheck().WithStartupTimeout(startup).WithPollInterval(50 * time.Millisecond),
+	}, o)
+	if err != nil {
+		return nil, fmt.Errorf("S3 server: %w", err)
+	}
+	gatewayContainer, err := start(ctx, testcontainers.ContainerRequest{
+		Image: o.GatewayImage,
+		Name:  o.NamePrefix + "-gateway",
+		Env:   map[string]string{"GATEWAY_TOKEN": o.Credentials.GatewayToken},
+		Cmd: []string{"--listen", o.Endpoint.Addr.String(), "--add-address", "--control", ":9901",
+			"--upstream", "http://" + net.JoinHostPort(name, "7070")},
+		ExposedPorts: []string{controlPort},
+		WaitingFor:   wait.ForListeningPort(controlPort).SkipInternalCheck().WithStartupTimeout(startup).WithPollInterval(50 * time.Millisecond),
+		HostConfigModifier: func(c *container.HostConfig) {
+			c.CapAdd = []string{"NET_ADMIN"}
+		},
+	}, o)
+	if err != nil {
+		return nil, fmt.Errorf("fault gateway: %w", err)
+	}
+	handle := &Handle{Bucket: o.Bucket, Containers: []string{name, o.NamePrefix + "-gateway"}}
+	if handle.Server, err = server.PortEndpoint(ctx, serverPort, ""); err != nil {
+		return nil, err
+	}
+	control, err := gatewayContainer.PortEndpoint(ctx, controlPort, "http")
+	if err != nil {
+		return nil, err
+	}
+	handle.Control = strings.Replace(control, "localhost", "127.0.0.1", 1)
+	handle.Server = strings.Replace(handle.Server, "localhost", "127.0.0.1", 1)
+	if handle.GatewayIP, err = gatewayContainer.ContainerIP(ctx); err != nil {
+		return nil, err
+	}
+	return handle, makeBucket(ctx, handle, o.Credentials)
+}
+
+// start starts a container in the run's network, its ports published on loopback only.
+func start(ctx context.Context, request testcontainers.ContainerRequest, o Options) (testcontainers.Container, error) {
+	request.Networks = []string{o.Network}
+	request.NetworkAliases = map[string][]string{o.Network: {request.Name}}
+	request.Labels = o.Labels
+	modify := request.HostConfigModifier
+	request.HostConfigModifier = func(c *container.HostConfig) {
+		c.PortBindings = network.PortMap{}
+		for _, port := range request.ExposedPorts {
+			c.PortBindings[network.MustParsePort(port)] = []network.PortBinding{{HostIP: netip.MustParseAddr("127.0.0.1")}}
+		}
+		if modify != nil {
+			modify(c)
+		}
+	}
+	return testcontainers.GenericContainer(ctx, testcontainers.GenericContainerRequest{ContainerRequest: request, Started: true})
+}
+
+// makeBucket makes the bucket and lets anybody read and list it: a probe without credentials can so tell a missing
+// object (404) from a forbidden one (403), as the plan needs it.
+func makeBucket(ctx context.Context, handle *Handle, c Credentials) error {
+	s3, err := handle.S3(c)
+	if err != nil {
+		return err
+	}
+	if err := retryUntil(ctx, startup, func() error { return s3.MakeBucket(ctx, handle.Bucket, minio.MakeBucketOptions{}) }); err != nil {
+		return fmt.Errorf("bucket %s: %w", handle.Bucket, err)
+	}
+	policy, err := json.Marshal(map[string]any{
+		"Version": "2012-10-17",
+		"Statement": []any{
+			map[string]any{"Effect": "Allow", "Principal": "*", "Action": []string{"s3:GetObject"}, "Resource": []string{"arn:aws:s3:::" + handle.Bucket + "/*"}},
+			map[string]any{"Effect": "Allow", "Principal": "*", "Action": []string{"s3:ListBucket"}, "Resource": []string{"arn:aws:s3:::" + handle.Bucket}},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := s3.SetBucketPolicy(ctx, handle.Bucket, string(policy)); err != nil {
+		return fmt.Errorf("bucket policy of %s: %w", handle.Bucket, err)
+	}
+	return nil
+}
+
+func retryUntil(ctx context.Context, timeout time.Duration, try func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// GatewayContainer is the name of the gateway's container.
+func (h *Handle) GatewayContainer() string { return h.Containers[1] }
+
+// S3 is a client of the S3 server itself, past the gateway.
+func (h *Handle) S3(c Credentials) (*minio.Client, error) {
+	return minio.New(h.Server, &minio.Options{Creds: credentials.NewStaticV4(c.AccessKey, c.SecretKey, ""), Region: "us-east-1"})
+}
+
+// Gateway is a client of the gateway's control API.
+func (h *Handle) Gateway(c Credentials) *fault.Gateway { return fault.New(h.Control, c.GatewayToken) }
+
+// Listing is what a prefix of the bucket holds: key → "size etag", its content addressed.
+type Listing map[string]string
+
+// List lists everything below a prefix.
+func (h *Handle) List(ctx context.Context, c Credentials, prefix string) (Listing, error) {
+	s3, err := h.S3(c)
+	if err != nil {
+		return nil, err
+	}
+	listing := Listing{}
+	for object := range s3.ListObjects(ctx, h.Bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
+		if object.Err != nil {
+			return nil, fmt.Errorf("list %s/%s: %w", h.Bucket, prefix, object.Err)
+		}
+		listing[object.Key] = strconv.FormatInt(object.Size, 10) + " " + object.ETag
+	}
+	return listing, nil
+}
+
+// Lost names what the earlier listing had and this one lacks or has otherwise; locks come and go and do not count.
+func (l Listing) Lost(now Listing) []string {
+	var lost []string
+	for key, content := range l {
+		if strings.Contains(key, "/locks/") {
+			continue
+		}
+		if now[key] != content {
+			lost = append(lost, key)
+		}
+	}
+	return lost
+}
+
+// Added names what this listing lacks and the later one has.
+func (l Listing) Added(now Listing) []string {
+	var added []string
+	for key := range now {
+		if _, ok := l[key]; !ok {
+			added = append(added, key)
+		}
+	}
+	return added
+}
+
+// RemovePrefix deletes everything below a prefix.
+func (h *Handle) RemovePrefix(ctx context.Context, c Credentials, prefix string) error {
+	s3, err := h.S3(c)
+	if err != nil {
+		return err
+	}
+	objects := s3.ListObjects(ctx, h.Bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true})
+	for failure := range s3.RemoveObjects(ctx, h.Bucket, objects, minio.RemoveObjectsOptions{}) {
+		return fmt.Errorf("remove %s: %w", failure.ObjectName, failure.Err)
+	}
+	return nil
+}

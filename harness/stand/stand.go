@@ -1,0 +1,222 @@
+// Package stand puts up everything that a run needs, once for all its specs: the run's network, the S3 server with the
+// gateway at the configured endpoint, the cluster with Kyverno and VolSync, and the policy under test. It says when all
+// of that answers, and takes it down again.
+package stand
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/e2e-framework/klient"
+
+	"github.com/smart-restore/conformance/harness/cluster"
+	"github.com/smart-restore/conformance/harness/engine"
+	"github.com/smart-restore/conformance/harness/images"
+	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/progress"
+	"github.com/smart-restore/conformance/harness/runs"
+	"github.com/smart-restore/conformance/harness/settings"
+	"github.com/smart-restore/conformance/harness/stack"
+)
+
+// Bucket is the plan's bucket.
+const Bucket = "volsync-backups"
+
+// readyTimeout bounds how long a controller may take to become ready; some seconds are usual.
+const readyTimeout = 3 * time.Minute
+
+// Stand is a stack that is up. As JSON it is all that another process needs to use it; it holds credentials.
+type Stand struct {
+	RunID       string                   `json:"runID"`
+	Stack       string                   `json:"stack"`
+	Endpoint    settings.Endpoint        `json:"endpoint"`
+	EngineHost  string                   `json:"engineHost"`
+	Cluster     string                   `json:"cluster"`
+	Node        string                   `json:"node"` // container
+	Kubeconfig  string                   `json:"kubeconfig"`
+	AuditLog    string                   `json:"auditLog"`
+	AgentImage  string                   `json:"agentImage"`
+	Images      *images.Set              `json:"images"`
+	Store       *objectstore.Handle      `json:"store"`
+	Credentials objectstore.Credentials  `json:"credentials"`
+	Policy      []map[string]any         `json:"policy"` // the objects applied
+	PolicySHA   string                   `json:"policySHA256"`
+	CreatedAt   time.Time                `json:"createdAt"`
+	Phases      func(string) func(error) `json:"-"` // told of each phase; nil: nobody is
+	Log         *progress.Log            `json:"-"`
+}
+
+// Options are what Up needs.
+type Options struct {
+	Run      *runs.Run
+	Engine   *engine.Engine
+	Lock     *stack.Lock
+	Stack    *stack.Stack
+	Images   *images.Set
+	Renderer *install.Renderer
+	Fixtures fs.FS
+	Settings *settings.Settings
+	AuditDir string
+	Phases   func(name string) func(error)
+	Log      *progress.Log
+	// Started is called as soon as there is an API server, to watch what happens from then on.
+	Started func(*Stand) error
+}
+
+// Up puts the stand up, the policy excepted. What it made, also where it fails, carries the run's ID.
+func Up(ctx context.Context, o Options) (*Stand, error) {
+	s := &Stand{
+		RunID: o.Run.ID, Stack: o.Stack.Name, Endpoint: o.Settings.S3Endpoint, EngineHost: o.Engine.Host,
+		Cluster: cluster.NamePrefix + o.Run.ID, Kubeconfig: filepath.Join(o.Run.Dir, "kubeconfig"),
+		AuditLog: filepath.Join(o.AuditDir, "audit.log"), AgentImage: o.Images.Agent, Images: o.Images,
+		Credentials: objectstore.NewCredentials(), CreatedAt: time.Now().UTC(), Phases: o.Phases, Log: o.Log,
+	}
+	network := cluster.NamePrefix + o.Run.ID
+	if _, err := o.Engine.Docker(ctx, "network", "create", "--label", runs.Label+"="+o.Run.ID, network); err != nil {
+		return nil, err
+	}
+	// Rendered while the cluster boots.
+	manifests := make([][]*unstructured.Unstructured, len(o.Stack.Manifests))
+	var c *cluster.Cluster
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		for i, name := range o.Stack.Manifests {
+			manifest, _ := o.Lock.Manifest(name)
+			objects, err := o.Renderer.Render(groupCtx, o.Lock, manifest)
+			if err != nil {
+				return err
+			}
+			manifests[i] = objects
+		}
+		return nil
+	})
+	group.Go(func() error {
+		return s.phase("s3", "S3 server and gateway for %s", []any{s.Endpoint.URL}, func(*progress.Task) (err error) {
+			s.Store, err = objectstore.Start(groupCtx, objectstore.Options{
+				Network: network, Labels: map[string]string{runs.Label: o.Run.ID}, NamePrefix: cluster.NamePrefix + o.Run.ID,
+				ServerImage: o.Images.ObjectStore, GatewayImage: o.Images.Gateway,
+				Endpoint: s.Endpoint, Bucket: Bucket, Credentials: s.Credentials,
+			})
+			return err
+		})
+	})
+	group.Go(func() error {
+		return s.phase("boot", "kind cluster %s", []any{s.Cluster}, func(task *progress.Task) (err error) {
+			c, err = cluster.Create(groupCtx, o.Engine, o.Fixtures, cluster.Options{
+				Name: s.Cluster, Network: network, NodeImage: o.Images.Node, NodePulled: o.Images.NodePulled,
+				Kubeconfig: s.Kubeconfig, AuditDir: o.AuditDir, StateDir: o.Run.Dir, Status: task.Status,
+			})
+			return err
+		})
+	})
+	if err := group.Wait(); err != nil {
+		return s, err
+	}
+	s.Node = c.Node
+	if err := s.connect(ctx, o, c); err != nil {
+		return s, err
+	}
+	if o.Started != nil {
+		if err := o.Started(s); err != nil {
+			return s, err
+		}
+	}
+	client, err := s.Client()
+	if err != nil {
+		return s, err
+	}
+	return s, s.phase("install", "VolSync, Kyverno and the snapshot CRDs", nil, func(task *progress.Task) error {
+		group, ctx := errgroup.WithContext(ctx)
+		group.Go(func() error { return c.ImportImage(ctx, s.AgentImage, o.Images.AgentArchive) })
+		for i, name := range o.Stack.Manifests {
+			task.Status("applying %s", name)
+			if err := install.Apply(ctx, client, manifests[i]); err != nil {
+				return fmt.Errorf("manifest %s: %w", name, err)
+			}
+		}
+		task.Status("waiting for the controllers")
+		for _, namespace := range []string{"kyverno", "volsync-system"} {
+			group.Go(func() error { return install.DeploymentsReady(ctx, client, namespace, readyTimeout) })
+		}
+		group.Go(func() error { return install.VolSyncAnswers(ctx, client, readyTimeout) })
+		return group.Wait()
+	})
+}
+
+// connect leads the endpoint's address to the gateway, in the node, and the gateway's answers back to the pods.
+func (s *Stand) connect(ctx context.Context, o Options, c *cluster.Cluster) error {
+	if err := c.Route(ctx, s.Endpoint.Addr.Addr().String(), s.Store.GatewayIP); err != nil {
+		return err
+	}
+	node, err := c.NodeAddress(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = o.Engine.Docker(ctx, "exec", s.Store.GatewayContainer(), "/gateway", "--route", cluster.PodSubnet+"="+node)
+	return err
+}
+
+// ApplyPolicy replaces whatever policy the stand has by this one and waits until it acts on a labelled PVC.
+func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
+	client, err := s.Client()
+	if err != nil {
+		return err
+	}
+	return s.phase("policy", "policy %s", []any{filepath.Base(p.Path)}, func(task *progress.Task) error {
+		var old []*unstructured.Unstructured
+		for _, object := range s.Policy {
+			old = append(old, &unstructured.Unstructured{Object: object})
+		}
+		if s.PolicySHA != p.SHA256 && len(old) > 0 {
+			if err := install.Delete(ctx, client, old); err != nil {
+				return err
+			}
+		}
+		s.Policy, s.PolicySHA = nil, p.SHA256
+		for _, object := range p.Objects {
+			s.Policy = append(s.Policy, object.Object)
+		}
+		if err := install.Apply(ctx, client, p.Objects); err != nil {
+			return fmt.Errorf("the policy was not accepted: %w", err)
+		}
+		return install.PolicyActs(ctx, client, install.Canary{
+			RunID: s.RunID, BaseSecret: s.BaseSecret(), Policies: p.Kyverno(), Status: task.Status,
+		})
+	})
+}
+
+// BaseSecret is the content of the plan's base Secret, volsync-rustfs-base.
+func (s *Stand) BaseSecret() map[string]string {
+	return map[string]string{
+		"AWS_ACCESS_KEY_ID":     s.Credentials.AccessKey,
+		"AWS_SECRET_ACCESS_KEY": s.Credentials.SecretKey,
+		"RESTIC_PASSWORD":       s.Credentials.ResticPassword,
+	}
+}
+
+// Client is a client of the stand's cluster.
+func (s *Stand) Client() (klient.Client, error) {
+	config, err := (&cluster.Cluster{Kubeconfig: s.Kubeconfig}).Config()
+	if err != nil {
+		return nil, err
+	}
+	return klient.New(config)
+}
+
+func (s *Stand) phase(name, format string, args []any, do func(*progress.Task) error) error {
+	end := func(error) {}
+	if s.Phases != nil {
+		end = s.Phases(name)
+	}
+	task := s.Log.Task(format, args...)
+	err := do(task)
+	end(err)
+	return task.Done(err)
+}
