@@ -48,6 +48,8 @@ func Up(ctx context.Context, scripts fs.FS, dir string, log io.Writer) (*Engine,
 		os.Setenv("DOCKER_HOST", host),
 		// No image of testcontainers' reaper is needed: what a run leaves is found by label.
 		os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true"),
+		// Ports are published on loopback, also where testcontainers takes this host for a container itself.
+		os.Setenv("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1"),
 	); err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ type Set struct {
 	Agent        string // the reference that pods use
 	AgentArchive string // the docker archive to import into the node
 
-	Restic string // reference, inside the cluster, of an image that has restic: the mover's
+	Restic string // the reference that pods use of an image that has restic: the mover's
 	IDs    map[string]string
 }
 
@@ -69,6 +69,8 @@ func (m *Maker) Make(ctx context.Context, s *stack.Stack, runID string) (*Set, e
 		return nil, err
 	}
 	set.Agent, set.AgentArchive = built.reference, built.archive
+	restic, _ := m.Lock.Image(s.Restic)
+	set.Restic = restic.Reference
 	for _, reference := range []string{set.Node, set.ObjectStore, set.Gateway} {
 		if set.IDs[reference], err = m.Engine.Docker(ctx, "image", "inspect", "--format", "{{.Id}}", reference); err != nil {
 			return nil, err

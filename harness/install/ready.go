@@ -106,7 +106,10 @@ func policiesReady(ctx context.Context, api client.Client, policies []*unstructu
 			current := &unstructured.Unstructured{}
 			current.SetGroupVersionKind(policy.GroupVersionKind())
 			if err := api.Get(ctx, client.ObjectKeyFromObject(policy), current); err != nil {
-				state[policy.GetName()], all = err.Error(), false
+				all = false
+				if ctx.Err() == nil {
+					state[policy.GetName()] = err.Error()
+				}
 				continue
 			}
 			ready, message := readiness(current)

@@ -133,7 +133,12 @@ func start(ctx context.Context, request testcontainers.ContainerRequest, o Optio
 			modify(c)
 		}
 	}
-	return testcontainers.GenericContainer(ctx, testcontainers.GenericContainerRequest{ContainerRequest: request, Started: true})
+	// Without a default network of ours, testcontainers makes one and attaches every container to it as well.
+	provider, err := testcontainers.NewDockerProvider(testcontainers.DefaultNetwork(o.Network))
+	if err != nil {
+		return nil, err
+	}
+	return provider.RunContainer(ctx, request)
 }
 
 // makeBucket makes the bucket and lets anybody read and list it: a probe without credentials can so tell a missing

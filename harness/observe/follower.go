@@ -204,7 +204,7 @@ func (f *follower) rest(ctx context.Context, at instance, podGone bool) bool {
 		}
 		select {
 		case <-ctx.Done():
-			return false
+			return f.now().instance != at // the last look may have found one
 		case <-f.changed:
 		}
 	}

@@ -38,6 +38,7 @@ type Stack struct {
 	Versions    map[string]string `json:"versions"`    // component → the version asked for; the report says what was observed
 	Node        string            `json:"node"`        // image
 	Preload     []string          `json:"preload"`     // images baked into the node
+	Restic      string            `json:"restic"`      // the image of these that has restic
 	ObjectStore string            `json:"objectStore"` // image
 	Manifests   []string          `json:"manifests"`   // installed in this order
 }
@@ -261,7 +262,7 @@ func (l *Lock) validate() error {
 		report("defaultStack: %w", err)
 	}
 	for _, s := range l.Stacks {
-		for _, name := range slices.Concat([]string{s.Node, s.ObjectStore}, s.Preload) {
+		for _, name := range slices.Concat([]string{s.Node, s.ObjectStore, s.Restic}, s.Preload) {
 			if _, ok := l.Image(name); !ok {
 				report("stack %s: there is no image %q", s.Name, name)
 			}

@@ -29,6 +29,12 @@ import (
 // Bucket is the plan's bucket.
 const Bucket = "volsync-backups"
 
+// PVCLabel and PVCLabelValue select the PVCs that the plan's policy is about.
+const (
+	PVCLabel      = "backup"
+	PVCLabelValue = "hourly"
+)
+
 // readyTimeout bounds how long a controller may take to become ready; some seconds are usual.
 const readyTimeout = 3 * time.Minute
 
@@ -187,7 +193,7 @@ func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 			return fmt.Errorf("the policy was not accepted: %w", err)
 		}
 		return install.PolicyActs(ctx, client, install.Canary{
-			RunID: s.RunID, BaseSecret: s.BaseSecret(), Policies: p.Kyverno(), Status: task.Status,
+			RunID: s.RunID, Label: [2]string{PVCLabel, PVCLabelValue}, BaseSecret: s.BaseSecret(), Policies: p.Kyverno(), Status: task.Status,
 		})
 	})
 }

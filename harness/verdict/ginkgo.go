@@ -47,10 +47,10 @@ type SuiteInfo struct {
 func FromGinkgo(r io.Reader) ([]Result, SuiteInfo, error) {
 	var reports []types.Report
 	if err := json.NewDecoder(r).Decode(&reports); err != nil {
-		return nil, SuiteInfo{}, fmt.Errorf("Ginkgo's JSON report: %w", err) //nolint:staticcheck // a name
+		return nil, SuiteInfo{}, fmt.Errorf("the JSON report of Ginkgo: %w", err)
 	}
 	if len(reports) == 0 {
-		return nil, SuiteInfo{}, errors.New("Ginkgo's JSON report holds no suite") //nolint:staticcheck // a name
+		return nil, SuiteInfo{}, errors.New("the JSON report of Ginkgo holds no suite")
 	}
 	var results []Result
 	var info SuiteInfo

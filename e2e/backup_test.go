@@ -1,0 +1,23 @@
+package e2e
+
+import (
+	"context"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+var _ = Prove("core/backup", verdict.Core,
+	"The ReplicationSource carries the promised schedule and retention, and a triggered run leaves a restic snapshot in <bucket>/<ns>/<pvc> whose content is the volume's.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		claim := s.ClaimWithBackupSource(ctx, "data")
+		claim.PromisesHourlyBackup(ctx)
+
+		written := claim.App(ctx).Write(ctx, dataset.Default(s.Namespace))
+		claim.BackUp(ctx)
+		if snapshots := claim.Snapshots(ctx); len(snapshots) == 0 {
+			s.Failf("the backup was reported done, and there is no snapshot")
+		}
+		claim.BackupIsExactly(ctx, written)
+	})

@@ -1,0 +1,26 @@
+package e2e
+
+import (
+	"context"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+// Test A of the plan.
+var _ = Prove("core/fresh", verdict.Core,
+	"A labelled PVC with no backup gets a ReplicationSource, no ReplicationDestination, and binds; the app writes.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		s.GoodBackup(ctx, "twin")
+		before := s.Backup(ctx, "data")
+
+		claim := s.ClaimWithBackupSource(ctx, "data")
+		s.Step("the positive control: beside it, a PVC with a backup does get a ReplicationDestination")
+		s.ClaimWithRestore(ctx, "twin")
+		claim.NeverRestored(ctx, before)
+
+		app := claim.App(ctx)
+		claim.Bound(ctx)
+		app.Write(ctx, dataset.Spec{Seed: s.Namespace, SmallFiles: 20})
+	})

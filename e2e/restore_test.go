@@ -1,0 +1,29 @@
+package e2e
+
+import (
+	"context"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+// Test B of the plan.
+var _ = Prove("core/restore", verdict.Core,
+	"After backup, delete and re-create: a ReplicationDestination newer than the new PVC, and every byte, mode, owner, mtime, symlink and user.* attribute as before.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		first := s.ClaimWithBackupSource(ctx, "data")
+		app := first.App(ctx)
+		written := app.Write(ctx, dataset.Default(s.Namespace))
+		first.BackedUp(ctx)
+		app.Delete(ctx)
+		first.Delete(ctx)
+
+		second := s.ClaimWithRestore(ctx, "data")
+		second.IsNot(first)
+		second.Restored(ctx, second.HasNewReplicationDestination(ctx))
+		second.App(ctx).SeesExactly(ctx, written)
+		second.Bound(ctx)
+		s.Step("and from now on it is backed up")
+		second.HasReplicationSource(ctx)
+	})

@@ -1,0 +1,80 @@
+// Package e2e holds the specs, and nothing else: each proves one requirement of a Smart Restore policy on a real
+// cluster. What they are written in is harness/scenario.
+package e2e
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+// specTimeout bounds a spec as a whole: the longest one takes under a minute.
+const specTimeout = 6 * time.Minute
+
+func TestConformance(t *testing.T) {
+	RegisterFailHandler(Fail)
+	RunSpecs(t, "Smart Restore conformance")
+}
+
+var suite *scenario.Suite
+
+// The stand is up before the specs' processes start. The first of them prepares what all share; all connect.
+var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
+	s, err := scenario.Connect()
+	Expect(err).NotTo(HaveOccurred())
+	Expect(s.Prepare(ctx)).To(Succeed())
+	Expect(s.PrepareSeed(ctx)).To(Succeed())
+	Expect(s.Close()).To(Succeed())
+}, func(SpecContext) {
+	var err error
+	suite, err = scenario.Connect()
+	Expect(err).NotTo(HaveOccurred())
+})
+
+// Prove registers the spec of one requirement. Its level, and everything in labels, can be selected with LABELS.
+func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), labels ...string) bool {
+	return It(id+" "+sentence, append(anyLabels(labels), Label(level, id), SpecTimeout(specTimeout), func(ctx SpecContext) {
+		AddReportEntry(verdict.NameRequirement, verdict.EntryRequirement(verdict.Requirement{ID: id, Level: level, Sentence: sentence}), ReportEntryVisibilityNever)
+		s := suite.Start(ctx, id, ginkgoReporter{})
+		DeferCleanup(func(ctx SpecContext) {
+			if CurrentSpecReport().Failed() {
+				// Before anything is cleaned up: what there was to see.
+				if dir, err := s.Dump(ctx); err != nil {
+					AddReportEntry("dump", "incomplete: "+err.Error())
+				} else {
+					AddReportEntry("dump", dir)
+				}
+			}
+			Expect(s.Finish(ctx)).To(Succeed())
+		}, NodeTimeout(time.Minute))
+		body(ctx, s)
+	})...)
+}
+
+func anyLabels(labels []string) []any {
+	if len(labels) == 0 {
+		return nil
+	}
+	return []any{Label(labels...)}
+}
+
+// ginkgoReporter turns what a scenario sees into Ginkgo's report.
+type ginkgoReporter struct{}
+
+func (ginkgoReporter) Evidence(kind, text string, data map[string]any) {
+	e := verdict.Evidence{Time: time.Now().UTC(), Kind: kind, Text: text, Data: data}
+	AddReportEntry(verdict.NameEvidence, verdict.EntryEvidence(e), ReportEntryVisibilityNever)
+}
+
+func (ginkgoReporter) Fail(reason string) { Fail(reason, 2) }
+
+func (ginkgoReporter) Unknown(reason string) {
+	AddReportEntry(verdict.NameUnknown, verdict.EntryUnknown(reason), ReportEntryVisibilityNever)
+	Fail(verdict.UnknownPrefix+" "+reason, 2)
+}

@@ -1,0 +1,98 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/klient/wait"
+
+	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/observe"
+)
+
+// auditTimeout: the API server writes an event as it answers; this is for a busy disk.
+const auditTimeout = 15 * time.Second
+
+// Absence is something that must not happen for a claim until the end of the run. What a spec has promised here is
+// looked at again when all specs are done: an object that comes late is found, too.
+type Absence struct {
+	Spec      string    `json:"spec"`
+	Namespace string    `json:"namespace"`
+	PVC       string    `json:"pvc"`
+	UID       string    `json:"uid"`
+	Since     time.Time `json:"since"`
+	Resources []string  `json:"resources"`
+}
+
+// Violations lists what the audit log knows of that must not have been.
+func (a Absence) Violations(ctx context.Context, audit *observe.AuditLog) ([]string, error) {
+	var found []string
+	for _, kind := range a.Resources {
+		created, err := audit.Created(ctx, kind, a.Namespace, a.Since)
+		if err != nil {
+			return nil, err
+		}
+		for _, object := range created {
+			if object.For(a.PVC, "") || strings.HasPrefix(object.Name, a.PVC+"-") {
+				found = append(found, fmt.Sprintf("%s %s, made by %s %.1f s after PVC %s", kind, object.Name, object.User, object.Time.Sub(a.Since).Seconds(), a.PVC))
+			}
+		}
+	}
+	return found, nil
+}
+
+// NeverRestored proves that the claim got no ReplicationDestination so far, and has that looked at again at the end of
+// the run. The positive control is the caller's: something that shows, at the same time, that the policy is at work.
+// before is the bucket's listing for the claim; whatever made a restore run in vain would have changed it.
+func (c *Claim) NeverRestored(ctx context.Context, before objectstore.Listing) {
+	c.never(ctx, "replicationdestinations")
+	after := c.sc.Backup(ctx, c.Name)
+	if lost, added := before.Lost(after), before.Added(after); len(lost)+len(added) > 0 {
+		slices.Sort(added)
+		c.sc.Failf("the bucket is not as it was for PVC %s: %d objects changed or gone %v, %d new %v", c.Name, len(lost), lost, len(added), added)
+	}
+	c.sc.Evidence("bucket", fmt.Sprintf("the bucket holds the same %d objects for PVC %s as before", len(after), c.Name), nil)
+}
+
+// NotRestoredSince looks again, after more has happened, for a ReplicationDestination of a claim that must have none.
+func (c *Claim) NotRestoredSince(ctx context.Context) { c.never(ctx, "replicationdestinations") }
+
+// NothingMade proves that the policy made nothing at all for the claim.
+func (c *Claim) NothingMade(ctx context.Context) {
+	c.never(ctx, "replicationdestinations", "replicationsources", "secrets")
+}
+
+func (c *Claim) never(ctx context.Context, resources ...string) {
+	absence := Absence{Spec: c.sc.ID, Namespace: c.sc.Namespace, PVC: c.Name, UID: c.UID, Since: c.CreatedAt, Resources: resources}
+	c.sc.auditIsCurrent(ctx)
+	violations, err := absence.Violations(ctx, c.sc.Audit)
+	c.sc.must(err)
+	if len(violations) > 0 {
+		c.sc.Failf("what must not be was made: %s", strings.Join(violations, "; "))
+	}
+	c.sc.must(c.sc.appendLine(AbsenceFile, absence))
+	c.sc.Evidence("audit", fmt.Sprintf("the audit log has no create of %s for PVC %s in %.1f s", strings.Join(resources, ", "), c.Name, time.Since(c.CreatedAt).Seconds()), nil)
+}
+
+// auditIsCurrent makes a request that is audited and waits until it is in the log: all earlier ones then are, too.
+func (s *Scenario) auditIsCurrent(ctx context.Context) {
+	now := time.Now()
+	s.must(s.API.Create(ctx, &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: "audit-marker"},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Mi")}},
+		},
+	}, client.DryRunAll))
+	if err := wait.For(func(ctx context.Context) (bool, error) { return s.Audit.Covers(ctx, now) },
+		wait.WithContext(ctx), wait.WithTimeout(auditTimeout), wait.WithInterval(pollInterval), wait.WithImmediate()); err != nil {
+		s.Unknownf("the API server's audit log does not show a request made %s ago: absence cannot be proven (%v)", time.Since(now).Round(time.Second), err)
+	}
+}

@@ -1,0 +1,177 @@
+package scenario
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+const mountPath = "/data"
+
+// App is a pod that uses a claim.
+type App struct {
+	sc  *Scenario
+	pod string
+}
+
+// App starts a pod that mounts the claim and waits until it runs.
+func (c *Claim) App(ctx context.Context) *App {
+	app := c.StartApp(ctx)
+	app.Running(ctx)
+	return app
+}
+
+// StartApp starts a pod that mounts the claim, without waiting for it.
+func (c *Claim) StartApp(ctx context.Context) *App {
+	return c.sc.startPod(ctx, "app-"+c.Name, []corev1.Volume{{
+		Name:         "data",
+		VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: c.Name}},
+	}}, []corev1.VolumeMount{{Name: "data", MountPath: mountPath}})
+}
+
+// Observer starts a pod without a volume, to look at S3 from inside the cluster.
+func (sc *Scenario) Observer(ctx context.Context) *App {
+	app := sc.startPod(ctx, "observer", nil, nil)
+	app.Running(ctx)
+	return app
+}
+
+func (sc *Scenario) startPod(ctx context.Context, name string, volumes []corev1.Volume, mounts []corev1.VolumeMount) *App {
+	var now int64
+	sc.must(sc.API.Create(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: name},
+		Spec: corev1.PodSpec{
+			TerminationGracePeriodSeconds: &now,
+			Volumes:                       volumes,
+			Containers: []corev1.Container{{
+				Name: "app", Image: sc.Stand.AgentImage, Command: []string{"/agent", "idle"},
+				ImagePullPolicy: corev1.PullNever, VolumeMounts: mounts,
+			}},
+		},
+	}))
+	return &App{sc: sc, pod: name}
+}
+
+// Running waits until the app runs.
+func (a *App) Running(ctx context.Context) {
+	a.sc.eventually(ctx, fmt.Sprintf("pod %s running", a.pod), podTimeout, func(ctx context.Context) (bool, string, error) {
+		pod := &corev1.Pod{}
+		if err := a.sc.API.Get(ctx, client.ObjectKey{Namespace: a.sc.Namespace, Name: a.pod}, pod); err != nil {
+			return false, err.Error(), nil
+		}
+		seen := "phase " + string(pod.Status.Phase)
+		for _, status := range pod.Status.ContainerStatuses {
+			if w := status.State.Waiting; w != nil {
+				seen += ", " + w.Reason + " " + w.Message
+				if strings.Contains(w.Reason, "ErrImage") || w.Reason == "InvalidImageName" {
+					return false, "", errors.New(seen)
+				}
+			}
+		}
+		return pod.Status.Phase == corev1.PodRunning, seen, nil
+	})
+}
+
+// Write lets the app write the data set to its volume, and returns what is there then.
+func (a *App) Write(ctx context.Context, spec dataset.Spec) dataset.Manifest {
+	manifest := a.manifest(ctx, "write", "--dir", mountPath, "--seed", spec.Seed,
+		fmt.Sprintf("--small=%d", spec.SmallFiles), fmt.Sprintf("--large=%d", spec.LargeFileBytes))
+	files, size := manifest.Totals()
+	a.sc.Evidence("volume", fmt.Sprintf("the app wrote %d files, %d bytes", files, size), map[string]any{"digest": manifest.Digest()})
+	return manifest
+}
+
+// Reads lets the app read everything on its volume.
+func (a *App) Reads(ctx context.Context) dataset.Manifest {
+	manifest := a.manifest(ctx, "manifest", "--dir", mountPath)
+	files, size := manifest.Totals()
+	a.sc.Evidence("volume", fmt.Sprintf("the app reads %d files, %d bytes", files, size), map[string]any{"digest": manifest.Digest()})
+	return manifest
+}
+
+// SeesExactly fails the spec unless everything on the volume is as in want: every byte, mode, owner, mtime, symlink
+// and user.* attribute, and nothing else.
+func (a *App) SeesExactly(ctx context.Context, want dataset.Manifest) {
+	a.sc.same(want, a.Reads(ctx), "the app's volume")
+}
+
+func (sc *Scenario) same(want, got dataset.Manifest, where string) {
+	if differences := dataset.Diff(want, got); len(differences) > 0 {
+		sc.Failf("%s is not what was written: %d differences\n%s", where, len(differences), dataset.Summary(differences, 10))
+	}
+	sc.Evidence("volume", fmt.Sprintf("%s is as it was written, all %d entries", where, len(want.Entries)), map[string]any{"digest": got.Digest()})
+}
+
+// Put lets the app write one small file.
+func (a *App) Put(ctx context.Context, name, content string) {
+	a.exec(ctx, "put", "--file", mountPath+"/"+name, "--content", content)
+	a.sc.Evidence("volume", "the app wrote "+name, nil)
+}
+
+// Get lets the app read one small file.
+func (a *App) Get(ctx context.Context, name string) string {
+	return string(a.exec(ctx, "get", "--file", mountPath+"/"+name))
+}
+
+// Probe looks at a URL from inside the cluster.
+func (a *App) Probe(ctx context.Context, url string, timeout time.Duration) probe.Result {
+	result, err := decode[probe.Result](a.exec(ctx, "probe", "--url", url, "--timeout", timeout.String()))
+	a.sc.must(err)
+	return result
+}
+
+// IP is the pod's address.
+func (a *App) IP(ctx context.Context) string {
+	pod := &corev1.Pod{}
+	a.sc.must(a.sc.API.Get(ctx, client.ObjectKey{Namespace: a.sc.Namespace, Name: a.pod}, pod))
+	return pod.Status.PodIP
+}
+
+// Delete deletes the pod and waits until it is gone.
+func (a *App) Delete(ctx context.Context) {
+	a.sc.must(a.sc.API.Delete(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: a.sc.Namespace, Name: a.pod}}))
+	a.sc.eventually(ctx, fmt.Sprintf("pod %s gone", a.pod), goneTimeout, func(ctx context.Context) (bool, string, error) {
+		err := a.sc.API.Get(ctx, client.ObjectKey{Namespace: a.sc.Namespace, Name: a.pod}, &corev1.Pod{})
+		return apierrors.IsNotFound(err), "it is there", nil
+	})
+}
+
+func (a *App) manifest(ctx context.Context, args ...string) dataset.Manifest {
+	manifest, err := decode[dataset.Manifest](a.exec(ctx, args...))
+	a.sc.must(err)
+	return manifest
+}
+
+// exec runs the agent in the app's pod. That it cannot be run is the harness's failure; what it cannot do is the
+// app's, and fails the spec.
+func (a *App) exec(ctx context.Context, args ...string) []byte {
+	out, err := a.sc.execIn(ctx, a.sc.Namespace, a.pod, "app", append([]string{"/agent"}, args...))
+	if err != nil {
+		if ctx.Err() != nil {
+			a.sc.Unknownf("interrupted while the app in pod %s did: agent %s", a.pod, args[0])
+		}
+		a.sc.Failf("the app in pod %s could not: agent %s: %v", a.pod, strings.Join(args, " "), err)
+	}
+	return out
+}
+
+// execIn runs a command in a container and returns its standard output.
+func (s *Suite) execIn(ctx context.Context, namespace, pod, container string, command []string) ([]byte, error) {
+	var stdout, stderr bytes.Buffer
+	err := s.Kube.Resources().ExecInPod(ctx, namespace, pod, container, command, &stdout, &stderr)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, strings.TrimSpace(s.Redactor.String(stderr.String())))
+	}
+	return stdout.Bytes(), nil
+}

@@ -1,0 +1,326 @@
+package scenario
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/stand"
+)
+
+// Timeouts, by what they wait for. Each is several times what was measured, and short enough that a run that cannot
+// pass ends soon.
+const (
+	// generateTimeout: Kyverno generates within about 1 s of the PVC's creation.
+	generateTimeout = 30 * time.Second
+	// bindTimeout: the provisioner binds a claim some 2 s after its first consumer; a busy node takes longer.
+	bindTimeout = 60 * time.Second
+	// podTimeout: a pod whose image is there starts within about 2 s.
+	podTimeout = 60 * time.Second
+	// moverTimeout: a backup or restore mover takes 6 to 17 s for the data set used here.
+	moverTimeout = 3 * time.Minute
+	// goneTimeout: deleting a claim waits for the pods that use it.
+	goneTimeout = 60 * time.Second
+	// AdmissionBound is how long the creation of a PVC may take, whatever S3 does. The policies here give their webhook
+	// 3 s and ignore its failure; the rest is a busy API server.
+	AdmissionBound = 6 * time.Second
+)
+
+var (
+	replicationSource      = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationSource"}
+	replicationDestination = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationDestination"}
+)
+
+// Claim is a PVC and what the policy made for it.
+type Claim struct {
+	sc   *Scenario
+	Name string
+	UID  string
+
+	CreatedAt time.Time     // on this host's clock, just before the request
+	Admission time.Duration // how long the API server took to admit it
+	Decision  map[string]string
+}
+
+// Prefix is where the claim's repository is in the bucket.
+func (c *Claim) Prefix() string { return c.sc.Namespace + "/" + c.Name + "/" }
+
+// Claim creates a labelled PVC. While S3 is to be reachable for Kyverno, use ClaimWithS3Up.
+func (sc *Scenario) Claim(ctx context.Context, name string) *Claim {
+	return sc.createClaim(ctx, name, map[string]string{stand.PVCLabel: stand.PVCLabelValue})
+}
+
+// UnlabelledClaim creates a PVC that is none of the policy's business.
+func (sc *Scenario) UnlabelledClaim(ctx context.Context, name string) *Claim {
+	return sc.createClaim(ctx, name, nil)
+}
+
+// ClaimWithBackupSource creates a labelled PVC while S3 is up, and waits until it has its ReplicationSource.
+func (sc *Scenario) ClaimWithBackupSource(ctx context.Context, name string) *Claim {
+	defer sc.s3Up(ctx)()
+	claim := sc.Claim(ctx, name)
+	claim.HasReplicationSource(ctx)
+	return claim
+}
+
+// ClaimWithRestore creates a labelled PVC while S3 is up, and waits until it has a ReplicationDestination.
+func (sc *Scenario) ClaimWithRestore(ctx context.Context, name string) *Claim {
+	defer sc.s3Up(ctx)()
+	claim := sc.Claim(ctx, name)
+	claim.HasReplicationDestination(ctx)
+	return claim
+}
+
+func (sc *Scenario) createClaim(ctx context.Context, name string, labels map[string]string) *Claim {
+	pvc := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: name, Labels: labels},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("256Mi")}},
+		},
+	}
+	claim := &Claim{sc: sc, Name: name, CreatedAt: time.Now()}
+	if err := sc.API.Create(ctx, pvc); err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			sc.Unknownf("interrupted while creating PVC %s", name)
+		}
+		sc.Failf("PVC %s was not admitted after %.1f s: %v", name, time.Since(claim.CreatedAt).Seconds(), err)
+	}
+	claim.Admission = time.Since(claim.CreatedAt)
+	claim.UID = string(pvc.UID)
+	claim.Decision = pvc.Annotations
+	sc.Evidence("admission", fmt.Sprintf("PVC %s admitted in %.2f s%s", name, claim.Admission.Seconds(), annotationsText(pvc.Annotations)),
+		map[string]any{"seconds": claim.Admission.Seconds(), "annotations": pvc.Annotations})
+	return claim
+}
+
+func annotationsText(annotations map[string]string) string {
+	if len(annotations) == 0 {
+		return ", without annotations"
+	}
+	return fmt.Sprintf(", with %v", annotations)
+}
+
+// AdmittedWithin fails the spec where the PVC's creation took longer than the bound.
+func (c *Claim) AdmittedWithin(bound time.Duration) {
+	if c.Admission > bound {
+		c.sc.Failf("PVC %s took %.1f s to be admitted, wanted at most %s: a start-up is stalled", c.Name, c.Admission.Seconds(), bound)
+	}
+}
+
+// HasReplicationSource waits for the claim's ReplicationSource and returns it.
+func (c *Claim) HasReplicationSource(ctx context.Context) *unstructured.Unstructured {
+	return c.has(ctx, replicationSource, func(o *unstructured.Unstructured) bool {
+		return nested(o, "spec", "sourcePVC") == c.Name
+	})
+}
+
+// HasReplicationDestination waits for the claim's ReplicationDestination and returns it. One that is older than the
+// claim is another claim's.
+func (c *Claim) HasReplicationDestination(ctx context.Context) *unstructured.Unstructured {
+	return c.has(ctx, replicationDestination, func(o *unstructured.Unstructured) bool {
+		return nested(o, "spec", "restic", "destinationPVC") == c.Name
+	})
+}
+
+// has waits for an object of the kind that is for this claim and not older than it.
+func (c *Claim) has(ctx context.Context, kind schema.GroupVersionKind, isFor func(*unstructured.Unstructured) bool) *unstructured.Unstructured {
+	var found *unstructured.Unstructured
+	c.sc.eventually(ctx, fmt.Sprintf("%s for PVC %s", kind.Kind, c.Name), generateTimeout, func(ctx context.Context) (bool, string, error) {
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(kind)
+		if err := c.sc.API.List(ctx, list, client.InNamespace(c.sc.Namespace)); err != nil {
+			return false, err.Error(), nil
+		}
+		seen := fmt.Sprintf("no %s in the namespace", kind.Kind)
+		for i := range list.Items {
+			object := &list.Items[i]
+			if !isFor(object) {
+				seen = fmt.Sprintf("%s %s is for something else", kind.Kind, object.GetName())
+				continue
+			}
+			for _, owner := range object.GetOwnerReferences() {
+				if owner.Kind == "PersistentVolumeClaim" && string(owner.UID) != c.UID {
+					seen = fmt.Sprintf("%s %s belongs to an earlier PVC", kind.Kind, object.GetName())
+					object = nil
+					break
+				}
+			}
+			if object != nil {
+				found = object
+				return true, "", nil
+			}
+		}
+		return false, seen, nil
+	})
+	return found
+}
+
+// HasNewReplicationDestination returns the claim's ReplicationDestination, and fails the spec where it is older than the
+// claim.
+func (c *Claim) HasNewReplicationDestination(ctx context.Context) *unstructured.Unstructured {
+	destination := c.HasReplicationDestination(ctx)
+	pvc := &corev1.PersistentVolumeClaim{}
+	c.sc.must(c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc))
+	made, claimed := destination.GetCreationTimestamp(), pvc.CreationTimestamp
+	if made.Time.Before(claimed.Time) {
+		c.sc.Failf("ReplicationDestination %s is of %s, older than PVC %s of %s: an earlier life's", destination.GetName(), made, c.Name, claimed)
+	}
+	return destination
+}
+
+// IsNot fails the spec where two claims are one and the same object.
+func (c *Claim) IsNot(other *Claim) {
+	if c.UID == other.UID {
+		c.sc.Unknownf("PVC %s was not re-created: its UID is still %s", c.Name, c.UID)
+	}
+}
+
+// PromisesHourlyBackup fails the spec unless the ReplicationSource runs hourly and keeps what the plan's author keeps.
+func (c *Claim) PromisesHourlyBackup(ctx context.Context) {
+	source := c.HasReplicationSource(ctx)
+	schedule := nested(source, "spec", "trigger", "schedule")
+	if !hourly.MatchString(schedule) {
+		c.sc.Failf("ReplicationSource %s has the schedule %q, wanted an hourly one (like \"0 * * * *\")", source.GetName(), schedule)
+	}
+	for kind, want := range map[string]int64{"hourly": 24, "daily": 7} {
+		if got, _, _ := unstructured.NestedInt64(source.Object, "spec", "restic", "retain", kind); got != want {
+			c.sc.Failf("ReplicationSource %s keeps %d %s snapshots, wanted %d", source.GetName(), got, kind, want)
+		}
+	}
+	c.sc.Evidence("seen", "ReplicationSource "+source.GetName()+" runs at "+schedule+" and keeps 24 hourly and 7 daily snapshots", nil)
+}
+
+// hourly is a cron schedule that is due once in every hour of every day.
+var hourly = regexp.MustCompile(`^([0-9]|[1-5][0-9]) \* \* \* \*$|^@hourly$`)
+
+// Bound waits until the claim is bound. It needs a consumer.
+func (c *Claim) Bound(ctx context.Context) {
+	c.sc.eventually(ctx, fmt.Sprintf("PVC %s bound", c.Name), bindTimeout, func(ctx context.Context) (bool, string, error) {
+		pvc := &corev1.PersistentVolumeClaim{}
+		if err := c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc); err != nil {
+			return false, err.Error(), nil
+		}
+		if pvc.Status.Phase == corev1.ClaimLost {
+			return false, "", errors.New("the PVC is Lost")
+		}
+		return pvc.Status.Phase == corev1.ClaimBound, "phase " + string(pvc.Status.Phase), nil
+	})
+}
+
+// Restored waits until the ReplicationDestination reports the end of the restore it was made for.
+func (c *Claim) Restored(ctx context.Context, destination *unstructured.Unstructured) {
+	c.synced(ctx, destination, "restore")
+}
+
+// BackedUp waits until there is a backup of all that the app has written so far: the one that VolSync makes as soon as
+// there is a ReplicationSource, or, where that was begun too early, one triggered by hand.
+func (c *Claim) BackedUp(ctx context.Context) {
+	written := time.Now()
+	source := c.HasReplicationSource(ctx)
+	c.awaitFirstSync(ctx, source)
+	if len(c.sc.Backup(ctx, c.Name)) > 0 {
+		for _, snapshot := range c.Snapshots(ctx) {
+			if snapshot.Time.After(written) {
+				return
+			}
+		}
+	}
+	c.sc.Step("the first backup began before the app was done: triggering another")
+	c.BackUp(ctx)
+}
+
+// BackUp triggers a backup by hand, as a person would, and waits for its end.
+func (c *Claim) BackUp(ctx context.Context) {
+	source := c.HasReplicationSource(ctx)
+	c.awaitFirstSync(ctx, source)
+	trigger := "conformance-" + randomSuffix()
+	patch := fmt.Appendf(nil, `{"spec":{"trigger":{"manual":%q}}}`, trigger)
+	c.sc.must(c.sc.API.Patch(ctx, source, client.RawPatch("application/merge-patch+json", patch)))
+	c.synced(ctx, source, "backup")
+}
+
+// awaitFirstSync waits for the sync that VolSync starts with a new ReplicationSource. One that is triggered while it
+// runs would be called done when the first one is.
+func (c *Claim) awaitFirstSync(ctx context.Context, source *unstructured.Unstructured) {
+	c.sc.eventually(ctx, fmt.Sprintf("first sync of ReplicationSource %s ended", source.GetName()), moverTimeout, func(ctx context.Context) (bool, string, error) {
+		if err := c.sc.API.Get(ctx, client.ObjectKeyFromObject(source), source); err != nil {
+			return false, err.Error(), nil
+		}
+		return nested(source, "status", "lastSyncTime") != "", conditionsText(source), nil
+	})
+}
+
+// synced waits until VolSync reports that it did what the object's manual trigger asks for.
+func (c *Claim) synced(ctx context.Context, object *unstructured.Unstructured, what string) {
+	c.sc.eventually(ctx, fmt.Sprintf("%s of PVC %s reported done", what, c.Name), moverTimeout, func(ctx context.Context) (bool, string, error) {
+		if err := c.sc.API.Get(ctx, client.ObjectKeyFromObject(object), object); err != nil {
+			if apierrors.IsNotFound(err) {
+				return false, "", fmt.Errorf("%s %s is gone", object.GetKind(), object.GetName())
+			}
+			return false, err.Error(), nil
+		}
+		wanted, got := nested(object, "spec", "trigger", "manual"), nested(object, "status", "lastManualSync")
+		if wanted != got || (wanted == "" && nested(object, "status", "lastSyncTime") == "") {
+			return false, conditionsText(object), nil
+		}
+		if result := nested(object, "status", "latestMoverStatus", "result"); result != "Successful" {
+			return false, "", fmt.Errorf("the mover's result is %q: %s", result, nested(object, "status", "latestMoverStatus", "logs"))
+		}
+		return true, "", nil
+	})
+}
+
+// Delete deletes the claim, and waits until it and what belonged to it are gone.
+func (c *Claim) Delete(ctx context.Context) {
+	c.sc.must(c.sc.API.Delete(ctx, &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: c.sc.Namespace, Name: c.Name}}))
+	c.sc.eventually(ctx, fmt.Sprintf("PVC %s and its objects gone", c.Name), goneTimeout, func(ctx context.Context) (bool, string, error) {
+		pvc := &corev1.PersistentVolumeClaim{}
+		if err := c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc); !apierrors.IsNotFound(err) {
+			return false, fmt.Sprintf("the PVC is there, finalizers %v", pvc.Finalizers), nil
+		}
+		for _, kind := range []schema.GroupVersionKind{replicationSource, replicationDestination} {
+			list := &unstructured.UnstructuredList{}
+			list.SetGroupVersionKind(kind)
+			if err := c.sc.API.List(ctx, list, client.InNamespace(c.sc.Namespace)); err != nil {
+				return false, err.Error(), nil
+			}
+			for i := range list.Items {
+				for _, owner := range list.Items[i].GetOwnerReferences() {
+					if string(owner.UID) == c.UID {
+						return false, fmt.Sprintf("%s %s is there", kind.Kind, list.Items[i].GetName()), nil
+					}
+				}
+			}
+		}
+		return true, "", nil
+	})
+}
+
+func nested(object *unstructured.Unstructured, fields ...string) string {
+	value, _, _ := unstructured.NestedString(object.Object, fields...)
+	return value
+}
+
+func conditionsText(object *unstructured.Unstructured) string {
+	conditions, _, _ := unstructured.NestedSlice(object.Object, "status", "conditions")
+	for _, condition := range conditions {
+		if c, ok := condition.(map[string]any); ok && c["type"] == "Synchronizing" {
+			return fmt.Sprintf("%s %s: %v, %v", object.GetKind(), object.GetName(), c["reason"], c["message"])
+		}
+	}
+	return fmt.Sprintf("%s %s has no status yet", object.GetKind(), object.GetName())
+}
+
+func randomSuffix() string { return rand.Text()[:6] }

@@ -1,0 +1,156 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/klient/wait"
+
+	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+const (
+	inspectorPod = "inspector"
+	// seedPrefix holds a repository with one snapshot that is copied wherever a spec needs a good backup to be there. No
+	// namespace can have this name.
+	seedPrefix = "_seed/repository/"
+	// seedContent is what that snapshot holds, in the file dataset.SentinelName.
+	seedContent = "from-the-backup"
+	// inspectorTimeout bounds how long the pod may take to run after it was created.
+	inspectorTimeout = 60 * time.Second
+)
+
+// createInspector starts the pod that looks into repositories: restic as the mover has it, and the agent beside it, on
+// a scratch folder of both. /data is what the seed's snapshot is taken of: movers restore snapshots of that path only.
+func (s *Suite) createInspector(ctx context.Context) error {
+	var now int64
+	volume := func(name string) corev1.Volume {
+		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
+	}
+	mounts := []corev1.VolumeMount{{Name: "scratch", MountPath: "/scratch"}, {Name: "data", MountPath: "/data"}, {Name: "tmp", MountPath: "/tmp"}}
+	err := s.API.Create(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: toolsNamespace, Name: inspectorPod},
+		Spec: corev1.PodSpec{
+			TerminationGracePeriodSeconds: &now,
+			Volumes:                       []corev1.Volume{volume("scratch"), volume("data"), volume("tmp")},
+			Containers: []corev1.Container{
+				{
+					Name: "restic", Image: s.Stand.Images.Restic, ImagePullPolicy: corev1.PullIfNotPresent,
+					Command:      []string{"/bin/bash", "-c", "trap 'exit 0' TERM; sleep infinity & wait"},
+					EnvFrom:      []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: BaseSecretName}}}},
+					VolumeMounts: mounts,
+				},
+				{Name: "agent", Image: s.Stand.AgentImage, ImagePullPolicy: corev1.PullNever, Command: []string{"/agent", "idle"}, VolumeMounts: mounts},
+			},
+		},
+	})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+// PrepareSeed makes the seed repository, where it is not there yet.
+func (s *Suite) PrepareSeed(ctx context.Context) error {
+	if err := wait.For(func(ctx context.Context) (bool, error) {
+		pod := &corev1.Pod{}
+		if err := s.API.Get(ctx, client.ObjectKey{Namespace: toolsNamespace, Name: inspectorPod}, pod); err != nil {
+			return false, nil
+		}
+		return pod.Status.Phase == corev1.PodRunning, nil
+	}, wait.WithContext(ctx), wait.WithTimeout(inspectorTimeout), wait.WithInterval(pollInterval), wait.WithImmediate()); err != nil {
+		return fmt.Errorf("the pod that looks into repositories (%s/%s) does not run after %s", toolsNamespace, inspectorPod, inspectorTimeout)
+	}
+	existing, err := s.Stand.Store.List(ctx, s.Stand.Credentials, seedPrefix+"snapshots/")
+	if err != nil || len(existing) > 0 {
+		return err
+	}
+	if _, err := s.execIn(ctx, toolsNamespace, inspectorPod, "agent", []string{"/agent", "put", "--file", "/data/" + dataset.SentinelName, "--content", seedContent}); err != nil {
+		return err
+	}
+	script := fmt.Sprintf("cd /data && restic -q init -r %[1]s && restic -q backup -r %[1]s --no-cache --host volsync .", s.repository(strings.TrimSuffix(seedPrefix, "/")))
+	_, err = s.execIn(ctx, toolsNamespace, inspectorPod, "restic", []string{"/bin/bash", "-c", script})
+	return err
+}
+
+// repository is the restic address of a prefix of the bucket.
+func (s *Suite) repository(prefix string) string {
+	return "s3:" + s.Stand.Endpoint.URL + "/" + s.Stand.Store.Bucket + "/" + prefix
+}
+
+// GoodBackup puts a restic repository with one good snapshot where the backup of a PVC of this name would be.
+func (sc *Scenario) GoodBackup(ctx context.Context, name string) objectstore.Listing {
+	s3, err := sc.Stand.Store.S3(sc.Stand.Credentials)
+	sc.must(err)
+	seed, err := sc.Stand.Store.List(ctx, sc.Stand.Credentials, seedPrefix)
+	sc.must(err)
+	if len(seed) == 0 {
+		sc.Unknownf("there is no seed repository to copy from")
+	}
+	bucket := sc.Stand.Store.Bucket
+	for key := range seed {
+		if strings.Contains(key, "/locks/") {
+			continue
+		}
+		_, err := s3.CopyObject(ctx,
+			minio.CopyDestOptions{Bucket: bucket, Object: sc.Namespace + "/" + name + "/" + strings.TrimPrefix(key, seedPrefix)},
+			minio.CopySrcOptions{Bucket: bucket, Object: key})
+		sc.must(err)
+	}
+	return sc.Backup(ctx, name)
+}
+
+// Backup lists what the bucket holds for a PVC of this name.
+func (sc *Scenario) Backup(ctx context.Context, name string) objectstore.Listing {
+	listing, err := sc.Stand.Store.List(ctx, sc.Stand.Credentials, sc.Namespace+"/"+name+"/")
+	sc.must(err)
+	return listing
+}
+
+// Snapshot is a restic snapshot, as restic lists it.
+type Snapshot struct {
+	ID    string    `json:"id"`
+	Time  time.Time `json:"time"`
+	Paths []string  `json:"paths"`
+	Host  string    `json:"hostname"`
+}
+
+// Snapshots asks restic for the snapshots in the claim's repository, oldest first.
+func (c *Claim) Snapshots(ctx context.Context) []Snapshot {
+	out := c.restic(ctx, "snapshots", "--json")
+	snapshots, err := decode[[]Snapshot](out)
+	c.sc.must(err)
+	c.sc.Evidence("restic", fmt.Sprintf("restic lists %d snapshots for PVC %s", len(snapshots), c.Name), map[string]any{"snapshots": snapshots})
+	return snapshots
+}
+
+// BackupIsExactly fails the spec unless the latest snapshot, restored with restic itself, is what was written.
+func (c *Claim) BackupIsExactly(ctx context.Context, want dataset.Manifest) {
+	target := "/scratch/" + c.sc.Namespace + "-" + c.Name
+	c.restic(ctx, "restore", "latest", "--target", target, "--quiet")
+	out, err := c.sc.execIn(ctx, toolsNamespace, inspectorPod, "agent", []string{"/agent", "manifest", "--dir", target})
+	c.sc.must(err)
+	got, err := decode[dataset.Manifest](out)
+	c.sc.must(err)
+	c.sc.same(want, got, "the latest snapshot, restored with restic,")
+}
+
+func (c *Claim) restic(ctx context.Context, args ...string) []byte {
+	command := append([]string{"restic", "-r", c.sc.repository(strings.TrimSuffix(c.Prefix(), "/")), "--no-cache", "--no-lock"}, args...)
+	out, err := c.sc.execIn(ctx, toolsNamespace, inspectorPod, "restic", command)
+	if err != nil {
+		if ctx.Err() != nil {
+			c.sc.Unknownf("interrupted while restic looked at the backup of PVC %s", c.Name)
+		}
+		c.sc.Failf("restic cannot read the backup of PVC %s: %v", c.Name, err)
+	}
+	return out
+}

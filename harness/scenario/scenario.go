@@ -1,0 +1,131 @@
+package scenario
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/klient/wait"
+
+	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/runs"
+)
+
+const pollInterval = 150 * time.Millisecond
+
+// PrivilegedMovers is VolSync's switch for movers that may keep files of several owners. Without it a mover cannot
+// give files to anybody else, and reports success all the same: the app's namespace needs it, as most real ones do.
+const PrivilegedMovers = "volsync.backube/privileged-movers"
+
+// Scenario is one spec's world: a namespace of its own, and what happens in it.
+type Scenario struct {
+	*Suite
+	ID        string // the requirement's
+	Namespace string
+	Started   time.Time
+
+	report Reporter
+}
+
+var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
+
+// Start makes the spec's namespace, with the base Secret in it.
+func (s *Suite) Start(ctx context.Context, id string, report Reporter) *Scenario {
+	name := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(id), "-"), "-")
+	sc := &Scenario{
+		Suite: s, ID: id, report: report, Started: time.Now(),
+		Namespace: fmt.Sprintf("%s-%s", name, strings.ToLower(randomSuffix())),
+	}
+	sc.must(s.API.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name:        sc.Namespace,
+		Labels:      map[string]string{runs.Label: s.Stand.RunID},
+		Annotations: map[string]string{PrivilegedMovers: "true"},
+	}}))
+	sc.must(s.applyBaseSecret(ctx, sc.Namespace))
+	return sc
+}
+
+// Finish deletes the spec's namespace and what it left in the bucket. It does not wait for the namespace to be gone.
+func (sc *Scenario) Finish(ctx context.Context) error {
+	return errors.Join(
+		client.IgnoreNotFound(sc.API.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: sc.Namespace}})),
+		sc.Stand.Store.RemovePrefix(ctx, sc.Stand.Credentials, sc.Namespace+"/"))
+}
+
+// Dump writes everything in the spec's namespace to the artifacts, and returns the folder.
+func (sc *Scenario) Dump(ctx context.Context) (string, error) {
+	dir := filepath.Join(sc.Artifacts, "dumps", notInNames.ReplaceAllString(sc.ID, "-"))
+	return dir, observe.DumpNamespace(ctx, sc.Config, sc.Namespace, dir, sc.Redactor)
+}
+
+// Step says what the spec is doing: in the terminal, and as evidence.
+func (sc *Scenario) Step(format string, args ...any) {
+	sc.Evidence("step", fmt.Sprintf(format, args...), nil)
+}
+
+// Evidence records one observation.
+func (sc *Scenario) Evidence(kind, text string, data map[string]any) {
+	sc.report.Evidence(kind, text, data)
+	// Progress is for a person who watches: that it cannot be written changes no verdict.
+	_ = sc.appendLine(ProgressFile, ProgressLine{Time: time.Now(), Spec: sc.ID, Text: text})
+}
+
+// Failf ends the spec: the requirement does not hold.
+func (sc *Scenario) Failf(format string, args ...any) { sc.report.Fail(fmt.Sprintf(format, args...)) }
+
+// Unknownf ends the spec: whether the requirement holds could not be seen.
+func (sc *Scenario) Unknownf(format string, args ...any) {
+	sc.report.Unknown(fmt.Sprintf(format, args...))
+}
+
+// must ends the spec as unknown where the harness itself failed.
+func (sc *Scenario) must(err error) {
+	if err != nil {
+		sc.Unknownf("the harness failed: %v", err)
+	}
+}
+
+// look is one look of a wait: whether the end state is reached, what was seen instead, and a terminal state, if any,
+// from which it cannot be reached any more.
+type look func(ctx context.Context) (done bool, seen string, terminal error)
+
+// eventually waits for an end state. It looks at once, stops early on a terminal state, and says on failure what was
+// wanted, what was seen last and since when.
+func (sc *Scenario) eventually(ctx context.Context, want string, within time.Duration, l look) {
+	start := time.Now()
+	seen, since := "nothing yet", start
+	err := wait.For(func(ctx context.Context) (bool, error) {
+		done, now, terminal := l(ctx)
+		if now != "" && now != seen {
+			seen, since = now, time.Now()
+		}
+		return done, terminal
+	}, wait.WithContext(ctx), wait.WithTimeout(within), wait.WithInterval(pollInterval), wait.WithImmediate())
+	switch {
+	case err == nil:
+		sc.Evidence("seen", fmt.Sprintf("%s, after %.1f s", want, time.Since(start).Seconds()), nil)
+	case ctx.Err() != nil:
+		sc.Unknownf("interrupted while waiting for: %s; last seen: %s", want, seen)
+	case ranOut(err):
+		sc.Failf("wanted: %s within %s\nlast seen: %s, for %.1f s", want, within, seen, time.Since(since).Seconds())
+	default:
+		sc.Failf("wanted: %s\nfound, which rules it out: %v (last seen: %s)", want, err, seen)
+	}
+}
+
+// ranOut tells a wait that ran out from one that was ended by a terminal state.
+func ranOut(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
+
+func decode[T any](raw []byte) (T, error) {
+	var value T
+	err := json.Unmarshal(raw, &value)
+	return value, err
+}

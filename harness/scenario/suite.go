@@ -1,0 +1,145 @@
+// Package scenario is what specs are written in: namespaces with labelled PVCs, apps that write and read real data,
+// backups looked at with restic, outages of S3 that are proven on, and proofs that something did not happen. It knows
+// no test framework: what it sees and where it gives up goes through a Reporter.
+package scenario
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/klient"
+
+	"github.com/smart-restore/conformance/harness/cluster"
+	"github.com/smart-restore/conformance/harness/engine"
+	"github.com/smart-restore/conformance/harness/fault"
+	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/stand"
+)
+
+// Environment variables by which the process that puts the stand up tells the specs' processes about it.
+const (
+	StandVariable     = "SMART_RESTORE_STAND"     // path of the stand's JSON
+	ArtifactsVariable = "SMART_RESTORE_ARTIFACTS" // folder of this run's artifacts
+)
+
+// Files in the artifacts folder that specs append to, a line of JSON at a time.
+const (
+	ProgressFile = "progress.jsonl"
+	AbsenceFile  = "absence.jsonl"
+)
+
+// BaseSecretName is the Secret that the plan assumes in every namespace.
+const BaseSecretName = "volsync-rustfs-base"
+
+// toolsNamespace holds the pod that looks into repositories. It is no spec's, and no policy's business.
+const toolsNamespace = "smart-restore-tools"
+
+// Reporter takes what a scenario sees. Fail and Unknown do not return.
+type Reporter interface {
+	// Evidence records one observation.
+	Evidence(kind, text string, data map[string]any)
+	// Fail ends the spec: the requirement does not hold.
+	Fail(reason string)
+	// Unknown ends the spec: whether the requirement holds could not be seen.
+	Unknown(reason string)
+}
+
+// Suite is one process's connection to the stand.
+type Suite struct {
+	Stand     *stand.Stand
+	Config    *rest.Config
+	Kube      klient.Client
+	API       client.Client // Kube's own
+	Audit     *observe.AuditLog
+	Gateway   *fault.Gateway
+	Firewall  *fault.Firewall
+	Redactor  *observe.Redactor
+	Artifacts string
+}
+
+// Connect connects to the stand that the environment names.
+func Connect() (*Suite, error) {
+	path, artifacts := os.Getenv(StandVariable), os.Getenv(ArtifactsVariable)
+	if path == "" || artifacts == "" {
+		return nil, fmt.Errorf("there is no stand to run on (%s and %s are not set): run the specs with make e2e", StandVariable, ArtifactsVariable)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("stand: %w", err)
+	}
+	s := &Suite{Stand: &stand.Stand{}, Artifacts: artifacts}
+	if err := json.Unmarshal(raw, s.Stand); err != nil {
+		return nil, fmt.Errorf("stand %s: %w", path, err)
+	}
+	if s.Kube, err = s.Stand.Client(); err != nil {
+		return nil, fmt.Errorf("stand %s: %w", path, err)
+	}
+	node := &cluster.Cluster{Node: s.Stand.Node, Engine: &engine.Engine{Host: s.Stand.EngineHost}}
+	s.Config = s.Kube.RESTConfig()
+	s.API = s.Kube.Resources().GetControllerRuntimeClient()
+	s.Audit = observe.OpenAudit(s.Stand.AuditLog)
+	s.Gateway = s.Stand.Store.Gateway(s.Stand.Credentials)
+	s.Firewall = &fault.Firewall{Exec: node.Exec}
+	s.Redactor = observe.NewRedactor(s.Stand.Credentials.Secrets()...)
+	return s, nil
+}
+
+// Prepare makes what all specs share: the pod that looks into repositories, and a firewall without faults of a run that
+// was killed. It is called once, before any spec.
+func (s *Suite) Prepare(ctx context.Context) error {
+	if err := s.Firewall.HealAll(ctx); err != nil {
+		return err
+	}
+	if err := s.Gateway.HealAll(ctx); err != nil {
+		return err
+	}
+	err := s.API.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: toolsNamespace}})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	return errors.Join(
+		s.applyBaseSecret(ctx, toolsNamespace),
+		s.createInspector(ctx))
+}
+
+func (s *Suite) applyBaseSecret(ctx context.Context, namespace string) error {
+	err := s.API.Create(ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: BaseSecretName},
+		StringData: s.Stand.BaseSecret(),
+	})
+	return client.IgnoreAlreadyExists(err)
+}
+
+// appendLine appends one JSON line to a file of the artifacts. Lines of several processes do not mix.
+func (s *Suite) appendLine(file string, value any) error {
+	line, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(s.Artifacts, file), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(s.Redactor.Bytes(line), '\n'))
+	return errors.Join(err, f.Close())
+}
+
+// ProgressLine is one line of ProgressFile.
+type ProgressLine struct {
+	Time time.Time `json:"time"`
+	Spec string    `json:"spec"`
+	Text string    `json:"text"`
+}
+
+// Close ends the connection.
+func (s *Suite) Close() error { return s.Audit.Close() }
