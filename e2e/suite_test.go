@@ -39,7 +39,7 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 
 // Prove registers the spec of one requirement. Its level, and everything in labels, can be selected with LABELS.
 func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), labels ...string) bool {
-	return It(id+" "+sentence, append(anyLabels(labels), Label(level, id), SpecTimeout(specTimeout), func(ctx SpecContext) {
+	return It(id+" "+sentence, append(anyLabels(labels), Label(level), SpecTimeout(specTimeout), func(ctx SpecContext) {
 		AddReportEntry(verdict.NameRequirement, verdict.EntryRequirement(verdict.Requirement{ID: id, Level: level, Sentence: sentence}), ReportEntryVisibilityNever)
 		s := suite.Start(ctx, id, ginkgoReporter{})
 		DeferCleanup(func(ctx SpecContext) {

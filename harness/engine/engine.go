@@ -19,12 +19,7 @@ import (
 type Engine struct {
 	Host string // as in DOCKER_HOST
 	Own  bool   // started by scripts/engine, by this run or another
-
-	script string
 }
-
-// ownSocket is how the script's own engine can be told from others.
-const ownSocket = "/smart-restore/docker.sock"
 
 // Up makes sure that an engine runs and points this process, and all it starts, at it. dir is where the scripts are put;
 // what they say goes to log.
@@ -40,8 +35,13 @@ func Up(ctx context.Context, scripts fs.FS, dir string, log io.Writer) (*Engine,
 	if err != nil {
 		return nil, fmt.Errorf("docker engine: %s", firstNonEmpty(lastLine(stderr.String()), err.Error()))
 	}
-	host, ok := strings.CutPrefix(strings.TrimSpace(lastLine(string(out))), "DOCKER_HOST=")
-	if !ok {
+	said := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		said[name] = value
+	}
+	host := said["DOCKER_HOST"]
+	if host == "" {
 		return nil, fmt.Errorf("docker engine: the engine script said %q, wanted DOCKER_HOST=…", out)
 	}
 	if err := errors.Join(
@@ -53,7 +53,7 @@ func Up(ctx context.Context, scripts fs.FS, dir string, log io.Writer) (*Engine,
 	); err != nil {
 		return nil, err
 	}
-	return &Engine{Host: host, Own: strings.HasSuffix(host, ownSocket), script: script}, nil
+	return &Engine{Host: host, Own: said["OWN"] == "true"}, nil
 }
 
 // Down stops our own engine; somebody else's is left alone.
@@ -65,6 +65,19 @@ func Down(ctx context.Context, scripts fs.FS, dir string, log io.Writer) error {
 	cmd := exec.CommandContext(ctx, script, "down")
 	cmd.Stdout, cmd.Stderr = log, log
 	return cmd.Run()
+}
+
+// RemoveData stops our own engine and removes its images, containers and volumes from the disk.
+func RemoveData(ctx context.Context, scripts fs.FS, dir string) error {
+	script, err := install(scripts, dir)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, script, "purge")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("remove the engine's data: %w: %s", err, lastLine(string(out)))
+	}
+	return nil
 }
 
 // Running says whether our own engine answers, without starting anything.
@@ -123,11 +136,6 @@ func (e *Engine) DockerWithInput(ctx context.Context, input io.Reader, args ...s
 func (e *Engine) HasImage(ctx context.Context, reference string) bool {
 	_, err := e.Docker(ctx, "image", "inspect", "--format", "{{.Id}}", reference)
 	return err == nil
-}
-
-// Lines splits the output of a docker listing; no output is no lines.
-func Lines(out string) []string {
-	return strings.Fields(out)
 }
 
 func lastLine(text string) string {

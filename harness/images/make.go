@@ -22,8 +22,9 @@ const (
 	AgentImage   = "agent"
 )
 
-// BakeLabel marks the containers that nodes are baked in, with the run's ID, so that a later run can remove them.
-const BakeLabel = "smart-restore.bake"
+// BakePrefix begins the names of the containers that nodes are baked in; the run's ID follows, so that a later run can
+// remove them. A label would be inherited by the image, and so by every node.
+const BakePrefix = "smart-restore-bake-"
 
 // Set is a stack's images, ready to be used.
 type Set struct {
@@ -212,7 +213,7 @@ func (m *Maker) pull(ctx context.Context, image *stack.Image) error {
 
 // bakedReference names the node image that holds exactly these images; it is the key of the bake.
 func (m *Maker) bakedReference(ctx context.Context, node *stack.Image, pulled bool, preload []string) (string, error) {
-	parts := []any{"bake/2", pulled}
+	parts := []any{"bake/3", pulled}
 	for _, name := range append([]string{node.Name}, preload...) {
 		image, _ := m.Lock.Image(name)
 		switch {
@@ -301,7 +302,7 @@ func (m *Maker) savePulled(ctx context.Context, image *stack.Image) (string, err
 
 // bake imports the archives into the containerd of a base node and commits it.
 func (m *Maker) bake(ctx context.Context, base string, archives []string, anyPulled bool, reference, runID string, status func(string, ...any)) (err error) {
-	container, err := m.Engine.Docker(ctx, "run", "--detach", "--label", BakeLabel+"="+runID, "--privileged", "--network", "none",
+	container, err := m.Engine.Docker(ctx, "run", "--detach", "--name", BakePrefix+runID, "--privileged", "--network", "none",
 		"--tmpfs", "/tmp", "--tmpfs", "/run", "--entrypoint", "/bin/sleep", base, "infinity")
 	if err != nil {
 		return err

@@ -161,15 +161,15 @@ func Reap(ctx context.Context, eng *engine.Engine, root string) ([]string, error
 		return nil, err
 	}
 	for _, id := range ids(root) {
-		left[id] = append(left[id], nil...)
+		left[id] = append(left[id], []thing{}...) // a folder without anything in the engine goes, too
 	}
 	var removed []string
 	var problems []error
-	for id := range left {
+	for id, things := range left {
 		if inUse(root, id) {
 			continue
 		}
-		names, err := Remove(ctx, eng, id)
+		names, err := removeAll(ctx, eng, things)
 		removed, problems = append(removed, names...), append(problems, err)
 		if err == nil {
 			problems = append(problems, os.RemoveAll(filepath.Join(root, id)))
@@ -178,25 +178,43 @@ func Reap(ctx context.Context, eng *engine.Engine, root string) ([]string, error
 	return removed, errors.Join(problems...)
 }
 
-// leftovers lists the engine's containers and networks of ours by run ID.
-func leftovers(ctx context.Context, eng *engine.Engine) (map[string][]string, error) {
-	byRun := map[string][]string{}
-	for _, listing := range [][]string{
-		{"ps", "--all", "--filter", "label=" + Label, "--format", `{{.Label "` + Label + `"}}`},
-		{"ps", "--all", "--filter", "label=" + images.BakeLabel, "--format", `{{.Label "` + images.BakeLabel + `"}}`},
-		{"ps", "--all", "--filter", "label=io.x-k8s.kind.cluster", "--format", `{{.Label "io.x-k8s.kind.cluster"}}`},
-		{"network", "ls", "--filter", "label=" + Label, "--format", `{{.Label "` + Label + `"}}`},
-	} {
-		out, err := eng.Docker(ctx, listing...)
+// ours are the ways to find what a run made: a listing of the engine, and what stands before the run's ID in its lines.
+// kind's nodes cannot be given labels, and a container that an image is made of must not: the image would inherit them.
+var ours = []struct {
+	listing []string
+	prefix  string
+	remove  []string
+	kind    string
+}{
+	{[]string{"ps", "--all", "--filter", "label=" + Label, "--format", `{{.Names}} {{.Label "` + Label + `"}}`}, "", []string{"rm", "--force", "--volumes"}, "container"},
+	{[]string{"ps", "--all", "--filter", "name=^" + images.BakePrefix, "--format", "{{.Names}} {{.Names}}"}, images.BakePrefix, []string{"rm", "--force", "--volumes"}, "container"},
+	{[]string{"ps", "--all", "--filter", "label=" + kindLabel, "--format", `{{.Names}} {{.Label "` + kindLabel + `"}}`}, cluster.NamePrefix, []string{"rm", "--force", "--volumes"}, "container"},
+	{[]string{"network", "ls", "--filter", "label=" + Label, "--format", `{{.Name}} {{.Label "` + Label + `"}}`}, "", []string{"network", "rm"}, "network"},
+}
+
+const kindLabel = "io.x-k8s.kind.cluster"
+
+// thing is a container or network of a run.
+type thing struct {
+	kind, name string
+	remove     []string
+}
+
+// leftovers lists the engine's containers and networks of ours by run ID, containers first.
+func leftovers(ctx context.Context, eng *engine.Engine) (map[string][]thing, error) {
+	byRun := map[string][]thing{}
+	for _, way := range ours {
+		out, err := eng.Docker(ctx, way.listing...)
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range engine.Lines(out) {
-			id, ours := strings.CutPrefix(name, cluster.NamePrefix)
-			if listing[3] == "label=io.x-k8s.kind.cluster" && !ours {
+		for line := range strings.Lines(out) {
+			name, owner, _ := strings.Cut(strings.TrimSpace(line), " ")
+			id, ok := strings.CutPrefix(owner, way.prefix)
+			if !ok || id == "" {
 				continue // somebody else's cluster
 			}
-			byRun[id] = append(byRun[id], name)
+			byRun[id] = append(byRun[id], thing{kind: way.kind, name: name, remove: append(slices.Clone(way.remove), name)})
 		}
 	}
 	return byRun, nil
@@ -204,34 +222,23 @@ func leftovers(ctx context.Context, eng *engine.Engine) (map[string][]string, er
 
 // Remove removes every container and network of one run and says which.
 func Remove(ctx context.Context, eng *engine.Engine, id string) ([]string, error) {
-	var removed []string
-	for _, filter := range []string{Label + "=" + id, images.BakeLabel + "=" + id, "io.x-k8s.kind.cluster=" + cluster.NamePrefix + id} {
-		out, err := eng.Docker(ctx, "ps", "--all", "--filter", "label="+filter, "--format", "{{.Names}}")
-		if err != nil {
-			return removed, err
-		}
-		for _, name := range engine.Lines(out) {
-			if err := retry(ctx, func() error {
-				_, err := eng.Docker(ctx, "rm", "--force", "--volumes", name)
-				return err
-			}); err != nil {
-				return removed, err
-			}
-			removed = append(removed, "container "+name)
-		}
-	}
-	out, err := eng.Docker(ctx, "network", "ls", "--filter", "label="+Label+"="+id, "--format", "{{.Name}}")
+	left, err := leftovers(ctx, eng)
 	if err != nil {
-		return removed, err
+		return nil, err
 	}
-	for _, name := range engine.Lines(out) {
+	return removeAll(ctx, eng, left[id])
+}
+
+func removeAll(ctx context.Context, eng *engine.Engine, things []thing) ([]string, error) {
+	var removed []string
+	for _, t := range things {
 		if err := retry(ctx, func() error {
-			_, err := eng.Docker(ctx, "network", "rm", name)
+			_, err := eng.Docker(ctx, t.remove...)
 			return err
 		}); err != nil {
 			return removed, err
 		}
-		removed = append(removed, "network "+name)
+		removed = append(removed, t.kind+" "+t.name)
 	}
 	return removed, nil
 }

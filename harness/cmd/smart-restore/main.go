@@ -1,41 +1,66 @@
+// Command smart-restore runs the conformance suite. The Makefile calls it; its settings are environment variables.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
-	"github.com/smart-restore/conformance/fixtures"
-	"github.com/smart-restore/conformance/harness/cache"
-	"github.com/smart-restore/conformance/harness/engine"
-	"github.com/smart-restore/conformance/harness/images"
-	"github.com/smart-restore/conformance/harness/progress"
-	"github.com/smart-restore/conformance/harness/stack"
-	"github.com/smart-restore/conformance/scripts"
+	"github.com/spf13/cobra"
+
+	"github.com/smart-restore/conformance/harness/session"
+	"github.com/smart-restore/conformance/harness/settings"
 )
 
 func main() {
-	ctx := context.Background()
-	dir, _ := cache.Open()
-	lock, err := stack.Load(fixtures.Files)
-	if err != nil {
-		panic(err)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once; the next run cleans up
+	err := root().ExecuteContext(ctx)
+	switch {
+	case err == nil:
+	case errors.Is(err, session.ErrNotProven):
+		os.Exit(1) // the summary has said it
+	default:
+		fmt.Fprintln(os.Stderr, "\nsmart-restore:", err)
+		os.Exit(2)
 	}
-	eng, err := engine.Up(ctx, scripts.Files, dir.Path("scripts", ""), os.Stderr)
-	if err != nil {
-		panic(err)
+}
+
+func root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "smart-restore",
+		Short:         "Proves on a real cluster whether a Kyverno + VolSync policy brings data back",
+		SilenceUsage:  true,
+		SilenceErrors: true,
 	}
-	m := images.New(lock, images.Auto, dir, fixtures.Files, eng, progress.New(os.Stderr))
-	defer m.Close()
-	s, _ := lock.Stack("")
-	if len(os.Args) > 1 {
-		rows, err := m.Plan(ctx, s)
-		for _, r := range rows {
-			fmt.Println(r)
+	for _, c := range []struct {
+		name, short string
+		run         func(*session.Session, context.Context) error
+	}{
+		{"e2e", "run the selected specs, to a verdict", (*session.Session).E2E},
+		{"up", "put a stack up and keep it", (*session.Session).Up},
+		{"down", "remove the kept stack", (*session.Session).Down},
+		{"list", "list the specs with their requirements", (*session.Session).List},
+		{"images", "show what the stack consists of and where each piece would come from", (*session.Session).Images},
+		{"clean", "remove the kept stack, everything built, and our own engine's data", (*session.Session).Clean},
+		{"bench", "show the phases' times of the last run beside its longest spec", (*session.Session).Bench},
+	} {
+		root.AddCommand(&cobra.Command{Use: c.name, Short: c.short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			s, err := session.Open(os.Stdout, os.Stderr)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, s.Close()) }()
+			return c.run(s, cmd.Context())
+		}})
+	}
+	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
+		for _, setting := range settings.All() {
+			fmt.Printf("  %-12s %s\n               default: %s\n", setting.Name, setting.Meaning, setting.Default)
 		}
-		fmt.Println(err)
-		return
-	}
-	set, err := m.Make(ctx, s, "test")
-	fmt.Println(set, err)
+	}})
+	return root
 }

@@ -1,0 +1,56 @@
+# make help says what there is. Settings are make or environment variables: make e2e STACK=kyverno-1.19 FOCUS=core/restore
+SHELL := /bin/bash
+BIN   := build/bin
+
+export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP ARTIFACTS
+
+.DEFAULT_GOAL := help
+.PHONY: help e2e test unit vet lint vulncheck up down list images bench clean build
+
+help: build ## this
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nSettings (make or environment variables):\n\n'
+	@$(BIN)/smart-restore settings
+
+e2e: build ## from nothing to a verdict: kind, Kyverno, VolSync, S3, the policy, the specs
+	@$(BIN)/smart-restore e2e
+
+test: vet unit lint ## unit tests, vet and lint; needs no Docker and no cluster
+
+unit:
+	go test -race ./...
+
+vet:
+	go vet ./...
+
+# The linter is pinned in a module of its own, so that its dependencies stay out of ours.
+lint:
+	go tool -modfile=scripts/lint.mod golangci-lint run
+
+vulncheck: ## known vulnerabilities in what we import; needs the Go vulnerability database
+	go tool -modfile=scripts/lint.mod govulncheck ./...
+
+up: build ## put a stack up and keep it, for work on policies and specs
+	@$(BIN)/smart-restore up
+
+down: build ## remove the kept stack
+	@$(BIN)/smart-restore down
+
+list: build ## the specs with their requirements, without running them
+	@$(BIN)/smart-restore list
+
+images: build ## what the stack consists of, and where each piece would come from
+	@$(BIN)/smart-restore images
+
+bench: build ## the phases' times of the last run, beside its longest spec
+	@$(BIN)/smart-restore bench
+
+clean: build ## remove the kept stack, everything built, and our own engine's data
+	@$(BIN)/smart-restore clean
+	rm -rf build artifacts
+
+# -v names each package as it is compiled: the first time takes minutes.
+build:
+	@mkdir -p $(BIN)
+	@go build -v -o $(BIN)/ ./harness/cmd/smart-restore github.com/onsi/ginkgo/v2/ginkgo
+	@go test -vet=off -c -o $(BIN)/e2e.test ./e2e

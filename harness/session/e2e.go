@@ -1,0 +1,373 @@
+package session
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/runs"
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/settings"
+	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+// ErrNotProven is the result of a run that came to its end and whose verdict is not good.
+var ErrNotProven = errors.New("not every selected requirement was proven")
+
+// e2eRun is the state of one E2E.
+type e2eRun struct {
+	*Session
+	run       *runs.Run
+	stand     *stand.Stand
+	kept      bool // the stand was up before
+	artifacts string
+	report    *verdict.Report
+	redactor  *observe.Redactor
+	collector *observe.Collector
+	followers sync.WaitGroup
+	stopLogs  context.CancelFunc
+}
+
+// E2E runs the selected specs: on the kept stack, where there is one, else on one of its own. It writes the report
+// whatever happens, and returns nil only if every selected requirement was proven.
+func (s *Session) E2E(ctx context.Context) (err error) {
+	specs, err := s.listSpecs(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.checkSelection(specs); err != nil {
+		return err
+	}
+	p, err := policy.Load(s.Settings.Policy, s.Settings.S3Endpoint)
+	if err != nil {
+		return err
+	}
+	if err := s.preflight(); err != nil {
+		return err
+	}
+	r := &e2eRun{Session: s, redactor: observe.NewRedactor(), report: &verdict.Report{
+		Implementation: verdict.Implementation{Policy: s.Settings.Policy, SHA256: p.SHA256, Objects: p.Describe()},
+		Stack:          verdict.Stack{Name: s.Stack.Name, Requested: s.Stack.Versions},
+		Selection:      verdict.Selection{Focus: s.Settings.Focus, Labels: s.Settings.Labels, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep)},
+	}}
+	r.report.Redact = r.redactor.Bytes
+	if rel, err := filepath.Rel(".", s.Settings.Policy); err == nil && !strings.HasPrefix(rel, "..") {
+		r.report.Implementation.Policy = rel
+	}
+	r.report.Run.Started = time.Now().UTC()
+	if err := r.openArtifacts(); err != nil {
+		return err
+	}
+	err = r.prove(ctx, p)
+	if err != nil {
+		r.report.SetupError = err.Error()
+	}
+	if ctx.Err() != nil {
+		r.report.SuiteErrors = append(r.report.SuiteErrors, "the run was interrupted")
+	}
+	// Once before clean-up, should that be killed; once after, with its time.
+	return errors.Join(r.finish(ctx))
+}
+
+// openArtifacts makes the run's folder, and lets artifacts/latest point at it.
+func (r *e2eRun) openArtifacts() error {
+	name := time.Now().UTC().Format("20060102T150405.000Z")
+	r.artifacts = filepath.Join(r.Settings.Artifacts, name)
+	if err := os.MkdirAll(r.artifacts, 0o755); err != nil {
+		return fmt.Errorf("ARTIFACTS=%s: %w", r.Settings.Artifacts, err)
+	}
+	latest := filepath.Join(r.Settings.Artifacts, "latest")
+	_ = os.Remove(latest)
+	_ = os.Symlink(name, latest) // a convenience
+	return nil
+}
+
+// prove gets the stand, runs the specs and takes their results. Its error is about what kept it from doing so.
+func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
+	if err := r.startEngine(ctx); err != nil {
+		return err
+	}
+	version, _ := r.engine.Docker(ctx, "version", "--format", "Docker {{.Server.Version}}")
+	r.report.Run.Host = r.host(version)
+	if err := r.getStand(ctx); err != nil {
+		return err
+	}
+	if err := r.stand.ApplyPolicy(ctx, p); err != nil {
+		return err
+	}
+	r.report.Stack.Observed = r.observed(ctx)
+	standFile := filepath.Join(r.run.Dir, "in-use.json")
+	raw, err := json.Marshal(r.stand)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(standFile, raw, 0o600); err != nil {
+		return err
+	}
+	end := r.phases.Start("specs")
+	ginkgoReport, err := r.runSpecs(ctx, standFile, r.artifacts)
+	end(err)
+	if err != nil {
+		return err
+	}
+	results, info, err := verdict.FromGinkgo(bytes.NewReader(ginkgoReport))
+	if err != nil {
+		return err
+	}
+	r.report.Add(results, info)
+	if err := r.lookAgain(ctx); err != nil {
+		r.report.SuiteErrors = append(r.report.SuiteErrors, "the last look for what must not have happened: "+err.Error())
+	}
+	return nil
+}
+
+// getStand uses the kept stand or puts one up, and begins to collect what happens.
+func (r *e2eRun) getStand(ctx context.Context) (err error) {
+	kept := &stand.Stand{}
+	if r.run, err = runs.Kept(r.runsDir(), kept); err != nil {
+		return err
+	}
+	if r.run != nil {
+		if err := r.usable(ctx, kept); err != nil {
+			r.run.Release()
+			r.run = nil
+			return err
+		}
+		age := time.Since(kept.CreatedAt).Round(time.Second)
+		r.Log.Printf("using the stack that is kept up (run %s, %s old); make down removes it", kept.RunID, age)
+		r.kept, r.stand = true, kept
+		kept.Log, kept.Phases = r.Log, r.phases.Start
+		r.report.Run.ID = r.run.ID
+		r.report.Selection.KeptStack = true
+		r.report.Partial = append(r.report.Partial, fmt.Sprintf("it ran on a stack that had been up for %s", age))
+		return r.observe(kept)
+	}
+	if r.run, err = runs.New(r.runsDir()); err != nil {
+		return err
+	}
+	r.report.Run.ID = r.run.ID
+	r.stand, err = r.standUp(ctx, r.run, r.observe)
+	return err
+}
+
+// observe begins to collect logs and events of the stand, from now on.
+func (r *e2eRun) observe(up *stand.Stand) error {
+	r.redactor.Add(up.Credentials.Secrets()...)
+	client, err := up.Client()
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	r.stopLogs = stop
+	for _, container := range up.Store.Containers {
+		if err := r.followContainer(ctx, container); err != nil {
+			return err
+		}
+	}
+	r.collector, err = observe.StartCollector(ctx, client.RESTConfig(), r.artifacts, observe.Options{
+		Namespace: func(namespace string) bool {
+			return namespace != "kube-system" && namespace != "kube-public" && namespace != "kube-node-lease" && namespace != "local-path-storage"
+		},
+		Redact: r.redactor,
+	})
+	return err
+}
+
+// followContainer streams a container's log into the artifacts until ctx ends.
+func (r *e2eRun) followContainer(ctx context.Context, container string) error {
+	dir := filepath.Join(r.artifacts, "logs", "s3")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	name := container[strings.LastIndexByte(container, '-')+1:]
+	file, err := os.Create(filepath.Join(dir, name+".log"))
+	if err != nil {
+		return err
+	}
+	args := []string{"logs", "--follow"}
+	if r.kept {
+		args = append(args, "--since", r.report.Run.Started.Format(time.RFC3339))
+	}
+	cmd := exec.CommandContext(ctx, "docker", append(args, container)...)
+	out := r.redactor.Writer(file)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	r.followers.Go(func() {
+		_ = cmd.Wait() // ends with ctx or with the container
+		_ = errors.Join(out.Close(), file.Close())
+	})
+	return nil
+}
+
+// observed asks the cluster for the versions that run in it.
+func (r *e2eRun) observed(ctx context.Context) map[string]verdict.Component {
+	components := map[string]verdict.Component{}
+	client, err := r.stand.Client()
+	if err != nil {
+		return components
+	}
+	api := client.Resources().GetControllerRuntimeClient()
+	nodes, pods := &corev1.NodeList{}, &corev1.PodList{}
+	if err := api.List(ctx, nodes); err == nil && len(nodes.Items) > 0 {
+		info := nodes.Items[0].Status.NodeInfo
+		components["kubernetes"] = verdict.Component{Version: info.KubeletVersion}
+		components["container runtime"] = verdict.Component{Version: info.ContainerRuntimeVersion}
+	}
+	if err := api.List(ctx, pods); err == nil {
+		for _, pod := range pods.Items {
+			if !slices.Contains([]string{"kyverno", "volsync-system", "kube-system", "local-path-storage"}, pod.Namespace) {
+				continue
+			}
+			for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+				components[pod.Namespace+"/"+status.Name] = verdict.Component{Image: status.Image, ImageID: status.ImageID}
+			}
+		}
+	}
+	for _, container := range r.stand.Store.Containers {
+		if out, err := r.engine.Docker(ctx, "inspect", "--format", "{{.Config.Image}} {{.Image}}", container); err == nil {
+			image, id, _ := strings.Cut(out, " ")
+			components["s3/"+container[strings.LastIndexByte(container, '-')+1:]] = verdict.Component{Image: image, ImageID: id}
+		}
+	}
+	return components
+}
+
+// lookAgain looks, after all specs, for what a spec has proven not to have happened while it ran.
+func (r *e2eRun) lookAgain(ctx context.Context) error {
+	raw, err := os.ReadFile(filepath.Join(r.artifacts, scenario.AbsenceFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	audit := observe.OpenAudit(r.stand.AuditLog)
+	defer func() { _ = audit.Close() }()
+	scanner := bufio.NewScanner(bytes.NewReader(raw))
+	for scanner.Scan() {
+		var absence scenario.Absence
+		if err := json.Unmarshal(scanner.Bytes(), &absence); err != nil {
+			return err
+		}
+		found, err := absence.Violations(ctx, audit)
+		if err != nil {
+			return err
+		}
+		for i := range r.report.Requirements {
+			result := &r.report.Requirements[i]
+			if result.ID != absence.Spec || len(found) == 0 || result.Verdict != verdict.Pass {
+				continue
+			}
+			result.Verdict = verdict.Fail
+			result.Message = "after the spec was done, what must not be was made: " + strings.Join(found, "; ")
+			result.Rerun = verdict.RerunLine(result.ID)
+		}
+	}
+	return scanner.Err()
+}
+
+// finish ends the collection, decides whether the stack stays, writes the reports and says how it went.
+func (r *e2eRun) finish(ctx context.Context) error {
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	var problems []error
+	if r.collector != nil {
+		closing, cancel := context.WithTimeout(cleanup, 20*time.Second)
+		problems = append(problems, r.collector.Close(closing))
+		cancel()
+	}
+	if r.stopLogs != nil {
+		r.stopLogs()
+		r.followers.Wait()
+	}
+	if r.stand != nil {
+		problems = append(problems, r.saveAudit())
+	}
+	problems = append(problems, r.writeReport())
+	if r.run != nil {
+		problems = append(problems, r.keepOrRemove(cleanup))
+	}
+	for _, err := range problems {
+		if err != nil {
+			r.report.SuiteErrors = append(r.report.SuiteErrors, err.Error())
+		}
+	}
+	r.report.Run.Ended = time.Now().UTC()
+	if err := r.writeReport(); err != nil {
+		return err
+	}
+	fmt.Fprintln(r.Out)
+	if err := r.report.Summary(r.Out, false); err != nil {
+		return err
+	}
+	if !r.report.OK() {
+		return ErrNotProven
+	}
+	return nil
+}
+
+// keepOrRemove keeps the stack where that is wanted, and removes it otherwise.
+func (r *e2eRun) keepOrRemove(ctx context.Context) error {
+	_ = os.Remove(filepath.Join(r.run.Dir, "in-use.json"))
+	keep := r.kept || r.Settings.Keep == settings.KeepAlways || r.Settings.Keep == settings.KeepOnFailure && !r.report.OK()
+	if keep && r.stand != nil && r.stand.Store != nil && r.stand.Node != "" && ctx.Err() == nil {
+		err := r.run.Keep(r.stand)
+		r.run.Release()
+		if !r.kept {
+			err = errors.Join(err, r.describe(r.stand))
+		}
+		return err
+	}
+	return r.tearDown(r.run)
+}
+
+// saveAudit copies the audit log of this run into the artifacts.
+func (r *e2eRun) saveAudit() error {
+	in, err := os.Open(r.stand.AuditLog)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	file, err := os.Create(filepath.Join(r.artifacts, "audit.log"))
+	if err != nil {
+		return err
+	}
+	out := r.redactor.Writer(file)
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close(), file.Close())
+}
+
+func (r *e2eRun) writeReport() error {
+	r.report.Phases = r.phases.Phases()
+	err := errors.Join(r.report.Write(r.artifacts), r.report.WriteJUnit(filepath.Join(r.artifacts, "junit.xml")))
+	if path := os.Getenv("GITHUB_STEP_SUMMARY"); path != "" && !r.report.Run.Ended.IsZero() {
+		file, openErr := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if openErr == nil {
+			openErr = errors.Join(r.report.Markdown(file), file.Close())
+		}
+		err = errors.Join(err, openErr)
+	}
+	return err
+}

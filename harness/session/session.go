@@ -1,0 +1,263 @@
+// Package session is one invocation from settings to verdict: what `make e2e`, `make up` and the others do.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/smart-restore/conformance/fixtures"
+	"github.com/smart-restore/conformance/harness/cache"
+	"github.com/smart-restore/conformance/harness/engine"
+	"github.com/smart-restore/conformance/harness/images"
+	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/progress"
+	"github.com/smart-restore/conformance/harness/runs"
+	"github.com/smart-restore/conformance/harness/settings"
+	"github.com/smart-restore/conformance/harness/stack"
+	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/scripts"
+)
+
+// cleanupTimeout bounds clean-up, which goes on when the run was interrupted.
+const cleanupTimeout = 2 * time.Minute
+
+// Session is one invocation. Open it, call one of its methods, Close it.
+type Session struct {
+	Settings *settings.Settings
+	Lock     *stack.Lock
+	Stack    *stack.Stack
+	Cache    *cache.Dir
+	Log      *progress.Log
+	Out      io.Writer // results; progress goes to Log
+
+	engine *engine.Engine
+	maker  *images.Maker
+	phases verdict.PhaseTimer
+}
+
+// Open reads settings and lock and refuses what is wrong with either.
+func Open(out, progressOut io.Writer) (*Session, error) {
+	lock, err := stack.Load(fixtures.Files)
+	if err != nil {
+		return nil, err
+	}
+	var modes []string
+	for _, mode := range images.Modes() {
+		modes = append(modes, string(mode))
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	set, err := settings.FromEnvironment(root, lock.StackNames(), modes)
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := lock.Stack(set.Stack)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := cache.Open()
+	if err != nil {
+		return nil, err
+	}
+	return &Session{Settings: set, Lock: lock, Stack: chosen, Cache: dir, Log: progress.New(progressOut), Out: out}, nil
+}
+
+func (s *Session) runsDir() string    { return s.Cache.Path("runs", "") }
+func (s *Session) scriptsDir() string { return s.Cache.Path("scripts", "") }
+
+// startEngine makes sure that an engine runs, and removes what dead runs left in it.
+func (s *Session) startEngine(ctx context.Context) error {
+	end := s.phases.Start("engine")
+	err := func() (err error) {
+		if s.engine, err = engine.Up(ctx, scripts.Files, s.scriptsDir(), os.Stderr); err != nil {
+			return err
+		}
+		removed, err := runs.Reap(ctx, s.engine, s.runsDir())
+		for _, name := range removed {
+			s.Log.Printf("removed %s, left by a run that was killed", name)
+		}
+		if err != nil {
+			return fmt.Errorf("clean up after earlier runs: %w", err)
+		}
+		return nil
+	}()
+	end(err)
+	if err == nil {
+		s.maker = images.New(s.Lock, images.Mode(s.Settings.Images), s.Cache, fixtures.Files, s.engine, s.Log)
+	}
+	return err
+}
+
+// Close stops our own engine where nobody needs it any more.
+func (s *Session) Close() error {
+	if s.maker != nil {
+		s.maker.Close()
+	}
+	if s.engine == nil || !s.engine.Own || runs.Others(s.runsDir(), "") {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+	defer cancel()
+	return engine.Down(ctx, scripts.Files, s.scriptsDir(), io.Discard)
+}
+
+// Images shows what the stack consists of and where each piece would come from.
+func (s *Session) Images(ctx context.Context) error {
+	if err := s.startEngine(ctx); err != nil {
+		return err
+	}
+	rows, err := s.maker.Plan(ctx, s.Stack)
+	fmt.Fprintf(s.Out, "stack %s: %s\n\n", s.Stack.Name, s.Stack.Description)
+	for _, row := range rows {
+		fmt.Fprintln(s.Out, row)
+	}
+	return err
+}
+
+// Up puts a stack up and keeps it.
+func (s *Session) Up(ctx context.Context) error {
+	p, err := policy.Load(s.Settings.Policy, s.Settings.S3Endpoint)
+	if err != nil {
+		return err
+	}
+	if err := s.preflight(); err != nil {
+		return err
+	}
+	if err := s.startEngine(ctx); err != nil {
+		return err
+	}
+	var kept stand.Stand
+	run, err := runs.Kept(s.runsDir(), &kept)
+	if err != nil {
+		return err
+	}
+	if run != nil {
+		defer run.Release()
+		if err := s.usable(ctx, &kept); err != nil {
+			return err
+		}
+		kept.Log, kept.Phases = s.Log, s.phases.Start
+		err = kept.ApplyPolicy(ctx, p)
+		return errors.Join(err, run.Keep(&kept), s.describe(&kept))
+	}
+	run, err = runs.New(s.runsDir())
+	if err != nil {
+		return err
+	}
+	up, err := s.standUp(ctx, run, nil)
+	if err == nil {
+		err = up.ApplyPolicy(ctx, p)
+	}
+	if err != nil {
+		return errors.Join(err, s.tearDown(run))
+	}
+	defer run.Release()
+	return errors.Join(run.Keep(up), s.describe(up))
+}
+
+func (s *Session) describe(up *stand.Stand) error {
+	_, err := fmt.Fprintf(s.Out, "\nThe stack is up and stays: make e2e uses it, make down removes it.\n\n  export KUBECONFIG=%s\n  export DOCKER_HOST=%s\n", up.Kubeconfig, up.EngineHost)
+	return err
+}
+
+// Down removes the kept stack and whatever dead runs left, and stops our own engine.
+func (s *Session) Down(ctx context.Context) error {
+	if !engine.Running(ctx, scripts.Files, s.scriptsDir()) {
+		s.Log.Printf("no engine runs: nothing is up")
+		return s.forgetKept()
+	}
+	if err := s.startEngine(ctx); err != nil {
+		return err
+	}
+	var kept stand.Stand
+	run, err := runs.Kept(s.runsDir(), &kept)
+	if err != nil {
+		return err
+	}
+	if run == nil {
+		s.Log.Printf("no stack is kept")
+		return nil
+	}
+	return s.tearDown(run)
+}
+
+// forgetKept forgets kept stacks whose engine is gone, and their containers with it.
+func (s *Session) forgetKept() error {
+	var kept stand.Stand
+	run, err := runs.Kept(s.runsDir(), &kept)
+	if err != nil || run == nil {
+		return err
+	}
+	return run.Forget()
+}
+
+// Clean removes the kept stack, everything built, and our own engine's data.
+func (s *Session) Clean(ctx context.Context) error {
+	if err := s.Down(ctx); err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	s.engine = nil
+	return errors.Join(engine.RemoveData(ctx, scripts.Files, s.scriptsDir()), s.Cache.Clear())
+}
+
+// standUp makes the images and puts a stand up for the run.
+func (s *Session) standUp(ctx context.Context, run *runs.Run, started func(*stand.Stand) error) (*stand.Stand, error) {
+	end := s.phases.Start("images")
+	set, err := s.maker.Make(ctx, s.Stack, run.ID)
+	end(err)
+	if err != nil {
+		return nil, err
+	}
+	auditDir := filepath.Join(run.Dir, "audit")
+	if err := os.MkdirAll(auditDir, 0o755); err != nil {
+		return nil, err
+	}
+	return stand.Up(ctx, stand.Options{
+		Run: run, Engine: s.engine, Lock: s.Lock, Stack: s.Stack, Images: set,
+		Renderer: &install.Renderer{Cache: s.Cache, Fixtures: fs.FS(fixtures.Files), Modules: s.maker.Modules},
+		Fixtures: fixtures.Files, Settings: s.Settings, AuditDir: auditDir,
+		Phases: s.phases.Start, Log: s.Log, Started: started,
+	})
+}
+
+// usable says what is wrong with a kept stand for this session.
+func (s *Session) usable(ctx context.Context, kept *stand.Stand) error {
+	if kept.Stack != s.Stack.Name || kept.Endpoint.URL != s.Settings.S3Endpoint.URL {
+		return fmt.Errorf("the stack that is kept up is %s with S3 at %s, wanted is %s with %s: make down removes it",
+			kept.Stack, kept.Endpoint.URL, s.Stack.Name, s.Settings.S3Endpoint.URL)
+	}
+	for _, container := range append([]string{kept.Node}, kept.Store.Containers...) {
+		state, err := s.engine.Docker(ctx, "inspect", "--format", "{{.State.Running}}", container)
+		if err != nil || state != "true" {
+			return fmt.Errorf("the stack that is kept up does not run any more (container %s): make down removes it", container)
+		}
+	}
+	return nil
+}
+
+// tearDown removes everything of a run. It has its own time: an interrupt must not stop it.
+func (s *Session) tearDown(run *runs.Run) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+	defer cancel()
+	end := s.phases.Start("clean-up")
+	task := s.Log.Task("cleaning up")
+	_, err := runs.Remove(ctx, s.engine, run.ID)
+	if err == nil {
+		err = run.Forget()
+	}
+	end(err)
+	return task.Done(err)
+}

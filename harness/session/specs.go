@@ -1,0 +1,239 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/onsi/ginkgo/v2/types"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+)
+
+// interruptPatience is how long the specs may take to stop: they heal faults and dump what there is to see.
+const interruptPatience = 45 * time.Second
+
+// spec is a spec as the suite lists it.
+type spec struct {
+	ID, Sentence string
+	Labels       []string
+	Selected     bool
+}
+
+// binary is a program that the Makefile builds beside this one.
+func binary(name string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%s is not built: use make, which builds it", name)
+	}
+	return path, nil
+}
+
+// ginkgoArgs are the arguments that select specs.
+func (s *Session) ginkgoArgs() []string {
+	var args []string
+	if s.Settings.Focus != "" {
+		args = append(args, "--focus="+s.Settings.Focus)
+	}
+	if s.Settings.Labels != "" {
+		args = append(args, "--label-filter="+s.Settings.Labels)
+	}
+	return args
+}
+
+// listSpecs asks the suite for its specs, and which of them are selected, without running any.
+func (s *Session) listSpecs(ctx context.Context) ([]spec, error) {
+	ginkgo, err := binary("ginkgo")
+	if err != nil {
+		return nil, err
+	}
+	suite, err := binary("e2e.test")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(s.Cache.Root(), "list-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	args := slices.Concat([]string{"--dry-run", "--silence-skips", "--output-dir=" + dir, "--json-report=list.json"}, s.ginkgoArgs(), []string{suite})
+	out, runErr := exec.CommandContext(ctx, ginkgo, args...).CombinedOutput()
+	raw, err := os.ReadFile(filepath.Join(dir, "list.json"))
+	if err != nil {
+		return nil, fmt.Errorf("list the specs: %w\n%s", errors.Join(runErr, err), out)
+	}
+	var reports []types.Report
+	if err := json.Unmarshal(raw, &reports); err != nil || len(reports) == 0 {
+		return nil, fmt.Errorf("list the specs: Ginkgo's report cannot be read: %w", err)
+	}
+	var specs []spec
+	for _, r := range reports[0].SpecReports {
+		if !r.LeafNodeType.Is(types.NodeTypeIt) {
+			continue
+		}
+		id, sentence, _ := strings.Cut(r.LeafNodeText, " ")
+		specs = append(specs, spec{ID: id, Sentence: sentence, Labels: r.Labels(), Selected: r.State.Is(types.SpecStatePassed)})
+	}
+	slices.SortFunc(specs, func(a, b spec) int { return strings.Compare(a.ID, b.ID) })
+	return specs, nil
+}
+
+var labelWords = regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9-]*`)
+
+// checkSelection refuses labels that no spec has, and a selection that selects nothing.
+func (s *Session) checkSelection(specs []spec) error {
+	var known []string
+	selected := 0
+	for _, sp := range specs {
+		known = append(known, sp.Labels...)
+		if sp.Selected {
+			selected++
+		}
+	}
+	slices.Sort(known)
+	known = slices.Compact(known)
+	if !strings.Contains(s.Settings.Labels, "/") { // a regular expression in the filter has words of its own
+		for _, word := range labelWords.FindAllString(s.Settings.Labels, -1) {
+			if !slices.Contains(known, word) {
+				return fmt.Errorf("LABELS=%s: no spec has the label %q; there are %s", s.Settings.Labels, word, strings.Join(known, ", "))
+			}
+		}
+	}
+	if selected == 0 {
+		return fmt.Errorf("FOCUS=%q LABELS=%q select none of the %d specs: make list shows them", s.Settings.Focus, s.Settings.Labels, len(specs))
+	}
+	return nil
+}
+
+// List shows every spec with its requirement, and whether the settings select it.
+func (s *Session) List(ctx context.Context) error {
+	specs, err := s.listSpecs(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.checkSelection(specs); err != nil {
+		return err
+	}
+	for _, sp := range specs {
+		mark := " "
+		if !sp.Selected {
+			mark = "-"
+		}
+		fmt.Fprintf(s.Out, "%s %-28s [%s]\n      %s\n", mark, sp.ID, strings.Join(sp.Labels, ", "), sp.Sentence)
+	}
+	return nil
+}
+
+// runSpecs runs the selected specs in Ginkgo's parallel processes. It returns Ginkgo's JSON report, also where specs
+// failed; the error is about specs that could not be run.
+func (s *Session) runSpecs(ctx context.Context, standFile, artifacts string) ([]byte, error) {
+	ginkgo, err := binary("ginkgo")
+	if err != nil {
+		return nil, err
+	}
+	suite, err := binary("e2e.test")
+	if err != nil {
+		return nil, err
+	}
+	output, err := os.Create(filepath.Join(artifacts, "ginkgo.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = output.Close() }()
+	args := slices.Concat([]string{
+		"--procs=" + strconv.Itoa(s.Settings.Procs), "--no-color", "-v", "--timeout=60m", "--grace-period=30s",
+		"--output-dir=" + artifacts, "--json-report=ginkgo.json", "--junit-report=ginkgo-junit.xml",
+	}, s.ginkgoArgs(), []string{suite})
+	cmd := exec.Command(ginkgo, args...)
+	cmd.Env = append(os.Environ(), scenario.StandVariable+"="+standFile, scenario.ArtifactsVariable+"="+artifacts)
+	cmd.Stdout, cmd.Stderr = output, output
+	// A group of its own: a Ctrl-C at the terminal reaches us alone, and we pass it on once.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	stopTail := s.tailProgress(filepath.Join(artifacts, scenario.ProgressFile))
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	var runErr error
+	select {
+	case runErr = <-done:
+	case <-ctx.Done():
+		s.Log.Printf("interrupted: stopping the specs")
+		_ = cmd.Process.Signal(syscall.SIGINT)
+		select {
+		case <-done:
+		case <-time.After(interruptPatience):
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			<-done
+		}
+		runErr = ctx.Err()
+	}
+	stopTail()
+	raw, err := os.ReadFile(filepath.Join(artifacts, "ginkgo.json"))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("the specs left no report (what Ginkgo said is in %s)", output.Name()), runErr)
+	}
+	return raw, nil
+}
+
+// tailProgress shows what specs write to the progress file, as they write it, until the returned function is called.
+func (s *Session) tailProgress(path string) (stop func()) {
+	quit, finished := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(finished)
+		var offset int64
+		show := func() { offset += s.showProgress(path, offset) }
+		ticker := time.NewTicker(200 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-quit:
+				show()
+				return
+			case <-ticker.C:
+				show()
+			}
+		}
+	}()
+	return func() { close(quit); <-finished }
+}
+
+func (s *Session) showProgress(path string, offset int64) (read int64) {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = file.Close() }()
+	if _, err := file.Seek(offset, io.SeekStart); err != nil {
+		return 0
+	}
+	raw, err := io.ReadAll(file)
+	if err != nil {
+		return 0
+	}
+	whole := bytes.LastIndexByte(raw, '\n') + 1
+	for line := range bytes.Lines(raw[:whole]) {
+		var p scenario.ProgressLine
+		if json.Unmarshal(line, &p) == nil {
+			s.Log.Printf("%-24s %s", p.Spec, p.Text)
+		}
+	}
+	return int64(whole)
+}
