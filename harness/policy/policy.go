@@ -96,7 +96,7 @@ func read(path string) ([]*unstructured.Unstructured, error) {
 		objects = append(objects, more...)
 	}
 	if len(objects) == 0 {
-		return nil, errors.New("the folder holds no .yaml file")
+		return nil, errors.New("no .yaml file in this folder has an object in it")
 	}
 	return objects, nil
 }

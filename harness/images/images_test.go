@@ -1,0 +1,184 @@
+package images
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/smart-restore/conformance/harness/cache"
+	"github.com/smart-restore/conformance/harness/engine"
+	"github.com/smart-restore/conformance/harness/stack"
+)
+
+func maker(t *testing.T, mode Mode, images ...stack.Image) *Maker {
+	t.Helper()
+	t.Setenv("SMART_RESTORE_CACHE", t.TempDir())
+	t.Setenv("PATH", t.TempDir()) // no docker, no go: nothing is in an engine, nothing can be asked
+	dir, err := cache.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := fstest.MapFS{"config": {Data: []byte("fixture")}}
+	return New(&stack.Lock{Images: images}, mode, dir, files, &engine.Engine{}, nil)
+}
+
+func text(s string) *string { return &s }
+
+const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+var build = &stack.ImageBuild{Files: []stack.File{{To: "/x", Text: text("x")}}}
+
+func TestSource(t *testing.T) {
+	down := errors.New("down")
+	both := stack.Image{Name: "i", Reference: "example.org/i:1", Digest: digest, Build: build}
+	onlyPulled := stack.Image{Name: "i", Reference: "example.org/i:1", Digest: digest}
+	onlyBuilt := stack.Image{Name: "i", Reference: "example.org/i:1", Build: build}
+	ours := stack.Image{Name: "i", Reference: "localhost/smart-restore/i:content", Build: build}
+	for name, c := range map[string]struct {
+		mode     Mode
+		image    stack.Image
+		registry error
+		want     Source
+		problem  string
+	}{
+		"auto pulls where the registry answers":     {Auto, both, nil, FromRegistry, ""},
+		"auto builds where it does not":             {Auto, both, down, FromBuild, ""},
+		"auto builds what has no digest":            {Auto, onlyBuilt, nil, FromBuild, ""},
+		"auto says what it can neither":             {Auto, onlyPulled, down, "", "no build in the lock"},
+		"build asks nobody":                         {Build, both, nil, FromBuild, ""},
+		"build says what it cannot":                 {Build, onlyPulled, nil, "", "has no build"},
+		"pull pulls":                                {Pull, both, nil, FromRegistry, ""},
+		"pull says that the registry is down":       {Pull, both, down, "", "down"},
+		"pull says what has no digest":              {Pull, onlyBuilt, nil, "", "has no digest"},
+		"pull builds what is made from this source": {Pull, ours, nil, FromBuild, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := maker(t, c.mode, c.image)
+			m.registries["example.org"] = c.registry
+			got, err := m.source(t.Context(), &c.image)
+			if c.problem != "" {
+				if err == nil || !strings.Contains(err.Error(), c.problem) {
+					t.Errorf("got %v, wanted an error that says %q", err, c.problem)
+				}
+				return
+			}
+			if got != c.want || err != nil {
+				t.Errorf("got %s, %v, wanted %s", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestABuiltImageIsCachedByItsContents(t *testing.T) {
+	image := stack.Image{Name: "i", Reference: "example.org/i:1", Build: &stack.ImageBuild{
+		Files: []stack.File{
+			{To: "/etc/a", Text: text("first")},
+			{To: "/etc/a", Text: text("last wins"), Mode: "0600"},
+			{To: "/etc/link", Symlink: "a"},
+			{To: "/etc/config", Fixture: "config"},
+			{To: "/var/empty", Directory: true},
+		},
+		Entrypoint: []string{"/x"},
+	}}
+	m := maker(t, Build, image)
+	one, err := m.build(t.Context(), &image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if source, err := m.source(t.Context(), &image); source != FromCache || err != nil {
+		t.Errorf("after the build: %s, %v", source, err)
+	}
+	layer := layerOf(t, one.archive)
+	if layer["etc/a"] != "last wins" || layer["etc/link"] != "→ a" || layer["etc/config"] != "fixture" {
+		t.Errorf("the layer holds %v", layer)
+	}
+	changed := image
+	changed.Name, changed.Build = "j", &stack.ImageBuild{Files: slices.Clone(image.Build.Files)}
+	changed.Build.Files[1].Text = text("other")
+	two, err := m.build(t.Context(), &changed)
+	if err != nil || two.key == one.key {
+		t.Errorf("another content has the same key (%v)", err)
+	}
+}
+
+func TestTheContentTagBecomesTheHash(t *testing.T) {
+	image := stack.Image{Name: "i", Reference: "localhost/i:content", Build: build}
+	b, err := maker(t, Build, image).build(t.Context(), &image)
+	if err != nil || b.reference != "localhost/i:"+b.key[:12] {
+		t.Errorf("got %+v, %v", b, err)
+	}
+}
+
+// layerOf reads the single layer of a docker archive: path → content, or → target of a link.
+func layerOf(t *testing.T, archive string) map[string]string {
+	t.Helper()
+	content := map[string]string{}
+	var layers int
+	eachFile(t, open(t, archive), func(header *tar.Header, r io.Reader) {
+		if !strings.HasSuffix(header.Name, ".tar.gz") {
+			return
+		}
+		layers++
+		path := filepath.Join(t.TempDir(), "layer")
+		raw, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		unzipped, err := gzip.NewReader(open(t, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		eachFile(t, unzipped, func(header *tar.Header, r io.Reader) {
+			raw, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, twice := content[header.Name]; twice {
+				t.Errorf("%s is there twice, which docker load refuses", header.Name)
+			}
+			content[header.Name] = string(raw)
+			if header.Linkname != "" {
+				content[header.Name] = "→ " + header.Linkname
+			}
+		})
+	})
+	if layers != 1 {
+		t.Fatalf("%d layers, wanted one", layers)
+	}
+	return content
+}
+
+func open(t *testing.T, path string) io.Reader {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	return file
+}
+
+func eachFile(t *testing.T, r io.Reader, do func(*tar.Header, io.Reader)) {
+	t.Helper()
+	files := tar.NewReader(r)
+	for {
+		header, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		do(header, files)
+	}
+}

@@ -1,0 +1,91 @@
+package policy
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/smart-restore/conformance/harness/settings"
+)
+
+const good = `apiVersion: policies.kyverno.io/v1
+kind: GeneratingPolicy
+metadata: {name: one}
+spec: {note: "http://192.168.10.133:9000"}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: beside, namespace: default}
+`
+
+func endpoint(t *testing.T) settings.Endpoint {
+	t.Helper()
+	e, err := settings.ParseEndpoint("http://192.168.10.133:9000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func write(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestLoadTakesAFileAFolderAndAKustomization(t *testing.T) {
+	dir := write(t, map[string]string{"policy.yaml": good, "README.md": "no manifest"})
+	kustomized := write(t, map[string]string{"policy.yaml": good, "kustomization.yaml": "resources: [policy.yaml]\n"})
+	for name, path := range map[string]string{"file": filepath.Join(dir, "policy.yaml"), "folder": dir, "kustomization": kustomized} {
+		t.Run(name, func(t *testing.T) {
+			p, err := Load(path, endpoint(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(p.Objects) != 2 || len(p.Kyverno()) != 1 || p.Kyverno()[0].GetName() != "one" {
+				t.Errorf("got %v, wanted the policy and what is beside it", p.Describe())
+			}
+		})
+	}
+}
+
+func TestLoadRefusesWithAReason(t *testing.T) {
+	for name, c := range map[string]struct{ content, want string }{
+		"no YAML":               {"{", "document 1 does not parse"},
+		"second does not parse": {good + "---\n\t", "document 3 does not parse"},
+		"no object":             {"a: b", "apiVersion, kind and metadata.name are needed"},
+		"nothing":               {"# only a comment", "no .yaml file in this folder has an object"},
+		"no policy":             {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n", "none of its 1 objects is a Kyverno policy"},
+		"another endpoint":      {strings.ReplaceAll(good, "133:9000", "134:9000"), "nowhere names the S3 endpoint 192.168.10.133:9000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := write(t, map[string]string{"policy.yaml": c.content})
+			if _, err := Load(dir, endpoint(t)); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "POLICY=") {
+				t.Errorf("got %v, wanted an error that says %q", err, c.want)
+			}
+		})
+	}
+	if _, err := Load(t.TempDir(), endpoint(t)); err == nil || !strings.Contains(err.Error(), "no .yaml file in this folder") {
+		t.Errorf("an empty folder: %v", err)
+	}
+}
+
+func TestTheShippedPolicyLoads(t *testing.T) {
+	p, err := Load(filepath.Join("..", "..", "policies", "smart-restore"), endpoint(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Kyverno()) != 4 {
+		t.Errorf("got %v", p.Describe())
+	}
+	again, err := Load(filepath.Join("..", "..", "policies", "smart-restore"), endpoint(t))
+	if err != nil || again.SHA256 != p.SHA256 {
+		t.Errorf("the same policy has two hashes: %s, %s (%v)", p.SHA256, again.SHA256, err)
+	}
+}

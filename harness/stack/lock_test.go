@@ -1,0 +1,103 @@
+package stack
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/smart-restore/conformance/fixtures"
+)
+
+func TestTheLockOfThisRepositoryIsSound(t *testing.T) {
+	lock, err := Load(fixtures.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := lock.Stack("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Name != lock.DefaultStack {
+		t.Errorf("the empty name gives %s, wanted the default %s", s.Name, lock.DefaultStack)
+	}
+	for _, name := range []string{"gateway", "agent"} {
+		if image, ok := lock.Image(name); !ok || !strings.HasSuffix(image.Reference, ":content") {
+			t.Errorf("image %s must be in every lock, with the tag content", name)
+		}
+	}
+}
+
+// valid is a lock with one of everything.
+const valid = `
+apiVersion: conformance.smart-restore.io/v1alpha1
+kind: StackLock
+defaultStack: one
+stacks:
+- name: one
+  description: d
+  versions: {kubernetes: v1, kyverno: v1, volsync: v1}
+  node: node
+  preload: [volsync]
+  restic: volsync
+  objectStore: s3
+  manifests: [crds]
+builds:
+- name: b
+  packages: [example.com/b/cmd/b]
+packageSets:
+- {name: p, suite: bookworm, variant: extract, packages: [bash]}
+images:
+- {name: node, reference: "n:1", digest: "sha256:` + hex64 + `"}
+- {name: volsync, reference: "v:1", build: {packageSet: p, files: [{binary: b, of: b, to: /b}]}}
+- {name: s3, reference: "s:1", build: {files: [{text: x, to: /x}]}}
+manifests:
+- {name: crds, module: example.com/b, of: b, path: crd}
+`
+
+const hex64 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+func TestParseRefusesWithAReason(t *testing.T) {
+	if _, err := Parse([]byte(valid)); err != nil {
+		t.Fatalf("the valid lock is refused: %v", err)
+	}
+	for name, c := range map[string]struct{ old, new, want string }{
+		"no YAML":               {valid, "{", "stack lock"},
+		"unknown field":         {"  description: d", "  descripton: d", "descripton"},
+		"other kind":            {"kind: StackLock", "kind: Other", "wanted " + APIVersion + "/StackLock"},
+		"no such default":       {"defaultStack: one", "defaultStack: two", `unknown stack "two"`},
+		"no such image":         {"preload: [volsync]", "preload: [nope]", `no image "nope"`},
+		"no such manifest":      {"manifests: [crds]", "manifests: [nope]", `no manifest "nope"`},
+		"no version of Kyverno": {"kyverno: v1, ", "", "must name kubernetes, kyverno and volsync"},
+		"bad digest":            {hex64, "12", "64 hex digits"},
+		"digest in reference":   {`"n:1"`, `"n@sha256:1"`, "its digest stands in digest"},
+		"nothing to get it by":  {`, build: {files: [{text: x, to: /x}]}`, "", "neither a digest to pull nor a build"},
+		"relative target":       {"to: /b}", "to: b}", "absolute, clean path"},
+		"two sources":           {"text: x, to: /x", "text: x, symlink: y, to: /x", "it has 2 sources"},
+		"no such binary":        {"binary: b, of: b", "binary: c, of: b", `no binary "c"`},
+		"no such build":         {"binary: b, of: b", "binary: b, of: c", `no build "c"`},
+		"bad mode":              {"text: x, to: /x", "text: x, mode: rwx, to: /x", "four octal digits"},
+		"bad variant":           {"variant: extract", "variant: most", "minbase or extract"},
+		"twice":                 {"- name: b\n", "- name: b\n- name: b\n", "build b is there twice"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := strings.Replace(valid, c.old, c.new, 1)
+			if changed == valid {
+				t.Fatalf("%q is not in the valid lock", c.old)
+			}
+			_, err := Parse([]byte(changed))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, wanted an error that says %q", err, c.want)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(valid))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		lock, err := Parse(raw)
+		if err == nil && !slices.Contains(lock.StackNames(), lock.DefaultStack) {
+			t.Error("a lock without its default stack was taken")
+		}
+	})
+}
