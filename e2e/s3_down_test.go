@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 
+	. "github.com/onsi/ginkgo/v2"
+
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
@@ -32,7 +34,7 @@ var _ = func() bool {
 				s.Step("the positive control: with S3 up again, a PVC with a backup gets a ReplicationDestination")
 				s.ClaimWithRestore(ctx, "twin")
 				claim.NotRestoredSince(ctx)
-			}, "s3-down")
+			}, Label("s3-down"))
 	}
 	return true
 }()

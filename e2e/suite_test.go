@@ -17,6 +17,9 @@ import (
 // specTimeout bounds a spec as a whole: the longest one takes under a minute.
 const specTimeout = 6 * time.Minute
 
+// longest marks the specs that a run's length hangs on: they are begun first.
+const longest = SpecPriority(1)
+
 func TestConformance(t *testing.T) {
 	RegisterFailHandler(Fail)
 	RunSpecs(t, "Smart Restore conformance")
@@ -37,9 +40,10 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 	Expect(err).NotTo(HaveOccurred())
 })
 
-// Prove registers the spec of one requirement. Its level, and everything in labels, can be selected with LABELS.
-func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), labels ...string) bool {
-	return It(id+" "+sentence, append(anyLabels(labels), Label(level), SpecTimeout(specTimeout), func(ctx SpecContext) {
+// Prove registers the spec of one requirement. Its level, and its labels among the decorators, can be selected with
+// LABELS.
+func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), decorators ...any) bool {
+	return It(id+" "+sentence, append(decorators, Label(level), SpecTimeout(specTimeout), func(ctx SpecContext) {
 		AddReportEntry(verdict.NameRequirement, verdict.EntryRequirement(verdict.Requirement{ID: id, Level: level, Sentence: sentence}), ReportEntryVisibilityNever)
 		s := suite.Start(ctx, id, ginkgoReporter{})
 		DeferCleanup(func(ctx SpecContext) {
@@ -55,13 +59,6 @@ func Prove(id, level, sentence string, body func(context.Context, *scenario.Scen
 		}, NodeTimeout(time.Minute))
 		body(ctx, s)
 	})...)
-}
-
-func anyLabels(labels []string) []any {
-	if len(labels) == 0 {
-		return nil
-	}
-	return []any{Label(labels...)}
 }
 
 // ginkgoReporter turns what a scenario sees into Ginkgo's report.

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,10 +30,46 @@ func Open() (*Dir, error) {
 		}
 		root = filepath.Join(base, "smart-restore")
 	}
-	if err := os.MkdirAll(root, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(root, temporary), 0o755); err != nil {
 		return nil, fmt.Errorf("cache: %w (SMART_RESTORE_CACHE names another folder)", err)
 	}
-	return &Dir{root: root}, nil
+	d := &Dir{root: root}
+	return d, d.sweep()
+}
+
+// temporary is the folder of what processes need while they run, by process ID.
+const temporary = "tmp"
+
+// Temp makes a folder that goes when this process removes it, or when a later one finds that this one is gone.
+func (d *Dir) Temp() (string, error) {
+	own := filepath.Join(d.root, temporary, strconv.Itoa(os.Getpid()))
+	if err := os.MkdirAll(own, 0o755); err != nil {
+		return "", fmt.Errorf("cache: %w", err)
+	}
+	return os.MkdirTemp(own, "")
+}
+
+// Close removes this process's temporary folders.
+func (d *Dir) Close() error {
+	return os.RemoveAll(filepath.Join(d.root, temporary, strconv.Itoa(os.Getpid())))
+}
+
+// sweep removes the temporary folders of processes that are gone.
+func (d *Dir) sweep() error {
+	entries, err := os.ReadDir(filepath.Join(d.root, temporary))
+	if err != nil {
+		return fmt.Errorf("cache: %w", err)
+	}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			err = os.RemoveAll(filepath.Join(d.root, temporary, entry.Name()))
+		}
+		if err != nil {
+			return fmt.Errorf("cache: %w", err)
+		}
+	}
+	return nil
 }
 
 // Root is the cache's folder.

@@ -188,16 +188,15 @@ func (b *Builder) ModuleDir(ctx context.Context, buildName, module string) (stri
 	return info.Dir, nil
 }
 
-// Program compiles a main package of this project (its path below the module's root) statically into the cache's
-// folder of programs and returns the binary's path. The go command's own cache makes this quick.
+// Program compiles a main package of this project (its path below the module's root) statically and returns the
+// binary's path, in a temporary folder of the cache. The go command's own cache makes this quick.
 func (b *Builder) Program(ctx context.Context, pkg string) (string, error) {
 	const self = "github.com/smart-restore/conformance"
-	dir := filepath.Join(b.Cache.Root(), "programs")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	dir, err := b.Cache.Temp()
+	if err != nil {
 		return "", err
 	}
-	// A name of its own: another run may be executing or hashing the last one.
-	out := filepath.Join(dir, fmt.Sprintf("%s-%d", filepath.Base(pkg), os.Getpid()))
+	out := filepath.Join(dir, filepath.Base(pkg))
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out, self+"/"+pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOTOOLCHAIN=local")
 	if text, err := cmd.CombinedOutput(); err != nil {

@@ -61,15 +61,12 @@ func (m *Maker) Make(ctx context.Context, s *stack.Stack, runID string) (*Set, e
 	if set.ObjectStore, err = m.inEngine(ctx, s.ObjectStore); err != nil {
 		return nil, err
 	}
-	if set.Gateway, err = m.inEngine(ctx, GatewayImage); err != nil {
+	if set.Gateway, err = m.Gateway(ctx); err != nil {
 		return nil, err
 	}
-	agent, _ := m.Lock.Image(AgentImage)
-	built, err := m.build(ctx, agent)
-	if err != nil {
+	if set.Agent, set.AgentArchive, err = m.Agent(ctx); err != nil {
 		return nil, err
 	}
-	set.Agent, set.AgentArchive = built.reference, built.archive
 	restic, _ := m.Lock.Image(s.Restic)
 	set.Restic = restic.Reference
 	for _, reference := range []string{set.Node, set.ObjectStore, set.Gateway} {
@@ -160,6 +157,19 @@ func (m *Maker) compile(ctx context.Context, s *stack.Stack, nodeSource Source, 
 	})
 	return group.Wait()
 }
+
+// Agent makes the agent's image, which is imported into nodes as an archive, and returns its reference and archive.
+func (m *Maker) Agent(ctx context.Context) (reference, archive string, err error) {
+	image, _ := m.Lock.Image(AgentImage)
+	built, err := m.build(ctx, image)
+	if err != nil {
+		return "", "", err
+	}
+	return built.reference, built.archive, nil
+}
+
+// Gateway makes the gateway's image available to the engine and returns its reference.
+func (m *Maker) Gateway(ctx context.Context) (string, error) { return m.inEngine(ctx, GatewayImage) }
 
 // inEngine makes an image available to the engine and returns the reference to start it by.
 func (m *Maker) inEngine(ctx context.Context, name string) (string, error) {
@@ -295,8 +305,12 @@ func (m *Maker) savePulled(ctx context.Context, image *stack.Image) (string, err
 	if _, err := m.Engine.Docker(ctx, "tag", image.Pinned(), image.Reference); err != nil {
 		return "", err
 	}
-	archive := filepath.Join(m.Cache.Root(), fmt.Sprintf("pulled-%s-%d.tar", image.Name, os.Getpid()))
-	_, err := m.Engine.Docker(ctx, "save", "--output", archive, image.Reference)
+	dir, err := m.Cache.Temp()
+	if err != nil {
+		return "", err
+	}
+	archive := filepath.Join(dir, "image.tar")
+	_, err = m.Engine.Docker(ctx, "save", "--output", archive, image.Reference)
 	return archive, err
 }
 
@@ -359,13 +373,6 @@ func (m *Maker) program(ctx context.Context, pkg string) (string, error) {
 		m.programs[pkg] = path
 	}
 	return path, err
-}
-
-// Close removes what the Maker needed only while it ran.
-func (m *Maker) Close() {
-	for _, path := range m.programs {
-		_ = os.Remove(path)
-	}
 }
 
 func goArch() string { return runtime.GOARCH }

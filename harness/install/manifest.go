@@ -57,7 +57,7 @@ func (r *Renderer) render(ctx context.Context, m *stack.Manifest, out string) (e
 	if err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp(r.Cache.Root(), "render-")
+	work, err := r.Cache.Temp()
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/smart-restore/conformance/fixtures"
 	"github.com/smart-restore/conformance/harness/cache"
+	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/engine"
 	"github.com/smart-restore/conformance/harness/images"
 	"github.com/smart-restore/conformance/harness/install"
@@ -100,8 +101,8 @@ func (s *Session) startEngine(ctx context.Context) error {
 
 // Close stops our own engine where nobody needs it any more.
 func (s *Session) Close() error {
-	if s.maker != nil {
-		s.maker.Close()
+	if err := s.Cache.Close(); err != nil {
+		return err
 	}
 	if s.engine == nil || !s.engine.Own || runs.Others(s.runsDir(), "") {
 		return nil
@@ -233,7 +234,7 @@ func (s *Session) standUp(ctx context.Context, run *runs.Run, started func(*stan
 	})
 }
 
-// usable says what is wrong with a kept stand for this session.
+// usable brings a kept stand up to date, or says why it cannot be used by this session.
 func (s *Session) usable(ctx context.Context, kept *stand.Stand) error {
 	if kept.Stack != s.Stack.Name || kept.Endpoint.URL != s.Settings.S3Endpoint.URL {
 		return fmt.Errorf("the stack that is kept up is %s with S3 at %s, wanted is %s with %s: make down removes it",
@@ -244,6 +245,29 @@ func (s *Session) usable(ctx context.Context, kept *stand.Stand) error {
 		if err != nil || state != "true" {
 			return fmt.Errorf("the stack that is kept up does not run any more (container %s): make down removes it", container)
 		}
+	}
+	return s.refresh(ctx, kept)
+}
+
+// refresh brings what is made from this checkout up to date in a kept stand.
+func (s *Session) refresh(ctx context.Context, kept *stand.Stand) error {
+	reference, archive, err := s.maker.Agent(ctx)
+	if err != nil {
+		return err
+	}
+	if reference != kept.AgentImage {
+		node := &cluster.Cluster{Node: kept.Node, Engine: s.engine}
+		if err := node.ImportImage(ctx, reference, archive); err != nil {
+			return err
+		}
+		kept.AgentImage = reference
+	}
+	gateway, err := s.maker.Gateway(ctx)
+	if err != nil {
+		return err
+	}
+	if gateway != kept.Images.Gateway {
+		return errors.New("the stack that is kept up has a gateway of other sources than this checkout's: make down removes it")
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func (s *Session) listSpecs(ctx context.Context) ([]spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(s.Cache.Root(), "list-")
+	dir, err := s.Cache.Temp()
 	if err != nil {
 		return nil, err
 	}
