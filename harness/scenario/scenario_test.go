@@ -132,7 +132,7 @@ func TestHourlySchedules(t *testing.T) {
 func TestAnAbsenceFindsWhatCameAndWent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	event := func(resource, name, destination string) string {
-		return fmt.Sprintf(`{"kind":"Event","stage":"ResponseComplete","verb":"create","user":{"username":"kyverno"},"objectRef":{"resource":%q,"namespace":"ns","name":%q},"responseStatus":{"code":201},"requestReceivedTimestamp":%q,"stageTimestamp":%[3]q,"responseObject":{"metadata":{"name":%[2]q},"spec":{"restic":{"destinationPVC":%q}}}}`,
+		return fmt.Sprintf(`{"kind":"Event","stage":"ResponseComplete","verb":"create","user":{"username":"kyverno"},"objectRef":{"resource":%q,"namespace":"ns","name":%q},"responseStatus":{"code":201},"requestReceivedTimestamp":%q,"stageTimestamp":%[3]q,"responseObject":{"metadata":{"name":%[2]q},"spec":{"restic":{"destinationPVC":%[4]q}}}}`,
 			resource, name, time.Now().UTC().Format(time.RFC3339Nano), destination)
 	}
 	log := strings.Join([]string{
