@@ -94,7 +94,7 @@ func (d *Dir) Make(ctx context.Context, kind, key string, create func(path strin
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", fmt.Errorf("cache: %w", err)
 	}
-	unlock, err := lock(ctx, path+".lock")
+	unlock, err := d.lock(ctx, kind+"-"+key)
 	if err != nil {
 		return "", err
 	}
@@ -118,25 +118,28 @@ func (d *Dir) Make(ctx context.Context, kind, key string, create func(path strin
 // Clear removes the whole cache.
 func (d *Dir) Clear() error { return os.RemoveAll(d.root) }
 
-// lock waits for an exclusive lock on the file, which the kernel releases when this process ends, however it does.
-func lock(ctx context.Context, path string) (func(), error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+// lock waits for an exclusive lock, which the kernel releases when this process ends, however it does. The file stays:
+// removed, it could be locked by one process and made anew by another.
+func (d *Dir) lock(ctx context.Context, name string) (unlock func(), err error) {
+	dir := filepath.Join(d.root, "locks")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
 	for {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			return func() { _ = os.Remove(path); _ = file.Close() }, nil
+			return func() { _ = file.Close() }, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
-			_ = file.Close()
-			return nil, fmt.Errorf("cache: lock %s: %w", path, err)
+			return nil, errors.Join(fmt.Errorf("cache: lock %s: %w", name, err), file.Close())
 		}
 		select {
 		case <-ctx.Done():
-			_ = file.Close()
-			return nil, fmt.Errorf("cache: another run is making %s: %w", filepath.Base(path), ctx.Err())
+			return nil, errors.Join(fmt.Errorf("cache: another run is making %s: %w", name, ctx.Err()), file.Close())
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -328,6 +330,9 @@ func (m *Maker) packages(ctx context.Context, set *stack.PackageSet) (string, er
 		}
 		args = append(args, set.Suite, out)
 		cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
+		// Asked to end, it removes its mounts and its temporary folder; killed, it could not.
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		cmd.WaitDelay = 15 * time.Second
 		if text, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("mmdebstrap of %s: %w\n%s", set.Name, err, lastLines(string(text), 15))
 		}

@@ -17,11 +17,10 @@ import (
 // What a run needs, measured: building everything leaves some 9 GB in caches and engine; a run on cached images takes
 // 2 GB of disk for its node and volumes, and 2.5 GB of memory.
 const (
-	gib            = 1 << 30
-	diskForBuild   = 12 * gib
-	diskForRun     = 4 * gib
-	memoryForRun   = 3 * gib
-	engineDataRoot = "/var/lib"
+	gib          = 1 << 30
+	diskForBuild = 12 * gib
+	diskForRun   = 4 * gib
+	memoryForRun = 3 * gib
 )
 
 // preflight refuses to start what would run out of disk or memory half-way.
@@ -31,7 +30,11 @@ func (s *Session) preflight() error {
 		needed = diskForBuild
 	}
 	var problems []error
-	for _, dir := range []string{s.Cache.Root(), engineDataRoot} {
+	engineDir := "/var/lib"
+	if dir := os.Getenv("SMART_RESTORE_ENGINE_DIR"); dir != "" {
+		engineDir = filepath.Dir(dir)
+	}
+	for _, dir := range []string{s.Cache.Root(), engineDir} {
 		var stat unix.Statfs_t
 		if err := unix.Statfs(dir, &stat); err != nil {
 			continue // not on this system; the other one is looked at
