@@ -74,36 +74,65 @@ func New(lock *stack.Lock, mode Mode, dir *cache.Dir, fixtures fs.FS, eng *engin
 	}
 }
 
-// registry says whether the registry of the image answers; it is asked once.
+// registry says whether the registry of the image answers. All that the lock names are asked once, at the same time.
 func (m *Maker) registry(ctx context.Context, image *stack.Image) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if _, asked := m.registries[registryOf(image)]; !asked {
+		var group sync.WaitGroup
+		var answers sync.Map
+		for i := range m.Lock.Images {
+			host := registryOf(&m.Lock.Images[i])
+			if _, known := m.registries[host]; m.Lock.Images[i].Digest == "" || known {
+				continue
+			}
+			m.registries[host] = nil
+			group.Go(func() { answers.Store(host, ask(ctx, host)) })
+		}
+		group.Wait()
+		var silent []string
+		answers.Range(func(host, err any) bool {
+			if err, failed := err.(error); failed {
+				m.registries[host.(string)] = err
+				silent = append(silent, host.(string))
+			}
+			return true
+		})
+		if slices.Sort(silent); len(silent) > 0 && m.Mode == Auto {
+			m.Log.Printf("images: no answer from %s: what they would serve is built", strings.Join(silent, ", "))
+		}
+	}
+	if err := m.registries[registryOf(image)]; err != nil {
+		return fmt.Errorf("registry %s is out of reach: %w", registryOf(image), err)
+	}
+	return nil
+}
+
+// registryOf is the host that serves the image's reference.
+func registryOf(image *stack.Image) string {
 	reference, err := name.ParseReference(image.Reference)
 	if err != nil {
-		return fmt.Errorf("image %s: %w", image.Name, err)
+		return image.Reference // then asking it fails, and says so
 	}
-	registry := reference.Context().Registry
-	host := registry.RegistryStr()
-	if err, asked := m.registries[host]; asked {
+	return reference.Context().RegistryStr()
+}
+
+func ask(ctx context.Context, host string) error {
+	registry, err := name.NewRegistry(host)
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, registryPatience)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, registry.Scheme()+"://"+host+"/v2/", nil)
-	if err == nil {
-		var response *http.Response
-		if response, err = http.DefaultClient.Do(request); err == nil {
-			err = response.Body.Close()
-		}
-	}
-	m.registries[host] = err
 	if err != nil {
-		if m.Mode == Auto {
-			m.Log.Printf("images: registry %s does not answer: what it would serve is built", host)
-		}
-		return fmt.Errorf("registry %s is out of reach: %w", host, err)
+		return err
 	}
-	return nil
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	return response.Body.Close()
 }
 
 // source decides where an image comes from. It asks a registry only where the answer matters.

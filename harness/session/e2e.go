@@ -44,9 +44,9 @@ type e2eRun struct {
 	stopLogs  context.CancelFunc
 }
 
-// E2E runs the selected specs: on the kept stack, where there is one, else on one of its own. It writes the report
-// whatever happens, and returns nil only if every selected requirement was proven.
-func (s *Session) E2E(ctx context.Context) (err error) {
+// E2E runs the selected specs: on the kept stack, where there is one, else on one of its own. From when it has an
+// artifacts folder it writes the report whatever happens. It returns nil only if every selected requirement was proven.
+func (s *Session) E2E(ctx context.Context) error {
 	specs, err := s.listSpecs(ctx)
 	if err != nil {
 		return err
@@ -67,22 +67,26 @@ func (s *Session) E2E(ctx context.Context) (err error) {
 		Selection:      verdict.Selection{Focus: s.Settings.Focus, Labels: s.Settings.Labels, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep)},
 	}}
 	r.report.Redact = r.redactor.Bytes
-	if rel, err := filepath.Rel(".", s.Settings.Policy); err == nil && !strings.HasPrefix(rel, "..") {
-		r.report.Implementation.Policy = rel
+	if here, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(here, s.Settings.Policy); err == nil && !strings.HasPrefix(rel, "..") {
+			r.report.Implementation.Policy = rel
+		}
 	}
 	r.report.Run.Started = time.Now().UTC()
 	if err := r.openArtifacts(); err != nil {
 		return err
 	}
-	err = r.prove(ctx, p)
-	if err != nil {
-		r.report.SetupError = err.Error()
+	setupErr := r.prove(ctx, p)
+	if setupErr != nil {
+		r.report.SetupError = setupErr.Error()
 	}
 	if ctx.Err() != nil {
 		r.report.SuiteErrors = append(r.report.SuiteErrors, "the run was interrupted")
 	}
-	// Once before clean-up, should that be killed; once after, with its time.
-	return errors.Join(r.finish(ctx))
+	if err := r.finish(ctx); setupErr == nil || !errors.Is(err, ErrNotProven) {
+		return err
+	}
+	return setupErr
 }
 
 // openArtifacts makes the run's folder, and lets artifacts/latest point at it.
@@ -238,17 +242,23 @@ func (r *e2eRun) observed(ctx context.Context) map[string]verdict.Component {
 				continue
 			}
 			for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-				components[pod.Namespace+"/"+status.Name] = verdict.Component{Image: status.Image, ImageID: status.ImageID}
+				components[pod.Namespace+"/"+status.Name] = verdict.Component{Version: tagOf(status.Image), Image: status.Image, ImageID: status.ImageID}
 			}
 		}
 	}
 	for _, container := range r.stand.Store.Containers {
 		if out, err := r.engine.Docker(ctx, "inspect", "--format", "{{.Config.Image}} {{.Image}}", container); err == nil {
 			image, id, _ := strings.Cut(out, " ")
-			components["s3/"+container[strings.LastIndexByte(container, '-')+1:]] = verdict.Component{Image: image, ImageID: id}
+			components["s3/"+container[strings.LastIndexByte(container, '-')+1:]] = verdict.Component{Version: tagOf(image), Image: image, ImageID: id}
 		}
 	}
 	return components
+}
+
+// tagOf is the tag of an image's reference.
+func tagOf(reference string) string {
+	reference, _, _ = strings.Cut(reference, "@")
+	return reference[strings.LastIndexByte(reference, ':')+1:]
 }
 
 // lookAgain looks, after all specs, for what a spec has proven not to have happened while it ran.
@@ -285,7 +295,8 @@ func (r *e2eRun) lookAgain(ctx context.Context) error {
 	return scanner.Err()
 }
 
-// finish ends the collection, decides whether the stack stays, writes the reports and says how it went.
+// finish ends the collection, decides whether the stack stays, writes the reports and says how it went. They are written
+// twice: before clean-up, should that be killed, and after it, with its time.
 func (r *e2eRun) finish(ctx context.Context) error {
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
@@ -315,7 +326,7 @@ func (r *e2eRun) finish(ctx context.Context) error {
 	if err := r.writeReport(); err != nil {
 		return err
 	}
-	fmt.Fprintln(r.Out)
+	fmt.Fprintf(r.Out, "\nreport, logs and events: %s\n\n", r.artifacts)
 	if err := r.report.Summary(r.Out, false); err != nil {
 		return err
 	}
