@@ -32,7 +32,6 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 	s, err := scenario.Connect()
 	Expect(err).NotTo(HaveOccurred())
 	Expect(s.Prepare(ctx)).To(Succeed())
-	Expect(s.PrepareSeed(ctx)).To(Succeed())
 	Expect(s.Close()).To(Succeed())
 }, func(SpecContext) {
 	var err error

@@ -21,8 +21,11 @@ import (
 const (
 	// kyvernoNamespace is where the policy engine's pods are.
 	kyvernoNamespace = "kyverno"
-	// probeTimeout is how long the observer waits for S3; an answer comes within milliseconds.
-	probeTimeout = time.Second
+	// upTimeout is how long the observer waits for an S3 that is to be up; it answers within milliseconds, on a busy
+	// machine within tenths of a second.
+	upTimeout = 5 * time.Second
+	// downTimeout is how long the observer waits for one that is to be down.
+	downTimeout = time.Second
 	// faultTTL heals a fault by itself, should this process be killed.
 	faultTTL = 120
 )
@@ -72,8 +75,8 @@ func FaultNamed(name string) (Fault, error) {
 func (sc *Scenario) S3Down(ctx context.Context, f Fault, name string, during func()) {
 	url := fmt.Sprintf("%s/%s/%s/%s/config", sc.Stand.Endpoint.URL, sc.Stand.Store.Bucket, sc.Namespace, name)
 	observer := sc.Observer(ctx)
-	expect := func(when string, proof func(probe.Result) bool) {
-		result := observer.Probe(ctx, url, probeTimeout)
+	expect := func(when string, timeout time.Duration, proof func(probe.Result) bool) {
+		result := observer.Probe(ctx, url, timeout)
 		if !proof(result) {
 			sc.Unknownf("the fault %s could not be proven %s: a look at S3 from inside the cluster found %s, HTTP status %d %s", f.Name, when, result.Class, result.Status, result.Error)
 		}
@@ -83,17 +86,17 @@ func (sc *Scenario) S3Down(ctx context.Context, f Fault, name string, during fun
 	if f.Packet != "" {
 		defer sc.onlyMe(ctx)()
 	}
-	expect("before the outage", up)
+	expect("before the outage", upTimeout, up)
 	since, err := sc.Gateway.Records(ctx, 1<<62, "")
 	sc.must(err)
 	outage := sc.arm(ctx, f, observer)
 	defer outage.heal(ctx) // also when the spec panics or fails
-	expect("as the outage begins", f.Proof)
+	expect("as the outage begins", downTimeout, f.Proof)
 	during()
-	expect("as the outage ends", f.Proof)
+	expect("as the outage ends", downTimeout, f.Proof)
 	outage.engineRanInto(ctx, since.LastSeq, name)
 	outage.heal(ctx)
-	expect("after the outage", up)
+	expect("after the outage", upTimeout, up)
 }
 
 // outage is a fault in force.

@@ -58,8 +58,8 @@ func (s *Suite) createInspector(ctx context.Context) error {
 	return err
 }
 
-// PrepareSeed makes the seed repository, where it is not there yet.
-func (s *Suite) PrepareSeed(ctx context.Context) error {
+// prepareSeed makes the seed repository, where it is not there yet.
+func (s *Suite) prepareSeed(ctx context.Context) error {
 	if err := wait.For(func(ctx context.Context) (bool, error) {
 		pod := &corev1.Pod{}
 		if err := s.API.Get(ctx, client.ObjectKey{Namespace: toolsNamespace, Name: inspectorPod}, pod); err != nil {

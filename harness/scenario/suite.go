@@ -77,12 +77,19 @@ func Connect() (*Suite, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stand: %w", err)
 	}
-	s := &Suite{Stand: &stand.Stand{}, Artifacts: artifacts}
-	if err := json.Unmarshal(raw, s.Stand); err != nil {
+	up := &stand.Stand{}
+	if err := json.Unmarshal(raw, up); err != nil {
 		return nil, fmt.Errorf("stand %s: %w", path, err)
 	}
+	return Open(up, artifacts)
+}
+
+// Open connects to a stand.
+func Open(up *stand.Stand, artifacts string) (*Suite, error) {
+	s := &Suite{Stand: up, Artifacts: artifacts}
+	var err error
 	if s.Kube, err = s.Stand.Client(); err != nil {
-		return nil, fmt.Errorf("stand %s: %w", path, err)
+		return nil, fmt.Errorf("stand of run %s: %w", up.RunID, err)
 	}
 	node := &cluster.Cluster{Node: s.Stand.Node, Engine: &engine.Engine{Host: s.Stand.EngineHost}}
 	s.Config = s.Kube.RESTConfig()
@@ -94,8 +101,8 @@ func Connect() (*Suite, error) {
 	return s, nil
 }
 
-// Prepare makes what all specs share: the pod that looks into repositories, and a firewall without faults of a run that
-// was killed. It is called once, before any spec.
+// Prepare makes what all specs share: the pod that looks into repositories, a repository with a good backup to copy from,
+// and a firewall without faults of a run that was killed. It is called before any spec; what is there already stays.
 func (s *Suite) Prepare(ctx context.Context) error {
 	if err := s.Firewall.HealAll(ctx); err != nil {
 		return err
@@ -107,9 +114,13 @@ func (s *Suite) Prepare(ctx context.Context) error {
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
 	}
-	return errors.Join(
-		s.applyBaseSecret(ctx, toolsNamespace),
-		s.createInspector(ctx))
+	if err := s.applyBaseSecret(ctx, toolsNamespace); err != nil {
+		return err
+	}
+	if err := s.createInspector(ctx); err != nil {
+		return err
+	}
+	return s.prepareSeed(ctx)
 }
 
 func (s *Suite) applyBaseSecret(ctx context.Context, namespace string) error {

@@ -166,8 +166,17 @@ func (r *e2eRun) getStand(ctx context.Context) (err error) {
 		return err
 	}
 	r.report.Run.ID = r.run.ID
-	r.stand, err = r.standUp(ctx, r.run, r.observe)
+	r.stand, err = r.standUp(ctx, r.run, r.observe, r.prepare)
 	return err
+}
+
+// prepare makes what all specs share, while Kyverno is still starting.
+func (r *e2eRun) prepare(ctx context.Context, up *stand.Stand) error {
+	suite, err := scenario.Open(up, r.artifacts)
+	if err != nil {
+		return err
+	}
+	return errors.Join(suite.Prepare(ctx), suite.Close())
 }
 
 // observe begins to collect logs and events of the stand, from now on.

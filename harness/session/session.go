@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -155,7 +154,7 @@ func (s *Session) Up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	up, err := s.standUp(ctx, run, nil)
+	up, err := s.standUp(ctx, run, nil, nil)
 	if err == nil {
 		err = up.ApplyPolicy(ctx, p)
 	}
@@ -215,7 +214,7 @@ func (s *Session) Clean(ctx context.Context) error {
 }
 
 // standUp makes the images and puts a stand up for the run.
-func (s *Session) standUp(ctx context.Context, run *runs.Run, started func(*stand.Stand) error) (*stand.Stand, error) {
+func (s *Session) standUp(ctx context.Context, run *runs.Run, started func(*stand.Stand) error, prepare func(context.Context, *stand.Stand) error) (*stand.Stand, error) {
 	end := s.phases.Start("images")
 	set, err := s.maker.Make(ctx, s.Stack, run.ID)
 	end(err)
@@ -228,9 +227,9 @@ func (s *Session) standUp(ctx context.Context, run *runs.Run, started func(*stan
 	}
 	return stand.Up(ctx, stand.Options{
 		Run: run, Engine: s.engine, Lock: s.Lock, Stack: s.Stack, Images: set,
-		Renderer: &install.Renderer{Cache: s.Cache, Fixtures: fs.FS(fixtures.Files), Modules: s.maker.Modules},
+		Renderer: &install.Renderer{Cache: s.Cache, Fixtures: fixtures.Files, Modules: s.maker.Modules},
 		Fixtures: fixtures.Files, Settings: s.Settings, AuditDir: auditDir,
-		Phases: s.phases.Start, Log: s.Log, Started: started,
+		Phases: s.phases.Start, Log: s.Log, Started: started, Prepare: prepare,
 	})
 }
 

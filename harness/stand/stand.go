@@ -74,6 +74,8 @@ type Options struct {
 	Log      *progress.Log
 	// Started is called as soon as there is an API server, to watch what happens from then on.
 	Started func(*Stand) error
+	// Prepare is called beside the installation, to make in the cluster what all specs share.
+	Prepare func(context.Context, *Stand) error
 }
 
 // Up puts the stand up, the policy excepted. What it made, also where it fails, carries the run's ID.
@@ -140,18 +142,33 @@ func Up(ctx context.Context, o Options) (*Stand, error) {
 	}
 	return s, s.phase("install", "VolSync, Kyverno and the snapshot CRDs", nil, func(task *progress.Task) error {
 		group, ctx := errgroup.WithContext(ctx)
-		group.Go(func() error { return c.ImportImage(ctx, s.AgentImage, o.Images.AgentArchive) })
-		for i, name := range o.Stack.Manifests {
-			task.Status("applying %s", name)
-			if err := install.Apply(ctx, client, manifests[i]); err != nil {
-				return fmt.Errorf("manifest %s: %w", name, err)
+		group.Go(func() error {
+			if err := c.ImportImage(ctx, s.AgentImage, o.Images.AgentArchive); err != nil || o.Prepare == nil {
+				return err
 			}
+			return o.Prepare(ctx, s)
+		})
+		installed, installCtx := errgroup.WithContext(ctx)
+		for i, name := range o.Stack.Manifests {
+			installed.Go(func() error {
+				if err := install.Apply(installCtx, client, manifests[i]); err != nil {
+					return fmt.Errorf("manifest %s: %w", name, err)
+				}
+				return nil
+			})
 		}
-		task.Status("waiting for the controllers")
-		for _, namespace := range []string{"kyverno", "volsync-system"} {
-			group.Go(func() error { return install.DeploymentsReady(ctx, client, namespace, readyTimeout) })
-		}
-		group.Go(func() error { return install.VolSyncAnswers(ctx, client, readyTimeout) })
+		group.Go(func() error {
+			if err := installed.Wait(); err != nil {
+				return err
+			}
+			task.Status("waiting for the controllers")
+			waiting, ctx := errgroup.WithContext(ctx)
+			for _, namespace := range []string{"kyverno", "volsync-system"} {
+				waiting.Go(func() error { return install.DeploymentsReady(ctx, client, namespace, readyTimeout) })
+			}
+			waiting.Go(func() error { return install.VolSyncAnswers(ctx, client, readyTimeout) })
+			return waiting.Wait()
+		})
 		return group.Wait()
 	})
 }
