@@ -87,14 +87,14 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 		for done := false; !done; {
 			_, _ = eng.Docker(cleanup, "rm", "--force", "--volumes", c.Node)
 			select {
-			case <-created:
+			case err = <-created:
 				done = true
 			case <-time.After(time.Second):
 			case <-cleanup.Done():
 				done = true
 			}
 		}
-		err = ctx.Err()
+		err = errors.Join(ctx.Err(), err)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("kind cluster %s: %w", o.Name, err), c.Delete(context.WithoutCancel(ctx)))

@@ -92,7 +92,7 @@ func (g *Gateway) call(ctx context.Context, method, path string, in any, want in
 	if err != nil {
 		return fail(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != want {
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 4<<10))
 		var refusal gateway.ErrorBody

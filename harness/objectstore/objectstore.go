@@ -134,7 +134,7 @@ func start(ctx context.Context, request testcontainers.ContainerRequest, o Optio
 		}
 	}
 	// Without a default network of ours, testcontainers makes one and attaches every container to it as well.
-	provider, err := testcontainers.NewDockerProvider(testcontainers.DefaultNetwork(o.Network))
+	provider, err := testcontainers.NewDockerProvider(testcontainers.DefaultNetwork(o.Network)) //nolint:staticcheck // no successor yet
 	if err != nil {
 		return nil, err
 	}

@@ -231,7 +231,7 @@ func (f *follower) finish(atEnd bool) {
 		return
 	}
 	err := f.read(ctx, logOptions{})
-	if err != nil && !(atEnd && gone(err)) {
+	if err != nil && (!atEnd || !gone(err)) {
 		f.c.lose("%s: the rest of the log: %v", f, err)
 	}
 }

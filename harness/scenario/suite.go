@@ -39,7 +39,7 @@ const (
 )
 
 // BaseSecretName is the Secret that the plan assumes in every namespace.
-const BaseSecretName = "volsync-rustfs-base"
+const BaseSecretName = "volsync-rustfs-base" //nolint:gosec // its name
 
 // toolsNamespace holds the pod that looks into repositories. It is no spec's, and no policy's business.
 const toolsNamespace = "smart-restore-tools"

@@ -178,12 +178,12 @@ func (s *Session) runSpecs(ctx context.Context, standFile, artifacts string) ([]
 		s.Log.Printf("interrupted: stopping the specs")
 		_ = cmd.Process.Signal(syscall.SIGINT)
 		select {
-		case <-done:
+		case runErr = <-done:
 		case <-time.After(interruptPatience):
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-			<-done
+			runErr = <-done
 		}
-		runErr = ctx.Err()
+		runErr = errors.Join(ctx.Err(), runErr)
 	}
 	stopTail()
 	raw, err := os.ReadFile(filepath.Join(artifacts, "ginkgo.json"))

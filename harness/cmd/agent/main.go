@@ -248,7 +248,7 @@ func get(flags *flag.FlagSet) func(io.Writer) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		_, err = io.Copy(stdout, f)
 		return err
 	}

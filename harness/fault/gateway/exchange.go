@@ -86,7 +86,7 @@ func (x *exchange) hangUp() {
 	if !ok {
 		return
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.CloseWrite()
 	}

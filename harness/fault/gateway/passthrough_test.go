@@ -48,7 +48,7 @@ func readMessage(br *bufio.Reader, head bool) (message, error) {
 	if head {
 		return m, nil
 	}
-	var body io.Reader = io.LimitReader(br, int64(length))
+	body := io.LimitReader(br, int64(length))
 	if chunked {
 		body = httputil.NewChunkedReader(br)
 	}

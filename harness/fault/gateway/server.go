@@ -66,7 +66,7 @@ func New(c Config) (*Server, error) {
 		WriteBufferSize:       64 << 10,
 		ReadBufferSize:        64 << 10,
 	}
-	s.data = &http.Server{
+	s.data = &http.Server{ //nolint:gosec // no timeout: a slow client of a slow S3 is what is tested
 		Handler:                      http.HandlerFunc(s.serveData),
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the real server's to answer
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -113,7 +113,9 @@ func (s *Server) Serve(data, control net.Listener) error {
 	go func() { ended <- s.control.Serve(control) }()
 	err := <-ended
 	closeErr := s.Close()
-	<-ended
+	if other := <-ended; !errors.Is(other, http.ErrServerClosed) {
+		closeErr = errors.Join(closeErr, other)
+	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return closeErr
 	}

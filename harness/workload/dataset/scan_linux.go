@@ -133,7 +133,7 @@ func (s *scanner) hash(name string, st unix.Stat_t) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	h := sha256.New()
 	// Without the wrapper File.WriteTo would bypass the buffer.
 	n, err := io.CopyBuffer(h, struct{ io.Reader }{f}, s.buffer)

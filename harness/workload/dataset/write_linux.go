@@ -41,7 +41,7 @@ func write(root string, spec Spec) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer func() { _ = dir.Close() }()
 
 	w := writer{root: root, spec: spec}
 	items := plan(spec)

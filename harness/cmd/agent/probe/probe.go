@@ -126,7 +126,7 @@ func exchange(transport http.RoundTripper, req *http.Request, result *Result) er
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	result.Status = resp.StatusCode
 	for _, name := range []string{"Content-Type", "Location", "Server"} {
 		if value := resp.Header.Get(name); value != "" {
