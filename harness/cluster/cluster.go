@@ -25,8 +25,16 @@ import (
 // NamePrefix begins the name of every cluster of ours; the run's ID follows.
 const NamePrefix = "smart-restore-"
 
-// PodSubnet is the range of the pods' addresses, as fixtures/cluster/kind.yaml sets it.
-const PodSubnet = "10.244.0.0/16"
+// The ranges of the pods' and services' addresses, as fixtures/cluster/kind.yaml sets them, and the address of the
+// service that is the API server.
+const (
+	PodSubnet     = "10.244.0.0/16"
+	ServiceSubnet = "10.96.0.0/16"
+	apiService    = "10.96.0.1"
+)
+
+// servicesTimeout bounds how long kube-proxy may take, from the API server's start, to set services up.
+const servicesTimeout = 90 * time.Second
 
 // Options describe the cluster of one run.
 type Options struct {
@@ -69,6 +77,9 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 	}
 	c := &Cluster{Name: o.Name, Node: o.Name + "-control-plane", Kubeconfig: o.Kubeconfig, Engine: eng}
 	created := make(chan error, 1)
+	booting, booted := context.WithCancel(ctx)
+	defer booted()
+	go c.keepServicesInside(booting)
 	go func() {
 		created <- provider.Create(o.Name,
 			kind.CreateWithRawConfig(config),
@@ -99,7 +110,44 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("kind cluster %s: %w", o.Name, err), c.Delete(context.WithoutCancel(ctx)))
 	}
+	// From here on the node needs nobody outside the run's network, and shall reach nobody.
+	if _, err := c.Exec(ctx, "ip", "route", "del", "default"); err != nil {
+		return nil, errors.Join(fmt.Errorf("close the node's way out: %w", err), c.Delete(context.WithoutCancel(ctx)))
+	}
 	return c, os.Chmod(o.Kubeconfig, 0o600)
+}
+
+// keepServicesInside gives the node a route for the services' addresses as soon as it runs. Until kube-proxy has set a
+// service up, packets to it would take the default route, out of this machine, and whoever answers there would be taken
+// for the service.
+func (c *Cluster) keepServicesInside(ctx context.Context) {
+	for ctx.Err() == nil {
+		if _, err := c.Exec(ctx, "ip", "route", "replace", ServiceSubnet, "dev", "lo"); err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// ServicesReachable waits until the API server answers at its service's address: a controller that starts sooner finds
+// nobody there, exits, and is restarted late.
+func (c *Cluster) ServicesReachable(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, servicesTimeout)
+	defer cancel()
+	for {
+		_, err := c.Exec(ctx, "timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/"+apiService+"/443")
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the API server does not answer at %s, its service's address, within %s: kube-proxy does not work (%w)", apiService, servicesTimeout, err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 func newProvider(network string, status func(string, ...any)) (*kind.Provider, error) {

@@ -21,7 +21,7 @@ func TestConfigurationIsKindsAndTheAuditLogIsOurs(t *testing.T) {
 		Nodes []struct {
 			ExtraMounts []struct{ HostPath, ContainerPath string }
 		}
-		Networking struct{ PodSubnet, APIServerAddress string }
+		Networking struct{ PodSubnet, ServiceSubnet, APIServerAddress string }
 	}
 	if err := yaml.Unmarshal(raw, &config); err != nil {
 		t.Fatalf("%v\n%s", err, raw)
@@ -29,8 +29,8 @@ func TestConfigurationIsKindsAndTheAuditLogIsOurs(t *testing.T) {
 	if config.Kind != "Cluster" || len(config.Nodes) != 1 || len(config.Nodes[0].ExtraMounts) != 2 {
 		t.Errorf("got %+v", config)
 	}
-	if config.Networking.PodSubnet != PodSubnet || config.Networking.APIServerAddress != "127.0.0.1" {
-		t.Errorf("networking %+v: the pods' range must be PodSubnet, the API server on loopback", config.Networking)
+	if config.Networking.PodSubnet != PodSubnet || config.Networking.ServiceSubnet != ServiceSubnet || config.Networking.APIServerAddress != "127.0.0.1" {
+		t.Errorf("networking %+v: the ranges must be PodSubnet and ServiceSubnet, the API server on loopback", config.Networking)
 	}
 	info, err := os.Stat(filepath.Join(o.AuditDir, "audit.log"))
 	if err != nil || info.Mode().Perm() != 0o644 {

@@ -26,24 +26,36 @@ const (
 	parallelApplies  = 8
 )
 
-// Apply applies objects server-side: what others need first (namespaces, kinds), then the rest, side by side.
-func Apply(ctx context.Context, c klient.Client, objects []*unstructured.Unstructured) error {
-	var first, rest []*unstructured.Unstructured
+// Apply applies objects server-side, in three waves: what others need (namespaces, kinds), the rest, and last what runs:
+// a controller that starts before its kinds or its permissions are there exits, and is restarted late. Within a wave
+// objects are applied side by side. beforeRunning, where there is one, is waited for before the last wave.
+func Apply(ctx context.Context, c klient.Client, objects []*unstructured.Unstructured, beforeRunning func(context.Context) error) error {
+	var needed, rest, running []*unstructured.Unstructured
 	for _, object := range objects {
 		switch object.GetKind() {
 		case "Namespace", "CustomResourceDefinition":
-			first = append(first, object)
+			needed = append(needed, object)
+		case "Deployment", "DaemonSet", "StatefulSet", "Job", "CronJob", "Pod":
+			running = append(running, object)
 		default:
 			rest = append(rest, object)
 		}
 	}
-	if err := applyAll(ctx, c, first); err != nil {
+	if err := applyAll(ctx, c, needed); err != nil {
 		return err
 	}
-	if err := established(ctx, c, first); err != nil {
+	if err := established(ctx, c, needed); err != nil {
 		return err
 	}
-	return applyAll(ctx, c, rest)
+	if err := applyAll(ctx, c, rest); err != nil {
+		return err
+	}
+	if beforeRunning != nil {
+		if err := beforeRunning(ctx); err != nil {
+			return err
+		}
+	}
+	return applyAll(ctx, c, running)
 }
 
 func applyAll(ctx context.Context, c klient.Client, objects []*unstructured.Unstructured) error {

@@ -46,7 +46,8 @@ type Setting struct {
 	Name, Default, Meaning string
 }
 
-// maxDefaultProcs bounds the default of PROCS: specs mostly wait, so there may be more of them than cores.
+// maxDefaultProcs bounds the default of PROCS. Specs mostly wait, so there may be more of them than cores; too many at a
+// time make the longest one longer (measured on 2 cores: best at 4).
 const maxDefaultProcs = 8
 
 // All lists every setting; defaults are what an empty or unset variable means.
@@ -64,7 +65,7 @@ func All() []Setting {
 	}
 }
 
-func defaultProcs() int { return min(maxDefaultProcs, 4*runtime.NumCPU()) }
+func defaultProcs() int { return min(maxDefaultProcs, max(4, 2*runtime.NumCPU())) }
 
 // FromEnvironment reads and checks every setting; relative paths are taken from root. Every problem is in the error.
 func FromEnvironment(root string, stacks, imageModes []string) (*Settings, error) {

@@ -40,7 +40,7 @@ type Stack struct {
 	Preload     []string          `json:"preload"`     // images baked into the node
 	Restic      string            `json:"restic"`      // the image of these that has restic
 	ObjectStore string            `json:"objectStore"` // image
-	Manifests   []string          `json:"manifests"`   // installed side by side
+	Manifests   []string          `json:"manifests"`   // installed together
 }
 
 // Build compiles packages of one Go module graph, pinned by builds/<Name>.mod and .sum. With no packages it only

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -148,17 +149,9 @@ func Up(ctx context.Context, o Options) (*Stand, error) {
 			}
 			return o.Prepare(ctx, s)
 		})
-		installed, installCtx := errgroup.WithContext(ctx)
-		for i, name := range o.Stack.Manifests {
-			installed.Go(func() error {
-				if err := install.Apply(installCtx, client, manifests[i]); err != nil {
-					return fmt.Errorf("manifest %s: %w", name, err)
-				}
-				return nil
-			})
-		}
 		group.Go(func() error {
-			if err := installed.Wait(); err != nil {
+			// All at once: VolSync, for one, does not start without the snapshot CRDs.
+			if err := install.Apply(ctx, client, slices.Concat(manifests...), c.ServicesReachable); err != nil {
 				return err
 			}
 			task.Status("waiting for the controllers")
@@ -206,7 +199,7 @@ func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 		for _, object := range p.Objects {
 			s.Policy = append(s.Policy, object.Object)
 		}
-		if err := install.Apply(ctx, client, p.Objects); err != nil {
+		if err := install.Apply(ctx, client, p.Objects, nil); err != nil {
 			return fmt.Errorf("the policy was not accepted: %w", err)
 		}
 		return install.PolicyActs(ctx, client, install.Canary{
