@@ -13,6 +13,10 @@ import (
 // One spec for every row of the fault table.
 var _ = func() bool {
 	for _, fault := range scenario.Faults {
+		decorators := []any{Label("s3-down")}
+		if fault.HoldsForAll() {
+			decorators = append(decorators, exclusive)
+		}
 		Prove("core/s3-down/"+fault.Name, verdict.Core,
 			"While S3 is "+fault.Sentence+", a PVC with a backup is admitted within the bound, has its ReplicationSource, binds, the app writes, and it never gets a ReplicationDestination.",
 			func(ctx context.Context, s *scenario.Scenario) {
@@ -34,7 +38,7 @@ var _ = func() bool {
 				s.Step("the positive control: with S3 up again, a PVC with a backup gets a ReplicationDestination")
 				s.ClaimWithRestore(ctx, "twin")
 				claim.NotRestoredSince(ctx)
-			}, Label("s3-down"))
+			}, decorators...)
 	}
 	return true
 }()

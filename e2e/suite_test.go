@@ -17,8 +17,12 @@ import (
 // specTimeout bounds a spec as a whole: the longest one takes under a minute.
 const specTimeout = 6 * time.Minute
 
-// longest marks the specs that a run's length hangs on: they are begun first.
-const longest = SpecPriority(1)
+// The order in which specs are begun: those that a run's length hangs on, then those that others have to wait for, while
+// the longest ones are busy with their first backup and need S3 for nothing else.
+const (
+	longest   = SpecPriority(2)
+	exclusive = SpecPriority(1)
+)
 
 func TestConformance(t *testing.T) {
 	RegisterFailHandler(Fail)

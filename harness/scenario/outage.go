@@ -43,6 +43,9 @@ type Fault struct {
 	Proof func(probe.Result) bool
 }
 
+// HoldsForAll says that specs which need S3 for Kyverno must wait while the fault is in force.
+func (f Fault) HoldsForAll() bool { return f.Packet != "" }
+
 // Faults is the fault table.
 var Faults = []Fault{
 	{
@@ -83,8 +86,10 @@ func (sc *Scenario) S3Down(ctx context.Context, f Fault, name string, during fun
 		sc.Evidence("s3", fmt.Sprintf("S3 as seen from inside the cluster, %s: %s (HTTP status %d) in %.0f ms", when, result.Class, result.Status, result.Millis), nil)
 	}
 	up := func(r probe.Result) bool { return r.Class == probe.OK }
-	if f.Packet != "" {
+	if f.HoldsForAll() {
 		defer sc.onlyMe(ctx)()
+	} else {
+		defer sc.s3Up(ctx)() // another spec's outage would hide this one
 	}
 	expect("before the outage", upTimeout, up)
 	since, err := sc.Gateway.Records(ctx, 1<<62, "")
