@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -63,7 +64,6 @@ func VolSyncAnswers(ctx context.Context, c klient.Client, timeout time.Duration)
 
 // Canary describes the PVC by which PolicyActs sees a policy act.
 type Canary struct {
-	RunID      string
 	Label      [2]string // of the PVC: key, value
 	BaseSecret map[string]string
 	Policies   []*unstructured.Unstructured
@@ -82,7 +82,7 @@ func PolicyActs(ctx context.Context, c klient.Client, canary Canary) error {
 	}
 	canary.Status("waiting for it to act on a labelled PVC")
 	for attempt := 1; ; attempt++ {
-		namespace := fmt.Sprintf("smart-restore-canary-%s-%d", canary.RunID, attempt)
+		namespace := "smart-restore-canary-" + strings.ToLower(rand.Text()[:8])
 		acted, err := acts(ctx, api, namespace, canary)
 		if err == nil && acted {
 			return nil

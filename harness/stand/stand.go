@@ -203,7 +203,7 @@ func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 			return fmt.Errorf("the policy was not accepted: %w", err)
 		}
 		return install.PolicyActs(ctx, client, install.Canary{
-			RunID: s.RunID, Label: [2]string{PVCLabel, PVCLabelValue}, BaseSecret: s.BaseSecret(), Policies: p.Kyverno(), Status: task.Status,
+			Label: [2]string{PVCLabel, PVCLabelValue}, BaseSecret: s.BaseSecret(), Policies: p.Kyverno(), Status: task.Status,
 		})
 	})
 }
