@@ -24,7 +24,7 @@ var _ = func() bool {
 				s.GoodBackup(ctx, "twin")
 
 				var claim *scenario.Claim
-				s.S3Down(ctx, fault, "data", func() {
+				healed := s.S3Down(ctx, fault, "data", func() {
 					claim = s.Claim(ctx, "data")
 					claim.AdmittedWithin(scenario.AdmissionBound)
 					app := claim.StartApp(ctx)
@@ -37,7 +37,7 @@ var _ = func() bool {
 
 				s.Step("the positive control: with S3 up again, a PVC with a backup gets a ReplicationDestination")
 				s.ClaimWithRestore(ctx, "twin")
-				claim.NotRestoredSince(ctx)
+				claim.NotRestoredAfter(ctx, healed)
 			}, decorators...)
 	}
 	return true

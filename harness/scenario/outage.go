@@ -74,8 +74,9 @@ func FaultNamed(name string) (Fault, error) {
 
 // S3Down runs during while S3 is down in this way for Kyverno and for everything in the spec's namespace. It proves from
 // inside the cluster that S3 is up before, down at the start and at the end, and up again after; and that Kyverno ran
-// into the fault meanwhile. name is the PVC whose repository is asked for; a good backup must be there.
-func (sc *Scenario) S3Down(ctx context.Context, f Fault, name string, during func()) {
+// into the fault meanwhile. name is the PVC whose repository is asked for; a good backup must be there. It returns when
+// the outage ended.
+func (sc *Scenario) S3Down(ctx context.Context, f Fault, name string, during func()) (healed time.Time) {
 	url := fmt.Sprintf("%s/%s/%s/%s/config", sc.Stand.Endpoint.URL, sc.Stand.Store.Bucket, sc.Namespace, name)
 	observer := sc.Observer(ctx)
 	expect := func(when string, timeout time.Duration, proof func(probe.Result) bool) {
@@ -101,7 +102,9 @@ func (sc *Scenario) S3Down(ctx context.Context, f Fault, name string, during fun
 	expect("as the outage ends", downTimeout, f.Proof)
 	outage.engineRanInto(ctx, since.LastSeq, name)
 	outage.heal(ctx)
+	healed = time.Now()
 	expect("after the outage", upTimeout, up)
+	return healed
 }
 
 // outage is a fault in force.
