@@ -88,7 +88,7 @@ func PolicyActs(ctx context.Context, c klient.Client, canary Canary) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return errors.Join(fmt.Errorf("the policy does nothing: a PVC labelled %s=%s got no ReplicationSource, no ReplicationDestination, no Secret and no annotation within %s, at %d tries; does it match that label?",
+			return errors.Join(fmt.Errorf("the policy does nothing: a PVC labelled %s=%s got neither a ReplicationSource nor a ReplicationDestination within %s, at %d tries; does it match that label?",
 				canary.Label[0], canary.Label[1], policyTimeout, attempt), err)
 		}
 		if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
