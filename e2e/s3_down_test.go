@@ -25,11 +25,9 @@ var _ = func() bool {
 
 				var claim *scenario.Claim
 				healed := s.S3Down(ctx, fault, "data", func() {
-					claim = s.Claim(ctx, "data")
+					claim = s.ClaimInOutage(ctx, fault, "data")
 					claim.AdmittedWithin(scenario.AdmissionBound)
-					app := claim.StartApp(ctx)
-					claim.HasReplicationSource(ctx)
-					app.Running(ctx)
+					app := claim.App(ctx)
 					claim.Bound(ctx)
 					app.Write(ctx, dataset.Spec{Seed: s.Namespace, SmallFiles: 20})
 					claim.NeverRestored(ctx, before)
@@ -37,7 +35,7 @@ var _ = func() bool {
 
 				s.Step("the positive control: with S3 up again, a PVC with a backup gets a ReplicationDestination")
 				s.ClaimWithRestore(ctx, "twin")
-				claim.NotRestoredAfter(ctx, healed)
+				claim.NotRestoredAfter(ctx, fault, healed)
 			}, decorators...)
 	}
 	return true

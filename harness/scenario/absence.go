@@ -65,10 +65,14 @@ func (c *Claim) NeverRestored(ctx context.Context, before objectstore.Listing) {
 const lateMargin = 3 * time.Second
 
 // NotRestoredAfter watches, after an outage, for a ReplicationDestination of a claim that must have none, as long as one
-// could still come of a probe that hung in the outage: the kernel tries a connection again after 1, 3, 7, 15 … seconds,
-// so at the latest when the time since the probe has doubled. The probe is not older than the claim.
-func (c *Claim) NotRestoredAfter(ctx context.Context, healed time.Time) {
-	until := healed.Add(healed.Sub(c.CreatedAt)).Add(lateMargin)
+// could still come of a probe that was made in the outage. One that hung comes back late: the kernel tries a connection
+// again after 1, 3, 7, 15 … seconds, so at the latest when the time since the probe has doubled; the probe is not older
+// than the claim.
+func (c *Claim) NotRestoredAfter(ctx context.Context, f Fault, healed time.Time) {
+	until := healed.Add(lateMargin)
+	if f.Hangs {
+		until = until.Add(healed.Sub(c.CreatedAt))
+	}
 	absence := c.absence("replicationdestinations")
 	if err := wait.For(func(ctx context.Context) (bool, error) {
 		violations, err := absence.Violations(ctx, c.sc.Audit)

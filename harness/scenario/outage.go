@@ -39,6 +39,8 @@ type Fault struct {
 	Packet fault.PacketFault
 	// HTTP is what the gateway does with requests for the spec's namespace.
 	HTTP gateway.Fault
+	// Hangs says that a probe may get no answer at all, and so be waiting still when S3 comes back.
+	Hangs bool
 	// Proof says whether a look at S3 from inside the cluster shows the fault.
 	Proof func(probe.Result) bool
 }
@@ -53,7 +55,7 @@ var Faults = []Fault{
 		Proof: func(r probe.Result) bool { return r.Class == probe.Refused },
 	},
 	{
-		Name: "black-hole", Sentence: "a black hole that swallows every packet", Packet: fault.BlackHole, HTTP: gateway.Fault{Kind: "hang"},
+		Name: "black-hole", Sentence: "a black hole that swallows every packet", Packet: fault.BlackHole, HTTP: gateway.Fault{Kind: "hang"}, Hangs: true,
 		Proof: func(r probe.Result) bool { return r.Class == probe.Timeout },
 	},
 	{
@@ -89,8 +91,6 @@ func (sc *Scenario) S3Down(ctx context.Context, f Fault, name string, during fun
 	up := func(r probe.Result) bool { return r.Class == probe.OK }
 	if f.HoldsForAll() {
 		defer sc.onlyMe(ctx)()
-	} else {
-		defer sc.s3Up(ctx)() // another spec's outage would hide this one
 	}
 	expect("before the outage", upTimeout, up)
 	since, err := sc.Gateway.Records(ctx, 1<<62, "")
@@ -113,6 +113,17 @@ type outage struct {
 	id     string
 	armed  *fault.Armed // nil: no packet fault
 	engine []netip.Addr // Kyverno's addresses, where there is one
+}
+
+// ClaimInOutage creates a labelled PVC during an outage and waits until it has its ReplicationSource. An outage of the
+// spec's own requests can only be met by Kyverno while no other spec's outage keeps it from S3 altogether.
+func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Claim {
+	if !f.HoldsForAll() {
+		defer sc.s3Up(ctx)()
+	}
+	claim := sc.Claim(ctx, name)
+	claim.HasReplicationSource(ctx)
+	return claim
 }
 
 // arm puts the fault in force.
