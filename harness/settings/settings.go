@@ -47,7 +47,7 @@ type Setting struct {
 }
 
 // maxDefaultProcs bounds the default of PROCS. Specs mostly wait, so there may be more of them than cores; too many at a
-// time make the longest one longer (measured on 2 cores: best at 4 to 5).
+// time make the longest one longer (measured on 2 cores: best at 4).
 const maxDefaultProcs = 8
 
 // All lists every setting; defaults are what an empty or unset variable means.
@@ -65,7 +65,7 @@ func All() []Setting {
 	}
 }
 
-func defaultProcs() int { return min(maxDefaultProcs, max(5, 2*runtime.NumCPU())) }
+func defaultProcs() int { return min(maxDefaultProcs, max(4, 2*runtime.NumCPU())) }
 
 // FromEnvironment reads and checks every setting; relative paths are taken from root. Every problem is in the error.
 func FromEnvironment(root string, stacks, imageModes []string) (*Settings, error) {
