@@ -176,7 +176,7 @@ func (s *Session) runSpecs(ctx context.Context, standFile, artifacts string) ([]
 	case runErr = <-done:
 	case <-ctx.Done():
 		s.Log.Printf("interrupted: stopping the specs")
-		_ = cmd.Process.Signal(syscall.SIGINT)
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) // the whole group, as a terminal would: Ginkgo counts on that
 		select {
 		case runErr = <-done:
 		case <-time.After(interruptPatience):
