@@ -4,6 +4,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func Up(ctx context.Context, scripts fs.FS, dir string, log io.Writer) (*Engine,
 	cmd.Stderr = io.MultiWriter(&stderr, log)
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("docker engine: %s", firstNonEmpty(lastLine(stderr.String()), err.Error()))
+		return nil, fmt.Errorf("docker engine: %s", cmp.Or(lastLine(stderr.String()), err.Error()))
 	}
 	said := map[string]string{}
 	for line := range strings.Lines(string(out)) {
@@ -141,13 +142,4 @@ func (e *Engine) HasImage(ctx context.Context, reference string) bool {
 func lastLine(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return lines[len(lines)-1]
-}
-
-func firstNonEmpty(texts ...string) string {
-	for _, text := range texts {
-		if text != "" {
-			return text
-		}
-	}
-	return ""
 }

@@ -37,7 +37,6 @@ type Set struct {
 	AgentArchive string // the docker archive to import into the node
 
 	Restic string // the reference that pods use of an image that has restic: the mover's
-	IDs    map[string]string
 }
 
 // Make makes every image of the stack, building and pulling what is not there yet. runID labels what it starts.
@@ -47,14 +46,11 @@ func (m *Maker) Make(ctx context.Context, s *stack.Stack, runID string) (*Set, e
 	if err != nil {
 		return nil, err
 	}
-	preload := slices.Clone(s.Preload)
-	if nodeSource != FromRegistry {
-		preload = append(slices.Clone(node.Build.Preload), preload...)
-	}
+	preload := preloadOf(s, node, nodeSource == FromRegistry)
 	if err := m.compile(ctx, s, nodeSource, preload); err != nil {
 		return nil, err
 	}
-	set := &Set{NodePulled: nodeSource == FromRegistry, IDs: map[string]string{}}
+	set := &Set{NodePulled: nodeSource == FromRegistry}
 	if set.Node, err = m.bakedNode(ctx, s, node, set.NodePulled, preload, runID); err != nil {
 		return nil, err
 	}
@@ -69,12 +65,15 @@ func (m *Maker) Make(ctx context.Context, s *stack.Stack, runID string) (*Set, e
 	}
 	restic, _ := m.Lock.Image(s.Restic)
 	set.Restic = restic.Reference
-	for _, reference := range []string{set.Node, set.ObjectStore, set.Gateway} {
-		if set.IDs[reference], err = m.Engine.Docker(ctx, "image", "inspect", "--format", "{{.Id}}", reference); err != nil {
-			return nil, err
-		}
-	}
 	return set, nil
+}
+
+// preloadOf lists the images to bake into the stack's node. A pulled node has those of its own already.
+func preloadOf(s *stack.Stack, node *stack.Image, pulled bool) []string {
+	if pulled || node.Build == nil {
+		return slices.Clone(s.Preload)
+	}
+	return slices.Concat(node.Build.Preload, s.Preload)
 }
 
 // nodeSource decides on the node, whose source decides what must be baked into it.
@@ -84,11 +83,7 @@ func (m *Maker) nodeSource(ctx context.Context, s *stack.Stack, node *stack.Imag
 		if pulled && (node.Digest == "" || m.Mode == Build) || !pulled && (node.Build == nil || m.Mode == Pull) {
 			continue
 		}
-		preload := slices.Clone(s.Preload)
-		if !pulled {
-			preload = append(slices.Clone(node.Build.Preload), preload...)
-		}
-		if reference, err := m.bakedReference(ctx, node, pulled, preload); err == nil && m.Engine.HasImage(ctx, reference) {
+		if reference, err := m.bakedReference(ctx, node, pulled, preloadOf(s, node, pulled)); err == nil && m.Engine.HasImage(ctx, reference) {
 			if pulled {
 				return FromRegistry, nil
 			}

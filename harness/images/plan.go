@@ -205,12 +205,7 @@ func (m *Maker) Plan(ctx context.Context, s *stack.Stack) ([]PlanRow, error) {
 // stackImages lists every image the stack is made of, those baked into a built node included.
 func (m *Maker) stackImages(s *stack.Stack) []string {
 	node, _ := m.Lock.Image(s.Node)
-	names := []string{s.Node}
-	if node.Build != nil {
-		names = append(names, node.Build.Preload...)
-	}
-	names = slices.Concat(names, s.Preload, []string{s.ObjectStore, GatewayImage, AgentImage})
-	return names
+	return slices.Concat([]string{s.Node}, preloadOf(s, node, false), []string{s.ObjectStore, GatewayImage, AgentImage})
 }
 
 func describe(build *stack.ImageBuild) string {

@@ -20,9 +20,13 @@ import (
 	"sigs.k8s.io/e2e-framework/klient/wait"
 )
 
+// BaseSecretName is the Secret that the plan assumes in every namespace.
+const BaseSecretName = "volsync-rustfs-base" //nolint:gosec // its name
+
+// VolSync's kinds.
 var (
-	replicationSource      = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationSource"}
-	replicationDestination = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationDestination"}
+	ReplicationSource      = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationSource"}
+	ReplicationDestination = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationDestination"}
 )
 
 const (
@@ -42,7 +46,7 @@ func VolSyncAnswers(ctx context.Context, c klient.Client, timeout time.Duration)
 		"trigger":   map[string]any{"manual": "probe"},
 		"restic":    map[string]any{"repository": "no-such-secret", "copyMethod": "Direct"},
 	}}}
-	probe.SetGroupVersionKind(replicationSource)
+	probe.SetGroupVersionKind(ReplicationSource)
 	probe.SetNamespace("default")
 	probe.SetName("smart-restore-volsync-answers")
 	key := client.ObjectKeyFromObject(probe)
@@ -166,7 +170,7 @@ func acts(ctx context.Context, api client.Client, namespace string, canary Canar
 	defer func() {
 		_ = api.Delete(context.WithoutCancel(ctx), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
 	}()
-	if err := api.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "volsync-rustfs-base"}, StringData: canary.BaseSecret}); err != nil {
+	if err := api.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: BaseSecretName}, StringData: canary.BaseSecret}); err != nil {
 		return false, err
 	}
 	pvc := &corev1.PersistentVolumeClaim{
@@ -187,7 +191,7 @@ func acts(ctx context.Context, api client.Client, namespace string, canary Canar
 		canary.Status("it mutates PVCs; waiting for it to generate")
 	}
 	err := wait.For(func(ctx context.Context) (bool, error) {
-		for _, kind := range []schema.GroupVersionKind{replicationSource, replicationDestination} {
+		for _, kind := range []schema.GroupVersionKind{ReplicationSource, ReplicationDestination} {
 			list := &unstructured.UnstructuredList{}
 			list.SetGroupVersionKind(kind)
 			if err := api.List(ctx, list, client.InNamespace(namespace)); err == nil && len(list.Items) > 0 {

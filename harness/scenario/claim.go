@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/stand"
 )
 
@@ -35,11 +36,6 @@ const (
 	// AdmissionBound is how long the creation of a PVC may take, whatever S3 does. The policies here give their webhook
 	// 3 s and ignore its failure; the rest is a busy API server.
 	AdmissionBound = 6 * time.Second
-)
-
-var (
-	replicationSource      = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationSource"}
-	replicationDestination = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationDestination"}
 )
 
 // Claim is a PVC and what the policy made for it.
@@ -121,7 +117,7 @@ func (c *Claim) AdmittedWithin(bound time.Duration) {
 
 // HasReplicationSource waits for the claim's ReplicationSource and returns it.
 func (c *Claim) HasReplicationSource(ctx context.Context) *unstructured.Unstructured {
-	return c.has(ctx, replicationSource, func(o *unstructured.Unstructured) bool {
+	return c.has(ctx, install.ReplicationSource, func(o *unstructured.Unstructured) bool {
 		return nested(o, "spec", "sourcePVC") == c.Name
 	})
 }
@@ -129,7 +125,7 @@ func (c *Claim) HasReplicationSource(ctx context.Context) *unstructured.Unstruct
 // HasReplicationDestination waits for the claim's ReplicationDestination and returns it. One that is older than the
 // claim is another claim's.
 func (c *Claim) HasReplicationDestination(ctx context.Context) *unstructured.Unstructured {
-	return c.has(ctx, replicationDestination, func(o *unstructured.Unstructured) bool {
+	return c.has(ctx, install.ReplicationDestination, func(o *unstructured.Unstructured) bool {
 		return nested(o, "spec", "restic", "destinationPVC") == c.Name
 	})
 }
@@ -290,7 +286,7 @@ func (c *Claim) Delete(ctx context.Context) {
 		if err := c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc); !apierrors.IsNotFound(err) {
 			return false, fmt.Sprintf("the PVC is there, finalizers %v", pvc.Finalizers), nil
 		}
-		for _, kind := range []schema.GroupVersionKind{replicationSource, replicationDestination} {
+		for _, kind := range []schema.GroupVersionKind{install.ReplicationSource, install.ReplicationDestination} {
 			list := &unstructured.UnstructuredList{}
 			list.SetGroupVersionKind(kind)
 			if err := c.sc.API.List(ctx, list, client.InNamespace(c.sc.Namespace)); err != nil {

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/klient/wait"
 
+	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
@@ -45,7 +46,7 @@ func (s *Suite) createInspector(ctx context.Context) error {
 				{
 					Name: "restic", Image: s.Stand.Images.Restic, ImagePullPolicy: corev1.PullIfNotPresent,
 					Command:      []string{"/bin/bash", "-c", "trap 'exit 0' TERM; sleep infinity & wait"},
-					EnvFrom:      []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: BaseSecretName}}}},
+					EnvFrom:      []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: install.BaseSecretName}}}},
 					VolumeMounts: mounts,
 				},
 				{Name: "agent", Image: s.Stand.AgentImage, ImagePullPolicy: corev1.PullNever, Command: []string{"/agent", "idle"}, VolumeMounts: mounts},

@@ -22,6 +22,7 @@ import (
 	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/engine"
 	"github.com/smart-restore/conformance/harness/fault"
+	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/stand"
 )
@@ -37,9 +38,6 @@ const (
 	ProgressFile = "progress.jsonl"
 	AbsenceFile  = "absence.jsonl"
 )
-
-// BaseSecretName is the Secret that the plan assumes in every namespace.
-const BaseSecretName = "volsync-rustfs-base" //nolint:gosec // its name
 
 // toolsNamespace holds the pod that looks into repositories. It is no spec's, and no policy's business.
 const toolsNamespace = "smart-restore-tools"
@@ -125,7 +123,7 @@ func (s *Suite) Prepare(ctx context.Context) error {
 
 func (s *Suite) applyBaseSecret(ctx context.Context, namespace string) error {
 	err := s.API.Create(ctx, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: BaseSecretName},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: install.BaseSecretName},
 		StringData: s.Stand.BaseSecret(),
 	})
 	return client.IgnoreAlreadyExists(err)

@@ -32,17 +32,19 @@ type spec struct {
 	Selected     bool
 }
 
-// binary is a program that the Makefile builds beside this one.
-func binary(name string) (string, error) {
+// binaries are Ginkgo and the compiled specs, which the Makefile builds beside this program.
+func binaries() (ginkgo, suite string, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	path := filepath.Join(filepath.Dir(self), name)
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%s is not built: use make, which builds it", name)
+	ginkgo, suite = filepath.Join(filepath.Dir(self), "ginkgo"), filepath.Join(filepath.Dir(self), "e2e.test")
+	for _, path := range []string{ginkgo, suite} {
+		if _, err := os.Stat(path); err != nil {
+			return "", "", fmt.Errorf("%s is not built: use make, which builds it", filepath.Base(path))
+		}
 	}
-	return path, nil
+	return ginkgo, suite, nil
 }
 
 // ginkgoArgs are the arguments that select specs.
@@ -59,11 +61,7 @@ func (s *Session) ginkgoArgs() []string {
 
 // listSpecs asks the suite for its specs, and which of them are selected, without running any.
 func (s *Session) listSpecs(ctx context.Context) ([]spec, error) {
-	ginkgo, err := binary("ginkgo")
-	if err != nil {
-		return nil, err
-	}
-	suite, err := binary("e2e.test")
+	ginkgo, suite, err := binaries()
 	if err != nil {
 		return nil, err
 	}
@@ -143,11 +141,7 @@ func (s *Session) List(ctx context.Context) error {
 // runSpecs runs the selected specs in Ginkgo's parallel processes. It returns Ginkgo's JSON report, also where specs
 // failed; the error is about specs that could not be run.
 func (s *Session) runSpecs(ctx context.Context, standFile, artifacts string) ([]byte, error) {
-	ginkgo, err := binary("ginkgo")
-	if err != nil {
-		return nil, err
-	}
-	suite, err := binary("e2e.test")
+	ginkgo, suite, err := binaries()
 	if err != nil {
 		return nil, err
 	}
