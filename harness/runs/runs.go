@@ -34,9 +34,26 @@ type Run struct {
 }
 
 const (
-	lockFile = "lock"
-	keptFile = "stand.json"
+	lockFile   = "lock"
+	keptPrefix = "stand" // of the file that says a run is kept, and how to use it
 )
+
+// SlotVariable names an environment variable by which several stacks can be kept side by side: a kept stack is found by
+// those that have the same value in it.
+const SlotVariable = "SMART_RESTORE_SLOT"
+
+func keptFile() string {
+	if slot := os.Getenv(SlotVariable); slot != "" {
+		return keptPrefix + "-" + filepath.Base(slot) + ".json"
+	}
+	return keptPrefix + ".json"
+}
+
+// isKept says whether the run is kept, in whatever slot.
+func (r *Run) isKept() bool {
+	found, err := filepath.Glob(filepath.Join(r.Dir, keptPrefix+"*.json"))
+	return err == nil && len(found) > 0
+}
 
 // New starts a run below root.
 func New(root string) (*Run, error) {
@@ -74,7 +91,7 @@ func (r *Run) Keep(stand any) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(r.Dir, keptFile), raw, 0o600)
+	return os.WriteFile(filepath.Join(r.Dir, keptFile()), raw, 0o600)
 }
 
 // Release gives the lock up; the folder stays.
@@ -97,7 +114,7 @@ func (r *Run) Forget() error {
 func Kept(root string, stand any) (*Run, error) {
 	for _, id := range ids(root) {
 		r := &Run{ID: id, Dir: filepath.Join(root, id)}
-		raw, err := os.ReadFile(filepath.Join(r.Dir, keptFile))
+		raw, err := os.ReadFile(filepath.Join(r.Dir, keptFile()))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -137,7 +154,7 @@ func inUse(root, id string) bool {
 	if _, err := os.Stat(r.Dir); err != nil {
 		return false
 	}
-	if _, err := os.Stat(filepath.Join(r.Dir, keptFile)); err == nil {
+	if r.isKept() {
 		return true
 	}
 	ok, err := r.acquire()
