@@ -34,11 +34,22 @@ func (c *Claim) App(ctx context.Context) *App {
 
 // StartApp starts a pod that mounts the claim, without waiting for it.
 func (c *Claim) StartApp(ctx context.Context) *App {
-	return c.sc.startPod(ctx, "app-"+c.Name, []corev1.Volume{{
+	return c.startApp(ctx)
+}
+
+func (c *Claim) startApp(ctx context.Context, init ...corev1.Container) *App {
+	mounts := []corev1.VolumeMount{{Name: "data", MountPath: mountPath}}
+	for i := range init {
+		init[i].VolumeMounts = mounts
+	}
+	return c.sc.startPod(ctx, podName("app-"+c.Name), []corev1.Volume{{
 		Name:         "data",
 		VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: c.Name}},
-	}}, []corev1.VolumeMount{{Name: "data", MountPath: mountPath}})
+	}}, mounts, init...)
 }
+
+// podName is a name that can be a host name, too.
+func podName(name string) string { return strings.ReplaceAll(name[:min(len(name), 60)], ".", "-") }
 
 // Observer starts a pod without a volume, to look at S3 from inside the cluster.
 func (sc *Scenario) Observer(ctx context.Context) *App {
@@ -47,20 +58,43 @@ func (sc *Scenario) Observer(ctx context.Context) *App {
 	return app
 }
 
-func (sc *Scenario) startPod(ctx context.Context, name string, volumes []corev1.Volume, mounts []corev1.VolumeMount) *App {
+func (sc *Scenario) startPod(ctx context.Context, name string, volumes []corev1.Volume, mounts []corev1.VolumeMount, init ...corev1.Container) *App {
 	var now int64
-	sc.must(sc.API.Create(ctx, &corev1.Pod{
+	sc.create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: name},
 		Spec: corev1.PodSpec{
 			TerminationGracePeriodSeconds: &now,
 			Volumes:                       volumes,
+			InitContainers:                init,
 			Containers: []corev1.Container{{
 				Name: "app", Image: sc.Stand.AgentImage, Command: []string{"/agent", "idle"},
 				ImagePullPolicy: corev1.PullNever, VolumeMounts: mounts,
 			}},
 		},
-	}))
+	})
 	return &App{sc: sc, pod: name}
+}
+
+// create creates a pod, and tries again where an admission webhook refuses it, as the controllers do that make pods.
+func (sc *Scenario) create(ctx context.Context, pod *corev1.Pod) {
+	start, refusals := time.Now(), 0
+	sc.eventually(ctx, fmt.Sprintf("pod %s admitted", pod.Name), moverTimeout, func(ctx context.Context) (bool, string, error) {
+		err := sc.API.Create(ctx, pod)
+		if err == nil {
+			return true, "", nil
+		}
+		if !strings.Contains(err.Error(), "admission webhook") && !strings.Contains(err.Error(), "failed calling webhook") {
+			return false, "", err
+		}
+		refusals++
+		if refusals == 1 {
+			sc.Evidence("admission", fmt.Sprintf("pod %s is held back: %v", pod.Name, err), nil)
+		}
+		return false, err.Error(), nil
+	})
+	if refusals > 0 {
+		sc.Evidence("admission", fmt.Sprintf("pod %s was held back for %.1f s", pod.Name, time.Since(start).Seconds()), map[string]any{"seconds": time.Since(start).Seconds()})
+	}
 }
 
 // Running waits until the app runs.

@@ -32,7 +32,8 @@ type Scenario struct {
 	Namespace string
 	Started   time.Time
 
-	report Reporter
+	report   Reporter
+	siblings *[]string // more namespaces of the spec's
 }
 
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
@@ -41,29 +42,51 @@ var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 func (s *Suite) Start(ctx context.Context, id string, report Reporter) *Scenario {
 	name := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(id), "-"), "-")
 	sc := &Scenario{
-		Suite: s, ID: id, report: report, Started: time.Now(),
+		siblings: new([]string),
+		Suite:    s, ID: id, report: report, Started: time.Now(),
 		Namespace: fmt.Sprintf("%s-%s", name, strings.ToLower(randomSuffix())),
 	}
-	sc.must(s.API.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name:        sc.Namespace,
-		Labels:      map[string]string{runs.Label: s.Stand.RunID},
-		Annotations: map[string]string{PrivilegedMovers: "true"},
-	}}))
-	sc.must(s.applyBaseSecret(ctx, sc.Namespace))
+	sc.createNamespace(ctx)
 	return sc
 }
 
-// Finish deletes the spec's namespace and what it left in the bucket. It does not wait for the namespace to be gone.
-func (sc *Scenario) Finish(ctx context.Context) error {
-	return errors.Join(
-		client.IgnoreNotFound(sc.API.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: sc.Namespace}})),
-		sc.Stand.Store.RemovePrefix(ctx, sc.Stand.Credentials, sc.Namespace+"/"))
+// Sibling is the same spec in another namespace of its own, called like the first with this at the end.
+func (sc *Scenario) Sibling(ctx context.Context, suffix string) *Scenario {
+	sibling := *sc
+	sibling.Namespace += suffix
+	*sc.siblings = append(*sc.siblings, sibling.Namespace)
+	sibling.createNamespace(ctx)
+	return &sibling
 }
 
-// Dump writes everything in the spec's namespace to the artifacts, and returns the folder.
+func (sc *Scenario) createNamespace(ctx context.Context) {
+	sc.must(sc.API.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name:        sc.Namespace,
+		Labels:      map[string]string{runs.Label: sc.Stand.RunID},
+		Annotations: map[string]string{PrivilegedMovers: "true"},
+	}}))
+	sc.must(sc.applyBaseSecret(ctx, sc.Namespace))
+}
+
+// Finish deletes the spec's namespaces and what it left in the bucket. It does not wait for the namespaces to be gone.
+func (sc *Scenario) Finish(ctx context.Context) error {
+	var problems []error
+	for _, namespace := range append([]string{sc.Namespace}, *sc.siblings...) {
+		problems = append(problems,
+			client.IgnoreNotFound(sc.API.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})),
+			sc.Stand.Store.RemovePrefix(ctx, sc.Stand.Credentials, namespace+"/"))
+	}
+	return errors.Join(problems...)
+}
+
+// Dump writes everything in the spec's namespaces to the artifacts, and returns the folder.
 func (sc *Scenario) Dump(ctx context.Context) (string, error) {
 	dir := filepath.Join(sc.Artifacts, "dumps", notInNames.ReplaceAllString(sc.ID, "-"))
-	return dir, observe.DumpNamespace(ctx, sc.Config, sc.Namespace, dir, sc.Redactor)
+	err := observe.DumpNamespace(ctx, sc.Config, sc.Namespace, dir, sc.Redactor)
+	for _, namespace := range *sc.siblings {
+		err = errors.Join(err, observe.DumpNamespace(ctx, sc.Config, namespace, filepath.Join(dir, namespace), sc.Redactor))
+	}
+	return dir, err
 }
 
 // Step says what the spec is doing: in the terminal, and as evidence.

@@ -1,0 +1,403 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/klient/wait"
+
+	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
+	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/objectstore"
+)
+
+// Held is an outage in which S3 takes every request and answers none until it is over, and then all: the surest way to
+// get a late restore from whoever still waits for an answer.
+var Held = Fault{
+	Name: "held", Sentence: "holding every request", HTTP: gateway.Fault{Kind: "hang", OnHeal: "answer"},
+	Proof: func(r probe.Result) bool { return r.Class == probe.Timeout },
+}
+
+// reactionTime is how long Kyverno may take to act on a change of a PVC that concerns it; it is about 1 s.
+const reactionTime = 4 * time.Second
+
+// StaysUnrestored watches for as long as Kyverno may take to react to what was just done, and fails the spec where a
+// ReplicationDestination is made for the claim.
+func (c *Claim) StaysUnrestored(ctx context.Context, after string) {
+	absence, until := c.absence("replicationdestinations"), time.Now().Add(reactionTime)
+	err := wait.For(func(ctx context.Context) (bool, error) {
+		violations, err := absence.Violations(ctx, c.sc.Audit)
+		if len(violations) > 0 {
+			c.sc.Failf("after %s, a volume in use is restored over: %s", after, strings.Join(violations, "; "))
+		}
+		return time.Now().After(until), err
+	}, wait.WithContext(ctx), wait.WithTimeout(time.Until(until)+auditTimeout), wait.WithInterval(pollInterval), wait.WithImmediate())
+	if err != nil {
+		c.sc.Unknownf("the audit log could not be watched after %s: %v", after, err)
+	}
+	c.never(ctx, "replicationdestinations")
+}
+
+// Patch changes the claim as a person would with kubectl patch (a JSON merge patch). Where the API server does not allow
+// the change, that is evidence, and false is returned.
+func (c *Claim) Patch(ctx context.Context, what, patch string) bool {
+	pvc := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: c.sc.Namespace, Name: c.Name}}
+	err := c.sc.API.Patch(ctx, pvc, client.RawPatch("application/merge-patch+json", []byte(patch)))
+	switch {
+	case err == nil:
+		c.sc.Evidence("seen", "PVC "+c.Name+": "+what, nil)
+	case apierrors.IsForbidden(err) || apierrors.IsInvalid(err):
+		c.sc.Evidence("seen", fmt.Sprintf("PVC %s: %s is not allowed here: %v", c.Name, what, err), nil)
+	default:
+		c.sc.must(err)
+	}
+	return err == nil
+}
+
+// SlowS3 lets all that the spec's namespace moves to and from S3 share this many bytes a second, until the returned
+// function is called.
+func (sc *Scenario) SlowS3(ctx context.Context, bytesPerSecond int64) (heal func()) {
+	id := sc.Namespace + "-slow"
+	sc.must(sc.Gateway.Put(ctx, gateway.Rule{
+		ID: id, PathPrefix: "/" + sc.Stand.Store.Bucket + "/" + sc.Namespace + "/", TTLSeconds: faultTTL,
+		Fault: gateway.Fault{Kind: "throttle", BytesPerSecond: bytesPerSecond},
+	}))
+	sc.Evidence("s3", fmt.Sprintf("S3 is slow now: %d bytes/s for the namespace", bytesPerSecond), nil)
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		defer cancel()
+		if err := sc.Gateway.Heal(ctx, id); err != nil {
+			sc.Evidence("harness", "the slow S3 could not be healed: "+err.Error(), nil)
+		}
+	}
+}
+
+// RestoreUnderWay waits until the claim's restore mover has read data from S3, and fails the spec where it is done by then:
+// the setup gave it too little time.
+func (c *Claim) RestoreUnderWay(ctx context.Context, destination *unstructured.Unstructured) {
+	prefix := "/" + c.sc.Stand.Store.Bucket + "/" + c.Prefix() + "data/"
+	c.sc.eventually(ctx, "the restore of PVC "+c.Name+" under way", moverTimeout, func(ctx context.Context) (bool, string, error) {
+		page, err := c.sc.Gateway.Records(ctx, 0, prefix)
+		return err == nil && slices.ContainsFunc(page.Records, func(r gateway.Record) bool {
+			return r.Method == "GET" && r.Time.After(c.CreatedAt) && r.UserAgent != probe.UserAgent
+		}), "no data was read from S3", nil
+	})
+	if c.restoreDone(ctx, destination) {
+		c.sc.Unknownf("the restore was done before it could be looked at")
+	}
+}
+
+func (c *Claim) restoreDone(ctx context.Context, destination *unstructured.Unstructured) bool {
+	c.sc.must(c.sc.API.Get(ctx, client.ObjectKeyFromObject(destination), destination))
+	return nested(destination, "status", "lastManualSync") == nested(destination, "spec", "trigger", "manual")
+}
+
+// NoBackupWhileRestoring asks for a backup, as a person would, while the restore runs, and fails the spec where a snapshot
+// is added before the restore is done.
+func (c *Claim) NoBackupWhileRestoring(ctx context.Context, destination *unstructured.Unstructured) {
+	before := c.sc.SnapshotKeys(ctx, c.Name)
+	c.askForBackup(ctx)
+	looks := 0
+	c.sc.eventually(ctx, "restore of PVC "+c.Name+" reported done, with no snapshot added before", moverTimeout, func(ctx context.Context) (bool, string, error) {
+		done := c.restoreDone(ctx, destination)
+		if now := c.sc.SnapshotKeys(ctx, c.Name); !done && !slices.Equal(before, now) {
+			return false, "", fmt.Errorf("while the restore was writing, the snapshots became %v (they were %v): a half-restored volume is the latest backup", now, before)
+		}
+		if !done {
+			looks++
+		}
+		return done, conditionsText(destination), nil
+	})
+	if looks < 5 {
+		c.sc.Unknownf("the restore was done after %d looks: the window was too narrow to see a backup in", looks)
+	}
+}
+
+// askForBackup triggers a backup by hand, where there is a ReplicationSource.
+func (c *Claim) askForBackup(ctx context.Context) {
+	for _, source := range c.sc.list(ctx, install.ReplicationSource) {
+		if nested(&source, "spec", "sourcePVC") != c.Name {
+			continue
+		}
+		patch := fmt.Appendf(nil, `{"spec":{"trigger":{"manual":%q}}}`, "conformance-"+randomSuffix())
+		c.sc.must(client.IgnoreNotFound(c.sc.API.Patch(ctx, &source, client.RawPatch("application/merge-patch+json", patch))))
+		c.sc.Evidence("seen", "a backup of PVC "+c.Name+" is asked for by hand", nil)
+		return
+	}
+	c.sc.Evidence("seen", "PVC "+c.Name+" has no ReplicationSource yet: nobody can ask for a backup", nil)
+}
+
+// BackUpOrHold triggers a backup by hand and waits until VolSync has made it, or, for as long as a mover would take, sees
+// that none is made; it says which.
+func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
+	source := c.HasReplicationSource(ctx)
+	before, asked := c.sc.SnapshotKeys(ctx, c.Name), false
+	// As long as a first sync and one by hand take, each some 10 s.
+	deadline := time.Now().Add(30 * time.Second)
+	for time.Now().Before(deadline) && !made {
+		c.sc.must(c.sc.API.Get(ctx, client.ObjectKeyFromObject(source), source))
+		if !asked && nested(source, "status", "lastSyncTime") != "" {
+			c.askForBackup(ctx)
+			asked = true
+		}
+		made = !slices.Equal(before, c.sc.SnapshotKeys(ctx, c.Name)) &&
+			(!asked || nested(source, "status", "lastManualSync") == nested(source, "spec", "trigger", "manual"))
+		select {
+		case <-ctx.Done():
+			c.sc.Unknownf("interrupted while waiting for a backup of PVC %s", c.Name)
+		case <-time.After(pollInterval):
+		}
+	}
+	if made {
+		c.sc.Evidence("seen", "PVC "+c.Name+" was backed up", nil)
+	} else {
+		c.sc.Evidence("seen", "no backup of PVC "+c.Name+" is made: "+conditionsText(source), nil)
+	}
+	return made
+}
+
+// list lists the namespace's objects of a kind.
+func (sc *Scenario) list(ctx context.Context, kind schema.GroupVersionKind) []unstructured.Unstructured {
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(kind)
+	sc.must(sc.API.List(ctx, list, client.InNamespace(sc.Namespace)))
+	return list.Items
+}
+
+// Marks are the annotations and labels that the claim has now.
+func (c *Claim) Marks(ctx context.Context) string {
+	pvc := &corev1.PersistentVolumeClaim{}
+	c.sc.must(c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc))
+	return fmt.Sprint(pvc.Annotations, pvc.Labels)
+}
+
+var digits = regexp.MustCompile(`[0-9]+`)
+
+// LooksUnlike fails the spec unless, within the time that Kyverno may take, the claim's annotations or labels differ from
+// the other's in more than digits and UIDs.
+func (c *Claim) LooksUnlike(ctx context.Context, other *Claim, why string) {
+	plain := func(claim *Claim, marks string) string {
+		return digits.ReplaceAllString(strings.ReplaceAll(marks, claim.UID, ""), "0")
+	}
+	var mine string
+	err := wait.For(func(ctx context.Context) (bool, error) {
+		mine = c.Marks(ctx)
+		return plain(c, mine) != plain(other, other.Marks(ctx)), nil
+	}, wait.WithContext(ctx), wait.WithTimeout(2*reactionTime), wait.WithInterval(pollInterval), wait.WithImmediate())
+	if err != nil {
+		c.sc.Failf("%s: PVC %s is marked %s, just like PVC %s", why, c.Name, mine, other.Name)
+	}
+	c.sc.Evidence("seen", fmt.Sprintf("PVC %s can be told from PVC %s: %s", c.Name, other.Name, mine), nil)
+}
+
+// UntouchedByBackup fails the spec unless VolSync's first sync of the claim's ReplicationSource, of an empty volume, leaves
+// the bucket as it was.
+func (c *Claim) UntouchedByBackup(ctx context.Context, before objectstore.Listing) {
+	c.awaitFirstSync(ctx, c.HasReplicationSource(ctx))
+	after := c.sc.Backup(ctx, c.Name)
+	if lost, added := before.Lost(after), before.Added(after); len(lost)+len(added) > 0 {
+		c.sc.Failf("a PVC that was never written to changed the bucket: gone %v, new %v: whoever asks next finds a repository", lost, added)
+	}
+	c.sc.Evidence("bucket", fmt.Sprintf("the bucket holds the same %d objects for PVC %s as before", len(after), c.Name), nil)
+}
+
+// LeftOver makes what an earlier PVC of this name would have left of the objects that the model claim has: the same, under
+// the name they would have had, with no owner. The ReplicationDestination would still restore the state of that time.
+func (sc *Scenario) LeftOver(ctx context.Context, model *Claim, name string, restoreAsOf time.Time) {
+	rename := func(s string) string { return strings.ReplaceAll(s, model.Name, name) }
+	source, destination := model.HasReplicationSource(ctx), model.HasReplicationDestination(ctx)
+	secret := &corev1.Secret{}
+	sc.must(sc.API.Get(ctx, client.ObjectKey{Namespace: sc.Namespace, Name: nested(destination, "spec", "restic", "repository")}, secret))
+	secret.Data["RESTIC_REPOSITORY"] = []byte(sc.repository(sc.Namespace + "/" + name))
+	sc.must(sc.API.Create(ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: rename(secret.Name)}, Data: secret.Data,
+	}))
+	for _, object := range []*unstructured.Unstructured{source, destination} {
+		old := &unstructured.Unstructured{Object: map[string]any{"spec": object.Object["spec"]}}
+		old.SetGroupVersionKind(object.GroupVersionKind())
+		old.SetNamespace(sc.Namespace)
+		old.SetName(rename(object.GetName()))
+		old.SetLabels(object.GetLabels())
+		set := func(value string, fields ...string) { sc.must(unstructured.SetNestedField(old.Object, value, fields...)) }
+		set(rename(secret.Name), "spec", "restic", "repository")
+		if object == source {
+			set(name, "spec", "sourcePVC")
+		} else {
+			set(name, "spec", "restic", "destinationPVC")
+			set("an-earlier-life", "spec", "trigger", "manual")
+			set(restoreAsOf.UTC().Format(time.RFC3339), "spec", "restic", "restoreAsOf")
+		}
+		sc.must(sc.API.Create(ctx, old))
+		sc.Evidence("seen", fmt.Sprintf("an earlier PVC %s left %s %s", name, old.GetKind(), old.GetName()), nil)
+	}
+	// One second: the resolution of the API server's timestamps. What is left over is older than what comes.
+	sc.eventually(ctx, "the left-overs a second old", 5*time.Second, func(context.Context) (bool, string, error) {
+		return time.Since(time.Now().Truncate(time.Second)) < 100*time.Millisecond, "", nil
+	})
+}
+
+// RestoredByItsOwn waits until a ReplicationDestination that is not older than the claim has restored it.
+func (c *Claim) RestoredByItsOwn(ctx context.Context) {
+	pvc := &corev1.PersistentVolumeClaim{}
+	c.sc.must(c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc))
+	var own *unstructured.Unstructured
+	c.sc.eventually(ctx, "a ReplicationDestination made for this PVC "+c.Name, generateTimeout, func(ctx context.Context) (bool, string, error) {
+		seen := "no ReplicationDestination in the namespace"
+		for _, d := range c.sc.list(ctx, install.ReplicationDestination) {
+			if nested(&d, "spec", "restic", "destinationPVC") != c.Name {
+				continue
+			}
+			made := d.GetCreationTimestamp()
+			if made.Time.Before(pvc.CreationTimestamp.Time) {
+				seen = fmt.Sprintf("ReplicationDestination %s is older than the PVC", d.GetName())
+				continue
+			}
+			own = &d
+			return true, "", nil
+		}
+		return false, seen, nil
+	})
+	c.Restored(ctx, own)
+}
+
+// Recreate deletes the claim and creates it again at once, as soon as the API server takes the name: what belonged to
+// the old one may still be there.
+func (c *Claim) Recreate(ctx context.Context) *Claim {
+	c.sc.must(c.sc.API.Delete(ctx, &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: c.sc.Namespace, Name: c.Name}}))
+	c.sc.eventually(ctx, "PVC "+c.Name+" gone", goneTimeout, func(ctx context.Context) (bool, string, error) {
+		pvc := &corev1.PersistentVolumeClaim{}
+		err := c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc)
+		return apierrors.IsNotFound(err), fmt.Sprintf("it is there, finalizers %v", pvc.Finalizers), nil
+	})
+	return c.sc.Claim(ctx, c.Name)
+}
+
+// OwnsItsObjects fails the spec unless, when the garbage collector is done with what belonged to earlier ones, the living
+// claim has its ReplicationSource, and all that is there for it is its own.
+func (c *Claim) OwnsItsObjects(ctx context.Context) {
+	c.sc.eventually(ctx, "only objects of the living PVC "+c.Name, goneTimeout, func(ctx context.Context) (bool, string, error) {
+		mine := map[string]int{}
+		for _, kind := range []schema.GroupVersionKind{install.ReplicationSource, install.ReplicationDestination} {
+			for _, object := range c.sc.list(ctx, kind) {
+				if nested(&object, "spec", "sourcePVC") != c.Name && nested(&object, "spec", "restic", "destinationPVC") != c.Name {
+					continue
+				}
+				for _, owner := range object.GetOwnerReferences() {
+					if owner.Kind == "PersistentVolumeClaim" && string(owner.UID) != c.UID {
+						return false, fmt.Sprintf("%s %s belongs to an earlier PVC", kind.Kind, object.GetName()), nil
+					}
+				}
+				if object.GetDeletionTimestamp() != nil {
+					return false, fmt.Sprintf("%s %s is being deleted", kind.Kind, object.GetName()), nil
+				}
+				mine[kind.Kind]++
+			}
+		}
+		if mine["ReplicationSource"] == 0 {
+			return false, "it has no ReplicationSource", nil
+		}
+		return true, "", nil
+	})
+}
+
+// Repository is the restic address in the Secret that the claim's ReplicationSource uses.
+func (c *Claim) Repository(ctx context.Context) string {
+	return string(c.secret(ctx).Data["RESTIC_REPOSITORY"])
+}
+
+func (c *Claim) secret(ctx context.Context) *corev1.Secret {
+	source := c.HasReplicationSource(ctx)
+	secret := &corev1.Secret{}
+	c.sc.eventually(ctx, "the Secret of PVC "+c.Name, generateTimeout, func(ctx context.Context) (bool, string, error) {
+		err := c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: nested(source, "spec", "restic", "repository")}, secret)
+		return err == nil, fmt.Sprint(err), nil
+	})
+	return secret
+}
+
+var placeholder = regexp.MustCompile(`\{\{|\}\}|\$\{|\$\(|<[A-Za-z_-]+>|(?i)changeme|(?i)placeholder|(?i)\bnull\b|<no value>`)
+
+// SecretIsSound fails the spec where the claim's Secret has a placeholder or an empty value, lacks what restic needs, or
+// can be read by somebody who cannot read the base Secret.
+func (c *Claim) SecretIsSound(ctx context.Context) {
+	secret := c.secret(ctx)
+	for _, key := range []string{"RESTIC_REPOSITORY", "RESTIC_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		switch value := string(secret.Data[key]); {
+		case value == "":
+			c.sc.Failf("Secret %s has no %s", secret.Name, key)
+		case placeholder.MatchString(value):
+			c.sc.Failf("%s in Secret %s has a placeholder in it", key, secret.Name) // its value is in no report
+		}
+	}
+	if want := c.sc.repository(strings.TrimSuffix(c.Prefix(), "/")); c.Repository(ctx) != want {
+		c.sc.Failf("PVC %s is backed up to %s, wanted %s", c.Name, c.Repository(ctx), want)
+	}
+	for _, who := range []authorizationv1.SubjectAccessReviewSpec{
+		{User: "system:serviceaccount:" + c.sc.Namespace + ":default", Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + c.sc.Namespace, "system:authenticated"}},
+		{User: "somebody", Groups: []string{"system:authenticated"}},
+		{User: "system:anonymous", Groups: []string{"system:unauthenticated"}},
+	} {
+		if !c.sc.mayRead(ctx, who, install.BaseSecretName) && c.sc.mayRead(ctx, who, secret.Name) {
+			c.sc.Failf("%s may read Secret %s, and not the base Secret", who.User, secret.Name)
+		}
+	}
+	c.sc.Evidence("seen", "Secret "+secret.Name+" is whole, points at the PVC's own repository and is read by nobody who may not read the base Secret", nil)
+}
+
+func (sc *Scenario) mayRead(ctx context.Context, who authorizationv1.SubjectAccessReviewSpec, secret string) bool {
+	who.ResourceAttributes = &authorizationv1.ResourceAttributes{Namespace: sc.Namespace, Verb: "get", Version: "v1", Resource: "secrets", Name: secret}
+	review := &authorizationv1.SubjectAccessReview{Spec: who}
+	sc.must(sc.API.Create(ctx, review))
+	return review.Status.Allowed
+}
+
+// NoTokenSent fails the spec where any request of the policy engine's to S3, of this or any other spec, carried a token.
+func (sc *Scenario) NoTokenSent(ctx context.Context, name string) {
+	page, err := sc.Gateway.Records(ctx, 0, "")
+	sc.must(err)
+	own, prefix := 0, "/"+sc.Stand.Store.Bucket+"/"+sc.Namespace+"/"+name+"/"
+	for _, r := range page.Records {
+		if r.Auth == "bearer" || r.Auth == "basic" || r.Auth == "other" {
+			sc.Failf("%s %s from %s carried %s credentials: a Kubernetes token for S3's log", r.Method, r.Path, r.Client, r.Auth)
+		}
+		if r.Auth == "none" && r.UserAgent != probe.UserAgent && strings.HasPrefix(r.Path, prefix) {
+			own++
+		}
+	}
+	if own == 0 {
+		sc.Unknownf("no request of the policy engine's to S3 for PVC %s was seen", name)
+	}
+	sc.Evidence("s3", fmt.Sprintf("of %d requests to S3 none carried a token; %d of them were the policy engine's for PVC %s", len(page.Records), own, name), nil)
+}
+
+// VolSyncsOwnVolumes fails the spec where the policy acted on a PVC that VolSync made for itself. There must be one.
+func (sc *Scenario) VolSyncsOwnVolumes(ctx context.Context) {
+	pvcs := &corev1.PersistentVolumeClaimList{}
+	sc.must(sc.API.List(ctx, pvcs, client.InNamespace(sc.Namespace), client.MatchingLabels{"app.kubernetes.io/created-by": "volsync"}))
+	if len(pvcs.Items) == 0 {
+		sc.Unknownf("VolSync made no PVC of its own in %s", sc.Namespace)
+	}
+	sc.auditIsCurrent(ctx)
+	for _, pvc := range pvcs.Items {
+		absence := Absence{Spec: sc.ID, Namespace: sc.Namespace, PVC: pvc.Name, UID: string(pvc.UID), Since: sc.Started, Resources: []string{"replicationsources", "replicationdestinations", "secrets"}}
+		violations, err := absence.Violations(ctx, sc.Audit)
+		sc.must(err)
+		if len(violations) > 0 {
+			sc.Failf("the policy acts on VolSync's own PVC %s: %s", pvc.Name, strings.Join(violations, "; "))
+		}
+		sc.must(sc.appendLine(AbsenceFile, absence))
+	}
+	sc.Evidence("audit", fmt.Sprintf("nothing was made for VolSync's own %d PVCs", len(pvcs.Items)), nil)
+}
