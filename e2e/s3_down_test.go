@@ -26,7 +26,7 @@ var _ = func() bool {
 				var claim *scenario.Claim
 				healed := s.S3Down(ctx, fault, "data", func() {
 					claim = s.ClaimInOutage(ctx, fault, "data")
-					claim.AdmittedWithin(scenario.AdmissionBound)
+					claim.AdmittedWithin(s.Stand.Contract.AdmissionBound())
 					app := claim.App(ctx)
 					claim.Bound(ctx)
 					app.Write(ctx, dataset.Spec{Seed: s.Namespace, SmallFiles: 20})

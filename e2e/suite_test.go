@@ -43,11 +43,29 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 	Expect(err).NotTo(HaveOccurred())
 })
 
-// Prove registers the spec of one requirement. Its level, and its labels among the decorators, can be selected with
-// LABELS.
+// feature, among Prove's decorators, is one of verdict.Features: the spec runs only where the policy promises it.
+type feature string
+
+// Prove registers the spec of one requirement. Its level, its feature, and its labels among the decorators, can be selected
+// with LABELS.
 func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), decorators ...any) bool {
+	requirement := verdict.Requirement{ID: id, Level: level, Sentence: sentence}
+	for i, decorator := range decorators {
+		if f, ok := decorator.(feature); ok {
+			if err := verdict.CheckFeature(string(f)); err != nil {
+				panic(id + ": " + err.Error())
+			}
+			requirement.Feature = string(f)
+			decorators[i] = Label(string(f))
+		}
+	}
 	return It(id+" "+sentence, append(decorators, Label(level), SpecTimeout(specTimeout), func(ctx SpecContext) {
-		AddReportEntry(verdict.NameRequirement, verdict.EntryRequirement(verdict.Requirement{ID: id, Level: level, Sentence: sentence}), ReportEntryVisibilityNever)
+		AddReportEntry(verdict.NameRequirement, verdict.EntryRequirement(requirement), ReportEntryVisibilityNever)
+		if f := requirement.Feature; f != "" && !suite.Stand.Contract.Promises(f) {
+			reason := "the policy does not promise " + f
+			AddReportEntry(verdict.NameNotPromised, verdict.EntryNotPromised(reason), ReportEntryVisibilityNever)
+			Skip(reason)
+		}
 		s := suite.Start(ctx, id, ginkgoReporter{})
 		DeferCleanup(func(ctx SpecContext) {
 			if CurrentSpecReport().Failed() {

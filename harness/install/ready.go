@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -27,6 +28,12 @@ const BaseSecretName = "volsync-rustfs-base" //nolint:gosec // its name
 var (
 	ReplicationSource      = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationSource"}
 	ReplicationDestination = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationDestination"}
+)
+
+// How a policy can turn out not to be one that can be tested.
+var (
+	ErrNotReady = errors.New("Kyverno did not get the policy ready") //nolint:staticcheck // a name
+	ErrIdle     = errors.New("the policy does nothing")
 )
 
 const (
@@ -92,14 +99,53 @@ func PolicyActs(ctx context.Context, c klient.Client, canary Canary) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return errors.Join(fmt.Errorf("the policy does nothing: a PVC labelled %s=%s got neither a ReplicationSource nor a ReplicationDestination within %s, at %d tries; does it match that label?",
-				canary.Label[0], canary.Label[1], policyTimeout, attempt), err)
+			return errors.Join(fmt.Errorf("%w: a PVC labelled %s=%s got neither a ReplicationSource nor a ReplicationDestination within %s, at %d tries; does it match that label?",
+				ErrIdle, canary.Label[0], canary.Label[1], policyTimeout, attempt), err)
 		}
 		if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
 			return err
 		}
 	}
 }
+
+// NoPolicyActs waits until Kyverno has taken back the webhooks of all policies, after they were deleted: what is tried
+// from then on is not touched by them.
+func NoPolicyActs(ctx context.Context, c klient.Client) error {
+	api := c.Resources().GetControllerRuntimeClient()
+	var left []string
+	err := wait.For(func(ctx context.Context) (bool, error) {
+		left = nil
+		validating, mutating := &admissionv1.ValidatingWebhookConfigurationList{}, &admissionv1.MutatingWebhookConfigurationList{}
+		ours := client.MatchingLabels{"webhook.kyverno.io/managed-by": "kyverno"}
+		if err := errors.Join(api.List(ctx, validating, ours), api.List(ctx, mutating, ours)); err != nil {
+			left = []string{err.Error()}
+			return false, nil
+		}
+		for _, configuration := range validating.Items {
+			for _, webhook := range configuration.Webhooks {
+				if strings.HasPrefix(configuration.Name, resourceWebhooks) {
+					left = append(left, webhook.Name)
+				}
+			}
+		}
+		for _, configuration := range mutating.Items {
+			for _, webhook := range configuration.Webhooks {
+				if strings.HasPrefix(configuration.Name, resourceWebhooks) {
+					left = append(left, webhook.Name)
+				}
+			}
+		}
+		return len(left) == 0, nil
+	}, wait.WithContext(ctx), wait.WithTimeout(policyTimeout), wait.WithInterval(pollInterval), wait.WithImmediate())
+	if err != nil {
+		return fmt.Errorf("%s after its policies were deleted, Kyverno still has webhooks for them: %s", policyTimeout, strings.Join(left, ", "))
+	}
+	return nil
+}
+
+// resourceWebhooks begins the names of the configurations that Kyverno fills with policies' webhooks; its others are about
+// its own kinds.
+const resourceWebhooks = "kyverno-resource-"
 
 // policiesReady waits for the Ready condition that Kyverno sets on policies.
 func policiesReady(ctx context.Context, api client.Client, policies []*unstructured.Unstructured) error {
@@ -133,7 +179,7 @@ func policiesReady(ctx context.Context, api client.Client, policies []*unstructu
 		lines = append(lines, name+": "+message)
 	}
 	slices.Sort(lines)
-	return fmt.Errorf("Kyverno did not get the policy ready within %s: %s", policyTimeout, strings.Join(lines, "; ")) //nolint:staticcheck // a name
+	return fmt.Errorf("%w within %s: %s", ErrNotReady, policyTimeout, strings.Join(lines, "; "))
 }
 
 // readiness reads the status of either family of policies: policies.kyverno.io has status.conditionStatus, kyverno.io

@@ -24,14 +24,16 @@ import (
 
 // Policy is the policy under test.
 type Policy struct {
-	Path    string
-	Objects []*unstructured.Unstructured // in the order they are applied in
-	SHA256  string                       // of the objects as they are sent to the API server, hex
+	Path     string
+	Objects  []*unstructured.Unstructured // in the order they are applied in
+	SHA256   string                       // of the objects as they are sent to the API server, hex
+	Contract Contract
 }
 
-// Load reads and checks a policy: it must parse, hold a Kyverno policy, and name the S3 endpoint.
+// Load reads a policy and its contract: both must parse, and it must hold a Kyverno policy and name the S3 endpoint.
+// Check says whether it can be what is to be tested.
 func Load(path string, endpoint settings.Endpoint) (*Policy, error) {
-	objects, err := read(path)
+	objects, contract, err := read(path)
 	if err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 	}
@@ -40,7 +42,7 @@ func Load(path string, endpoint settings.Endpoint) (*Policy, error) {
 		return nil, err
 	}
 	sum := sha256.Sum256(raw)
-	p := &Policy{Path: path, Objects: objects, SHA256: hex.EncodeToString(sum[:])}
+	p := &Policy{Path: path, Objects: objects, SHA256: hex.EncodeToString(sum[:]), Contract: contract}
 	if len(p.Kyverno()) == 0 {
 		return nil, fmt.Errorf("POLICY=%s: none of its %d objects is a Kyverno policy (of kyverno.io or policies.kyverno.io)", path, len(objects))
 	}
@@ -67,12 +69,21 @@ func (p *Policy) Describe() []string {
 	return names
 }
 
-func read(path string) ([]*unstructured.Unstructured, error) {
+func read(path string) ([]*unstructured.Unstructured, Contract, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, Contract{}, err
 	}
-	if !info.IsDir() {
+	objects, err := readObjects(path, info.IsDir())
+	if err != nil {
+		return nil, Contract{}, err
+	}
+	contract, err := contractOf(path, info.IsDir())
+	return objects, contract, err
+}
+
+func readObjects(path string, folder bool) ([]*unstructured.Unstructured, error) {
+	if !folder {
 		return decode(path)
 	}
 	for _, name := range []string{"kustomization.yaml", "kustomization.yml", "Kustomization"} {
@@ -86,7 +97,7 @@ func read(path string) ([]*unstructured.Unstructured, error) {
 		return nil, err
 	}
 	for _, entry := range entries {
-		if ext := filepath.Ext(entry.Name()); entry.IsDir() || ext != ".yaml" && ext != ".yml" {
+		if ext := filepath.Ext(entry.Name()); entry.IsDir() || isContract(entry.Name()) || ext != ".yaml" && ext != ".yml" {
 			continue
 		}
 		more, err := decode(filepath.Join(path, entry.Name()))

@@ -39,6 +39,15 @@ func write(t *testing.T, files map[string]string) string {
 	return dir
 }
 
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
 func TestLoadTakesAFileAFolderAndAKustomization(t *testing.T) {
 	dir := write(t, map[string]string{"policy.yaml": good, "README.md": "no manifest"})
 	kustomized := write(t, map[string]string{"policy.yaml": good, "kustomization.yaml": "resources: [policy.yaml]\n"})

@@ -33,9 +33,6 @@ const (
 	moverTimeout = 3 * time.Minute
 	// goneTimeout: deleting a claim waits for the pods that use it.
 	goneTimeout = 60 * time.Second
-	// AdmissionBound is how long the creation of a PVC may take, whatever S3 does. The policies here give their webhook
-	// 3 s and ignore its failure; the rest is a busy API server.
-	AdmissionBound = 6 * time.Second
 )
 
 // Claim is a PVC and what the policy made for it.

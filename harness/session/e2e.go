@@ -54,9 +54,12 @@ func (s *Session) E2E(ctx context.Context) error {
 	if err := s.checkSelection(specs); err != nil {
 		return err
 	}
-	p, err := policy.Load(s.Settings.Policy, s.Settings.S3Endpoint)
+	p, err := s.loadPolicy()
 	if err != nil {
 		return err
+	}
+	if err := p.Contract.CheckRequirements(ids(specs)); err != nil {
+		return fmt.Errorf("POLICY=%s: %w", p.Path, err)
 	}
 	if err := s.preflight(); err != nil {
 		return err
@@ -135,6 +138,7 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 		return err
 	}
 	r.report.Add(results, info)
+	r.report.Expect(p.Contract.Reasons())
 	if err := r.lookAgain(ctx); err != nil {
 		r.report.SuiteErrors = append(r.report.SuiteErrors, "the last look for what must not have happened: "+err.Error())
 	}

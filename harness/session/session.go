@@ -124,9 +124,21 @@ func (s *Session) Images(ctx context.Context) error {
 	return err
 }
 
+// loadPolicy reads the policy under test, and refuses what can be seen not to be one for this stack.
+func (s *Session) loadPolicy() (*policy.Policy, error) {
+	p, err := policy.Load(s.Settings.Policy, s.Settings.S3Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Contract.CheckStack(s.Stack.Name, s.Lock.StackNames()); err != nil {
+		return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
+	}
+	return p, p.Check()
+}
+
 // Up puts a stack up and keeps it.
 func (s *Session) Up(ctx context.Context) error {
-	p, err := policy.Load(s.Settings.Policy, s.Settings.S3Endpoint)
+	p, err := s.loadPolicy()
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/onsi/ginkgo/v2/types"
 
 	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 // interruptPatience is how long the specs may take to stop: they heal faults and dump what there is to see.
@@ -45,6 +46,23 @@ func binaries() (ginkgo, suite string, err error) {
 		}
 	}
 	return ginkgo, suite, nil
+}
+
+func ids(specs []spec) (ids []string) {
+	for _, sp := range specs {
+		ids = append(ids, sp.ID)
+	}
+	return ids
+}
+
+// feature is the feature that a spec belongs to: its label of that name.
+func (sp spec) feature() string {
+	for _, label := range sp.Labels {
+		if verdict.IsFeature(label) {
+			return label
+		}
+	}
+	return ""
 }
 
 // ginkgoArgs are the arguments that select specs.
@@ -134,6 +152,9 @@ func (s *Session) List(ctx context.Context) error {
 			mark = "-"
 		}
 		fmt.Fprintf(s.Out, "%s %-28s [%s]\n      %s\n", mark, sp.ID, strings.Join(sp.Labels, ", "), sp.Sentence)
+		if f := sp.feature(); f != "" {
+			fmt.Fprintf(s.Out, "      only where the policy promises %s\n", f)
+		}
 	}
 	return nil
 }

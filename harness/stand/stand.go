@@ -5,13 +5,16 @@ package stand
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/e2e-framework/klient"
 
@@ -27,13 +30,11 @@ import (
 	"github.com/smart-restore/conformance/harness/stack"
 )
 
-// Bucket is the plan's bucket.
-const Bucket = "volsync-backups"
-
-// PVCLabel and PVCLabelValue select the PVCs that the plan's policy is about.
+// The plan's bucket, and the label of the PVCs that its policy is about.
 const (
-	PVCLabel      = "backup"
-	PVCLabelValue = "hourly"
+	Bucket        = policy.Bucket
+	PVCLabel      = policy.PVCLabel
+	PVCLabelValue = policy.PVCLabelValue
 )
 
 // readyTimeout bounds how long a controller may take to become ready; some seconds are usual.
@@ -55,6 +56,7 @@ type Stand struct {
 	Credentials objectstore.Credentials  `json:"credentials"`
 	Policy      []map[string]any         `json:"policy"` // the objects applied
 	PolicySHA   string                   `json:"policySHA256"`
+	Contract    policy.Contract          `json:"contract"` // of the policy applied
 	CreatedAt   time.Time                `json:"createdAt"`
 	Phases      func(string) func(error) `json:"-"` // told of each phase; nil: nobody is
 	Log         *progress.Log            `json:"-"`
@@ -179,7 +181,8 @@ func (s *Stand) connect(ctx context.Context, o Options, c *cluster.Cluster) erro
 	return err
 }
 
-// ApplyPolicy replaces whatever policy the stand has by this one and waits until it acts on a labelled PVC.
+// ApplyPolicy replaces whatever policy the stand has by this one and waits until it acts on a labelled PVC. What the policy
+// itself is to blame for is a policy.Finding.
 func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 	client, err := s.Client()
 	if err != nil {
@@ -194,18 +197,40 @@ func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 			if err := install.Delete(ctx, client, old); err != nil {
 				return err
 			}
+			task.Status("waiting for Kyverno to forget the one before")
+			if err := install.NoPolicyActs(ctx, client); err != nil {
+				return err
+			}
 		}
-		s.Policy, s.PolicySHA = nil, p.SHA256
+		s.Policy, s.PolicySHA, s.Contract = nil, p.SHA256, p.Contract
 		for _, object := range p.Objects {
 			s.Policy = append(s.Policy, object.Object)
 		}
 		if err := install.Apply(ctx, client, p.Objects, nil); err != nil {
-			return fmt.Errorf("the policy was not accepted: %w", err)
+			err = fmt.Errorf("the policy was not accepted: %w", err)
+			if apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err) {
+				return found(policy.Accepted, err)
+			}
+			return err
 		}
-		return install.PolicyActs(ctx, client, install.Canary{
+		err := install.PolicyActs(ctx, client, install.Canary{
 			Label: [2]string{PVCLabel, PVCLabelValue}, BaseSecret: s.BaseSecret(), Policies: p.Kyverno(), Status: task.Status,
 		})
+		switch {
+		case ctx.Err() != nil:
+			return err
+		case errors.Is(err, install.ErrNotReady):
+			return found(policy.Accepted, err)
+		case errors.Is(err, install.ErrIdle):
+			return found(policy.Acts, err)
+		}
+		return err
 	})
+}
+
+// found is a finding of one line.
+func found(requirement string, err error) error {
+	return &policy.Finding{Requirement: requirement, Text: strings.Join(strings.Fields(err.Error()), " "), Err: err}
 }
 
 // BaseSecret is the content of the plan's base Secret, volsync-rustfs-base.

@@ -155,7 +155,7 @@ func readSuite(report types.Report, info *SuiteInfo) []Result {
 	if missing := report.PreRunStats.SpecsThatWillRun - selected - len(unclear); missing > 0 && info.SetupError == "" {
 		info.fail(fmt.Sprintf("%d of %d selected specs left no report: did a process die?", missing, report.PreRunStats.SpecsThatWillRun))
 	}
-	failed := slices.ContainsFunc(results, func(r Result) bool { return r.Verdict != Pass })
+	failed := slices.ContainsFunc(results, func(r Result) bool { return r.Verdict != Pass && r.Verdict != NotPromised })
 	if !report.SuiteSucceeded && !failed && info.SetupError == "" && len(info.Errors) == 0 {
 		info.fail("Ginkgo says that the suite failed, and gives no reason")
 	}
@@ -231,6 +231,7 @@ func readSpec(spec types.SpecReport, suitePath string) Result {
 		Location:        location(spec, suitePath),
 	}
 	var reasons, unreadable []string
+	notPromised := ""
 	for _, entry := range spec.ReportEntries {
 		switch entry.Name {
 		case NameRequirement:
@@ -244,11 +245,9 @@ func readSpec(spec types.SpecReport, suitePath string) Result {
 			}
 			result.Requirement = r
 		case NameUnknown:
-			reason := entry.StringRepresentation()
-			if s := ""; json.Unmarshal([]byte(entry.Value.AsJSON), &s) == nil {
-				reason = s
-			}
-			reasons = append(reasons, cmp.Or(strings.TrimSpace(reason), "no reason was given"))
+			reasons = append(reasons, entryText(entry))
+		case NameNotPromised:
+			notPromised = entryText(entry)
 		}
 	}
 	evidence, bad := readEvidence(spec)
@@ -264,6 +263,8 @@ func readSpec(spec types.SpecReport, suitePath string) Result {
 	switch {
 	case spec.State == types.SpecStatePassed:
 		result.Verdict = Pass
+	case spec.State == types.SpecStateSkipped && notPromised != "":
+		result.Verdict, result.Message = NotPromised, notPromised
 	case spec.State == types.SpecStateSkipped && result.Message != "":
 		result.unknown("skipped: " + result.Message)
 	case spec.State.Is(types.SpecStateSkipped | types.SpecStatePending):
@@ -320,6 +321,15 @@ func readEvidence(spec types.SpecReport) (evidence []Evidence, unreadable []stri
 	}
 	slices.SortStableFunc(evidence, func(a, b Evidence) int { return a.Time.Compare(b.Time) })
 	return evidence, unreadable
+}
+
+// entryText is the text of an entry that is nothing else.
+func entryText(entry types.ReportEntry) string {
+	text := entry.StringRepresentation()
+	if s := ""; json.Unmarshal([]byte(entry.Value.AsJSON), &s) == nil {
+		text = s
+	}
+	return cmp.Or(strings.TrimSpace(text), "no reason was given")
 }
 
 // decodeEntry decodes an entry's value: JSON in a string, or an object that

@@ -41,6 +41,7 @@ type junitCase struct {
 	Time      string        `xml:"time,attr"`
 	Failure   *junitProblem `xml:"failure,omitempty"`
 	Error     *junitProblem `xml:"error,omitempty"`
+	Skipped   *junitSkipped `xml:"skipped,omitempty"`
 	Out       string        `xml:"system-out,omitempty"`
 }
 
@@ -50,10 +51,15 @@ type junitProblem struct {
 	Text    string `xml:",chardata"`
 }
 
+type junitSkipped struct {
+	Message string `xml:"message,attr"`
+}
+
 // WriteJUnit writes the report as JUnit XML, whole or not at all: a test case a
 // requirement, named by its ID and classed by its level. A failure's type is
-// the verdict, "fail" or "unknown". A set-up error is an error of a case
-// "setup", what went wrong around the specs of a case "suite".
+// "fail", "unknown" or "surprise". What failed as expected and what the policy
+// does not promise is skipped, with the reason. A set-up error is an error of a
+// case "setup", what went wrong around the specs of a case "suite".
 func (r *Report) WriteJUnit(path string) error {
 	suite := junitSuite{
 		junitCounts: junitCounts{Name: "smart-restore conformance", Time: junitTime(max(0, seconds(r.Run.Ended.Sub(r.Run.Started))))},
@@ -83,13 +89,17 @@ func (r *Report) WriteJUnit(path string) error {
 	around("setup", r.SetupError)
 	for _, result := range r.Requirements {
 		c := junitCase{Name: result.ID, ClassName: cmp.Or(result.Level, "other"), Time: junitTime(result.DurationSeconds)}
-		if result.Verdict != Pass {
-			suite.Failures++
-			text := strings.TrimSpace(result.Message + "\n" + result.Location + "\n" + result.Rerun)
-			kind := cmp.Or(result.Verdict, Unknown)
-			c.Failure = &junitProblem{Message: FirstLine(result.Message), Type: string(kind), Text: text}
-		}
 		var out strings.Builder
+		switch {
+		case result.fails():
+			suite.Failures++
+			text := strings.TrimSpace(result.why() + "\n" + result.Location + "\n" + result.Rerun)
+			c.Failure = &junitProblem{Message: FirstLine(result.why()), Type: result.word(), Text: text}
+		case result.outcome() != good:
+			suite.Skipped++
+			c.Skipped = &junitSkipped{Message: result.word() + ": " + FirstLine(strings.TrimPrefix(result.why(), "expected: "))}
+			fmt.Fprintln(&out, result.why())
+		}
 		if result.Sentence != "" {
 			fmt.Fprintln(&out, result.Sentence)
 		}

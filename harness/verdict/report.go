@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -27,6 +28,9 @@ type Result struct {
 	Evidence        []Evidence `json:"evidence,omitempty"`
 	// Message is why it did not pass.
 	Message string `json:"message,omitempty"`
+	// ExpectedFailure is why the policy is known not to meet the requirement:
+	// a failure then does not fail the run, a pass does.
+	ExpectedFailure string `json:"expectedFailure,omitempty"`
 	// Location is where it failed or, if it did not, where the spec is: file:line.
 	Location string `json:"location,omitempty"`
 	// Rerun is the command that runs this requirement alone.
@@ -113,23 +117,102 @@ type Selection struct {
 	KeptStack bool   `json:"keptStack,omitempty"` // ran on a stack that was up before
 }
 
-// Counts are of requirements.
+// Counts are of requirements, each in one of them.
 type Counts struct {
-	Pass        int `json:"pass"`
-	Fail        int `json:"fail"`
-	Unknown     int `json:"unknown"`
-	NotSelected int `json:"notSelected"`
+	Pass int `json:"pass"`
+	Fail int `json:"fail"`
+	// ExpectedFail are failures that were expected, Surprise what passed
+	// although it was expected to fail.
+	ExpectedFail int `json:"expectedFail"`
+	Surprise     int `json:"surprise"`
+	Unknown      int `json:"unknown"`
+	NotPromised  int `json:"notPromised"`
+	NotSelected  int `json:"notSelected"`
+}
+
+// outcome is what a result means for the run.
+type outcome int
+
+const (
+	good outcome = iota
+	failed
+	expectedFail
+	surprise
+	unseen
+	notPromised
+)
+
+// outcome tells results apart; one without a verdict is unknown, and what is
+// unknown was not expected.
+func (r Result) outcome() outcome {
+	expected := r.ExpectedFailure != ""
+	switch {
+	case r.Verdict == Pass && expected:
+		return surprise
+	case r.Verdict == Pass:
+		return good
+	case r.Verdict == Fail && expected:
+		return expectedFail
+	case r.Verdict == Fail:
+		return failed
+	case r.Verdict == NotPromised:
+		return notPromised
+	}
+	return unseen
+}
+
+// fails reports whether the result keeps the run from being good.
+func (r Result) fails() bool {
+	o := r.outcome()
+	return o == failed || o == surprise || o == unseen
+}
+
+// why says in words why a result is not simply a pass.
+func (r Result) why() string {
+	switch r.outcome() {
+	case expectedFail:
+		return "expected: " + r.ExpectedFailure + "\n" + r.Message
+	case surprise:
+		return "it was expected to fail (" + r.ExpectedFailure + "), and passed: remove it from the expectedFailures of the policy's conformance.yaml"
+	}
+	return r.Message
+}
+
+// word is the result in a word or two.
+func (r Result) word() string {
+	switch r.outcome() {
+	case expectedFail:
+		return "fail, expected"
+	case surprise:
+		return "surprise"
+	case unseen:
+		return string(Unknown)
+	}
+	return string(r.Verdict)
+}
+
+// Expect takes over why requirements are expected to fail, by ID.
+func (r *Report) Expect(reasons map[string]string) {
+	for i := range r.Requirements {
+		r.Requirements[i].ExpectedFailure = reasons[r.Requirements[i].ID]
+	}
 }
 
 // Count counts the verdicts. A result without one counts as unknown.
 func (r *Report) Count() Counts {
 	c := Counts{NotSelected: len(r.NotSelected)}
 	for _, result := range r.Requirements {
-		switch result.Verdict {
-		case Pass:
+		switch result.outcome() {
+		case good:
 			c.Pass++
-		case Fail:
+		case failed:
 			c.Fail++
+		case expectedFail:
+			c.ExpectedFail++
+		case surprise:
+			c.Surprise++
+		case notPromised:
+			c.NotPromised++
 		default:
 			c.Unknown++
 		}
@@ -138,11 +221,12 @@ func (r *Report) Count() Counts {
 }
 
 // Failures is how many things keep the run from being good: requirements that
-// failed or are unknown, the set-up, and anything else outside the specs. It is
-// the second number of the summary's last line, and of JUnit.
+// failed, passed as a surprise or are unknown, the set-up, and anything else
+// outside the specs. It is the second number of the summary's last line, and of
+// JUnit.
 func (r *Report) Failures() int {
 	c := r.Count()
-	n := c.Fail + c.Unknown
+	n := c.Fail + c.Surprise + c.Unknown
 	if r.SetupError != "" {
 		n++
 	}
@@ -153,9 +237,10 @@ func (r *Report) Failures() int {
 }
 
 // OK reports whether the run was good: at least one requirement was selected,
-// all that were passed, and nothing went wrong around them.
+// all that were passed, failed as expected or are not promised, and nothing went
+// wrong around them.
 func (r *Report) OK() bool {
-	return r.Count().Pass > 0 && r.Failures() == 0
+	return len(r.Requirements) > 0 && r.Failures() == 0
 }
 
 // Add takes over what FromGinkgo read.
@@ -243,8 +328,8 @@ func Read(path string) (*Report, error) {
 		switch {
 		case result.ID == "":
 			return nil, fmt.Errorf("report %s: a requirement has no id", path)
-		case result.Verdict != Pass && result.Verdict != Fail && result.Verdict != Unknown:
-			return nil, fmt.Errorf("report %s: %s: verdict %q: want pass, fail or unknown", path, result.ID, result.Verdict)
+		case !slices.Contains(verdicts, result.Verdict):
+			return nil, fmt.Errorf("report %s: %s: verdict %q: want one of %v", path, result.ID, result.Verdict, verdicts)
 		}
 	}
 	if want := r.Count(); r.Counts != want {

@@ -14,34 +14,34 @@ import (
 // requirement, then the counts. The very last line is "N passed, N failed",
 // where failed is Failures.
 func (r *Report) Summary(w io.Writer, color bool) error {
-	paint := func(v Verdict, s string) string {
-		code := map[Verdict]string{Pass: "32", Fail: "1;31", Unknown: "1;33"}[v]
+	paint := func(o outcome, s string) string {
+		code := map[outcome]string{good: "32", failed: "1;31", surprise: "1;31", unseen: "1;33"}[o]
 		if !color || code == "" {
 			return s
 		}
 		return "\x1b[" + code + "m" + s + "\x1b[0m"
 	}
-	width := 0
+	width, words := 0, len(Unknown)
 	for _, result := range r.Requirements {
-		width = max(width, utf8.RuneCountInString(result.ID))
+		width, words = max(width, utf8.RuneCountInString(result.ID)), max(words, len(result.word()))
 	}
 	var b bytes.Buffer
 	for _, result := range r.Requirements {
-		fmt.Fprintf(&b, "%s  %-*s  %7.1f s", paint(result.Verdict, fmt.Sprintf("%-7s", result.Verdict)), width, result.ID, result.DurationSeconds)
-		if result.Verdict == Pass {
+		fmt.Fprintf(&b, "%s  %-*s  %7.1f s", paint(result.outcome(), fmt.Sprintf("%-*s", words, result.word())), width, result.ID, result.DurationSeconds)
+		if result.outcome() == good {
 			b.WriteString("\n")
 			continue
 		}
-		fmt.Fprintf(&b, "  %s\n", FirstLine(result.Message))
-		if result.Rerun != "" {
-			fmt.Fprintf(&b, "         rerun: %s\n", result.Rerun)
+		fmt.Fprintf(&b, "  %s\n", FirstLine(result.why()))
+		if result.Rerun != "" && result.fails() {
+			fmt.Fprintf(&b, "%*srerun: %s\n", words+2, "", result.Rerun)
 		}
 	}
 	if r.SetupError != "" {
-		fmt.Fprintf(&b, "%s %s\n", paint(Fail, "set-up failed:"), FirstLine(r.SetupError))
+		fmt.Fprintf(&b, "%s %s\n", paint(failed, "set-up failed:"), FirstLine(r.SetupError))
 	}
 	for _, e := range r.SuiteErrors {
-		fmt.Fprintf(&b, "%s %s\n", paint(Fail, "outside the specs:"), FirstLine(e))
+		fmt.Fprintf(&b, "%s %s\n", paint(failed, "outside the specs:"), FirstLine(e))
 	}
 	for _, p := range r.Partial {
 		fmt.Fprintf(&b, "partial: %s\n", FirstLine(p))
@@ -53,10 +53,25 @@ func (r *Report) Summary(w io.Writer, color bool) error {
 	if len(r.Requirements) == 0 {
 		b.WriteString("no requirement was tried\n")
 	}
-	fmt.Fprintf(&b, "%d passed, %d failed, %d unknown\n", c.Pass, c.Fail, c.Unknown)
+	fmt.Fprintf(&b, "%s\n", c)
 	fmt.Fprintf(&b, "%d passed, %d failed\n", c.Pass, r.Failures())
 	_, err := w.Write(r.redact(b.Bytes()))
 	return err
+}
+
+// String is the counts of what was selected, in words; what is rare is named
+// only where there is some.
+func (c Counts) String() string {
+	text := fmt.Sprintf("%d passed, %d failed", c.Pass, c.Fail)
+	for _, rare := range []struct {
+		n    int
+		what string
+	}{{c.ExpectedFail, "failed as expected"}, {c.Surprise, "passed although expected to fail"}, {c.NotPromised, "not promised"}} {
+		if rare.n > 0 {
+			text += fmt.Sprintf(", %d %s", rare.n, rare.what)
+		}
+	}
+	return text + fmt.Sprintf(", %d unknown", c.Unknown)
 }
 
 // Markdown writes the report for people, as GitHub shows it as a step's summary.
@@ -68,7 +83,7 @@ func (r *Report) Markdown(w io.Writer) error {
 		verdict = "passed"
 	}
 	fmt.Fprintf(&b, "## Smart Restore conformance: %s\n\n", verdict)
-	fmt.Fprintf(&b, "%d passed, %d failed, %d unknown, %d not selected. ", c.Pass, c.Fail, c.Unknown, c.NotSelected)
+	fmt.Fprintf(&b, "%s, %d not selected. ", c, c.NotSelected)
 	fmt.Fprintf(&b, "Stack %s, policy %s.\n\n", code(r.Stack.Name), code(r.Implementation.Policy))
 	if r.SetupError != "" {
 		fmt.Fprintf(&b, "**Set-up failed:**\n\n%s\n", fence(r.SetupError))
@@ -85,23 +100,20 @@ func (r *Report) Markdown(w io.Writer) error {
 	if len(r.Requirements) > 0 {
 		b.WriteString("| verdict | requirement | seconds | |\n|---|---|---:|---|\n")
 		for _, result := range r.Requirements {
-			mark := map[Verdict]string{Pass: "✅", Fail: "❌"}[result.Verdict]
-			if mark == "" {
-				mark = "❓"
-			}
+			mark := map[outcome]string{good: "✅", failed: "❌", surprise: "❌", unseen: "❓", expectedFail: "⚠️", notPromised: "➖"}[result.outcome()]
 			last := result.Sentence
-			if result.Verdict != Pass {
-				last = FirstLine(result.Message)
+			if result.outcome() != good {
+				last = FirstLine(result.why())
 			}
-			fmt.Fprintf(&b, "| %s %s | %s | %.1f | %s |\n", mark, result.Verdict, code(result.ID), result.DurationSeconds, cell(last))
+			fmt.Fprintf(&b, "| %s %s | %s | %.1f | %s |\n", mark, result.word(), code(result.ID), result.DurationSeconds, cell(last))
 		}
 		b.WriteString("\n")
 	}
 	for _, result := range r.Requirements {
-		if result.Verdict == Pass {
+		if o := result.outcome(); o == good || o == notPromised {
 			continue
 		}
-		fmt.Fprintf(&b, "<details><summary>%s: %s</summary>\n\n%s\n%s\n\n%s\n</details>\n\n", cell(result.ID), result.Verdict, cell(result.Sentence), code(result.Rerun), fence(result.Message))
+		fmt.Fprintf(&b, "<details><summary>%s: %s</summary>\n\n%s\n%s\n\n%s\n</details>\n\n", cell(result.ID), result.word(), cell(result.Sentence), code(result.Rerun), fence(result.why()))
 	}
 	if len(r.Stack.Observed) > 0 {
 		b.WriteString("| component | requested | observed |\n|---|---|---|\n")

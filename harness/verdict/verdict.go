@@ -22,7 +22,12 @@ const (
 	Pass    Verdict = "pass"
 	Fail    Verdict = "fail"
 	Unknown Verdict = "unknown"
+	// NotPromised is the verdict on a requirement of a feature that the policy
+	// does not promise: it was not tried. It does not fail the run.
+	NotPromised Verdict = "not-promised"
 )
+
+var verdicts = []Verdict{Pass, Fail, Unknown, NotPromised}
 
 // Levels of requirements, in the order in which reports list them.
 const (
@@ -41,6 +46,9 @@ type Requirement struct {
 	ID       string `json:"id"`
 	Sentence string `json:"sentence,omitempty"`
 	Level    string `json:"level,omitempty"` // core, safety, resilience or scale
+	// Feature is the one of Features that it belongs to; empty: every policy
+	// has to meet it.
+	Feature string `json:"feature,omitempty"`
 }
 
 // Evidence is one observation.
@@ -60,6 +68,7 @@ const (
 	NameRequirement = "requirement"
 	NameEvidence    = "evidence"
 	NameUnknown     = "unknown"
+	NameNotPromised = "not-promised"
 )
 
 // UnknownPrefix begins a failure message that says that the spec could not
@@ -92,6 +101,10 @@ func EntryEvidence(e Evidence) string {
 // EntryUnknown returns the value of an entry of NameUnknown: why the spec
 // could not see.
 func EntryUnknown(reason string) string { return reason }
+
+// EntryNotPromised returns the value of an entry of NameNotPromised: why the
+// spec was not tried.
+func EntryNotPromised(reason string) string { return reason }
 
 // RerunLine returns the command that runs one requirement alone.
 func RerunLine(id string) string {
