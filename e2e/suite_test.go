@@ -24,6 +24,10 @@ const (
 	exclusive = SpecPriority(1)
 )
 
+// alone is for specs that change what all share: the policy, Kyverno, VolSync, the node. They run after all others, one at
+// a time.
+const alone = Serial
+
 func TestConformance(t *testing.T) {
 	RegisterFailHandler(Fail)
 	RunSpecs(t, "Smart Restore conformance")

@@ -102,7 +102,7 @@ func (a *App) Running(ctx context.Context) {
 	a.sc.eventually(ctx, fmt.Sprintf("pod %s running", a.pod), podTimeout, func(ctx context.Context) (bool, string, error) {
 		pod := &corev1.Pod{}
 		if err := a.sc.API.Get(ctx, client.ObjectKey{Namespace: a.sc.Namespace, Name: a.pod}, pod); err != nil {
-			return false, err.Error(), nil
+			return blind(err)
 		}
 		seen := "phase " + string(pod.Status.Phase)
 		for _, status := range pod.Status.ContainerStatuses {

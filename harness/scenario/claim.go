@@ -27,8 +27,8 @@ const (
 	generateTimeout = 30 * time.Second
 	// bindTimeout: the provisioner binds a claim some 2 s after its first consumer; a busy node takes longer.
 	bindTimeout = 60 * time.Second
-	// podTimeout: a pod whose image is there starts within about 2 s.
-	podTimeout = 60 * time.Second
+	// podTimeout: a pod whose image is there starts within about 2 s; on a busy node it has taken 20 s.
+	podTimeout = 2 * time.Minute
 	// moverTimeout: a backup or restore mover takes 6 to 17 s for the data set used here.
 	moverTimeout = 3 * time.Minute
 	// goneTimeout: deleting a claim waits for the pods that use it.
@@ -134,7 +134,7 @@ func (c *Claim) has(ctx context.Context, kind schema.GroupVersionKind, isFor fun
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(kind)
 		if err := c.sc.API.List(ctx, list, client.InNamespace(c.sc.Namespace)); err != nil {
-			return false, err.Error(), nil
+			return blind(err)
 		}
 		seen := fmt.Sprintf("no %s in the namespace", kind.Kind)
 		for i := range list.Items {
@@ -203,7 +203,7 @@ func (c *Claim) Bound(ctx context.Context) {
 	c.sc.eventually(ctx, fmt.Sprintf("PVC %s bound", c.Name), bindTimeout, func(ctx context.Context) (bool, string, error) {
 		pvc := &corev1.PersistentVolumeClaim{}
 		if err := c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc); err != nil {
-			return false, err.Error(), nil
+			return blind(err)
 		}
 		if pvc.Status.Phase == corev1.ClaimLost {
 			return false, "", errors.New("the PVC is Lost")
@@ -249,7 +249,7 @@ func (c *Claim) BackUp(ctx context.Context) {
 func (c *Claim) awaitFirstSync(ctx context.Context, source *unstructured.Unstructured) {
 	c.sc.eventually(ctx, fmt.Sprintf("first sync of ReplicationSource %s ended", source.GetName()), moverTimeout, func(ctx context.Context) (bool, string, error) {
 		if err := c.sc.API.Get(ctx, client.ObjectKeyFromObject(source), source); err != nil {
-			return false, err.Error(), nil
+			return blind(err)
 		}
 		return nested(source, "status", "lastSyncTime") != "", conditionsText(source), nil
 	})
@@ -262,7 +262,7 @@ func (c *Claim) synced(ctx context.Context, object *unstructured.Unstructured, w
 			if apierrors.IsNotFound(err) {
 				return false, "", fmt.Errorf("%s %s is gone", object.GetKind(), object.GetName())
 			}
-			return false, err.Error(), nil
+			return blind(err)
 		}
 		wanted, got := nested(object, "spec", "trigger", "manual"), nested(object, "status", "lastManualSync")
 		if wanted != got || (wanted == "" && nested(object, "status", "lastSyncTime") == "") {
@@ -287,7 +287,7 @@ func (c *Claim) Delete(ctx context.Context) {
 			list := &unstructured.UnstructuredList{}
 			list.SetGroupVersionKind(kind)
 			if err := c.sc.API.List(ctx, list, client.InNamespace(c.sc.Namespace)); err != nil {
-				return false, err.Error(), nil
+				return blind(err)
 			}
 			for i := range list.Items {
 				for _, owner := range list.Items[i].GetOwnerReferences() {

@@ -82,3 +82,12 @@ func (sc *Scenario) SameHourFor(ctx context.Context, d time.Duration) {
 	case <-time.After(time.Until(next) + time.Second):
 	}
 }
+
+// LatestSnapshot is the ID of the newest snapshot in the repository of a PVC of this name.
+func (sc *Scenario) LatestSnapshot(ctx context.Context, name string) string {
+	snapshots := (&Claim{sc: sc, Name: name}).Snapshots(ctx)
+	if len(snapshots) == 0 {
+		sc.Unknownf("there is no snapshot in the repository of PVC %s", name)
+	}
+	return snapshots[len(snapshots)-1].ID
+}

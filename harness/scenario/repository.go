@@ -23,8 +23,8 @@ const (
 	// seedPrefix holds a repository with one snapshot that is copied wherever a spec needs a good backup to be there. No
 	// namespace can have this name.
 	seedPrefix = "_seed/repository/"
-	// seedContent is what that snapshot holds, in the file dataset.SentinelName.
-	seedContent = "from-the-backup"
+	// SeedContent is what that snapshot holds, in the file dataset.SentinelName.
+	SeedContent = "from-the-backup"
 	// inspectorTimeout bounds how long the pod may take to run after it was created.
 	inspectorTimeout = 60 * time.Second
 )
@@ -74,7 +74,7 @@ func (s *Suite) prepareSeed(ctx context.Context) error {
 	if err != nil || len(existing) > 0 {
 		return err
 	}
-	if _, err := s.execIn(ctx, toolsNamespace, inspectorPod, "agent", []string{"/agent", "put", "--file", "/data/" + dataset.SentinelName, "--content", seedContent}); err != nil {
+	if _, err := s.execIn(ctx, toolsNamespace, inspectorPod, "agent", []string{"/agent", "put", "--file", "/data/" + dataset.SentinelName, "--content", SeedContent}); err != nil {
 		return err
 	}
 	script := fmt.Sprintf("cd /data && restic -q init -r %[1]s && restic -q backup -r %[1]s --no-cache --host volsync .", s.repository(strings.TrimSuffix(seedPrefix, "/")))

@@ -230,7 +230,9 @@ func (sc *Scenario) LeftOver(ctx context.Context, model *Claim, name string, res
 		old.SetNamespace(sc.Namespace)
 		old.SetName(rename(object.GetName()))
 		old.SetLabels(object.GetLabels())
-		set := func(value string, fields ...string) { sc.must(unstructured.SetNestedField(old.Object, value, fields...)) }
+		set := func(value string, fields ...string) {
+			sc.must(unstructured.SetNestedField(old.Object, value, fields...))
+		}
 		set(rename(secret.Name), "spec", "restic", "repository")
 		if object == source {
 			set(name, "spec", "sourcePVC")
@@ -400,4 +402,26 @@ func (sc *Scenario) VolSyncsOwnVolumes(ctx context.Context) {
 		sc.must(sc.appendLine(AbsenceFile, absence))
 	}
 	sc.Evidence("audit", fmt.Sprintf("nothing was made for VolSync's own %d PVCs", len(pvcs.Items)), nil)
+}
+
+// RestoredAtMost waits, where a ReplicationDestination is made for the claim within the time that Kyverno may take, until
+// its restore is reported done, and returns its name; otherwise "".
+func (c *Claim) RestoredAtMost(ctx context.Context) string {
+	c.HasReplicationSource(ctx)
+	until := time.Now().Add(reactionTime)
+	for time.Now().Before(until) {
+		for _, d := range c.sc.list(ctx, install.ReplicationDestination) {
+			if nested(&d, "spec", "restic", "destinationPVC") == c.Name {
+				c.Restored(ctx, &d)
+				return d.GetName()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			c.sc.Unknownf("interrupted while waiting for a ReplicationDestination of PVC %s", c.Name)
+		case <-time.After(pollInterval):
+		}
+	}
+	c.never(ctx, "replicationdestinations")
+	return ""
 }

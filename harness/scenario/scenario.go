@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/klient/wait"
@@ -120,13 +121,30 @@ func (sc *Scenario) must(err error) {
 // from which it cannot be reached any more.
 type look func(ctx context.Context) (done bool, seen string, terminal error)
 
+// unseen is the error of a look that could not see: the API server did not answer.
+type unseen struct{ error }
+
+// blind is the result of a look that ended with this error of the API server's. That an object is not there is seen.
+func blind(err error) (bool, string, error) {
+	if apierrors.IsNotFound(err) {
+		return false, err.Error(), nil
+	}
+	return false, "", unseen{err}
+}
+
 // eventually waits for an end state. It looks at once, stops early on a terminal state, and says on failure what was
-// wanted, what was seen last and since when.
+// wanted, what was seen last and since when. Where the last look could not see, the spec is unknown.
 func (sc *Scenario) eventually(ctx context.Context, want string, within time.Duration, l look) {
 	start := time.Now()
 	seen, since := "nothing yet", start
+	var lastUnseen error
 	err := wait.For(func(ctx context.Context) (bool, error) {
 		done, now, terminal := l(ctx)
+		lastUnseen = nil
+		if errors.As(terminal, &unseen{}) {
+			lastUnseen = terminal
+			return false, nil
+		}
 		if now != "" && now != seen {
 			seen, since = now, time.Now()
 		}
@@ -137,6 +155,8 @@ func (sc *Scenario) eventually(ctx context.Context, want string, within time.Dur
 		sc.Evidence("seen", fmt.Sprintf("%s, after %.1f s", want, time.Since(start).Seconds()), nil)
 	case ctx.Err() != nil:
 		sc.Unknownf("interrupted while waiting for: %s; last seen: %s", want, seen)
+	case lastUnseen != nil:
+		sc.Unknownf("could not see whether: %s, within %s: %v; last seen: %s, %.1f s ago", want, within, lastUnseen, seen, time.Since(since).Seconds())
 	case ranOut(err):
 		sc.Failf("wanted: %s within %s\nlast seen: %s, for %.1f s", want, within, seen, time.Since(since).Seconds())
 	default:

@@ -1,0 +1,41 @@
+package e2e
+
+import (
+	"context"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+var _ = Prove("safety/backup-during-restore", verdict.Safety,
+	"While a restore writes, no backup of the half-filled volume becomes the latest snapshot, even where one is asked for; the first one after it is whole.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		first := s.ClaimWithBackupSource(ctx, "data")
+		app := first.App(ctx)
+		written := app.Write(ctx, restoreSlowly(s))
+		first.BackedUp(ctx)
+		app.Delete(ctx)
+		first.Delete(ctx)
+
+		heal := s.SlowS3(ctx, slowly)
+		defer heal()
+		second := s.ClaimWithRestore(ctx, "data")
+		destination := second.HasNewReplicationDestination(ctx)
+		second.RestoreUnderWay(ctx, destination)
+		second.NoBackupWhileRestoring(ctx, destination)
+		heal()
+
+		second.App(ctx).SeesExactly(ctx, written)
+		s.Step("and from now on there are backups, of the whole volume")
+		second.BackUp(ctx)
+		second.BackupIsExactly(ctx, written)
+	}, longest)
+
+// At this many bytes a second the restore of restoreSlowly takes some ten seconds: wide enough for VolSync to begin a
+// backup, which it does within a second or two, and to make its snapshot of what is there.
+const slowly = 1 << 20
+
+func restoreSlowly(s *scenario.Scenario) dataset.Spec {
+	return dataset.Spec{Seed: s.Namespace, SmallFiles: 20, LargeFileBytes: 10 << 20}
+}

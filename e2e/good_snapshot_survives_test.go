@@ -1,0 +1,36 @@
+package e2e
+
+import (
+	"context"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+var _ = Prove("safety/good-snapshot-survives", verdict.Safety,
+	"Fresh start while unknown, then backups with the promised retention, in the same hour as the last good one: the last good snapshot can still be restored.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		// The last backup before the outage is of this hour, as are all that follow: retention by the hour keeps the last.
+		s.SameHourFor(ctx, 3*time.Minute)
+		now := time.Now()
+		s.AddSnapshot(ctx, "data", "older", now.Add(-26*time.Hour))
+		s.AddSnapshot(ctx, "data", "old", now.Add(-2*time.Hour))
+		s.AddSnapshot(ctx, "data", "the last good one", now)
+		good := s.LatestSnapshot(ctx, "data")
+
+		var claim *scenario.Claim
+		s.S3Down(ctx, scenario.Held, "data", func() {
+			claim = s.ClaimInOutage(ctx, scenario.Held, "data")
+			claim.App(ctx).Write(ctx, dataset.Spec{Seed: s.Namespace, SmallFiles: 5})
+		})
+		backups := 0
+		for range 2 {
+			if claim.BackUpOrHold(ctx) {
+				backups++
+			}
+		}
+		s.Step("%d of 2 backups were made", backups)
+		claim.SnapshotHolds(ctx, good, "the last good one")
+	}, longest)

@@ -1,0 +1,37 @@
+package e2e
+
+import (
+	"context"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+// small is a data set for specs in which it is not the data that makes it hard.
+func small(s *scenario.Scenario) dataset.Spec {
+	return dataset.Spec{Seed: s.Namespace, SmallFiles: 20, Owners: true, Xattrs: true}
+}
+
+var _ = Prove("safety/late-restore", verdict.Safety,
+	"S3 down at create, the app writes, S3 returns with a good backup: the live volume is not restored over, nor when the PVC is changed afterwards.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		s.GoodBackup(ctx, "data")
+		s.GoodBackup(ctx, "twin")
+
+		var claim *scenario.Claim
+		var app *scenario.App
+		var written dataset.Manifest
+		healed := s.S3Down(ctx, scenario.Held, "data", func() {
+			claim = s.ClaimInOutage(ctx, scenario.Held, "data")
+			app = claim.App(ctx)
+			written = app.Write(ctx, small(s))
+		})
+		claim.NotRestoredAfter(ctx, scenario.Held, healed)
+		claim.Patch(ctx, "annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`)
+		claim.StaysUnrestored(ctx, "a change of the PVC with S3 up again")
+
+		s.Step("the positive control: a PVC with a backup does get a ReplicationDestination")
+		s.ClaimWithRestore(ctx, "twin")
+		app.SeesExactly(ctx, written)
+	})

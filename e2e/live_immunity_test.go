@@ -1,0 +1,40 @@
+package e2e
+
+import (
+	"context"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+var _ = Prove("safety/live-immunity", verdict.Safety,
+	"Annotate, relabel, resize the PVC; re-apply or upgrade the policy; restart Kyverno: no ReplicationDestination on a live volume with a backup, its bytes unchanged.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		claim := s.ClaimWithBackupSource(ctx, "data")
+		app := claim.App(ctx)
+		app.Write(ctx, small(s))
+		claim.BackedUp(ctx)
+		app.Put(ctx, "written-after-the-backup", s.Namespace)
+		now := app.Reads(ctx)
+
+		for _, change := range []struct{ what, patch string }{
+			{"annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`},
+			{"unlabelled", `{"metadata":{"labels":{"backup":null}}}`},
+			{"labelled again", `{"metadata":{"labels":{"backup":"hourly"}}}`},
+			{"resized", `{"spec":{"resources":{"requests":{"storage":"300Mi"}}}}`},
+		} {
+			claim.Patch(ctx, change.what, change.patch)
+			claim.StaysUnrestored(ctx, "the PVC was "+change.what)
+		}
+		s.UpgradePolicy(ctx)
+		claim.StaysUnrestored(ctx, "an upgrade of the policy")
+		s.RestartKyverno(ctx)
+		claim.StaysUnrestored(ctx, "a restart of Kyverno")
+		claim.Patch(ctx, "annotated again", `{"metadata":{"annotations":{"example.com/touched":"again"}}}`)
+		claim.StaysUnrestored(ctx, "a change of the PVC under the new Kyverno")
+
+		s.Step("the positive control: a PVC with a backup does get a ReplicationDestination")
+		s.GoodBackup(ctx, "twin")
+		s.ClaimWithRestore(ctx, "twin")
+		app.SeesExactly(ctx, now)
+	}, alone)

@@ -1,0 +1,28 @@
+package e2e
+
+import (
+	"context"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+var _ = Prove("safety/no-app-before-restore", verdict.Safety,
+	"What the app sees at its first read is the restored data, also where it starts at the same moment as its PVC is created and the restore is slow.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		first := s.ClaimWithBackupSource(ctx, "data")
+		app := first.App(ctx)
+		written := app.Write(ctx, restoreSlowly(s))
+		first.BackedUp(ctx)
+		app.Delete(ctx)
+		first.Delete(ctx)
+
+		heal := s.SlowS3(ctx, slowly)
+		defer heal()
+		second := s.Claim(ctx, "data")
+		app = second.AppThatLooks(ctx)
+		heal()
+		app.Running(ctx)
+		app.SawAtFirst(ctx, written)
+		second.HasReplicationDestination(ctx)
+	}, longest, feature("gated-start"))

@@ -1,0 +1,30 @@
+package e2e
+
+import (
+	"context"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+var _ = Prove("safety/probe-is-truthful", verdict.Safety,
+	"A repository with config but no snapshot leads to no silent empty restore: none is made, or the PVC says that nothing was found.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		s.GoodBackup(ctx, "whole")
+		s.EmptyRepository(ctx, "empty")
+
+		whole := s.ClaimWithRestore(ctx, "whole")
+		empty := s.Claim(ctx, "empty")
+		whole.Restored(ctx, whole.HasReplicationDestination(ctx))
+		if got := whole.App(ctx).Get(ctx, dataset.SentinelName); got != scenario.SeedContent {
+			s.Failf("the restored volume holds %q, wanted %q", got, scenario.SeedContent)
+		}
+		if destination := empty.RestoredAtMost(ctx); destination == "" {
+			s.Step("no restore was made of the repository without a snapshot")
+			return
+		}
+		empty.LooksUnlike(ctx, whole, "VolSync calls the restore of nothing a success, and nobody can see it")
+		s.Step("the app is not kept from starting for ever")
+		empty.App(ctx)
+	})

@@ -1,0 +1,33 @@
+package e2e
+
+import (
+	"context"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+// recreations is how often the PVC is created again at once, before its last life.
+const recreations = 4
+
+var _ = Prove("safety/recreate-race", verdict.Safety,
+	"Delete and re-create with no pause, again and again: always the newest content, and ReplicationSource and ReplicationDestination belong to the living PVC.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		claim := s.ClaimWithBackupSource(ctx, "data")
+		app := claim.App(ctx)
+		for _, content := range []string{"the first life", "the second life"} {
+			app.Put(ctx, dataset.SentinelName, content)
+			claim.BackedUp(ctx)
+			app.Delete(ctx)
+			for range recreations {
+				claim = claim.Recreate(ctx)
+			}
+			claim.RestoredByItsOwn(ctx)
+			claim.OwnsItsObjects(ctx)
+			app = claim.App(ctx)
+			if got := app.Get(ctx, dataset.SentinelName); got != content {
+				s.Failf("after %d re-creations the volume holds %q, wanted %q", recreations, got, content)
+			}
+		}
+	}, longest)

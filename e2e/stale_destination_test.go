@@ -1,0 +1,26 @@
+package e2e
+
+import (
+	"context"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+var _ = Prove("safety/stale-destination", verdict.Safety,
+	"A left-over ReplicationDestination or ReplicationSource of an earlier PVC of that name neither blocks the restore nor restores old data.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		now := time.Now()
+		s.AddSnapshot(ctx, "data", "old", now.Add(-3*time.Hour))
+		s.AddSnapshot(ctx, "data", "newest", now.Add(-time.Hour))
+		s.GoodBackup(ctx, "model")
+		s.LeftOver(ctx, s.ClaimWithRestore(ctx, "model"), "data", now.Add(-2*time.Hour))
+
+		claim := s.ClaimWithBackupSource(ctx, "data")
+		claim.RestoredByItsOwn(ctx)
+		if got := claim.App(ctx).Get(ctx, dataset.SentinelName); got != "newest" {
+			s.Failf("the volume holds %q, wanted %q: the left-over restored", got, "newest")
+		}
+	}, longest)

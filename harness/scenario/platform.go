@@ -1,0 +1,153 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/stand"
+)
+
+// What is in this file changes what all specs share. Specs that use it run alone.
+
+// platformTimeout bounds how long a controller may take to come back; some 10 s are usual.
+const platformTimeout = 2 * time.Minute
+
+// policyObjects are the objects of the policy under test, as they were applied.
+func (sc *Scenario) policyObjects() []*unstructured.Unstructured {
+	var objects []*unstructured.Unstructured
+	for _, content := range sc.Stand.Policy {
+		objects = append(objects, (&unstructured.Unstructured{Object: content}).DeepCopy())
+	}
+	return objects
+}
+
+// PolicyActs waits until Kyverno has the policy ready and acts on it.
+func (sc *Scenario) PolicyActs(ctx context.Context) {
+	sc.must(install.PolicyActs(ctx, sc.Kube, install.Canary{
+		Label:      [2]string{stand.PVCLabel, stand.PVCLabelValue},
+		BaseSecret: sc.Stand.BaseSecret(),
+		Policies:   (&policy.Policy{Objects: sc.policyObjects()}).Kyverno(),
+		Status:     func(string, ...any) {},
+	}))
+}
+
+// ReapplyPolicy applies the policy as it is, over whatever there is of it, and waits until it acts.
+func (sc *Scenario) ReapplyPolicy(ctx context.Context) {
+	sc.must(install.Apply(ctx, sc.Kube, sc.policyObjects(), nil))
+	sc.PolicyActs(ctx)
+	sc.Step("the policy is applied again")
+}
+
+// UpgradePolicy applies the policy again as it is, then with a change of its specs that changes nothing it does, and then
+// as it was.
+func (sc *Scenario) UpgradePolicy(ctx context.Context) {
+	sc.ReapplyPolicy(ctx)
+	upgraded := sc.policyObjects()
+	for _, object := range upgraded {
+		switch object.GroupVersionKind().Group {
+		case "policies.kyverno.io":
+			variables, _, _ := unstructured.NestedSlice(object.Object, "spec", "variables")
+			variables = append(variables, map[string]any{"name": "upgradedByTheConformanceSuite", "expression": "true"})
+			sc.must(unstructured.SetNestedSlice(object.Object, variables, "spec", "variables"))
+		case "kyverno.io":
+			rules, _, _ := unstructured.NestedSlice(object.Object, "spec", "rules")
+			for _, rule := range rules {
+				if r, ok := rule.(map[string]any); ok {
+					r["name"] = fmt.Sprint(r["name"], "-upgraded")
+				}
+			}
+			sc.must(unstructured.SetNestedSlice(object.Object, rules, "spec", "rules"))
+		}
+	}
+	sc.must(install.Apply(ctx, sc.Kube, upgraded, nil))
+	sc.PolicyActs(ctx)
+	sc.Step("the policy is upgraded")
+	sc.ReapplyPolicy(ctx)
+}
+
+// RemovePolicy deletes the policy and waits until it is gone. The returned function applies it again, once.
+func (sc *Scenario) RemovePolicy(ctx context.Context) (reapply func(context.Context)) {
+	objects := sc.policyObjects()
+	sc.must(install.Delete(ctx, sc.Kube, objects))
+	for _, object := range objects {
+		sc.eventually(ctx, object.GetKind()+" "+object.GetName()+" gone", goneTimeout, func(ctx context.Context) (bool, string, error) {
+			err := sc.API.Get(ctx, client.ObjectKeyFromObject(object), object.DeepCopy())
+			return apierrors.IsNotFound(err), "it is there", nil
+		})
+	}
+	done := false
+	return func(ctx context.Context) {
+		if done {
+			return
+		}
+		done = true
+		sc.ReapplyPolicy(context.WithoutCancel(ctx))
+	}
+}
+
+// RestartKyverno kills all of Kyverno's pods and waits until new ones act on the policy.
+func (sc *Scenario) RestartKyverno(ctx context.Context) {
+	sc.must(sc.API.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(kyvernoNamespace), client.GracePeriodSeconds(0)))
+	sc.must(install.DeploymentsReady(ctx, sc.Kube, kyvernoNamespace, platformTimeout))
+	sc.PolicyActs(ctx)
+	sc.Step("Kyverno was killed, and its new pods act on the policy")
+}
+
+// ObjectsOfTheirs are the ReplicationSources, ReplicationDestinations and Secrets that the policy made for the claims:
+// kind and name → UID.
+func (sc *Scenario) ObjectsOfTheirs(ctx context.Context, claims ...*Claim) map[string]string {
+	found := map[string]string{}
+	for _, claim := range claims {
+		secret := claim.secret(ctx)
+		found["Secret "+secret.Name] = string(secret.UID)
+	}
+	for _, kind := range []schema.GroupVersionKind{install.ReplicationSource, install.ReplicationDestination} {
+		for _, object := range sc.list(ctx, kind) {
+			found[kind.Kind+" "+object.GetName()] = string(object.GetUID())
+		}
+	}
+	return found
+}
+
+// SameObjects fails the spec where, as long as Kyverno may take to react, one of the objects is deleted or replaced, or
+// one is added.
+func (sc *Scenario) SameObjects(ctx context.Context, before map[string]string, when string) {
+	until := time.Now().Add(2 * reactionTime)
+	sc.eventually(ctx, "all objects still there after "+when, 4*reactionTime, func(ctx context.Context) (bool, string, error) {
+		now := map[string]string{}
+		for _, kind := range []schema.GroupVersionKind{install.ReplicationSource, install.ReplicationDestination} {
+			for _, object := range sc.list(ctx, kind) {
+				now[kind.Kind+" "+object.GetName()] = string(object.GetUID())
+				if object.GetDeletionTimestamp() != nil {
+					return false, "", fmt.Errorf("%s %s is being deleted", kind.Kind, object.GetName())
+				}
+			}
+		}
+		secrets := &metav1.PartialObjectMetadataList{}
+		secrets.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "SecretList"})
+		if err := sc.API.List(ctx, secrets, client.InNamespace(sc.Namespace)); err != nil {
+			return blind(err)
+		}
+		for _, secret := range secrets.Items {
+			if _, ours := before["Secret "+secret.Name]; ours {
+				now["Secret "+secret.Name] = string(secret.UID)
+			}
+		}
+		if !maps.Equal(before, now) {
+			return false, "", fmt.Errorf("there were %v, there are %v", slices.Sorted(maps.Keys(before)), slices.Sorted(maps.Keys(now)))
+		}
+		return time.Now().After(until), "", nil
+	})
+}
