@@ -127,7 +127,7 @@ func (sc *Scenario) eventually(ctx context.Context, want string, within time.Dur
 	seen, since := "nothing yet", start
 	err := wait.For(func(ctx context.Context) (bool, error) {
 		done, now, terminal := l(ctx)
-		if now != "" && now != seen {
+		if ctx.Err() == nil && now != "" && now != seen { // a look that is cut off sees nothing
 			seen, since = now, time.Now()
 		}
 		return done, terminal
