@@ -29,7 +29,8 @@ const (
 
 var findings = []string{Restores, BacksUp, Label, InBucket, Accepted, Acts}
 
-func isFinding(id string) bool { return slices.Contains(findings, id) }
+// IsFinding says whether a requirement is one of those.
+func IsFinding(id string) bool { return slices.Contains(findings, id) }
 
 // Finding says that a policy cannot be what is to be tested, before any spec runs.
 type Finding struct {

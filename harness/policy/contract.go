@@ -90,7 +90,7 @@ func (c Contract) CheckStack(stack string, known []string) error {
 func (c Contract) CheckRequirements(specs []string) error {
 	var problems []error
 	check := func(id string, path ...any) {
-		if !slices.Contains(specs, id) && !isFinding(id) {
+		if !slices.Contains(specs, id) && !IsFinding(id) {
 			problems = append(problems, c.at(fmt.Sprintf("no spec has the requirement %q; there are %s", id, strings.Join(specs, ", ")), path...))
 		}
 	}
@@ -173,14 +173,14 @@ func (c *Contract) validate() error {
 		if e.Requirement == "" || strings.TrimSpace(e.Reason) == "" {
 			report("an expected failure needs its requirement and a reason", "expectedFailures", i)
 		}
-		if isFinding(e.Requirement) {
+		if IsFinding(e.Requirement) {
 			report(e.Requirement+" is checked before anything is tried: it cannot be expected to fail", "expectedFailures", i, "requirement")
 		}
 		twice(expected, e.Requirement, "expected failure", "expectedFailures", i, "requirement")
 		expected = append(expected, e.Requirement)
 	}
 	for i, id := range c.CaughtBy {
-		if strings.HasPrefix(id, "policy/") && !isFinding(id) {
+		if strings.HasPrefix(id, "policy/") && !IsFinding(id) {
 			report(fmt.Sprintf("there is no check %q of policies; there are %s", id, strings.Join(findings, ", ")), "caughtBy", i)
 		}
 		twice(c.CaughtBy[:i], id, "requirement", "caughtBy", i)

@@ -3,6 +3,7 @@ package session
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,7 +65,16 @@ func (s *Session) E2E(ctx context.Context) error {
 	if err := s.preflight(); err != nil {
 		return err
 	}
-	r := &e2eRun{Session: s, redactor: observe.NewRedactor(), report: &verdict.Report{
+	artifacts, err := s.newArtifacts()
+	if err != nil {
+		return err
+	}
+	return s.newE2E(p, artifacts).toVerdict(ctx, p)
+}
+
+// newE2E begins a report on a policy.
+func (s *Session) newE2E(p *policy.Policy, artifacts string) *e2eRun {
+	r := &e2eRun{Session: s, artifacts: artifacts, redactor: observe.NewRedactor(), report: &verdict.Report{
 		Implementation: verdict.Implementation{Policy: s.Settings.Policy, SHA256: p.SHA256, Objects: p.Describe()},
 		Stack:          verdict.Stack{Name: s.Stack.Name, Requested: s.Stack.Versions},
 		Selection:      verdict.Selection{Focus: s.Settings.Focus, Labels: s.Settings.Labels, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep)},
@@ -76,9 +86,11 @@ func (s *Session) E2E(ctx context.Context) error {
 		}
 	}
 	r.report.Run.Started = time.Now().UTC()
-	if err := r.openArtifacts(); err != nil {
-		return err
-	}
+	return r
+}
+
+// toVerdict proves what can be proven and writes the report whatever happens.
+func (r *e2eRun) toVerdict(ctx context.Context, p *policy.Policy) error {
 	setupErr := r.prove(ctx, p)
 	if setupErr != nil {
 		r.report.SetupError = setupErr.Error()
@@ -92,23 +104,25 @@ func (s *Session) E2E(ctx context.Context) error {
 	return setupErr
 }
 
-// openArtifacts makes the run's folder, and lets artifacts/latest point at it.
-func (r *e2eRun) openArtifacts() error {
+// newArtifacts makes a folder for a run, and lets artifacts/latest point at it.
+func (s *Session) newArtifacts() (string, error) {
 	name := time.Now().UTC().Format("20060102T150405.000Z")
-	r.artifacts = filepath.Join(r.Settings.Artifacts, name)
-	if err := os.MkdirAll(r.artifacts, 0o755); err != nil {
-		return fmt.Errorf("ARTIFACTS=%s: %w", r.Settings.Artifacts, err)
+	folder := filepath.Join(s.Settings.Artifacts, name)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", fmt.Errorf("ARTIFACTS=%s: %w", s.Settings.Artifacts, err)
 	}
-	latest := filepath.Join(r.Settings.Artifacts, "latest")
+	latest := filepath.Join(s.Settings.Artifacts, "latest")
 	_ = os.Remove(latest)
 	_ = os.Symlink(name, latest) // a convenience
-	return nil
+	return folder, nil
 }
 
 // prove gets the stand, runs the specs and takes their results. Its error is about what kept it from doing so.
 func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
-	if err := r.startEngine(ctx); err != nil {
-		return err
+	if r.engine == nil {
+		if err := r.startEngine(ctx); err != nil {
+			return err
+		}
 	}
 	version, _ := r.engine.Docker(ctx, "version", "--format", "Docker {{.Server.Version}}")
 	r.report.Run.Host = r.host(version)
@@ -142,7 +156,25 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 	if err := r.lookAgain(ctx); err != nil {
 		r.report.SuiteErrors = append(r.report.SuiteErrors, "the last look for what must not have happened: "+err.Error())
 	}
+	for i := range r.report.Requirements {
+		r.report.Requirements[i].Rerun = r.rerunLine(r.report.Requirements[i].ID)
+	}
 	return nil
+}
+
+// rerunLine is the command that runs one spec alone, on the same policy and stack.
+func (r *e2eRun) rerunLine(id string) string {
+	values := map[string]string{
+		"STACK": r.Stack.Name, "IMAGES": r.Settings.Images, "POLICY": r.report.Implementation.Policy, "S3_ENDPOINT": r.Settings.S3Endpoint.URL,
+	}
+	line := verdict.RerunLine(id)
+	for _, setting := range settings.All() {
+		value, matters := values[setting.Name]
+		if matters && value != cmp.Or(setting.Default, r.Lock.DefaultStack) {
+			line += " " + setting.Name + "=" + verdict.Quote(value)
+		}
+	}
+	return line
 }
 
 // getStand uses the kept stand or puts one up, and begins to collect what happens.
@@ -302,7 +334,6 @@ func (r *e2eRun) lookAgain(ctx context.Context) error {
 			}
 			result.Verdict = verdict.Fail
 			result.Message = "after the spec was done, what must not be was made: " + strings.Join(found, "; ")
-			result.Rerun = verdict.RerunLine(result.ID)
 		}
 	}
 	return scanner.Err()

@@ -38,6 +38,7 @@ type Session struct {
 	Log      *progress.Log
 	Out      io.Writer // results; progress goes to Log
 
+	only   []string // the IDs of the specs to run, where FOCUS is not to say it
 	engine *engine.Engine
 	maker  *images.Maker
 	phases verdict.PhaseTimer

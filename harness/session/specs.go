@@ -68,7 +68,10 @@ func (sp spec) feature() string {
 // ginkgoArgs are the arguments that select specs.
 func (s *Session) ginkgoArgs() []string {
 	var args []string
-	if s.Settings.Focus != "" {
+	switch {
+	case len(s.only) > 0:
+		args = append(args, "--focus="+exactly(s.only))
+	case s.Settings.Focus != "":
 		args = append(args, "--focus="+s.Settings.Focus)
 	}
 	if s.Settings.Labels != "" {
@@ -77,7 +80,17 @@ func (s *Session) ginkgoArgs() []string {
 	return args
 }
 
-// listSpecs asks the suite for its specs, and which of them are selected, without running any.
+// exactly is a regular expression that matches the texts of the specs with these IDs, and no others'.
+func exactly(ids []string) string {
+	var quoted []string
+	for _, id := range ids {
+		quoted = append(quoted, regexp.QuoteMeta(id))
+	}
+	return "(^| )(" + strings.Join(quoted, "|") + ") "
+}
+
+// listSpecs asks the suite for its specs, and which of them are selected, without running any. A FOCUS that is the ID of
+// a spec selects that one alone, not those whose IDs begin with it.
 func (s *Session) listSpecs(ctx context.Context) ([]spec, error) {
 	ginkgo, suite, err := binaries()
 	if err != nil {
@@ -107,7 +120,18 @@ func (s *Session) listSpecs(ctx context.Context) ([]spec, error) {
 		specs = append(specs, spec{ID: id, Sentence: sentence, Labels: r.Labels(), Selected: r.State.Is(types.SpecStatePassed)})
 	}
 	slices.SortFunc(specs, func(a, b spec) int { return strings.Compare(a.ID, b.ID) })
+	s.focusOnID(specs)
 	return specs, nil
+}
+
+func (s *Session) focusOnID(specs []spec) {
+	if !slices.Contains(ids(specs), s.Settings.Focus) {
+		return
+	}
+	s.only = []string{s.Settings.Focus}
+	for i := range specs {
+		specs[i].Selected = specs[i].Selected && specs[i].ID == s.Settings.Focus
+	}
 }
 
 var labelWords = regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9-]*`)

@@ -106,6 +106,15 @@ func EntryUnknown(reason string) string { return reason }
 // spec was not tried.
 func EntryNotPromised(reason string) string { return reason }
 
+// Quote makes value safe on make's command line in a shell.
+func Quote(value string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyz0123456789/-_.:"
+	if value != "" && strings.Trim(strings.ToLower(value), plain) == "" {
+		return value
+	}
+	return "'" + strings.NewReplacer("'", `'\''`, "$", "$$").Replace(value) + "'"
+}
+
 // RerunLine returns the command that runs one requirement alone.
 func RerunLine(id string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyz0123456789/-_"

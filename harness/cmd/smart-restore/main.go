@@ -48,19 +48,27 @@ func root() *cobra.Command {
 		{"clean", "remove the kept stack, everything built, and our own engine's data", (*session.Session).Clean},
 		{"bench", "show the phases' times of the last run beside its longest spec", (*session.Session).Bench},
 	} {
-		root.AddCommand(&cobra.Command{Use: c.name, Short: c.short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			s, err := session.Open(os.Stdout, os.Stderr)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, s.Close()) }()
-			return c.run(s, cmd.Context())
+		root.AddCommand(&cobra.Command{Use: c.name, Short: c.short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			return with(func(s *session.Session) error { return c.run(s, cmd.Context()) })
 		}})
 	}
+	root.AddCommand(&cobra.Command{Use: "known-bad [name...]", Short: "see policies that are known to be bad be caught, all or those named", RunE: func(cmd *cobra.Command, names []string) error {
+		return with(func(s *session.Session) error { return s.KnownBad(cmd.Context(), names) })
+	}})
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
 			fmt.Printf("  %-12s %s\n               default: %s\n", setting.Name, setting.Meaning, setting.Default)
 		}
 	}})
 	return root
+}
+
+// with opens a session for one command.
+func with(do func(*session.Session) error) (err error) {
+	s, err := session.Open(os.Stdout, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return do(s)
 }
