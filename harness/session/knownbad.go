@@ -88,11 +88,7 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 
 // loadKnownBad loads the policies of these names, or all, and checks their contracts.
 func (s *Session) loadKnownBad(names, specs []string) ([]*policy.Policy, error) {
-	root, err := filepath.Abs(knownBadFolder)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := os.ReadDir(root)
+	entries, err := os.ReadDir(knownBadFolder)
 	if err != nil {
 		return nil, fmt.Errorf("the policies that are known to be bad: %w", err)
 	}
@@ -112,7 +108,7 @@ func (s *Session) loadKnownBad(names, specs []string) ([]*policy.Policy, error) 
 			problems = append(problems, fmt.Errorf("%s has no %q; there are %s", knownBadFolder, name, strings.Join(known, ", ")))
 			continue
 		}
-		p, err := policy.Load(filepath.Join(root, name), s.Settings.S3Endpoint)
+		p, err := policy.Load(filepath.Join(knownBadFolder, name), s.Settings.S3Endpoint)
 		if err != nil {
 			problems = append(problems, err)
 			continue
