@@ -85,16 +85,28 @@ func TestLoadRefusesWithAReason(t *testing.T) {
 	}
 }
 
-func TestTheShippedPolicyLoads(t *testing.T) {
-	p, err := Load(filepath.Join("..", "..", "policies", "smart-restore"), endpoint(t))
-	if err != nil {
-		t.Fatal(err)
+// What ships can be what is to be tested, and has a contract; a policy has one hash.
+func TestTheShippedPoliciesLoad(t *testing.T) {
+	folders, err := filepath.Glob(filepath.Join("..", "..", "policies", "*"))
+	if err != nil || len(folders) == 0 {
+		t.Fatal(folders, err)
 	}
-	if len(p.Kyverno()) != 4 {
-		t.Errorf("got %v", p.Describe())
-	}
-	again, err := Load(filepath.Join("..", "..", "policies", "smart-restore"), endpoint(t))
-	if err != nil || again.SHA256 != p.SHA256 {
-		t.Errorf("the same policy has two hashes: %s, %s (%v)", p.SHA256, again.SHA256, err)
+	for _, folder := range folders {
+		t.Run(filepath.Base(folder), func(t *testing.T) {
+			p, err := Load(folder, endpoint(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Check(); err != nil {
+				t.Error(err)
+			}
+			if p.Contract.Name != filepath.Base(folder) || p.Contract.Description == "" || len(p.Contract.CaughtBy) > 0 {
+				t.Errorf("its contract: %+v", p.Contract)
+			}
+			again, err := Load(folder, endpoint(t))
+			if err != nil || again.SHA256 != p.SHA256 {
+				t.Errorf("the same policy has two hashes: %s, %s (%v)", p.SHA256, again.SHA256, err)
+			}
+		})
 	}
 }

@@ -100,6 +100,7 @@ func TestFirstLine(t *testing.T) {
 		"\n  \n one  two \nthree": "one two",
 		"Expected\n  <int>: 1\nto equal\n  <int>: 2\nmore": "Expected <int>: 1 to equal <int>: 2",
 		"Timed out after 3s.\nlast seen: Pending\nx":       "Timed out after 3s. last seen: Pending",
+		"wanted: a within 30s\nlast seen: b, for 2 s\nx":   "wanted: a within 30s last seen: b, for 2 s",
 		"the PVC did not bind:\nPending\nx":                "the PVC did not bind: Pending",
 		"\x1b[31mred\x07":                                  "[31mred",
 		strings.Repeat("é", 200):                           strings.Repeat("é", 159) + "…",

@@ -135,7 +135,8 @@ func (r *Report) Markdown(w io.Writer) error {
 
 // FirstLine is the first line of a message that says something, at most 160
 // characters, none of which a terminal obeys. Gomega begins with "Expected" and
-// says what in the lines below, so those are joined to it.
+// says what in the lines below, so those are joined to it; a wait says in its
+// second line what it saw instead.
 func FirstLine(message string) string {
 	var lines []string
 	printable := func(r rune) rune {
@@ -155,7 +156,7 @@ func FirstLine(message string) string {
 	n := 1
 	if first := lines[0]; first == "Expected" {
 		n = 4 // the value, the matcher, what was wanted
-	} else if strings.HasPrefix(first, "Timed out after") || first == "Unexpected error:" || strings.HasSuffix(first, ":") {
+	} else if strings.HasPrefix(first, "Timed out after") || strings.HasPrefix(first, "wanted:") || first == "Unexpected error:" || strings.HasSuffix(first, ":") {
 		n = 2
 	}
 	line := strings.Join(lines[:min(n, len(lines))], " ")
