@@ -20,7 +20,11 @@ import (
 	"github.com/smart-restore/conformance/harness/runs"
 )
 
-const pollInterval = 150 * time.Millisecond
+const (
+	pollInterval = 150 * time.Millisecond
+	// lookTimeout bounds one look of a wait: the API server answers within milliseconds.
+	lookTimeout = 10 * time.Second
+)
 
 // PrivilegedMovers is VolSync's switch for movers that may keep files of several owners. Without it a mover cannot
 // give files to anybody else, and reports success all the same: the app's namespace needs it, as most real ones do.
@@ -138,8 +142,11 @@ func (sc *Scenario) eventually(ctx context.Context, want string, within time.Dur
 	start := time.Now()
 	seen, since := "nothing yet", start
 	var lastUnseen error
-	err := wait.For(func(ctx context.Context) (bool, error) {
-		done, now, terminal := l(ctx)
+	err := wait.For(func(context.Context) (bool, error) {
+		// Its own time: a look that the wait's end cut off would see nothing.
+		lookCtx, cancel := context.WithTimeout(ctx, lookTimeout)
+		defer cancel()
+		done, now, terminal := l(lookCtx)
 		lastUnseen = nil
 		if errors.As(terminal, &unseen{}) {
 			lastUnseen = terminal
