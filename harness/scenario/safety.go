@@ -27,7 +27,8 @@ import (
 // get a late restore from whoever still waits for an answer.
 var Held = Fault{
 	Name: "held", Sentence: "holding every request", HTTP: gateway.Fault{Kind: "hang", OnHeal: "answer"},
-	Proof: func(r probe.Result) bool { return r.Class == probe.Timeout },
+	Outcome: OutcomeUnknown,
+	Proof:   Proof{LookConfig: is(probe.Timeout)},
 }
 
 // reactionTime is how long Kyverno may take to act on a change of a PVC that concerns it; it is about 1 s.
