@@ -259,6 +259,7 @@ func probeURL(flags *flag.FlagSet) func(io.Writer) error {
 	flags.StringVar(&r.URL, "url", "", "absolute http or https URL")
 	flags.StringVar(&r.Method, "method", "GET", "HTTP method")
 	flags.DurationVar(&r.Timeout, "timeout", 2*time.Second, "bound on one probe, from the name to the body's last byte")
+	flags.BoolVar(&r.Follow, "follow", false, "follow redirects, as most clients do")
 	count := flags.Int("count", 1, "number of probes, one after the other; above 1 prints an array")
 	return func(stdout io.Writer) error {
 		if err := required("url", r.URL); err != nil {

@@ -171,6 +171,14 @@ func TestProbe(t *testing.T) {
 	if got := decode[[]probe.Result](t, out); len(got) != 2 || got[1].Class != probe.HTTP || got[1].Headers["Server"] != "DELETE" {
 		t.Errorf("got %+v", got)
 	}
+	here := httptest.NewServer(http.RedirectHandler(s.URL, http.StatusFound))
+	defer here.Close()
+	for args, want := range map[string]int{"": 302, "--follow": 403} {
+		out, _ = agent(t, 0, strings.Fields("probe --timeout 10s --url "+here.URL+" "+args)...)
+		if got := decode[probe.Result](t, out); got.Status != want {
+			t.Errorf("%s: got %+v", args, got)
+		}
+	}
 	// A fault is an observation, not an error.
 	s.Close()
 	out, _ = agent(t, 0, "probe", "--url", s.URL)

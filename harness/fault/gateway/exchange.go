@@ -67,11 +67,15 @@ func (x *exchange) reply(status int, contentType string, headers map[string]stri
 	}
 }
 
-// reset ends the connection with a TCP reset.
-func (x *exchange) reset() {
+// reset ends the connection with a TCP reset, after some last bytes.
+func (x *exchange) reset(last ...byte) {
 	conn, ok := x.hijack()
 	if !ok {
 		return
+	}
+	if len(last) > 0 {
+		x.say(conn, last)
+		x.awaitDelivery()
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // fails only on a closed connection
@@ -79,19 +83,30 @@ func (x *exchange) reset() {
 	_ = conn.Close()
 }
 
-// hangUp ends the connection in order (FIN). It takes what the client still
-// sends, for closing a socket with unread bytes would send a reset.
-func (x *exchange) hangUp() {
+// hangUp ends the connection in order (FIN), after some last bytes. It takes
+// what the client still sends, for closing a socket with unread bytes would
+// send a reset.
+func (x *exchange) hangUp(last ...byte) {
 	conn, ok := x.hijack()
 	if !ok {
 		return
 	}
 	defer func() { _ = conn.Close() }()
+	if len(last) > 0 {
+		x.say(conn, last)
+	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.CloseWrite()
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 	_, _ = io.Copy(io.Discard, conn)
+}
+
+// say writes bytes that are no reply, or not a whole one.
+func (x *exchange) say(conn net.Conn, raw []byte) {
+	if _, err := conn.Write(raw); err != nil {
+		x.note("writing the reply: %v", err)
+	}
 }
 
 func (x *exchange) hijack() (net.Conn, bool) {
@@ -213,6 +228,11 @@ func (x *exchange) deliver() {
 	if err := http.NewResponseController(x.w).Flush(); err != nil {
 		return
 	}
+	x.awaitDelivery()
+}
+
+// awaitDelivery waits until the client's side has all that was written.
+func (x *exchange) awaitDelivery() {
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if gone, delivered := socketState(x.conn); gone || delivered {
 			return

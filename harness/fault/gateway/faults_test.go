@@ -81,8 +81,12 @@ func TestFaultsAsSeenByAClient(t *testing.T) {
 			is(307, "", "")(t, got)
 			wantHeader(t, got, "Location", "http://elsewhere/x")
 		}},
-		"reset":            {fault: Fault{Kind: "reset"}, see: breaks(isReset, "")},
-		"reset of a put":   {fault: Fault{Kind: "reset"}, method: "PUT", body: "hello", see: breaks(isReset, "")},
+		"reset":             {fault: Fault{Kind: "reset"}, see: breaks(isReset, "")},
+		"reset of a put":    {fault: Fault{Kind: "reset"}, method: "PUT", body: "hello", see: breaks(isReset, "")},
+		"reset in the head": {fault: Fault{Kind: "reset-head"}, see: breaks(func(err error) bool { return isReset(err) || isEOF(err) }, "")},
+		"tls": {fault: Fault{Kind: "tls"}, see: breaks(func(err error) bool {
+			return err != nil && strings.Contains(err.Error(), `malformed HTTP response "\x15\x03\x01`)
+		}, "")},
 		"eof":              {fault: Fault{Kind: "eof"}, see: breaks(isEOF, "")},
 		"eof of a put":     {fault: Fault{Kind: "eof"}, method: "PUT", body: "hello", see: breaks(isEOF, "")},
 		"truncate":         {fault: Fault{Kind: "truncate", Bytes: 9}, see: breaks(isReset, object[:9]), status: 200, note: "truncated after 9 bytes"},
@@ -128,6 +132,28 @@ func TestStatusAnswersAnExpectingClient(t *testing.T) {
 	defer res.Body.Close()
 	if res.StatusCode != 403 {
 		t.Errorf("want 403 at once, found %d", res.StatusCode)
+	}
+}
+
+// The bytes before the end are on the client's side when the end comes, also of
+// a client that is still sending.
+func TestLastBytesAreDelivered(t *testing.T) {
+	for kind, c := range map[string]struct {
+		want string
+		ends func(error) bool
+	}{
+		"reset-head": {"HTTP/1.1 200 OK\r\nContent-Type: bin", isReset},
+		"tls":        {"\x15\x03\x01\x00\x02\x02\x0a", func(err error) bool { return err == nil }},
+	} {
+		g := start(t, serveObject)
+		g.put(Rule{ID: "f", Fault: Fault{Kind: kind}})
+		conn := dialRaw(t, g.data, "PUT /b/k HTTP/1.1\r\nHost: s3\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 100_000))
+		if b, err := io.ReadAll(conn); string(b) != c.want || !c.ends(err) {
+			t.Errorf("%s: want %q, found %q %v", kind, c.want, b, err)
+		}
+		if r := g.record("/b/k", "noted", func(r Record) bool { return r.Rule == "f" }); r.Status != 0 {
+			t.Errorf("%s: want no status, found %+v", kind, r)
+		}
 	}
 }
 
@@ -289,6 +315,10 @@ func TestRuleSelectors(t *testing.T) {
 		"other user agent":            {Rule{UserAgentContains: "restic"}, "GET", "/", "Go-http-client/1.1", "10.0.0.1", false},
 		"method":                      {Rule{Methods: []string{"PUT", "DELETE"}}, "PUT", "/", "", "10.0.0.1", true},
 		"other method":                {Rule{Methods: []string{"PUT", "DELETE"}}, "GET", "/", "", "10.0.0.1", false},
+		"anybody":                     {Rule{Auth: []string{AuthNone}}, "GET", "/", "", "10.0.0.1", true},
+		"anybody, of movers":          {Rule{Auth: []string{AuthAWS4}}, "GET", "/", "", "10.0.0.1", false},
+		"presigned":                   {Rule{Auth: []string{AuthBasic, AuthAWS4}}, "GET", "/?X-Amz-Signature=x", "", "10.0.0.1", true},
+		"presigned, of anybody":       {Rule{Auth: []string{AuthNone}}, "GET", "/?X-Amz-Signature=x", "", "10.0.0.1", false},
 		"one of two fits":             {Rule{PathPrefix: "/b", ClientIPs: []string{"10.0.0.2"}}, "GET", "/b", "", "10.0.0.1", false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -63,6 +63,15 @@ var kinds = map[string]kind{
 	},
 	// A reset before the first byte of the reply.
 	"reset": {serve: func(x *exchange, _ Fault) { x.reset() }},
+	// A reset in the middle of the reply's head: a client sees bytes, but no status. (A reset within the body is kind
+	// truncate; there a client that asks for the status only has it.)
+	"reset-head": {serve: func(x *exchange, _ Fault) {
+		x.reset([]byte("HTTP/1.1 200 OK\r\nContent-Type: bin")...)
+	}},
+	// What a TLS server says to a request in plain HTTP: a fatal alert, and the connection's end.
+	"tls": {serve: func(x *exchange, _ Fault) {
+		x.hangUp(0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x0a) // alert, TLS 1.0, 2 bytes: fatal, unexpected_message
+	}},
 	// An orderly end of the connection before the first byte of the reply.
 	"eof": {serve: func(x *exchange, _ Fault) { x.hangUp() }},
 	// The true head of the reply, some of its body, then a reset.

@@ -32,8 +32,8 @@ type Record struct {
 	BytesIn   int64  `json:"bytesIn"`
 	BytesOut  int64  `json:"bytesOut"`
 	UserAgent string `json:"userAgent,omitempty"`
-	// Auth is the sort of credentials, never their value: "none", "aws4"
-	// (header or presigned URL), "bearer", "basic" or "other".
+	// Auth is the sort of credentials, never their value: one of the Auth…
+	// constants.
 	Auth string `json:"auth"`
 	// Rule is the ID of the rule that acted. Empty: none.
 	Rule string `json:"rule,omitempty"`
@@ -42,6 +42,17 @@ type Record struct {
 	// InFlight is true of a request that has no complete reply yet.
 	InFlight bool `json:"inFlight,omitempty"`
 }
+
+// The sorts of credentials.
+const (
+	AuthNone   = "none"
+	AuthAWS4   = "aws4" // in a header or as a presigned URL
+	AuthBearer = "bearer"
+	AuthBasic  = "basic"
+	AuthOther  = "other"
+)
+
+var authKinds = []string{AuthNone, AuthAWS4, AuthBearer, AuthBasic, AuthOther}
 
 // RecordsPage is the answer of GET /records.
 type RecordsPage struct {
@@ -173,17 +184,17 @@ func authKind(r *http.Request) string {
 	query := strings.ToLower(r.URL.RawQuery)
 	switch scheme = strings.ToLower(scheme); {
 	case strings.HasPrefix(scheme, "aws4-"):
-		return "aws4"
-	case scheme == "bearer", scheme == "basic":
+		return AuthAWS4
+	case scheme == AuthBearer, scheme == AuthBasic:
 		return scheme
 	case header != "":
-		return "other"
+		return AuthOther
 	case strings.Contains(query, "x-amz-signature="):
-		return "aws4"
+		return AuthAWS4
 	case strings.Contains(query, "awsaccesskeyid="):
-		return "other"
+		return AuthOther
 	}
-	return "none"
+	return AuthNone
 }
 
 var secretParameters = map[string]bool{

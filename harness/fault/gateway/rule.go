@@ -37,6 +37,10 @@ type Rule struct {
 	UserAgentContains string `json:"userAgentContains,omitempty"`
 	// Methods are HTTP methods in capitals. Empty: any.
 	Methods []string `json:"methods,omitempty"`
+	// Auth are sorts of credentials, by the names that Record.Auth has for
+	// them: with ["aws4"] a rule meets those who sign their requests, such as
+	// VolSync's movers, and not those who ask as anybody. Empty: any.
+	Auth []string `json:"auth,omitempty"`
 	// TTLSeconds is after how long the rule heals by itself: 0 means
 	// DefaultTTLSeconds, more than MaxTTLSeconds is refused.
 	TTLSeconds int `json:"ttlSeconds,omitempty"`
@@ -79,6 +83,11 @@ func (r Rule) Validate() error {
 	for i, m := range r.Methods {
 		if m == "" || m != strings.ToUpper(m) {
 			return fmt.Errorf("methods[%d]: want a method in capitals, found %q", i, m)
+		}
+	}
+	for i, a := range r.Auth {
+		if !slices.Contains(authKinds, a) {
+			return fmt.Errorf("auth[%d]: want one of %s, found %q", i, strings.Join(authKinds, ", "), a)
 		}
 	}
 	if r.TTLSeconds < 0 || r.TTLSeconds > MaxTTLSeconds {
@@ -156,6 +165,7 @@ func (a *activeRule) fits(r *http.Request, client netip.Addr, resource string) b
 	return strings.HasPrefix(resource, a.PathPrefix) &&
 		(len(a.clients) == 0 || slices.Contains(a.clients, client)) &&
 		(len(a.Methods) == 0 || slices.Contains(a.Methods, r.Method)) &&
+		(len(a.Auth) == 0 || slices.Contains(a.Auth, authKind(r))) &&
 		strings.Contains(r.UserAgent(), a.UserAgentContains)
 }
 

@@ -49,6 +49,9 @@ type Request struct {
 	// Timeout bounds the whole exchange, from resolving the name to the body's last byte. It must be positive. The
 	// kernel takes about 3 s to call a silent neighbour unreachable: until then that is a timeout.
 	Timeout time.Duration
+	// Follow follows redirects, up to as many as net/http does, as Kyverno's client does. The result is that of the last
+	// hop. Without it a redirect is the result.
+	Follow bool
 }
 
 // Result is what one probe saw.
@@ -61,14 +64,18 @@ type Result struct {
 	Error string `json:"error"`
 	// Bytes is how much of the body came, as transferred.
 	Bytes int64 `json:"bytes"`
+	// Received is how much came over the connection at all, heads included.
+	Received int64 `json:"received"`
+	// Redirects are the statuses of the redirects that were followed.
+	Redirects []int `json:"redirects,omitempty"`
 	// Headers has Content-Type, Location and Server, those that the reply had.
 	Headers map[string]string `json:"headers"`
 	// Millis is how long it all took, in milliseconds.
 	Millis float64 `json:"millis"`
 }
 
-// Do probes once, on a connection of its own, following no redirect, using no proxy and, for https, trusting the
-// system's certificates. Whatever the endpoint does is a Result; an error means that the request could not be made.
+// Do probes once, on a connection of its own for every hop, using no proxy and, for https, trusting the system's
+// certificates. Whatever the endpoint does is a Result; an error means that the request could not be made.
 func Do(ctx context.Context, r Request) (Result, error) {
 	target, err := url.Parse(r.URL)
 	switch {
@@ -82,7 +89,7 @@ func Do(ctx context.Context, r Request) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 
-	seen := &observation{https: target.Scheme == "https"}
+	seen := &observation{}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { seen.handshake(err) },
 	})
@@ -106,9 +113,22 @@ func Do(ctx context.Context, r Request) (Result, error) {
 	defer transport.CloseIdleConnections()
 
 	result := Result{URL: r.URL, Headers: map[string]string{}}
+	client := &http.Client{Transport: transport, CheckRedirect: func(next *http.Request, via []*http.Request) error {
+		if !r.Follow {
+			return http.ErrUseLastResponse
+		}
+		if len(via) > maxRedirects {
+			return fmt.Errorf("stopped after %d redirects", maxRedirects)
+		}
+		result.Redirects = append(result.Redirects, next.Response.StatusCode)
+		seen.hop(next.URL)
+		return nil
+	}}
+	seen.hop(req.URL)
 	start := time.Now()
-	err = exchange(transport, req, &result)
+	err = exchange(client, req, &result)
 	result.Millis = math.Round(float64(time.Since(start).Microseconds())) / 1000
+	result.Received = seen.received()
 	switch {
 	case err != nil:
 		result.Class, result.Error = seen.classify(err), err.Error()
@@ -120,10 +140,16 @@ func Do(ctx context.Context, r Request) (Result, error) {
 	return result, nil
 }
 
-// exchange sends req, which is not redirected by a bare RoundTripper, and reads the whole reply into result.
-func exchange(transport http.RoundTripper, req *http.Request, result *Result) error {
-	resp, err := transport.RoundTrip(req)
+// maxRedirects is net/http's own limit.
+const maxRedirects = 10
+
+// exchange sends req and reads the whole reply into result.
+func exchange(client *http.Client, req *http.Request, result *Result) error {
+	resp, err := client.Do(req)
 	if err != nil {
+		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
+			return wrapped.Err // without the URL, which may be signed
+		}
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
@@ -139,12 +165,25 @@ func exchange(transport http.RoundTripper, req *http.Request, result *Result) er
 
 // observation is what the connection itself showed, which net/http's errors do not always tell.
 type observation struct {
-	https bool
-
 	mu           sync.Mutex // net/http reads, writes and dials on goroutines of its own
+	total        int64      // bytes read, over all hops
+	https        bool       // of the last hop, as all below
 	head         []byte     // the reply's first bytes
 	connErr      error      // the first that a read or a write gave
 	handshakeErr error
+}
+
+// hop begins the observation of another connection.
+func (o *observation) hop(to *url.URL) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.https, o.head, o.connErr, o.handshakeErr = to.Scheme == "https", nil, nil, nil
+}
+
+func (o *observation) received() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.total
 }
 
 func (o *observation) handshake(err error) {
@@ -156,6 +195,7 @@ func (o *observation) handshake(err error) {
 func (o *observation) io(read []byte, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.total += int64(len(read))
 	if want := 2 - len(o.head); want > 0 {
 		o.head = append(o.head, read[:min(want, len(read))]...)
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -241,6 +242,81 @@ func TestDo(t *testing.T) {
 				t.Errorf("took %v ms", got.Millis)
 			}
 		})
+	}
+}
+
+func TestDoFollowsRedirects(t *testing.T) {
+	page := httpServer(t, handler(200, "<html>", "Content-Type", "text/html"))
+	to := func(status int, location string) string {
+		return httpServer(t, handler(status, "", "Location", location))
+	}
+	tlsWhereHTTP := serve(t, func(conn *net.TCPConn) {
+		defer conn.Close()
+		readRequest(conn)
+		_, _ = conn.Write([]byte{0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x0a})
+	})
+	var loop string
+	loop = httpServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, loop, http.StatusFound) }))
+	for name, tc := range map[string]struct {
+		url       string
+		class     Class
+		status    int
+		redirects []int
+	}{
+		"none":                {page, OK, 200, nil},
+		"one":                 {to(301, page), OK, 200, []int{301}},
+		"relative":            {httpServer(t, relative(page)), OK, 200, []int{302}},
+		"two":                 {to(301, to(302, page)), OK, 200, []int{301, 302}},
+		"to a refusal":        {to(302, "http://127.0.0.1:1/"), Refused, 0, []int{302}},
+		"to no such name":     {to(302, "http://no..such.name/"), DNS, 0, []int{302}},
+		"to TLS":              {to(302, "http://"+tlsWhereHTTP), TLS, 0, []int{302}},
+		"to a bad cert":       {to(302, tlsServer(t)), TLS, 0, []int{302}},
+		"to an error":         {to(302, httpServer(t, handler(503, ""))), HTTP, 503, []int{302}},
+		"round and round":     {loop, Other, 0, []int{302, 302, 302, 302, 302, 302, 302, 302, 302, 302}},
+		"to nowhere":          {httpServer(t, handler(301, "")), HTTP, 301, nil},
+		"that is no redirect": {httpServer(t, handler(304, "")), HTTP, 304, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Do(context.Background(), Request{URL: tc.url, Timeout: 10 * time.Second, Follow: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Class != tc.class || got.Status != tc.status || !slices.Equal(got.Redirects, tc.redirects) || got.URL != tc.url {
+				t.Errorf("got %+v, want %+v", got, tc)
+			}
+			if strings.Contains(got.Error, tc.url) {
+				t.Errorf("the error has the URL: %s", got.Error)
+			}
+		})
+	}
+}
+
+// relative redirects to a path of the same host, where there is what page has.
+func relative(page string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/page" {
+			http.Error(w, page, http.StatusOK)
+			return
+		}
+		w.Header().Set("Location", "/page")
+		w.WriteHeader(http.StatusFound)
+	}
+}
+
+func TestDoCountsWhatItReceived(t *testing.T) {
+	const begun = "HTTP/1.1 200 OK\r\nContent-Type: bin"
+	for name, tc := range map[string]struct {
+		before string
+		want   int64
+	}{"nothing": {"", 0}, "half a head": {begun, int64(len(begun))}} {
+		got, err := Do(context.Background(), Request{Timeout: 10 * time.Second, URL: "http://" + serve(t, func(conn *net.TCPConn) {
+			readRequest(conn)
+			_, _ = conn.Write([]byte(tc.before))
+			conn.Close()
+		})})
+		if err != nil || got.Class != EOF || got.Status != 0 || got.Received != tc.want {
+			t.Errorf("%s: got %+v, %v", name, got, err)
+		}
 	}
 }
 
