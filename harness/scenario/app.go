@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
@@ -156,13 +154,6 @@ func (a *App) Put(ctx context.Context, name, content string) {
 // Get lets the app read one small file.
 func (a *App) Get(ctx context.Context, name string) string {
 	return string(a.exec(ctx, "get", "--file", mountPath+"/"+name))
-}
-
-// Probe looks at a URL from inside the cluster.
-func (a *App) Probe(ctx context.Context, url string, timeout time.Duration) probe.Result {
-	result, err := decode[probe.Result](a.exec(ctx, "probe", "--url", url, "--timeout", timeout.String()))
-	a.sc.must(err)
-	return result
 }
 
 // IP is the pod's address.

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -21,145 +23,211 @@ import (
 const (
 	// kyvernoNamespace is where the policy engine's pods are.
 	kyvernoNamespace = "kyverno"
-	// upTimeout is how long the observer waits for an S3 that is to be up; it answers within milliseconds, on a busy
-	// machine within tenths of a second.
-	upTimeout = 5 * time.Second
-	// downTimeout is how long the observer waits for one that is to be down.
-	downTimeout = time.Second
-	// faultTTL heals a fault by itself, should this process be killed.
-	faultTTL = 120
+	// answerTimeout is how long a look waits for an answer that is to come at once: within milliseconds, on a busy machine
+	// within tenths of a second.
+	answerTimeout = 5 * time.Second
+	// silenceTimeout is how long a look waits for an answer that is not to come.
+	silenceTimeout = time.Second
+	// faultTTL heals a fault by itself, in seconds, should this process be killed. The longest outage waits for a mover.
+	faultTTL = 180
+	// signatureLife is how long the signed look's URL is good for.
+	signatureLife = 10 * time.Minute
 )
 
-// Fault is one way in which S3 can be down: a row of the fault table.
-type Fault struct {
-	Name     string
-	Sentence string // completes "while S3 is …"
-	// Packet is what happens to packets to the endpoint, on the node, from Kyverno's pods and the spec's own. No path can
-	// be told apart there, so specs that need S3 to be up for Kyverno wait meanwhile.
-	Packet fault.PacketFault
-	// HTTP is what the gateway does with requests for the spec's namespace.
-	HTTP gateway.Fault
-	// Hangs says that a probe may get no answer at all, and so be waiting still when S3 comes back.
-	Hangs bool
-	// Proof says whether a look at S3 from inside the cluster shows the fault.
-	Proof func(probe.Result) bool
-}
-
-// HoldsForAll says that specs which need S3 for Kyverno must wait while the fault is in force.
-func (f Fault) HoldsForAll() bool { return f.Packet != "" }
-
-// Faults is the fault table.
-var Faults = []Fault{
-	{
-		Name: "refused", Sentence: "refusing connections", Packet: fault.Refused, HTTP: gateway.Fault{Kind: "reset"},
-		Proof: func(r probe.Result) bool { return r.Class == probe.Refused },
-	},
-	{
-		Name: "black-hole", Sentence: "a black hole that swallows every packet", Packet: fault.BlackHole, HTTP: gateway.Fault{Kind: "hang"}, Hangs: true,
-		Proof: func(r probe.Result) bool { return r.Class == probe.Timeout },
-	},
-	{
-		Name: "forbidden", Sentence: "answering 403 Forbidden", HTTP: gateway.Fault{Kind: "status", Status: 403},
-		Proof: func(r probe.Result) bool { return r.Class == probe.HTTP && r.Status == 403 },
-	},
-}
-
-// FaultNamed finds a row of the fault table.
-func FaultNamed(name string) (Fault, error) {
-	for _, f := range Faults {
-		if f.Name == name {
-			return f, nil
-		}
-	}
-	return Fault{}, fmt.Errorf("the fault table has no %q", name)
-}
-
 // S3Down runs during while S3 is down in this way for Kyverno and for everything in the spec's namespace. It proves from
-// inside the cluster that S3 is up before, down at the start and at the end, and up again after; and that Kyverno ran
-// into the fault meanwhile. name is the PVC whose repository is asked for; a good backup must be there. It returns when
-// the outage ended.
+// inside the cluster that S3 is up before, down at the start and at the end, and up again after; and that Kyverno (or
+// the movers, where the fault is theirs) ran into the fault meanwhile. name is the PVC whose repository is asked for; a
+// good backup must be there. It returns when the outage ended.
 func (sc *Scenario) S3Down(ctx context.Context, f Fault, name string, during func()) (healed time.Time) {
-	url := fmt.Sprintf("%s/%s/%s/%s/config", sc.Stand.Endpoint.URL, sc.Stand.Store.Bucket, sc.Namespace, name)
-	observer := sc.Observer(ctx)
-	expect := func(when string, timeout time.Duration, proof func(probe.Result) bool) {
-		result := observer.Probe(ctx, url, timeout)
-		if !proof(result) {
-			sc.Unknownf("the fault %s could not be proven %s: a look at S3 from inside the cluster found %s, HTTP status %d %s", f.Name, when, result.Class, result.Status, result.Error)
-		}
-		sc.Evidence("s3", fmt.Sprintf("S3 as seen from inside the cluster, %s: %s (HTTP status %d) in %.0f ms", when, result.Class, result.Status, result.Millis), nil)
-	}
-	up := func(r probe.Result) bool { return r.Class == probe.OK }
+	o := &outage{sc: sc, fault: f, id: sc.Namespace, pvc: name}
+	o.observer = sc.observerFor(ctx, f)
+	sc.must(o.findURLs(ctx))
 	if f.HoldsForAll() {
 		defer sc.onlyMe(ctx)()
 	}
-	expect("before the outage", upTimeout, up)
+	o.expect("before the outage", o.look(ctx, answerTimeout), upAll(f))
 	since, err := sc.Gateway.Records(ctx, 1<<62, "")
 	sc.must(err)
-	outage := sc.arm(ctx, f, observer)
-	defer outage.heal(ctx) // also when the spec panics or fails
-	expect("as the outage begins", downTimeout, f.Proof)
-	during()
-	expect("as the outage ends", downTimeout, f.Proof)
-	outage.engineRanInto(ctx, since.LastSeq, name)
-	outage.heal(ctx)
+	defer o.heal(ctx) // also when the spec panics or fails
+	o.arm(ctx)
+	first := o.beginLook(ctx, f.lookTimeout())
+	if f.late() { // the look goes on beside what is done meanwhile
+		during()
+		o.expect("as the outage begins", <-first, f.Proof)
+		o.expect("as the outage ends", o.look(ctx, silenceTimeout), f.Proof)
+	} else {
+		o.expect("as the outage begins", <-first, f.Proof)
+		during()
+		o.expect("as the outage ends", o.look(ctx, f.lookTimeout()), f.Proof)
+	}
+	o.ranInto(ctx, since.LastSeq)
+	o.heal(ctx)
 	healed = time.Now()
-	expect("after the outage", upTimeout, up)
+	o.expect("after the outage", o.look(ctx, answerTimeout), upAll(f))
 	return healed
+}
+
+// lookTimeout is how long a look waits during the outage.
+func (f Fault) lookTimeout() time.Duration {
+	if f.Hangs {
+		return silenceTimeout
+	}
+	return f.delay() + answerTimeout
+}
+
+// upAll is the proof, by the looks that the fault is proven with, that S3 is up.
+func upAll(f Fault) Proof {
+	p := Proof{}
+	for look := range f.Proof {
+		p[look] = func(r probe.Result) bool { return up(r) && (f.delay() == 0 || r.Millis < float64(f.HTTP.DelayMillis)) }
+	}
+	return p
 }
 
 // outage is a fault in force.
 type outage struct {
-	sc     *Scenario
-	id     string
-	armed  *fault.Armed // nil: no packet fault
-	engine []netip.Addr // Kyverno's addresses, where there is one
+	sc       *Scenario
+	fault    Fault
+	id, pvc  string
+	observer *observer
+	urls     map[Look]string
+	armed    *fault.Armed // nil: no packet fault
+	engine   []netip.Addr // Kyverno's addresses, where there is one
 }
 
-// ClaimInOutage creates a labelled PVC during an outage and waits until it has its ReplicationSource. An outage of the
-// spec's own requests can only be met by Kyverno while no other spec's outage keeps it from S3 altogether.
-func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Claim {
-	if !f.HoldsForAll() {
-		defer sc.s3Up(ctx)()
+// findURLs says what each look looks at.
+func (o *outage) findURLs(ctx context.Context) error {
+	endpoint, bucket := o.sc.Stand.Endpoint, o.sc.Stand.Store.Bucket
+	key := o.sc.Namespace + "/" + o.pvc + "/config"
+	o.urls = map[Look]string{
+		LookConfig:  endpoint.URL + "/" + bucket + "/" + key,
+		LookListing: endpoint.URL + "/" + bucket + "/?list-type=2&prefix=" + o.sc.Namespace + "/",
 	}
-	claim := sc.Claim(ctx, name)
-	claim.HasReplicationSource(ctx)
-	return claim
+	if _, wanted := o.fault.Proof[LookSigned]; !wanted {
+		return nil
+	}
+	c := o.sc.Stand.Credentials
+	// The host is part of what is signed, so the client must be the endpoint's. With a region it asks nobody.
+	s3, err := minio.New(endpoint.Addr.String(), &minio.Options{Creds: credentials.NewStaticV4(c.AccessKey, c.SecretKey, ""), Region: "us-east-1"})
+	if err != nil {
+		return err
+	}
+	signed, err := s3.PresignedGetObject(ctx, bucket, key, signatureLife, nil)
+	if err == nil {
+		o.urls[LookSigned] = signed.String()
+	}
+	return err
+}
+
+// looked is what a round of looks found.
+type looked struct {
+	results map[Look]probe.Result
+	err     error
+}
+
+// beginLook begins a look for each that the proof wants, and returns where the results will be.
+func (o *outage) beginLook(ctx context.Context, timeout time.Duration) <-chan looked {
+	done := make(chan looked, 1)
+	go func() { done <- o.look(ctx, timeout) }()
+	return done
+}
+
+func (o *outage) look(ctx context.Context, timeout time.Duration) looked {
+	l := looked{results: map[Look]probe.Result{}}
+	for look := range o.fault.Proof {
+		result, err := o.observer.look(ctx, o.urls[look], timeout)
+		if err != nil {
+			l.err = fmt.Errorf("look at S3 (%s): %w", look, err)
+			break
+		}
+		l.results[look] = result
+	}
+	return l
+}
+
+// expect ends the spec as unknown unless what was found is what the proof wants.
+func (o *outage) expect(when string, l looked, proof Proof) {
+	o.sc.must(l.err)
+	for look, result := range l.results {
+		what := "S3 as seen from inside the cluster"
+		if look != LookConfig {
+			what += " (" + string(look) + ")"
+		}
+		found := fmt.Sprintf("%s: %s (HTTP status %d%s) in %.0f ms", when, result.Class, result.Status, redirected(result), result.Millis)
+		if !proof[look](result) {
+			o.sc.Unknownf("the fault %s could not be proven: %s, %s %s", o.fault.Name, what, found, result.Error)
+		}
+		o.sc.Evidence("s3", what+", "+found, nil)
+	}
+}
+
+func redirected(r probe.Result) string {
+	if len(r.Redirects) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" after %v", r.Redirects)
 }
 
 // arm puts the fault in force.
-func (sc *Scenario) arm(ctx context.Context, f Fault, observer *App) *outage {
-	o := &outage{sc: sc, id: sc.Namespace}
-	sc.must(sc.Gateway.Put(ctx, gateway.Rule{
-		ID: o.id, PathPrefix: "/" + sc.Stand.Store.Bucket + "/" + sc.Namespace + "/", TTLSeconds: faultTTL, Fault: f.HTTP,
-	}))
-	if f.Packet == "" {
-		return o
+func (o *outage) arm(ctx context.Context) {
+	sc := o.sc
+	for _, rule := range o.fault.rules(o.id, sc.Stand.Store.Bucket, sc.Namespace, o.pvc) {
+		sc.must(sc.Gateway.Put(ctx, rule))
 	}
-	var err error
-	if o.engine, err = sc.engineAddresses(ctx); err == nil {
-		var own netip.Addr
-		if own, err = netip.ParseAddr(observer.IP(ctx)); err == nil {
-			o.armed, err = sc.Firewall.Arm(ctx, o.id, f.Packet, append([]netip.Addr{own}, o.engine...), sc.Stand.Endpoint.Addr)
-		}
+	if o.fault.Packet == "" {
+		return
+	}
+	engine, err := sc.engineAddresses(ctx)
+	if err == nil {
+		o.engine = engine
+		o.armed, err = sc.Firewall.Arm(ctx, o.id, o.fault.Packet, append([]netip.Addr{o.observer.address}, engine...), sc.Stand.Endpoint.Addr)
 	}
 	if err != nil {
-		o.heal(ctx)
-		sc.Unknownf("the fault %s could not be put on: %v", f.Name, err)
+		sc.Unknownf("the fault %s could not be put on: %v", o.fault.Name, err)
 	}
-	return o
 }
 
 // heal takes the fault away. It can be called again, and after ctx has ended.
 func (o *outage) heal(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
-	err := o.sc.Gateway.Heal(ctx, o.id)
+	var err error
+	for _, rule := range o.fault.rules(o.id, o.sc.Stand.Store.Bucket, o.sc.Namespace, o.pvc) {
+		err = errors.Join(err, o.sc.Gateway.Heal(ctx, rule.ID))
+	}
 	if o.armed != nil {
 		err = errors.Join(err, o.armed.Heal(ctx))
 	}
 	if err != nil {
 		o.sc.Evidence("harness", "the fault could not be healed: "+err.Error(), nil)
 	}
+}
+
+// observer is where S3 is looked at from, inside the cluster.
+type observer struct {
+	suite                     *Suite
+	namespace, pod, container string
+	address                   netip.Addr // only of a pod of the spec's own
+}
+
+// observerFor finds an observer: the pod that all specs share, unless the fault goes by the observer's own address.
+func (sc *Scenario) observerFor(ctx context.Context, f Fault) *observer {
+	if !f.HoldsForAll() {
+		return &observer{suite: sc.Suite, namespace: toolsNamespace, pod: inspectorPod, container: "agent"}
+	}
+	app := sc.Observer(ctx)
+	address, err := netip.ParseAddr(app.IP(ctx))
+	sc.must(err)
+	return &observer{suite: sc.Suite, namespace: sc.Namespace, pod: app.pod, container: "app", address: address}
+}
+
+// look looks at a URL once.
+func (o *observer) look(ctx context.Context, url string, timeout time.Duration) (probe.Result, error) {
+	out, err := o.suite.execIn(ctx, o.namespace, o.pod, o.container, []string{"/agent", "probe", "--url", url, "--timeout", timeout.String(), "--follow"})
+	if err != nil {
+		return probe.Result{}, err
+	}
+	return decode[probe.Result](out)
 }
 
 // engineAddresses lists the addresses of Kyverno's pods.
@@ -185,8 +253,8 @@ func (sc *Scenario) engineAddresses(ctx context.Context) ([]netip.Addr, error) {
 	return addresses, nil
 }
 
-// engineRanInto is the positive control of an outage: Kyverno asked S3 about the claim and met the fault.
-func (o *outage) engineRanInto(ctx context.Context, since int64, name string) {
+// ranInto is the positive control of an outage: those whom the fault is for asked S3 about the claim and met it.
+func (o *outage) ranInto(ctx context.Context, since int64) {
 	if o.armed != nil {
 		packets, err := o.armed.Packets(ctx)
 		o.sc.must(err)
@@ -200,16 +268,19 @@ func (o *outage) engineRanInto(ctx context.Context, since int64, name string) {
 		o.sc.Evidence("s3", fmt.Sprintf("%d packets of Kyverno's ran into the outage", total), nil)
 		return
 	}
-	prefix := "/" + o.sc.Stand.Store.Bucket + "/" + o.sc.Namespace + "/" + name + "/"
-	page, err := o.sc.Gateway.Records(ctx, since, prefix)
+	page, err := o.sc.Gateway.Records(ctx, since, "/"+o.sc.Stand.Store.Bucket+"/"+o.sc.Namespace+"/"+o.pvc+"/")
 	o.sc.must(err)
+	who, movers := "Kyverno", o.fault.Outcome == OutcomeHeld
+	if movers {
+		who = "a mover"
+	}
 	for _, record := range page.Records {
-		if record.Rule == o.id && record.UserAgent != probe.UserAgent && record.Auth == "none" {
-			o.sc.Evidence("s3", fmt.Sprintf("Kyverno's request ran into the outage: %s %s from %s got %d", record.Method, record.Path, record.Client, record.Status), nil)
+		if record.Rule == o.id && record.UserAgent != probe.UserAgent && movers == (record.Auth == gateway.AuthAWS4) {
+			o.sc.Evidence("s3", fmt.Sprintf("%s ran into the outage: %s %s from %s got %d", who, record.Method, record.Path, record.Client, record.Status), nil)
 			return
 		}
 	}
-	o.sc.Unknownf("Kyverno sent no request to S3 during the outage (the gateway saw %d others there): the policy was not tried by it", len(page.Records))
+	o.sc.Unknownf("%s sent no request to S3 during the outage (the gateway saw %d others there): the policy was not tried by it", who, len(page.Records))
 }
 
 // Packet faults hold for Kyverno as a whole. A file lock keeps them apart from the moments in which other specs, in

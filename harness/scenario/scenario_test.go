@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
-	"github.com/smart-restore/conformance/harness/fault/gateway"
 	"github.com/smart-restore/conformance/harness/observe"
 )
 
@@ -66,27 +64,6 @@ func TestEventually(t *testing.T) {
 				t.Errorf("got %+v, wanted %+v", got, c.want)
 			}
 		})
-	}
-}
-
-func TestTheFaultTableIsSound(t *testing.T) {
-	seen := map[string]bool{}
-	up := probe.Result{Class: probe.OK, Status: 200}
-	for _, f := range Faults {
-		if f.Name == "" || f.Sentence == "" || seen[f.Name] {
-			t.Errorf("fault %q: name and sentence are needed, and the name once", f.Name)
-		}
-		seen[f.Name] = true
-		rule := gateway.Rule{ID: "id", PathPrefix: "/b/ns/", TTLSeconds: faultTTL, Fault: f.HTTP}
-		if err := rule.Validate(); err != nil {
-			t.Errorf("fault %s: %v", f.Name, err)
-		}
-		if f.Proof(up) {
-			t.Errorf("fault %s: an S3 that is up passes for it", f.Name)
-		}
-		if f.Proof(probe.Result{}) {
-			t.Errorf("fault %s: a look that saw nothing passes for it", f.Name)
-		}
 	}
 }
 

@@ -1,0 +1,152 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+// ClaimInOutage creates a labelled PVC during an outage and waits for what the policy must make at once: its
+// ReplicationDestination where S3 says that there is a backup, else its ReplicationSource. An outage of the spec's own
+// requests can only be met by Kyverno while no other spec's outage keeps it from S3 altogether.
+func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Claim {
+	if !f.HoldsForAll() {
+		defer sc.s3Up(ctx)()
+	}
+	claim := sc.Claim(ctx, name)
+	claim.AdmittedWithin(AdmissionBound)
+	if f.Outcome == OutcomeBackup || f.Outcome == OutcomeHeld {
+		claim.HasNewReplicationDestination(ctx)
+		return claim
+	}
+	// A policy that makes a ReplicationDestination may hold the ReplicationSource back for it: no use waiting then.
+	absence := claim.absence("replicationdestinations")
+	sc.eventually(ctx, "ReplicationSource for PVC "+name, generateTimeout, func(ctx context.Context) (bool, string, error) {
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(install.ReplicationSource)
+		if err := sc.API.List(ctx, list, client.InNamespace(sc.Namespace)); err != nil {
+			return false, err.Error(), nil
+		}
+		for i := range list.Items {
+			if nested(&list.Items[i], "spec", "sourcePVC") == name {
+				return true, "", nil
+			}
+		}
+		violations, err := absence.Violations(ctx, sc.Audit)
+		if err == nil && len(violations) > 0 {
+			return false, "", fmt.Errorf("a ReplicationDestination was made while S3 is %s: %s", f.Sentence, strings.Join(violations, "; "))
+		}
+		return false, "no ReplicationSource for it", nil
+	})
+	return claim
+}
+
+// DecisionVisible records what the policy has written on the PVC, which is what an operator sees of its decision, and
+// returns it as text: the annotations and labels that were not sent and are not Kubernetes' own. Empty: nothing.
+func (c *Claim) DecisionVisible(ctx context.Context) string {
+	pvc := &corev1.PersistentVolumeClaim{}
+	c.sc.must(c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc))
+	text := decisionText(pvc.Annotations, pvc.Labels)
+	seen := "nothing"
+	if text != "" {
+		seen = text
+	}
+	c.sc.Evidence("decision", fmt.Sprintf("what the policy wrote on PVC %s: %s", c.Name, seen),
+		map[string]any{"annotations": pvc.Annotations, "labels": pvc.Labels})
+	return text
+}
+
+// decisionText is what of a PVC's annotations and labels is a policy's.
+func decisionText(annotations, labels map[string]string) string {
+	written := maps.Clone(annotations)
+	if written == nil {
+		written = map[string]string{}
+	}
+	for key, value := range labels {
+		if key != stand.PVCLabel || value != stand.PVCLabelValue { // which was sent
+			written["label "+key] = value
+		}
+	}
+	maps.DeleteFunc(written, func(key, _ string) bool {
+		domain, _, _ := strings.Cut(strings.TrimPrefix(key, "label "), "/")
+		return domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io")
+	})
+	if len(written) == 0 {
+		return ""
+	}
+	return fmt.Sprint(written) // sorted by key
+}
+
+// NothingMadeToRestore proves that the claim got no ReplicationDestination so far, as NeverRestored does, of a claim
+// whose backups may go on meanwhile: of those before nothing is lost.
+func (c *Claim) NothingMadeToRestore(ctx context.Context, before objectstore.Listing) {
+	c.never(ctx, "replicationdestinations")
+	after := c.sc.Backup(ctx, c.Name)
+	if lost := before.Lost(after); len(lost) > 0 {
+		c.sc.Failf("of the %d objects in the bucket for PVC %s %d changed or are gone: %v", len(before), c.Name, len(lost), lost)
+	}
+	c.sc.Evidence("bucket", fmt.Sprintf("the bucket holds the %d objects for PVC %s that were there before, and %d more", len(before), c.Name, len(after)-len(before)), nil)
+}
+
+// RestoreFailing waits until a mover has given up on the restore, and fails the spec where the restore is called
+// Successful or the bucket is not as before all the same.
+func (c *Claim) RestoreFailing(ctx context.Context, before objectstore.Listing) {
+	c.sc.eventually(ctx, "a mover that cannot restore PVC "+c.Name, moverTimeout, func(ctx context.Context) (bool, string, error) {
+		// First: a mover that has given up has not been successful before.
+		destination, err := c.destination(ctx)
+		if err != nil {
+			return false, err.Error(), nil
+		}
+		if nested(destination, "status", "latestMoverStatus", "result") == "Successful" || nested(destination, "status", "lastManualSync") != "" {
+			return false, "", fmt.Errorf("ReplicationDestination %s says that the restore is done, which cannot be: %v", destination.GetName(), destination.Object["status"])
+		}
+		pods := &corev1.PodList{}
+		if err := c.sc.API.List(ctx, pods, client.InNamespace(c.sc.Namespace)); err != nil {
+			return false, err.Error(), nil
+		}
+		for _, pod := range pods.Items {
+			if strings.HasPrefix(pod.Name, "volsync-dst-") && pod.Status.Phase == corev1.PodFailed {
+				return true, "", nil
+			}
+		}
+		return false, conditionsText(destination), nil
+	})
+	after := c.sc.Backup(ctx, c.Name)
+	if lost, added := before.Lost(after), before.Added(after); len(lost)+len(added) > 0 {
+		c.sc.Failf("the bucket is not as it was for PVC %s: %d objects changed or gone %v, %d new %v", c.Name, len(lost), lost, len(added), added)
+	}
+	c.sc.Evidence("bucket", fmt.Sprintf("the bucket holds the same %d objects for PVC %s as before", len(after), c.Name), nil)
+}
+
+func (c *Claim) destination(ctx context.Context) (*unstructured.Unstructured, error) {
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(install.ReplicationDestination)
+	if err := c.sc.API.List(ctx, list, client.InNamespace(c.sc.Namespace)); err != nil {
+		return nil, err
+	}
+	for i := range list.Items {
+		if nested(&list.Items[i], "spec", "restic", "destinationPVC") == c.Name {
+			return &list.Items[i], nil
+		}
+	}
+	return nil, fmt.Errorf("the ReplicationDestination for PVC %s is gone", c.Name)
+}
+
+// SeesGoodBackup fails the spec unless the volume holds what GoodBackup's snapshot does, and nothing else.
+func (a *App) SeesGoodBackup(ctx context.Context) {
+	found := a.Reads(ctx)
+	if len(found.Entries) != 1 || found.Seed != seedContent {
+		a.sc.Failf("the volume is not as in the backup: wanted the one file %s with %q, found %d entries and %q", dataset.SentinelName, seedContent, len(found.Entries), found.Seed)
+	}
+	a.sc.Evidence("volume", "the volume is as in the backup", nil)
+}
