@@ -61,7 +61,8 @@ func (c *Claim) NeverRestored(ctx context.Context, before objectstore.Listing) {
 	c.sc.Evidence("bucket", fmt.Sprintf("the bucket holds the same %d objects for PVC %s as before", len(after), c.Name), nil)
 }
 
-// lateMargin is what Kyverno and the API server take to make an object of an answer: under a second, usually.
+// lateMargin is what Kyverno and the API server take to make an object of an answer: under a second, usually. What failed
+// at once is no later: Kyverno tries it five times within milliseconds and then forgets it, all of that in the outage.
 const lateMargin = 3 * time.Second
 
 // NotRestoredAfter watches, after an outage, for a ReplicationDestination of a claim that must have none, as long as one

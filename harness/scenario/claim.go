@@ -75,13 +75,29 @@ func (sc *Scenario) ClaimWithRestore(ctx context.Context, name string) *Claim {
 	return claim
 }
 
-func (sc *Scenario) createClaim(ctx context.Context, name string, labels map[string]string) *Claim {
+// TwinIsRestored is a positive control: a labelled PVC with a good backup, created while S3 is up, does get a
+// ReplicationDestination. That is a policy's work; the restore itself would be VolSync's and is not awaited, so the twin
+// has a storage class that does not exist, and no mover starts.
+func (sc *Scenario) TwinIsRestored(ctx context.Context) {
+	const name = "twin"
+	sc.Step("the positive control: with S3 up, a PVC with a backup gets a ReplicationDestination")
+	sc.GoodBackup(ctx, name)
+	defer sc.s3Up(ctx)()
+	class := "no-such-class"
+	sc.createClaim(ctx, name, map[string]string{stand.PVCLabel: stand.PVCLabelValue},
+		func(pvc *corev1.PersistentVolumeClaim) { pvc.Spec.StorageClassName = &class }).HasReplicationDestination(ctx)
+}
+
+func (sc *Scenario) createClaim(ctx context.Context, name string, labels map[string]string, with ...func(*corev1.PersistentVolumeClaim)) *Claim {
 	pvc := &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: name, Labels: labels},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("256Mi")}},
 		},
+	}
+	for _, change := range with {
+		change(pvc)
 	}
 	claim := &Claim{sc: sc, Name: name, CreatedAt: time.Now()}
 	if err := sc.API.Create(ctx, pvc); err != nil {

@@ -28,8 +28,11 @@ const (
 	answerTimeout = 5 * time.Second
 	// silenceTimeout is how long a look waits for an answer that is not to come.
 	silenceTimeout = time.Second
-	// faultTTL heals a fault by itself, in seconds, should this process be killed. The longest outage waits for a mover.
-	faultTTL = 180
+	// faultTTL heals a fault by itself, in seconds, should this process be killed: later than any outage, of which the
+	// longest waits for a mover, and before the next run begins, which heals all.
+	faultTTL = 600
+	// lookTries is how often a look is tried: an exec on a busy node may end well and lose its output.
+	lookTries = 3
 	// signatureLife is how long the signed look's URL is good for.
 	signatureLife = 10 * time.Minute
 )
@@ -221,13 +224,19 @@ func (sc *Scenario) observerFor(ctx context.Context, f Fault) *observer {
 	return &observer{suite: sc.Suite, namespace: sc.Namespace, pod: app.pod, container: "app", address: address}
 }
 
-// look looks at a URL once.
-func (o *observer) look(ctx context.Context, url string, timeout time.Duration) (probe.Result, error) {
-	out, err := o.suite.execIn(ctx, o.namespace, o.pod, o.container, []string{"/agent", "probe", "--url", url, "--timeout", timeout.String(), "--follow"})
-	if err != nil {
-		return probe.Result{}, err
+// look looks at a URL.
+func (o *observer) look(ctx context.Context, url string, timeout time.Duration) (result probe.Result, err error) {
+	for range lookTries {
+		var out []byte
+		out, err = o.suite.execIn(ctx, o.namespace, o.pod, o.container, []string{"/agent", "probe", "--url", url, "--timeout", timeout.String(), "--follow"})
+		if err != nil {
+			return probe.Result{}, err
+		}
+		if result, err = decode[probe.Result](out); err == nil {
+			return result, nil
+		}
 	}
-	return decode[probe.Result](out)
+	return probe.Result{}, err
 }
 
 // engineAddresses lists the addresses of Kyverno's pods.

@@ -44,7 +44,7 @@ func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Cl
 		}
 		violations, err := absence.Violations(ctx, sc.Audit)
 		if err == nil && len(violations) > 0 {
-			return false, "", fmt.Errorf("a ReplicationDestination was made while S3 is %s: %s", f.Sentence, strings.Join(violations, "; "))
+			sc.Failf("a ReplicationDestination was made while S3 is %s: %s", f.Sentence, strings.Join(violations, "; "))
 		}
 		return false, "no ReplicationSource for it", nil
 	})
