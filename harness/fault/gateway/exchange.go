@@ -400,7 +400,8 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var bufferPool = sync.Pool{New: func() any { return make([]byte, 32<<10) }}
+// Large, as bodies are: each read and write of a socket has its price.
+var bufferPool = sync.Pool{New: func() any { return make([]byte, 256<<10) }}
 
 // buffers is a httputil.BufferPool.
 type buffers struct{}

@@ -103,6 +103,13 @@ func (c *upstreamConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// ReadFrom is how net/http writes a request's body.
+func (c *upstreamConn) ReadFrom(body io.Reader) (int64, error) {
+	buffer := buffers{}.Get()
+	defer buffers{}.Put(buffer)
+	return io.CopyBuffer(struct{ io.Writer }{c}, body, buffer)
+}
+
 type connKey struct{}
 
 // Serve serves both listeners and closes them. It returns nil after Close, else

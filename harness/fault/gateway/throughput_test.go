@@ -6,12 +6,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"syscall"
 	"testing"
+	"time"
 )
 
-// BenchmarkBody measures large bodies, straight and through the gateway. On loopback, with client, gateway and server on
-// the same cores and a server that does nothing with the bytes, the difference is all of what the gateway costs: an S3
-// server that stores them and a restic that encrypts them hide most of it.
+// BenchmarkBody measures large bodies, straight and through the gateway. Client, gateway and server share the cores, and
+// server and client do nothing with the bytes, so the rates are far from restic's. The difference of the processor times
+// is what the gateway costs, on a busy machine too: restic needs some 80 ms for 16 MiB.
 func BenchmarkBody(b *testing.B) {
 	const size = 16 << 20 // restic's packs
 	content := make([]byte, size)
@@ -35,6 +37,8 @@ func BenchmarkBody(b *testing.B) {
 				defer client.CloseIdleConnections()
 				sink := make([]byte, 256<<10)
 				b.SetBytes(size)
+				began := cpuTime(b)
+				defer func() { b.ReportMetric((cpuTime(b)-began).Seconds()*1000/float64(b.N), "cpu-ms/op") }()
 				for b.Loop() {
 					var body io.Reader
 					if method == http.MethodPut {
@@ -57,4 +61,13 @@ func BenchmarkBody(b *testing.B) {
 			})
 		}
 	}
+}
+
+// cpuTime is the processor time that this process has used.
+func cpuTime(b *testing.B) time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
