@@ -18,7 +18,7 @@ var outcomes = map[scenario.Outcome]struct {
 	scenario.OutcomeUnknown: {"is admitted within the bound, has its ReplicationSource, binds, the app writes, and it never gets a ReplicationDestination", unknown},
 	scenario.OutcomeAbsent:  {"is admitted within the bound, binds, the app writes, it gets no ReplicationDestination, and it is backed up", absent},
 	scenario.OutcomeBackup:  {"is admitted within the bound and restored, byte for byte", restored},
-	scenario.OutcomeHeld:    {"is admitted within the bound, is not called restored while that lasts, and is restored after it", held},
+	scenario.OutcomeLater:   {"is admitted within the bound, is not called restored while that lasts, and is restored after it", later},
 }
 
 // One spec for every row of the fault table. Those whose faults hold for all take turns, and so do not keep processes
@@ -95,7 +95,7 @@ func restored(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
 	claim.HasReplicationSource(ctx)
 }
 
-func held(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
+func later(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
 	before := s.GoodBackup(ctx, "data")
 
 	var claim *scenario.Claim

@@ -24,8 +24,8 @@ func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Cl
 		defer sc.s3Up(ctx)()
 	}
 	claim := sc.Claim(ctx, name)
-	claim.AdmittedWithin(AdmissionBound)
-	if f.Outcome == OutcomeBackup || f.Outcome == OutcomeHeld {
+	claim.AdmittedWithin(sc.Stand.Contract.AdmissionBound())
+	if f.Outcome == OutcomeBackup || f.Outcome == OutcomeLater {
 		claim.HasNewReplicationDestination(ctx)
 		return claim
 	}
@@ -145,8 +145,8 @@ func (c *Claim) destination(ctx context.Context) (*unstructured.Unstructured, er
 // SeesGoodBackup fails the spec unless the volume holds what GoodBackup's snapshot does, and nothing else.
 func (a *App) SeesGoodBackup(ctx context.Context) {
 	found := a.Reads(ctx)
-	if len(found.Entries) != 1 || found.Seed != seedContent {
-		a.sc.Failf("the volume is not as in the backup: wanted the one file %s with %q, found %d entries and %q", dataset.SentinelName, seedContent, len(found.Entries), found.Seed)
+	if len(found.Entries) != 1 || found.Seed != SeedContent {
+		a.sc.Failf("the volume is not as in the backup: wanted the one file %s with %q, found %d entries and %q", dataset.SentinelName, SeedContent, len(found.Entries), found.Seed)
 	}
 	a.sc.Evidence("volume", "the volume is as in the backup", nil)
 }
