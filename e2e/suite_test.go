@@ -63,7 +63,7 @@ func Prove(id, level, sentence string, body func(context.Context, *scenario.Scen
 			decorators[i] = Label(string(f))
 		}
 	}
-	return It(id+" "+sentence, append(decorators, Label(level), SpecTimeout(specTimeout), func(ctx SpecContext) {
+	return It(id+" "+sentence, append([]any{Label(level), SpecTimeout(specTimeout)}, append(decorators, func(ctx SpecContext) {
 		AddReportEntry(verdict.NameRequirement, verdict.EntryRequirement(requirement), ReportEntryVisibilityNever)
 		if f := requirement.Feature; f != "" && !suite.Stand.Contract.Promises(f) {
 			reason := "the policy does not promise " + f
@@ -83,7 +83,7 @@ func Prove(id, level, sentence string, body func(context.Context, *scenario.Scen
 			Expect(s.Finish(ctx)).To(Succeed())
 		}, NodeTimeout(time.Minute))
 		body(ctx, s)
-	})...)
+	})...)...)
 }
 
 // ginkgoReporter turns what a scenario sees into Ginkgo's report.

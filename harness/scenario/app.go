@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,52 +28,64 @@ type App struct {
 
 // App starts a pod that mounts the claim and waits until it runs.
 func (c *Claim) App(ctx context.Context) *App {
-	app := c.StartApp(ctx)
+	app := c.sc.startPod(ctx, c.pod())
 	app.Running(ctx)
 	return app
 }
 
-// StartApp starts a pod that mounts the claim, without waiting for it.
-func (c *Claim) StartApp(ctx context.Context) *App {
-	return c.startApp(ctx)
+// pod is a pod that uses the claim.
+func (c *Claim) pod() *corev1.Pod {
+	return c.sc.pod("app-"+c.Name, map[string]string{mountPath: c.Name})
 }
-
-func (c *Claim) startApp(ctx context.Context, init ...corev1.Container) *App {
-	mounts := []corev1.VolumeMount{{Name: "data", MountPath: mountPath}}
-	for i := range init {
-		init[i].VolumeMounts = mounts
-	}
-	return c.sc.startPod(ctx, podName("app-"+c.Name), []corev1.Volume{{
-		Name:         "data",
-		VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: c.Name}},
-	}}, mounts, init...)
-}
-
-// podName is a name that can be a host name, too.
-func podName(name string) string { return strings.ReplaceAll(name[:min(len(name), 60)], ".", "-") }
 
 // Observer starts a pod without a volume, to look at S3 from inside the cluster.
 func (sc *Scenario) Observer(ctx context.Context) *App {
-	app := sc.startPod(ctx, "observer", nil, nil)
+	app := sc.startPod(ctx, sc.pod("observer", nil))
 	app.Running(ctx)
 	return app
 }
 
-func (sc *Scenario) startPod(ctx context.Context, name string, volumes []corev1.Volume, mounts []corev1.VolumeMount, init ...corev1.Container) *App {
+// AppOfAll starts one pod that mounts all the claims, each below mountPath under its own name, and waits until it runs.
+func (sc *Scenario) AppOfAll(ctx context.Context, claims []*Claim) *App {
+	volumes := map[string]string{}
+	for _, claim := range claims {
+		volumes[mountPath+"/"+claim.Name] = claim.Name
+	}
+	app := sc.startPod(ctx, sc.pod("app-of-all", volumes))
+	app.Running(ctx)
+	return app
+}
+
+// pod is a pod of the agent with these volumes, mount path → PVC. Its name can be a host name, too.
+func (sc *Scenario) pod(name string, volumes map[string]string) *corev1.Pod {
 	var now int64
-	sc.create(ctx, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: name},
-		Spec: corev1.PodSpec{
-			TerminationGracePeriodSeconds: &now,
-			Volumes:                       volumes,
-			InitContainers:                init,
-			Containers: []corev1.Container{{
-				Name: "app", Image: sc.Stand.AgentImage, Command: []string{"/agent", "idle"},
-				ImagePullPolicy: corev1.PullNever, VolumeMounts: mounts,
-			}},
-		},
-	})
-	return &App{sc: sc, pod: name}
+	container := corev1.Container{
+		Name: "app", Image: sc.Stand.AgentImage, Command: []string{"/agent", "idle"}, ImagePullPolicy: corev1.PullNever,
+	}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: strings.ReplaceAll(name[:min(len(name), 60)], ".", "-")},
+		Spec:       corev1.PodSpec{TerminationGracePeriodSeconds: &now},
+	}
+	for i, path := range slices.Sorted(maps.Keys(volumes)) {
+		volume := fmt.Sprintf("volume-%d", i)
+		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: volume, MountPath: path})
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{
+			Name:         volume,
+			VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: volumes[path]}},
+		})
+	}
+	pod.Spec.Containers = []corev1.Container{container}
+	return pod
+}
+
+func (sc *Scenario) startPod(ctx context.Context, pod *corev1.Pod) *App {
+	sc.create(ctx, pod)
+	return &App{sc: sc, pod: pod.Name}
+}
+
+// refusedByWebhook says whether an admission webhook said no, or could not be asked.
+func refusedByWebhook(err error) bool {
+	return strings.Contains(err.Error(), "admission webhook") || strings.Contains(err.Error(), "failed calling webhook")
 }
 
 // create creates a pod, and tries again where an admission webhook refuses it, as the controllers do that make pods.
@@ -82,8 +96,8 @@ func (sc *Scenario) create(ctx context.Context, pod *corev1.Pod) {
 		if err == nil {
 			return true, "", nil
 		}
-		if !strings.Contains(err.Error(), "admission webhook") && !strings.Contains(err.Error(), "failed calling webhook") {
-			return false, "", err
+		if !refusedByWebhook(err) {
+			return blind(err)
 		}
 		refusals++
 		if refusals == 1 {

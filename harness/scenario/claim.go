@@ -49,7 +49,7 @@ type Claim struct {
 // Prefix is where the claim's repository is in the bucket.
 func (c *Claim) Prefix() string { return c.sc.Namespace + "/" + c.Name + "/" }
 
-// Claim creates a labelled PVC. While S3 is to be reachable for Kyverno, use ClaimWithS3Up.
+// Claim creates a labelled PVC. While S3 is to be reachable for Kyverno, use ClaimWhileS3IsUp.
 func (sc *Scenario) Claim(ctx context.Context, name string) *Claim {
 	return sc.createClaim(ctx, name, map[string]string{stand.PVCLabel: stand.PVCLabelValue})
 }
@@ -86,6 +86,22 @@ func (sc *Scenario) TwinIsRestored(ctx context.Context) {
 	class := "no-such-class"
 	sc.createClaim(ctx, name, map[string]string{stand.PVCLabel: stand.PVCLabelValue},
 		func(pvc *corev1.PersistentVolumeClaim) { pvc.Spec.StorageClassName = &class }).HasReplicationDestination(ctx)
+}
+
+// ClaimWhileS3IsUp creates a labelled PVC while S3 is up.
+func (sc *Scenario) ClaimWhileS3IsUp(ctx context.Context, name string) *Claim {
+	defer sc.s3Up(ctx)()
+	return sc.Claim(ctx, name)
+}
+
+func (sc *Scenario) pvc(name string, labels map[string]string) *corev1.PersistentVolumeClaim {
+	return &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: name, Labels: labels},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("256Mi")}},
+		},
+	}
 }
 
 func (sc *Scenario) createClaim(ctx context.Context, name string, labels map[string]string, with ...func(*corev1.PersistentVolumeClaim)) *Claim {

@@ -15,9 +15,11 @@ const firstLook = "first-look"
 
 // AppThatLooks starts a pod that, before anything else, lists what is on the claim, without waiting for it.
 func (c *Claim) AppThatLooks(ctx context.Context) *App {
-	return c.startApp(ctx, corev1.Container{
-		Name: firstLook, Image: c.sc.Stand.AgentImage, Command: []string{"/agent", "manifest", "--dir", mountPath}, ImagePullPolicy: corev1.PullNever,
-	})
+	pod := c.pod()
+	looking := pod.Spec.Containers[0]
+	looking.Name, looking.Command = firstLook, []string{"/agent", "manifest", "--dir", mountPath}
+	pod.Spec.InitContainers = []corev1.Container{looking}
+	return c.sc.startPod(ctx, pod)
 }
 
 // FirstLook is what the app found on its volume when it started.

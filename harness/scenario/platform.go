@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -150,4 +152,111 @@ func (sc *Scenario) SameObjects(ctx context.Context, before map[string]string, w
 		}
 		return time.Now().After(until), "", nil
 	})
+}
+
+// KillAgainAndAgain kills every process of this name on the node, and again whenever there is one, until the returned
+// function is called. It waits until the first was killed.
+func (sc *Scenario) KillAgainAndAgain(ctx context.Context, process string) (stop func()) {
+	kill := func(ctx context.Context) error {
+		_, err := sc.Firewall.Exec(ctx, "pkill", "-KILL", "-x", process)
+		return err
+	}
+	if err := kill(ctx); err != nil {
+		sc.Unknownf("no process %s could be killed on the node: %v", process, err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			_ = kill(ctx) // there may be none just now
+			select {
+			case <-ctx.Done():
+			case <-time.After(pollInterval):
+			}
+		}
+	}()
+	sc.Step("%s is killed, and again whenever it starts", process)
+	return func() { cancel(); <-done }
+}
+
+// KyvernoBack waits until Kyverno acts on the policy again.
+func (sc *Scenario) KyvernoBack(ctx context.Context) {
+	sc.must(install.DeploymentsReady(ctx, sc.Kube, kyvernoNamespace, platformTimeout))
+	sc.PolicyActs(ctx)
+	sc.Step("Kyverno acts on the policy again")
+}
+
+// APIServerBack waits until the API server answers again.
+func (sc *Scenario) APIServerBack(ctx context.Context) {
+	sc.eventually(ctx, "the API server answering again", platformTimeout, func(ctx context.Context) (bool, string, error) {
+		if err := sc.API.List(ctx, &corev1.NamespaceList{}); err != nil {
+			return blind(err)
+		}
+		return true, "", nil
+	})
+}
+
+// The controllers that can be switched off.
+var (
+	KyvernoBackground = client.ObjectKey{Namespace: kyvernoNamespace, Name: "kyverno-background-controller"}
+	VolSync           = client.ObjectKey{Namespace: "volsync-system"} // whatever its deployment is called
+)
+
+// Off scales a controller to nothing and waits until its pods are gone. The returned function, which can be called again,
+// brings it back and waits until it is ready.
+func (sc *Scenario) Off(ctx context.Context, controller client.ObjectKey) (on func(context.Context)) {
+	deployments := &appsv1.DeploymentList{}
+	sc.must(sc.API.List(ctx, deployments, client.InNamespace(controller.Namespace)))
+	var scaled []*appsv1.Deployment
+	for i := range deployments.Items {
+		d := &deployments.Items[i]
+		if (controller.Name == "" || d.Name == controller.Name) && d.Spec.Replicas != nil && *d.Spec.Replicas > 0 {
+			scaled = append(scaled, d)
+		}
+	}
+	if len(scaled) == 0 {
+		sc.Unknownf("there is no controller %s to switch off", controller)
+	}
+	replicas := func(ctx context.Context, d *appsv1.Deployment, n int32) {
+		sc.must(sc.API.Patch(ctx, d, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n))))
+	}
+	for _, d := range scaled {
+		replicas(ctx, d, 0)
+		sc.eventually(ctx, "pods of "+d.Name+" gone", goneTimeout, func(ctx context.Context) (bool, string, error) {
+			pods := &corev1.PodList{}
+			if err := sc.API.List(ctx, pods, client.InNamespace(d.Namespace), client.MatchingLabels(d.Spec.Selector.MatchLabels)); err != nil {
+				return blind(err)
+			}
+			return len(pods.Items) == 0, fmt.Sprintf("%d pods", len(pods.Items)), nil
+		})
+	}
+	done := false
+	return func(ctx context.Context) {
+		if done {
+			return
+		}
+		done = true
+		ctx = context.WithoutCancel(ctx)
+		for _, d := range scaled {
+			replicas(ctx, d, 1)
+		}
+		sc.must(install.DeploymentsReady(ctx, sc.Kube, controller.Namespace, platformTimeout))
+		sc.Step("%s is back", controller.Namespace)
+	}
+}
+
+// HasObjects fails the spec where one of the objects is gone or another one.
+func (sc *Scenario) HasObjects(ctx context.Context, before map[string]string) {
+	for _, kind := range []schema.GroupVersionKind{install.ReplicationSource, install.ReplicationDestination} {
+		now := map[string]string{}
+		for _, object := range sc.list(ctx, kind) {
+			now[kind.Kind+" "+object.GetName()] = string(object.GetUID())
+		}
+		for name, uid := range before {
+			if strings.HasPrefix(name, kind.Kind+" ") && now[name] != uid {
+				sc.Failf("%s is not as before", name)
+			}
+		}
+	}
 }

@@ -1,0 +1,33 @@
+package e2e
+
+import (
+	"context"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+// stormSize is how many PVCs are created at once.
+const stormSize = 30
+
+var _ = Prove("scale/storm", verdict.Scale,
+	"30 labelled PVCs at once, fresh, and then all restoring: every one right, no restart of Kyverno or VolSync; requests to S3 per PVC are counted.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		restarts := s.Restarts(ctx)
+		fresh := s.Storm(ctx, "fresh", stormSize)
+		fresh.AllHaveSources(ctx)
+		fresh.NoneRestored(ctx)
+		fresh.RequestsPerPVC(ctx)
+
+		for _, name := range scenario.StormNames("restored", stormSize) {
+			s.GoodBackup(ctx, name)
+		}
+		restoring := s.Storm(ctx, "restored", stormSize)
+		restoring.AllHaveSources(ctx)
+		restoring.AllRestored(ctx)
+		restoring.RequestsPerPVC(ctx)
+		s.SameRestarts(ctx, restarts)
+	}, alone, SpecTimeout(10*time.Minute))
