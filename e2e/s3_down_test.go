@@ -18,11 +18,7 @@ var outcomes = map[scenario.Outcome]struct {
 	scenario.OutcomeUnknown: {"is admitted within the bound, has its ReplicationSource, binds, the app writes, and it never gets a ReplicationDestination", unknown},
 	scenario.OutcomeAbsent:  {"is admitted within the bound, binds, the app writes, it gets no ReplicationDestination, and it is backed up", absent},
 	scenario.OutcomeBackup:  {"is admitted within the bound and restored, byte for byte", restored},
-<<<<<<< HEAD
-	scenario.OutcomeHeld:    {"is admitted within the bound, is not called restored while that lasts, and is restored after it", held},
-=======
 	scenario.OutcomeLater:   {"is admitted within the bound, is not called restored while that lasts, and is restored after it", later},
->>>>>>> faults
 }
 
 // One spec for every row of the fault table. Those whose faults hold for all take turns, and so do not keep processes
@@ -59,11 +55,7 @@ func unknown(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
 	var claim *scenario.Claim
 	healed := s.S3Down(ctx, fault, "data", func() {
 		claim = s.ClaimInOutage(ctx, fault, "data")
-<<<<<<< HEAD
 		decisionVisible(ctx, s, claim)
-=======
-		claim.DecisionVisible(ctx)
->>>>>>> faults
 		app := claim.App(ctx)
 		claim.Bound(ctx)
 		app.Write(ctx, dataset.Spec{Seed: s.Namespace, SmallFiles: 20})
@@ -79,11 +71,7 @@ func absent(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
 	var claim *scenario.Claim
 	healed := s.S3Down(ctx, fault, "data", func() {
 		claim = s.ClaimInOutage(ctx, fault, "data")
-<<<<<<< HEAD
 		decisionVisible(ctx, s, claim)
-=======
-		claim.DecisionVisible(ctx)
->>>>>>> faults
 		app := claim.App(ctx)
 		claim.Bound(ctx)
 		app.Write(ctx, dataset.Spec{Seed: s.Namespace, SmallFiles: 20})
@@ -99,11 +87,7 @@ func restored(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
 	var claim *scenario.Claim
 	s.S3Down(ctx, fault, "data", func() {
 		claim = s.ClaimInOutage(ctx, fault, "data")
-<<<<<<< HEAD
 		decisionVisible(ctx, s, claim)
-=======
-		claim.DecisionVisible(ctx)
->>>>>>> faults
 	})
 	claim.Restored(ctx, claim.HasNewReplicationDestination(ctx))
 	claim.App(ctx).SeesGoodBackup(ctx)
@@ -111,21 +95,13 @@ func restored(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
 	claim.HasReplicationSource(ctx)
 }
 
-<<<<<<< HEAD
-func held(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
-=======
 func later(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
->>>>>>> faults
 	before := s.GoodBackup(ctx, "data")
 
 	var claim *scenario.Claim
 	s.S3Down(ctx, fault, "data", func() {
 		claim = s.ClaimInOutage(ctx, fault, "data")
-<<<<<<< HEAD
 		decisionVisible(ctx, s, claim)
-=======
-		claim.DecisionVisible(ctx)
->>>>>>> faults
 		claim.RestoreFailing(ctx, before)
 	})
 	// No app before: whether one may start meanwhile is another requirement's.
@@ -134,7 +110,6 @@ func later(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
 	claim.Bound(ctx)
 	claim.HasReplicationSource(ctx)
 }
-<<<<<<< HEAD
 
 // decisionVisible is about a feature: of a policy that does not promise it, what it writes is evidence only.
 func decisionVisible(ctx context.Context, s *scenario.Scenario, claim *scenario.Claim) {
@@ -142,5 +117,3 @@ func decisionVisible(ctx context.Context, s *scenario.Scenario, claim *scenario.
 		s.Failf("PVC %s does not say what was decided about it", claim.Name)
 	}
 }
-=======
->>>>>>> faults

@@ -47,15 +47,9 @@ const (
 	OutcomeAbsent Outcome = "absent"
 	// OutcomeBackup: S3 did answer, in time, that there is a backup. It is restored.
 	OutcomeBackup Outcome = "backup"
-<<<<<<< HEAD
-	// OutcomeHeld: Kyverno finds the backup, the movers cannot read it. It is restored when they can, and not called
-	// restored before.
-	OutcomeHeld Outcome = "held"
-=======
 	// OutcomeLater: Kyverno finds the backup, the movers cannot read it. It is restored when they can, and not called
 	// restored before.
 	OutcomeLater Outcome = "later"
->>>>>>> faults
 )
 
 // Look is one way to look at S3 from inside the cluster. All follow redirects, as Kyverno's client does.
@@ -225,11 +219,7 @@ var Faults = []Fault{
 		Proof: Proof{LookConfig: func(r probe.Result) bool { return isPage(r) && slices.Equal(r.Redirects, []int{302}) }},
 	},
 	{
-<<<<<<< HEAD
-		Name: "mover-credentials", Sentence: "refusing the movers' credentials, and answers everybody else", Outcome: OutcomeHeld,
-=======
 		Name: "mover-credentials", Sentence: "refusing the movers' credentials, and answers everybody else", Outcome: OutcomeLater,
->>>>>>> faults
 		HTTP: gateway.Fault{Kind: "status", Status: 403, Code: "InvalidAccessKeyId"}, Auth: []string{gateway.AuthAWS4},
 		Proof: Proof{LookConfig: up, LookSigned: answers(403)},
 	},

@@ -72,11 +72,7 @@ func (sc *Scenario) S3Down(ctx context.Context, f Fault, name string, during fun
 
 // lookTimeout is how long a look waits during the outage.
 func (f Fault) lookTimeout() time.Duration {
-<<<<<<< HEAD
-	if f.Hangs {
-=======
 	if f.Hangs || f.HTTP.Kind == "hang" {
->>>>>>> faults
 		return silenceTimeout
 	}
 	return f.delay() + answerTimeout
@@ -283,11 +279,7 @@ func (o *outage) ranInto(ctx context.Context, since int64) {
 	}
 	page, err := o.sc.Gateway.Records(ctx, since, "/"+o.sc.Stand.Store.Bucket+"/"+o.sc.Namespace+"/"+o.pvc+"/")
 	o.sc.must(err)
-<<<<<<< HEAD
-	who, movers := "Kyverno", o.fault.Outcome == OutcomeHeld
-=======
 	who, movers := "Kyverno", o.fault.Outcome == OutcomeLater
->>>>>>> faults
 	if movers {
 		who = "a mover"
 	}

@@ -25,11 +25,7 @@ func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Cl
 	}
 	claim := sc.Claim(ctx, name)
 	claim.AdmittedWithin(sc.Stand.Contract.AdmissionBound())
-<<<<<<< HEAD
-	if f.Outcome == OutcomeBackup || f.Outcome == OutcomeHeld {
-=======
 	if f.Outcome == OutcomeBackup || f.Outcome == OutcomeLater {
->>>>>>> faults
 		claim.HasNewReplicationDestination(ctx)
 		return claim
 	}
@@ -39,11 +35,7 @@ func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Cl
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(install.ReplicationSource)
 		if err := sc.API.List(ctx, list, client.InNamespace(sc.Namespace)); err != nil {
-<<<<<<< HEAD
 			return blind(err)
-=======
-			return false, err.Error(), nil
->>>>>>> faults
 		}
 		for i := range list.Items {
 			if nested(&list.Items[i], "spec", "sourcePVC") == name {
@@ -113,22 +105,14 @@ func (c *Claim) RestoreFailing(ctx context.Context, before objectstore.Listing) 
 		// First: a mover that has given up has not been successful before.
 		destination, err := c.destination(ctx)
 		if err != nil {
-<<<<<<< HEAD
 			return blind(err)
-=======
-			return false, err.Error(), nil
->>>>>>> faults
 		}
 		if nested(destination, "status", "latestMoverStatus", "result") == "Successful" || nested(destination, "status", "lastManualSync") != "" {
 			return false, "", fmt.Errorf("ReplicationDestination %s says that the restore is done, which cannot be: %v", destination.GetName(), destination.Object["status"])
 		}
 		pods := &corev1.PodList{}
 		if err := c.sc.API.List(ctx, pods, client.InNamespace(c.sc.Namespace)); err != nil {
-<<<<<<< HEAD
 			return blind(err)
-=======
-			return false, err.Error(), nil
->>>>>>> faults
 		}
 		for _, pod := range pods.Items {
 			if strings.HasPrefix(pod.Name, "volsync-dst-") && pod.Status.Phase == corev1.PodFailed {

@@ -26,14 +26,9 @@ import (
 // Held is an outage in which S3 takes every request and answers none until it is over, and then all: the surest way to
 // get a late restore from whoever still waits for an answer.
 var Held = Fault{
-<<<<<<< HEAD
 	Name: "held", Sentence: "holding every request", HTTP: gateway.Fault{Kind: "hang", OnHeal: "answer"},
 	Outcome: OutcomeUnknown,
 	Proof:   Proof{LookConfig: is(probe.Timeout)},
-=======
-	Name: "held", Sentence: "holding every request", Outcome: OutcomeUnknown, HTTP: gateway.Fault{Kind: "hang", OnHeal: "answer"},
-	Proof: Proof{LookConfig: is(probe.Timeout)},
->>>>>>> faults
 }
 
 // reactionTime is how long Kyverno may take to act on a change of a PVC that concerns it; it is about 1 s.
