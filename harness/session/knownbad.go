@@ -72,6 +72,9 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 				return ctx.Err()
 			}
 		}
+		if found != nil && len(policy.FindingsIn(found)) == 0 {
+			return fmt.Errorf("%s could not be tried: %w", p.Contract.Name, found)
+		}
 		catches = append(catches, judge(p.Contract, results, found)...)
 	}
 	var table bytes.Buffer
