@@ -13,7 +13,7 @@ import (
 
 // BenchmarkBody measures large bodies, straight and through the gateway. Client, gateway and server share the cores, and
 // server and client do nothing with the bytes, so the rates are far from restic's. The difference of the processor times
-// is what the gateway costs, on a busy machine too: restic needs some 80 ms for 16 MiB.
+// is what the gateway costs, on a busy machine too.
 func BenchmarkBody(b *testing.B) {
 	const size = 16 << 20 // restic's packs
 	content := make([]byte, size)
