@@ -11,14 +11,15 @@ import (
 )
 
 var _ = Prove("safety/isolation", verdict.Safety,
-	"PVCs of one name in two namespaces, and names that could be taken for each other's, never get another's bytes; long names and names with dots work.",
+	"PVCs of one name in two namespaces, and names that could be taken for each other's or have the same beginning, never get another's bytes; names with dots work.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		other := s.Sibling(ctx, "-b")
-		long := "a.name-of-" + strings.Repeat("many-letters-", 8) + "end"
+		// 63 characters each, of which the first 62 are the same.
+		long := "a.name-of-" + strings.Repeat("letters-", 6) + "end."
 		volumes := []struct {
 			in   *scenario.Scenario
 			name string
-		}{{s, "data"}, {other, "data"}, {s, "b-c"}, {other, "c"}, {s, long}}
+		}{{s, "data"}, {other, "data"}, {s, "b-c"}, {other, "c"}, {s, long + "1"}, {s, long + "2"}}
 
 		for _, v := range volumes {
 			v.in.AddSnapshot(ctx, v.name, "of "+v.in.Namespace+"/"+v.name, time.Now().Add(-time.Hour))
@@ -38,5 +39,18 @@ var _ = Prove("safety/isolation", verdict.Safety,
 		s.Step("and the one with the long name is backed up to its own place")
 		last := claims[len(claims)-1]
 		last.BackUp(ctx)
-		last.SnapshotHolds(ctx, "latest", "of "+s.Namespace+"/"+long)
+		last.SnapshotHolds(ctx, "latest", "of "+s.Namespace+"/"+last.Name)
 	}, longest)
+
+var _ = Prove("safety/long-names", verdict.Safety,
+	"A PVC with a name at the length limits is backed up, or refused clearly.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		for _, letters := range []int{64, 120, 253} {
+			name := strings.Repeat("long-name-", 26)[:letters-1] + "x"
+			claim := s.ClaimOrRefusal(ctx, name)
+			if claim != nil {
+				claim.HasReplicationSource(ctx)
+				claim.SecretIsSound(ctx)
+			}
+		}
+	})

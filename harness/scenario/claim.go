@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -52,6 +53,20 @@ func (c *Claim) Prefix() string { return c.sc.Namespace + "/" + c.Name + "/" }
 // Claim creates a labelled PVC. While S3 is to be reachable for Kyverno, use ClaimWhileS3IsUp.
 func (sc *Scenario) Claim(ctx context.Context, name string) *Claim {
 	return sc.createClaim(ctx, name, map[string]string{stand.PVCLabel: stand.PVCLabelValue})
+}
+
+// ClaimOrRefusal creates a labelled PVC while S3 is up, or returns nil where an admission webhook refuses it, with a reason
+// that a person can act on.
+func (sc *Scenario) ClaimOrRefusal(ctx context.Context, name string) *Claim {
+	err := sc.API.Create(ctx, sc.pvc(name, map[string]string{stand.PVCLabel: stand.PVCLabelValue}), client.DryRunAll)
+	if err == nil {
+		return sc.ClaimWhileS3IsUp(ctx, name)
+	}
+	if !strings.Contains(err.Error(), "denied the request:") {
+		sc.Unknownf("PVC %s was neither admitted nor refused: %v", name, err)
+	}
+	sc.Evidence("admission", fmt.Sprintf("a PVC with a name of %d characters is refused: %v", len(name), err), nil)
+	return nil
 }
 
 // UnlabelledClaim creates a PVC that is none of the policy's business.

@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -92,7 +93,7 @@ func (c *Claim) RestoreUnderWay(ctx context.Context, destination *unstructured.U
 	c.sc.eventually(ctx, "the restore of PVC "+c.Name+" under way", moverTimeout, func(ctx context.Context) (bool, string, error) {
 		page, err := c.sc.Gateway.Records(ctx, 0, prefix)
 		return err == nil && slices.ContainsFunc(page.Records, func(r gateway.Record) bool {
-			return r.Method == "GET" && r.Time.After(c.CreatedAt) && r.UserAgent != probe.UserAgent
+			return r.Method == http.MethodGet && r.Time.After(c.CreatedAt) && r.UserAgent != probe.UserAgent
 		}), "no data was read from S3", nil
 	})
 	if c.restoreDone(ctx, destination) {
@@ -193,9 +194,10 @@ func (c *Claim) LooksUnlike(ctx context.Context, other *Claim, why string) {
 		return digits.ReplaceAllString(strings.ReplaceAll(marks, claim.UID, ""), "0")
 	}
 	var mine string
-	err := wait.For(func(ctx context.Context) (bool, error) {
-		mine = c.Marks(ctx)
-		return plain(c, mine) != plain(other, other.Marks(ctx)), nil
+	outer := ctx // a look is not cut off by the wait's end
+	err := wait.For(func(context.Context) (bool, error) {
+		mine = c.Marks(outer)
+		return plain(c, mine) != plain(other, other.Marks(outer)), nil
 	}, wait.WithContext(ctx), wait.WithTimeout(2*reactionTime), wait.WithInterval(pollInterval), wait.WithImmediate())
 	if err != nil {
 		c.sc.Failf("%s: PVC %s is marked %s, just like PVC %s", why, c.Name, mine, other.Name)
