@@ -3,6 +3,8 @@ package scenario
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -63,7 +65,7 @@ func (sc *Scenario) pod(name string, volumes map[string]string) *corev1.Pod {
 		Name: "app", Image: sc.Stand.AgentImage, Command: []string{"/agent", "idle"}, ImagePullPolicy: corev1.PullNever,
 	}
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: strings.ReplaceAll(name[:min(len(name), 60)], ".", "-")},
+		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: hostName(name)},
 		Spec:       corev1.PodSpec{TerminationGracePeriodSeconds: &now},
 	}
 	for i, path := range slices.Sorted(maps.Keys(volumes)) {
@@ -76,6 +78,16 @@ func (sc *Scenario) pod(name string, volumes map[string]string) *corev1.Pod {
 	}
 	pod.Spec.Containers = []corev1.Container{container}
 	return pod
+}
+
+// hostName shortens a name to what can be a host name, and keeps it different from others.
+func hostName(name string) string {
+	short := strings.ReplaceAll(name, ".", "-")
+	if len(short) <= 50 && short == name {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return strings.TrimRight(short[:min(len(short), 50)], "-") + "-" + hex.EncodeToString(sum[:4])
 }
 
 func (sc *Scenario) startPod(ctx context.Context, pod *corev1.Pod) *App {
@@ -95,6 +107,9 @@ func (sc *Scenario) create(ctx context.Context, pod *corev1.Pod) {
 		err := sc.API.Create(ctx, pod)
 		if err == nil {
 			return true, "", nil
+		}
+		if apierrors.IsAlreadyExists(err) || apierrors.IsInvalid(err) {
+			sc.must(err)
 		}
 		if !refusedByWebhook(err) {
 			return blind(err)
