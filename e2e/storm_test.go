@@ -21,6 +21,7 @@ var _ = Prove("scale/storm", verdict.Scale,
 		fresh.AllHaveSources(ctx)
 		fresh.NoneRestored(ctx)
 		fresh.RequestsPerPVC(ctx)
+		fresh.Delete(ctx)
 
 		for _, name := range scenario.StormNames("restored", stormSize) {
 			s.GoodBackup(ctx, name)

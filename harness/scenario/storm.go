@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
@@ -84,8 +85,23 @@ func (s *Storm) AllHaveSources(ctx context.Context) {
 
 // NoneRestored proves that none got a ReplicationDestination.
 func (s *Storm) NoneRestored(ctx context.Context) {
+	s.sc.auditIsCurrent(ctx)
 	for _, claim := range s.claims {
-		claim.never(ctx, "replicationdestinations")
+		absence := claim.absence("replicationdestinations")
+		violations, err := absence.Violations(ctx, s.sc.Audit)
+		s.sc.must(err)
+		if len(violations) > 0 {
+			s.sc.Failf("what must not be was made: %s", strings.Join(violations, "; "))
+		}
+		s.sc.must(s.sc.appendLine(AbsenceFile, absence))
+	}
+	s.sc.Evidence("audit", fmt.Sprintf("the audit log has no create of replicationdestinations for any of %d PVCs", len(s.claims)), nil)
+}
+
+// Delete deletes all its PVCs, without waiting until they are gone: what was to be seen of them was seen.
+func (s *Storm) Delete(ctx context.Context) {
+	for _, claim := range s.claims {
+		s.sc.must(s.sc.API.Delete(ctx, &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: s.sc.Namespace, Name: claim.Name}}))
 	}
 }
 
