@@ -54,7 +54,7 @@ func (m *Maker) Make(ctx context.Context, s *stack.Stack, runID string) (*Set, e
 	if set.Node, err = m.bakedNode(ctx, s, node, set.NodePulled, preload, runID); err != nil {
 		return nil, err
 	}
-	if set.ObjectStore, err = m.inEngine(ctx, s.ObjectStore); err != nil {
+	if set.ObjectStore, err = m.inEngine(ctx, m.objectStore(s)); err != nil {
 		return nil, err
 	}
 	if set.Gateway, err = m.Gateway(ctx); err != nil {
@@ -66,6 +66,12 @@ func (m *Maker) Make(ctx context.Context, s *stack.Stack, runID string) (*Set, e
 	restic, _ := m.Lock.Image(s.Restic)
 	set.Restic = restic.Reference
 	return set, nil
+}
+
+// objectStore names the image of the stack's S3 server. It runs beside the node: no node's content hangs on it.
+func (m *Maker) objectStore(s *stack.Stack) string {
+	server, _ := m.Lock.ObjectStore(s.ObjectStore)
+	return server.Image
 }
 
 // preloadOf lists the images to bake into the stack's node. A pulled node has those of its own already.
@@ -100,7 +106,7 @@ func (m *Maker) nodeSource(ctx context.Context, s *stack.Stack, node *stack.Imag
 // compile runs every Go build and package set that the images need and the cache lacks, with its progress shown.
 // Go builds run one after the other, each using all cores; packages are unpacked meanwhile.
 func (m *Maker) compile(ctx context.Context, s *stack.Stack, nodeSource Source, preload []string) error {
-	names := append(slices.Clone(preload), s.ObjectStore)
+	names := append(slices.Clone(preload), m.objectStore(s))
 	if nodeSource != FromRegistry {
 		names = append([]string{s.Node}, names...)
 	}

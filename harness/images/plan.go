@@ -205,7 +205,7 @@ func (m *Maker) Plan(ctx context.Context, s *stack.Stack) ([]PlanRow, error) {
 // stackImages lists every image the stack is made of, those baked into a built node included.
 func (m *Maker) stackImages(s *stack.Stack) []string {
 	node, _ := m.Lock.Image(s.Node)
-	return slices.Concat([]string{s.Node}, preloadOf(s, node, false), []string{s.ObjectStore, GatewayImage, AgentImage})
+	return slices.Concat([]string{s.Node}, preloadOf(s, node, false), []string{m.objectStore(s), GatewayImage, AgentImage})
 }
 
 func describe(build *stack.ImageBuild) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -76,6 +77,8 @@ func applyOne(ctx context.Context, c klient.Client, object *unstructured.Unstruc
 		switch {
 		case last == nil:
 			return true, nil
+		case mayPass(last):
+			return false, nil
 		case apierrors.IsInvalid(last) || apierrors.IsBadRequest(last) || apierrors.IsForbidden(last):
 			return false, last
 		}
@@ -86,6 +89,10 @@ func applyOne(ctx context.Context, c klient.Client, object *unstructured.Unstruc
 	}
 	return nil
 }
+
+// mayPass says of a refusal that it may pass by itself: Kyverno refuses a policy of kyverno.io for what it has no rights to
+// make, and the API server takes a second to add a role just applied to Kyverno's own.
+func mayPass(err error) bool { return strings.Contains(err.Error(), "requires permissions") }
 
 // established waits until the API server serves every kind that objects define.
 func established(ctx context.Context, c klient.Client, objects []*unstructured.Unstructured) error {

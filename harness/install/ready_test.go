@@ -1,6 +1,7 @@
 package install
 
 import (
+	"errors"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -34,5 +35,16 @@ func TestReadinessOfEitherFamilyOfPolicies(t *testing.T) {
 				t.Errorf("got %v, %q, wanted %v, %q", ready, message, c.ready, c.message)
 			}
 		})
+	}
+}
+
+func TestOnlyARefusalForWantOfRightsMayPass(t *testing.T) {
+	for message, want := range map[string]bool{
+		`admission webhook "validate-policy.kyverno.svc" denied the request: path: spec.rules[0].generate..: system:serviceaccount:kyverno:kyverno-background-controller requires permissions create for resource v1/Secret`: true,
+		`admission webhook "validate-policy.kyverno.svc" denied the request: variable {{ x }} must match patterns`:                                                                                                           false,
+	} {
+		if got := mayPass(errors.New(message)); got != want {
+			t.Errorf("%s: %v, wanted %v", message, got, want)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"strconv"
@@ -23,10 +24,10 @@ import (
 
 	"github.com/smart-restore/conformance/harness/fault"
 	"github.com/smart-restore/conformance/harness/settings"
+	"github.com/smart-restore/conformance/harness/stack"
 )
 
 const (
-	serverPort  = "7070/tcp"
 	controlPort = "9901/tcp"
 	startup     = 30 * time.Second
 )
@@ -54,7 +55,8 @@ type Options struct {
 	Network      string // the Docker network, which must exist
 	Labels       map[string]string
 	NamePrefix   string // of the containers
-	ServerImage  string
+	Server       *stack.ObjectStore
+	ServerImage  string // the engine's reference
 	GatewayImage string
 	Endpoint     settings.Endpoint
 	Bucket       string
@@ -75,12 +77,14 @@ type Handle struct {
 func Start(ctx context.Context, o Options) (*Handle, error) {
 	tclog.SetDefault(tclog.NewNoopLogger()) // its chatter is not our progress
 	name := o.NamePrefix + "-s3"
+	serverPort := strconv.Itoa(o.Server.Port) + "/tcp"
+	env := map[string]string{o.Server.AccessKeyEnv: o.Credentials.AccessKey, o.Server.SecretKeyEnv: o.Credentials.SecretKey}
+	maps.Copy(env, o.Server.Env)
 	server, err := start(ctx, testcontainers.ContainerRequest{
-		Image: o.ServerImage,
-		Name:  name,
-		Env:   map[string]string{"ROOT_ACCESS_KEY_ID": o.Credentials.AccessKey, "ROOT_SECRET_ACCESS_KEY": o.Credentials.SecretKey},
-		// Its access log on its standard output; no metadata daemon, no TLS: what a NAS serves in a home network.
-		Cmd:          []string{"--port", ":7070", "--access-log", "/dev/stdout", "posix", "/tmp"},
+		Image:        o.ServerImage,
+		Name:         name,
+		Env:          env,
+		Cmd:          o.Server.Args,
 		ExposedPorts: []string{serverPort},
 		WaitingFor:   wait.ForListeningPort(serverPort).SkipInternalCheck().WithStartupTimeout(startup).WithPollInterval(50 * time.Millisecond),
 	}, o)
@@ -92,7 +96,7 @@ func Start(ctx context.Context, o Options) (*Handle, error) {
 		Name:  o.NamePrefix + "-gateway",
 		Env:   map[string]string{"GATEWAY_TOKEN": o.Credentials.GatewayToken},
 		Cmd: []string{"--listen", o.Endpoint.Addr.String(), "--add-address", "--control", ":9901",
-			"--upstream", "http://" + net.JoinHostPort(name, "7070")},
+			"--upstream", "http://" + net.JoinHostPort(name, strconv.Itoa(o.Server.Port))},
 		ExposedPorts: []string{controlPort},
 		WaitingFor:   wait.ForListeningPort(controlPort).SkipInternalCheck().WithStartupTimeout(startup).WithPollInterval(50 * time.Millisecond),
 		HostConfigModifier: func(c *container.HostConfig) {

@@ -66,7 +66,14 @@ func (sc *Scenario) UpgradePolicy(ctx context.Context) {
 		case "kyverno.io":
 			rules, _, _ := unstructured.NestedSlice(object.Object, "spec", "rules")
 			for _, rule := range rules {
-				if r, ok := rule.(map[string]any); ok {
+				r, ok := rule.(map[string]any)
+				if !ok {
+					continue
+				}
+				if _, generates, _ := unstructured.NestedMap(r, "generate", "data"); generates {
+					// Of a rule that generates, Kyverno takes no change but in what it generates.
+					sc.must(unstructured.SetNestedField(r, "upgraded", "generate", "data", "metadata", "annotations", "conformance.smart-restore.io/upgraded"))
+				} else {
 					r["name"] = fmt.Sprint(r["name"], "-upgraded")
 				}
 			}

@@ -269,6 +269,12 @@ func (c *Claim) RestoredByItsOwn(ctx context.Context) {
 				seen = fmt.Sprintf("ReplicationDestination %s is older than the PVC", d.GetName())
 				continue
 			}
+			if slices.ContainsFunc(d.GetOwnerReferences(), func(o metav1.OwnerReference) bool {
+				return o.Kind == "PersistentVolumeClaim" && string(o.UID) != c.UID
+			}) {
+				seen = fmt.Sprintf("ReplicationDestination %s belongs to an earlier PVC", d.GetName())
+				continue
+			}
 			own = &d
 			return true, "", nil
 		}

@@ -2,6 +2,7 @@
 package stack
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,26 +22,40 @@ const (
 
 // Lock is the whole lock file. Names are unique within each list, and every name used is defined.
 type Lock struct {
-	APIVersion   string       `json:"apiVersion"`
-	Kind         string       `json:"kind"`
-	DefaultStack string       `json:"defaultStack"`
-	Stacks       []Stack      `json:"stacks"`
-	Builds       []Build      `json:"builds"`
-	PackageSets  []PackageSet `json:"packageSets"`
-	Images       []Image      `json:"images"`
-	Manifests    []Manifest   `json:"manifests"`
+	APIVersion   string        `json:"apiVersion"`
+	Kind         string        `json:"kind"`
+	DefaultStack string        `json:"defaultStack"`
+	Stacks       []Stack       `json:"stacks"`
+	ObjectStores []ObjectStore `json:"objectStores"`
+	Builds       []Build       `json:"builds"`
+	PackageSets  []PackageSet  `json:"packageSets"`
+	Images       []Image       `json:"images"`
+	Manifests    []Manifest    `json:"manifests"`
 }
 
-// Stack is one combination of versions that can be started as a whole (STACK=name).
+// Stack is one combination of versions that can be started as a whole (STACK=name). With From, it is that stack but for
+// what it names itself.
 type Stack struct {
 	Name        string            `json:"name"`
+	From        string            `json:"from,omitempty"` // a stack that is whole by itself
 	Description string            `json:"description"`
-	Versions    map[string]string `json:"versions"`    // component → the version asked for; the report says what was observed
-	Node        string            `json:"node"`        // image
-	Preload     []string          `json:"preload"`     // images baked into the node
-	Restic      string            `json:"restic"`      // the image of these that has restic
-	ObjectStore string            `json:"objectStore"` // image
-	Manifests   []string          `json:"manifests"`   // installed together
+	Versions    map[string]string `json:"versions"` // component → the version asked for; the report says what was observed
+	Node        string            `json:"node"`     // image
+	Preload     []string          `json:"preload"`  // images baked into the node
+	Restic      string            `json:"restic"`   // the image of these that has restic
+	ObjectStore string            `json:"objectStore"`
+	Manifests   []string          `json:"manifests"` // installed together
+}
+
+// ObjectStore is an S3 server that serves plain HTTP, without TLS: what a NAS serves in a home network.
+type ObjectStore struct {
+	Name         string            `json:"name"`
+	Image        string            `json:"image"`
+	Port         int               `json:"port"`
+	Args         []string          `json:"args"`
+	Env          map[string]string `json:"env,omitempty"`
+	AccessKeyEnv string            `json:"accessKeyEnv"` // the environment variable that takes the root user's access key
+	SecretKeyEnv string            `json:"secretKeyEnv"` // … and its secret key
 }
 
 // Build compiles packages of one Go module graph, pinned by builds/<Name>.mod and .sum. With no packages it only
@@ -158,10 +173,37 @@ func Parse(raw []byte) (*Lock, error) {
 	if err := yaml.UnmarshalStrict(raw, &lock); err != nil {
 		return nil, fmt.Errorf("stack lock: %w", err)
 	}
-	if err := lock.validate(); err != nil {
+	if err := errors.Join(lock.derive(), lock.validate()); err != nil {
 		return nil, fmt.Errorf("stack lock: %w", err)
 	}
 	return &lock, nil
+}
+
+// derive fills in what stacks take from others. One step only: what a stack is made of is read in two places at most.
+func (l *Lock) derive() error {
+	var problems []error
+	for i := range l.Stacks {
+		s := &l.Stacks[i]
+		if s.From == "" {
+			continue
+		}
+		base, ok := find(l.Stacks, s.From, stackName)
+		if !ok || base.From != "" {
+			problems = append(problems, fmt.Errorf("stack %s: from: there is no stack %q that is whole by itself", s.Name, s.From))
+			continue
+		}
+		versions := maps.Clone(base.Versions)
+		maps.Copy(versions, s.Versions)
+		s.Versions = versions
+		s.Node, s.Restic, s.ObjectStore = cmp.Or(s.Node, base.Node), cmp.Or(s.Restic, base.Restic), cmp.Or(s.ObjectStore, base.ObjectStore)
+		if s.Preload == nil {
+			s.Preload = slices.Clone(base.Preload)
+		}
+		if s.Manifests == nil {
+			s.Manifests = slices.Clone(base.Manifests)
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // Stack finds a stack by name; the empty name is the default one.
@@ -188,6 +230,11 @@ func (l *Lock) StackNames() []string {
 
 // Image finds an image by name. Names used inside a loaded lock always resolve.
 func (l *Lock) Image(name string) (*Image, bool) { return find(l.Images, name, imageName) }
+
+// ObjectStore finds an S3 server by name.
+func (l *Lock) ObjectStore(name string) (*ObjectStore, bool) {
+	return find(l.ObjectStores, name, objectStoreName)
+}
 
 // Build finds a build by name.
 func (l *Lock) Build(name string) (*Build, bool) { return find(l.Builds, name, buildName) }
@@ -216,11 +263,12 @@ func (i *Image) Pinned() string {
 	return i.Reference + "@" + i.Digest
 }
 
-func stackName(s Stack) string           { return s.Name }
-func imageName(i Image) string           { return i.Name }
-func buildName(b Build) string           { return b.Name }
-func packageSetName(p PackageSet) string { return p.Name }
-func manifestName(m Manifest) string     { return m.Name }
+func stackName(s Stack) string             { return s.Name }
+func objectStoreName(o ObjectStore) string { return o.Name }
+func imageName(i Image) string             { return i.Name }
+func buildName(b Build) string             { return b.Name }
+func packageSetName(p PackageSet) string   { return p.Name }
+func manifestName(m Manifest) string       { return m.Name }
 
 func find[T any](list []T, name string, nameOf func(T) string) (*T, bool) {
 	i := slices.IndexFunc(list, func(t T) bool { return nameOf(t) == name })
@@ -254,6 +302,7 @@ func (l *Lock) validate() error {
 	}
 	problems = append(problems,
 		unique("stack", l.Stacks, stackName),
+		unique("object store", l.ObjectStores, objectStoreName),
 		unique("build", l.Builds, buildName),
 		unique("package set", l.PackageSets, packageSetName),
 		unique("image", l.Images, imageName),
@@ -262,10 +311,13 @@ func (l *Lock) validate() error {
 		report("defaultStack: %w", err)
 	}
 	for _, s := range l.Stacks {
-		for _, name := range slices.Concat([]string{s.Node, s.ObjectStore, s.Restic}, s.Preload) {
+		for _, name := range slices.Concat([]string{s.Node, s.Restic}, s.Preload) {
 			if _, ok := l.Image(name); !ok {
 				report("stack %s: there is no image %q", s.Name, name)
 			}
+		}
+		if _, ok := l.ObjectStore(s.ObjectStore); !ok {
+			report("stack %s: there is no object store %q", s.Name, s.ObjectStore)
 		}
 		for _, name := range s.Manifests {
 			if _, ok := l.Manifest(name); !ok {
@@ -274,6 +326,14 @@ func (l *Lock) validate() error {
 		}
 		if s.Versions["kubernetes"] == "" || s.Versions["kyverno"] == "" || s.Versions["volsync"] == "" {
 			report("stack %s: versions must name kubernetes, kyverno and volsync", s.Name)
+		}
+	}
+	for _, o := range l.ObjectStores {
+		if _, ok := l.Image(o.Image); !ok {
+			report("object store %s: there is no image %q", o.Name, o.Image)
+		}
+		if o.Port < 1 || o.Port > 65535 || o.AccessKeyEnv == "" || o.SecretKeyEnv == "" {
+			report("object store %s: port (1 to 65535), accessKeyEnv and secretKeyEnv are needed", o.Name)
 		}
 	}
 	for _, b := range l.Builds {

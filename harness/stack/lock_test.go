@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +42,14 @@ stacks:
   restic: volsync
   objectStore: s3
   manifests: [crds]
+- name: two
+  from: one
+  description: e
+  versions: {kyverno: v2}
+  objectStore: other
+objectStores:
+- {name: s3, image: s3, port: 7070, args: [serve], accessKeyEnv: A, secretKeyEnv: S}
+- {name: other, image: s3, port: 9000, args: [], env: {X: y}, accessKeyEnv: A, secretKeyEnv: S}
 builds:
 - name: b
   packages: [example.com/b/cmd/b]
@@ -64,7 +73,13 @@ func TestParseRefusesWithAReason(t *testing.T) {
 		"no YAML":               {valid, "{", "stack lock"},
 		"unknown field":         {"  description: d", "  descripton: d", "descripton"},
 		"other kind":            {"kind: StackLock", "kind: Other", "wanted " + APIVersion + "/StackLock"},
-		"no such default":       {"defaultStack: one", "defaultStack: two", `unknown stack "two"`},
+		"no such default":       {"defaultStack: one", "defaultStack: none", `unknown stack "none"`},
+		"from nowhere":          {"from: one", "from: none", `no stack "none" that is whole by itself`},
+		"from itself":           {"from: one", "from: two", `no stack "two" that is whole by itself`},
+		"no such object store":  {"objectStore: s3", "objectStore: nope", `no object store "nope"`},
+		"a store of no image":   {"name: s3, image: s3", "name: s3, image: nope", `no image "nope"`},
+		"a store with no port":  {"port: 7070", "port: 0", "object store s3: port"},
+		"a store with no key":   {"accessKeyEnv: A", `accessKeyEnv: ""`, "object store s3: port"},
 		"no such image":         {"preload: [volsync]", "preload: [nope]", `no image "nope"`},
 		"no such manifest":      {"manifests: [crds]", "manifests: [nope]", `no manifest "nope"`},
 		"no version of Kyverno": {"kyverno: v1, ", "", "must name kubernetes, kyverno and volsync"},
@@ -89,6 +104,24 @@ func TestParseRefusesWithAReason(t *testing.T) {
 				t.Errorf("got %v, wanted an error that says %q", err, c.want)
 			}
 		})
+	}
+}
+
+func TestAStackIsTheOneItIsFromButForWhatItNames(t *testing.T) {
+	lock, err := Parse([]byte(valid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, _ := lock.Stack("one")
+	two, _ := lock.Stack("two")
+	want := *one
+	want.Name, want.From, want.Description, want.ObjectStore = "two", "one", "e", "other"
+	want.Versions = map[string]string{"kubernetes": "v1", "kyverno": "v2", "volsync": "v1"}
+	if !reflect.DeepEqual(*two, want) {
+		t.Errorf("got %+v, wanted %+v", *two, want)
+	}
+	if one.Versions["kyverno"] != "v1" {
+		t.Error("the stack that another is from was changed")
 	}
 }
 

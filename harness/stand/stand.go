@@ -110,9 +110,10 @@ func Up(ctx context.Context, o Options) (*Stand, error) {
 	})
 	group.Go(func() error {
 		return s.phase("s3", "S3 server and gateway for %s", []any{s.Endpoint.URL}, func(*progress.Task) (err error) {
+			server, _ := o.Lock.ObjectStore(o.Stack.ObjectStore)
 			s.Store, err = objectstore.Start(groupCtx, objectstore.Options{
 				Network: network, Labels: map[string]string{runs.Label: o.Run.ID}, NamePrefix: cluster.NamePrefix + o.Run.ID,
-				ServerImage: o.Images.ObjectStore, GatewayImage: o.Images.Gateway,
+				Server: server, ServerImage: o.Images.ObjectStore, GatewayImage: o.Images.Gateway,
 				Endpoint: s.Endpoint, Bucket: Bucket, Credentials: s.Credentials,
 			})
 			return err
