@@ -36,11 +36,16 @@ func (c *Claim) NeverRestoredOver(ctx context.Context, on func(context.Context))
 		c.sc.Evidence("volume", "the app was held back until its data was restored", nil)
 		return
 	}
-	// A restore that comes now is made within what a mover takes.
-	until := time.Now().Add(20 * time.Second)
-	c.sc.eventually(ctx, "what the app wrote unchanged for as long as a late restore takes", 40*time.Second, func(ctx context.Context) (bool, string, error) {
+	c.HasReplicationSource(ctx) // so Kyverno has caught up
+	until := time.Now().Add(reactionTime)
+	c.sc.eventually(ctx, "what the app wrote unchanged, and no restore to come", moverTimeout, func(ctx context.Context) (bool, string, error) {
 		if got := app.Get(ctx, dataset.SentinelName); got != own {
 			return false, "", fmt.Errorf("the late restore has written over it: the app had written %q and reads %q", own, got)
+		}
+		for _, d := range c.sc.list(ctx, install.ReplicationDestination) {
+			if nested(&d, "spec", "restic", "destinationPVC") == c.Name && !c.restoreDone(ctx, &d) {
+				return false, "ReplicationDestination " + d.GetName() + " is not done", nil
+			}
 		}
 		return time.Now().After(until), "", nil
 	})
