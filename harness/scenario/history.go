@@ -59,6 +59,9 @@ func (sc *Scenario) SnapshotKeys(ctx context.Context, name string) []string {
 
 // SnapshotHolds fails the spec unless the snapshot can be restored with restic and has this sentinel.
 func (c *Claim) SnapshotHolds(ctx context.Context, id, sentinel string) {
+	if keys := c.sc.SnapshotKeys(ctx, c.Name); id != "latest" && !slices.Contains(keys, id) {
+		c.sc.Failf("snapshot %.8s of PVC %s, which held %q, is gone: retention has removed it for later ones (%d are left)", id, c.Name, sentinel, len(keys))
+	}
 	target := fmt.Sprintf("/scratch/%s/restored-%s", c.sc.Namespace, id[:min(8, len(id))])
 	c.restic(ctx, "restore", id, "--target", target, "--quiet")
 	if got := string(c.sc.tool(ctx, "agent", "/agent", "get", "--file", target+"/"+dataset.SentinelName)); got != sentinel {
