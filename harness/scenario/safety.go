@@ -187,22 +187,24 @@ func (c *Claim) Marks(ctx context.Context) string {
 
 var digits = regexp.MustCompile(`[0-9]+`)
 
-// LooksUnlike fails the spec unless, within the time that Kyverno may take, the claim's annotations or labels differ from
-// the other's in more than digits and UIDs.
+// LooksUnlike fails the spec unless, once neither has changed for as long as Kyverno may take to react, the claim's
+// annotations or labels differ from the other's in more than digits and UIDs.
 func (c *Claim) LooksUnlike(ctx context.Context, other *Claim, why string) {
-	plain := func(claim *Claim, marks string) string {
-		return digits.ReplaceAllString(strings.ReplaceAll(marks, claim.UID, ""), "0")
+	plain := func(claim *Claim) string {
+		return digits.ReplaceAllString(strings.ReplaceAll(claim.Marks(ctx), claim.UID, ""), "0")
 	}
-	var mine string
-	outer := ctx // a look is not cut off by the wait's end
-	err := wait.For(func(context.Context) (bool, error) {
-		mine = c.Marks(outer)
-		return plain(c, mine) != plain(other, other.Marks(outer)), nil
-	}, wait.WithContext(ctx), wait.WithTimeout(2*reactionTime), wait.WithInterval(pollInterval), wait.WithImmediate())
-	if err != nil {
-		c.sc.Failf("%s: PVC %s is marked %s, just like PVC %s", why, c.Name, mine, other.Name)
+	var mine, others string
+	settled := time.Now()
+	c.sc.eventually(ctx, "nothing more written on PVCs "+c.Name+" and "+other.Name, 10*reactionTime, func(context.Context) (bool, string, error) {
+		if m, o := plain(c), plain(other); m != mine || o != others {
+			mine, others, settled = m, o, time.Now()
+		}
+		return time.Since(settled) > reactionTime, "they changed just now", nil
+	})
+	if mine == others {
+		c.sc.Failf("%s: PVC %s is marked %s, just like PVC %s", why, c.Name, c.Marks(ctx), other.Name)
 	}
-	c.sc.Evidence("seen", fmt.Sprintf("PVC %s can be told from PVC %s: %s", c.Name, other.Name, mine), nil)
+	c.sc.Evidence("seen", fmt.Sprintf("PVC %s can be told from PVC %s: %s", c.Name, other.Name, c.Marks(ctx)), nil)
 }
 
 // UntouchedByBackup fails the spec unless VolSync's first sync of the claim's ReplicationSource, of an empty volume, leaves
