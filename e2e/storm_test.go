@@ -31,4 +31,4 @@ var _ = Prove("scale/storm", verdict.Scale,
 		restoring.AllRestored(ctx)
 		restoring.RequestsPerPVC(ctx)
 		s.SameRestarts(ctx, restarts)
-	}, alone, SpecTimeout(10*time.Minute))
+	}, alone, last, SpecTimeout(10*time.Minute))

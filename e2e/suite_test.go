@@ -22,6 +22,7 @@ const specTimeout = 6 * time.Minute
 const (
 	longest   = SpecPriority(2)
 	exclusive = SpecPriority(1)
+	last      = SpecPriority(-1) // it leaves a busy cluster behind
 )
 
 // alone is for specs that change what all share: the policy, Kyverno, VolSync, the node. They run after all others, one at
