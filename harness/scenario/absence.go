@@ -53,10 +53,15 @@ func (a Absence) Violations(ctx context.Context, audit *observe.AuditLog) ([]str
 // before is the bucket's listing for the claim; whatever made a restore run in vain would have changed it.
 func (c *Claim) NeverRestored(ctx context.Context, before objectstore.Listing) {
 	c.never(ctx, "replicationdestinations")
+	c.bucketUnchanged(ctx, before, "the bucket is not as it was")
+}
+
+// bucketUnchanged fails the spec, for this reason, unless the bucket holds for the claim what it held before.
+func (c *Claim) bucketUnchanged(ctx context.Context, before objectstore.Listing, reason string) {
 	after := c.sc.Backup(ctx, c.Name)
 	if lost, added := before.Lost(after), before.Added(after); len(lost)+len(added) > 0 {
 		slices.Sort(added)
-		c.sc.Failf("the bucket is not as it was for PVC %s: %d objects changed or gone %v, %d new %v", c.Name, len(lost), lost, len(added), added)
+		c.sc.Failf("%s for PVC %s: %d objects changed or gone %v, %d new %v", reason, c.Name, len(lost), lost, len(added), added)
 	}
 	c.sc.Evidence("bucket", fmt.Sprintf("the bucket holds the same %d objects for PVC %s as before", len(after), c.Name), nil)
 }
@@ -74,15 +79,29 @@ func (c *Claim) NotRestoredAfter(ctx context.Context, f Fault, healed time.Time)
 	if f.Hangs {
 		until = until.Add(healed.Sub(c.CreatedAt))
 	}
+	c.unrestoredUntil(ctx, until, "S3 came back")
+}
+
+// reactionTime is how long Kyverno may take to act on a change of a PVC that concerns it; it is about 1 s.
+const reactionTime = 4 * time.Second
+
+// StaysUnrestored watches for as long as Kyverno may take to react to what was just done, and fails the spec where a
+// ReplicationDestination is made for the claim.
+func (c *Claim) StaysUnrestored(ctx context.Context, after string) {
+	c.unrestoredUntil(ctx, time.Now().Add(reactionTime), after)
+}
+
+func (c *Claim) unrestoredUntil(ctx context.Context, until time.Time, after string) {
 	absence := c.absence("replicationdestinations")
-	if err := wait.For(func(ctx context.Context) (bool, error) {
+	err := wait.For(func(ctx context.Context) (bool, error) {
 		violations, err := absence.Violations(ctx, c.sc.Audit)
 		if len(violations) > 0 {
-			c.sc.Failf("after S3 came back, a volume in use is restored over: %s", strings.Join(violations, "; "))
+			c.sc.Failf("after %s, a volume in use is restored over: %s", after, strings.Join(violations, "; "))
 		}
 		return time.Now().After(until), err
-	}, wait.WithContext(ctx), wait.WithTimeout(time.Until(until)+auditTimeout), wait.WithInterval(pollInterval), wait.WithImmediate()); err != nil {
-		c.sc.Unknownf("the audit log could not be watched after the outage: %v", err)
+	}, wait.WithContext(ctx), wait.WithTimeout(time.Until(until)+auditTimeout), wait.WithInterval(pollInterval), wait.WithImmediate())
+	if err != nil {
+		c.sc.Unknownf("the audit log could not be watched after %s: %v", after, err)
 	}
 	c.never(ctx, "replicationdestinations")
 }
@@ -97,15 +116,20 @@ func (c *Claim) NothingMade(ctx context.Context) {
 }
 
 func (c *Claim) never(ctx context.Context, resources ...string) {
-	absence := c.absence(resources...)
 	c.sc.auditIsCurrent(ctx)
-	violations, err := absence.Violations(ctx, c.sc.Audit)
-	c.sc.must(err)
-	if len(violations) > 0 {
-		c.sc.Failf("what must not be was made: %s", strings.Join(violations, "; "))
-	}
-	c.sc.must(c.sc.appendLine(AbsenceFile, absence))
+	c.sc.prove(ctx, c.absence(resources...))
 	c.sc.Evidence("audit", fmt.Sprintf("the audit log has no create of %s for PVC %s in %.1f s", strings.Join(resources, ", "), c.Name, time.Since(c.CreatedAt).Seconds()), nil)
+}
+
+// prove fails the spec where the audit log, which must be current, knows of what must not have been, and has it looked at
+// again at the end of the run.
+func (s *Scenario) prove(ctx context.Context, absence Absence) {
+	violations, err := absence.Violations(ctx, s.Audit)
+	s.must(err)
+	if len(violations) > 0 {
+		s.Failf("what must not be was made: %s", strings.Join(violations, "; "))
+	}
+	s.must(s.appendLine(AbsenceFile, absence))
 }
 
 // auditIsCurrent makes a request that is audited and waits until it is in the log: all earlier ones then are, too.

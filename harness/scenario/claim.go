@@ -120,13 +120,7 @@ func (sc *Scenario) pvc(name string, labels map[string]string) *corev1.Persisten
 }
 
 func (sc *Scenario) createClaim(ctx context.Context, name string, labels map[string]string, with ...func(*corev1.PersistentVolumeClaim)) *Claim {
-	pvc := &corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: name, Labels: labels},
-		Spec: corev1.PersistentVolumeClaimSpec{
-			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
-			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("256Mi")}},
-		},
-	}
+	pvc := sc.pvc(name, labels)
 	for _, change := range with {
 		change(pvc)
 	}
@@ -161,43 +155,31 @@ func (c *Claim) AdmittedWithin(bound time.Duration) {
 
 // HasReplicationSource waits for the claim's ReplicationSource and returns it.
 func (c *Claim) HasReplicationSource(ctx context.Context) *unstructured.Unstructured {
-	return c.has(ctx, install.ReplicationSource, func(o *unstructured.Unstructured) bool {
-		return nested(o, "spec", "sourcePVC") == c.Name
-	})
+	return c.has(ctx, install.ReplicationSource, c.isSource)
 }
 
 // HasReplicationDestination waits for the claim's ReplicationDestination and returns it. One that is older than the
 // claim is another claim's.
 func (c *Claim) HasReplicationDestination(ctx context.Context) *unstructured.Unstructured {
-	return c.has(ctx, install.ReplicationDestination, func(o *unstructured.Unstructured) bool {
-		return nested(o, "spec", "restic", "destinationPVC") == c.Name
-	})
+	return c.has(ctx, install.ReplicationDestination, c.isDestination)
 }
 
 // has waits for an object of the kind that is for this claim and not older than it.
 func (c *Claim) has(ctx context.Context, kind schema.GroupVersionKind, isFor func(*unstructured.Unstructured) bool) *unstructured.Unstructured {
 	var found *unstructured.Unstructured
 	c.sc.eventually(ctx, fmt.Sprintf("%s for PVC %s", kind.Kind, c.Name), generateTimeout, func(ctx context.Context) (bool, string, error) {
-		list := &unstructured.UnstructuredList{}
-		list.SetGroupVersionKind(kind)
-		if err := c.sc.API.List(ctx, list, client.InNamespace(c.sc.Namespace)); err != nil {
+		objects, err := c.sc.listed(ctx, kind)
+		if err != nil {
 			return blind(err)
 		}
 		seen := fmt.Sprintf("no %s in the namespace", kind.Kind)
-		for i := range list.Items {
-			object := &list.Items[i]
-			if !isFor(object) {
+		for i := range objects {
+			switch object := &objects[i]; {
+			case !isFor(object):
 				seen = fmt.Sprintf("%s %s is for something else", kind.Kind, object.GetName())
-				continue
-			}
-			for _, owner := range object.GetOwnerReferences() {
-				if owner.Kind == "PersistentVolumeClaim" && string(owner.UID) != c.UID {
-					seen = fmt.Sprintf("%s %s belongs to an earlier PVC", kind.Kind, object.GetName())
-					object = nil
-					break
-				}
-			}
-			if object != nil {
+			case c.isAnothers(object):
+				seen = fmt.Sprintf("%s %s belongs to an earlier PVC", kind.Kind, object.GetName())
+			default:
 				found = object
 				return true, "", nil
 			}
@@ -211,8 +193,8 @@ func (c *Claim) has(ctx context.Context, kind schema.GroupVersionKind, isFor fun
 // claim.
 func (c *Claim) HasNewReplicationDestination(ctx context.Context) *unstructured.Unstructured {
 	destination := c.HasReplicationDestination(ctx)
-	pvc := &corev1.PersistentVolumeClaim{}
-	c.sc.must(c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc))
+	pvc, err := c.get(ctx)
+	c.sc.must(err)
 	made, claimed := destination.GetCreationTimestamp(), pvc.CreationTimestamp
 	if made.Time.Before(claimed.Time) {
 		c.sc.Failf("ReplicationDestination %s is of %s, older than PVC %s of %s: an earlier life's", destination.GetName(), made, c.Name, claimed)
@@ -248,8 +230,8 @@ var hourly = regexp.MustCompile(`^([0-9]|[1-5][0-9]) \* \* \* \*$|^@hourly$`)
 // Bound waits until the claim is bound. It needs a consumer.
 func (c *Claim) Bound(ctx context.Context) {
 	c.sc.eventually(ctx, fmt.Sprintf("PVC %s bound", c.Name), bindTimeout, func(ctx context.Context) (bool, string, error) {
-		pvc := &corev1.PersistentVolumeClaim{}
-		if err := c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc); err != nil {
+		pvc, err := c.get(ctx)
+		if err != nil {
 			return blind(err)
 		}
 		if pvc.Status.Phase == corev1.ClaimLost {
@@ -285,9 +267,7 @@ func (c *Claim) BackedUp(ctx context.Context) {
 func (c *Claim) BackUp(ctx context.Context) {
 	source := c.HasReplicationSource(ctx)
 	c.awaitFirstSync(ctx, source)
-	trigger := "conformance-" + randomSuffix()
-	patch := fmt.Appendf(nil, `{"spec":{"trigger":{"manual":%q}}}`, trigger)
-	c.sc.must(c.sc.API.Patch(ctx, source, client.RawPatch("application/merge-patch+json", patch)))
+	c.sc.must(c.sc.triggerBackup(ctx, source))
 	c.synced(ctx, source, "backup")
 }
 
@@ -311,8 +291,7 @@ func (c *Claim) synced(ctx context.Context, object *unstructured.Unstructured, w
 			}
 			return blind(err)
 		}
-		wanted, got := nested(object, "spec", "trigger", "manual"), nested(object, "status", "lastManualSync")
-		if wanted != got || (wanted == "" && nested(object, "status", "lastSyncTime") == "") {
+		if !triggerDone(object) || (nested(object, "spec", "trigger", "manual") == "" && nested(object, "status", "lastSyncTime") == "") {
 			return false, conditionsText(object), nil
 		}
 		if result := nested(object, "status", "latestMoverStatus", "result"); result != "Successful" {
@@ -326,20 +305,19 @@ func (c *Claim) synced(ctx context.Context, object *unstructured.Unstructured, w
 func (c *Claim) Delete(ctx context.Context) {
 	c.sc.must(c.sc.API.Delete(ctx, &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: c.sc.Namespace, Name: c.Name}}))
 	c.sc.eventually(ctx, fmt.Sprintf("PVC %s and its objects gone", c.Name), goneTimeout, func(ctx context.Context) (bool, string, error) {
-		pvc := &corev1.PersistentVolumeClaim{}
-		if err := c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc); !apierrors.IsNotFound(err) {
+		pvc, err := c.get(ctx)
+		if !apierrors.IsNotFound(err) {
 			return false, fmt.Sprintf("the PVC is there, finalizers %v", pvc.Finalizers), nil
 		}
-		for _, kind := range []schema.GroupVersionKind{install.ReplicationSource, install.ReplicationDestination} {
-			list := &unstructured.UnstructuredList{}
-			list.SetGroupVersionKind(kind)
-			if err := c.sc.API.List(ctx, list, client.InNamespace(c.sc.Namespace)); err != nil {
+		for _, kind := range replications {
+			objects, err := c.sc.listed(ctx, kind)
+			if err != nil {
 				return blind(err)
 			}
-			for i := range list.Items {
-				for _, owner := range list.Items[i].GetOwnerReferences() {
+			for i := range objects {
+				for _, owner := range objects[i].GetOwnerReferences() {
 					if string(owner.UID) == c.UID {
-						return false, fmt.Sprintf("%s %s is there", kind.Kind, list.Items[i].GetName()), nil
+						return false, fmt.Sprintf("%s %s is there", kind.Kind, objects[i].GetName()), nil
 					}
 				}
 			}

@@ -32,13 +32,12 @@ func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Cl
 	// A policy that makes a ReplicationDestination may hold the ReplicationSource back for it: no use waiting then.
 	absence := claim.absence("replicationdestinations")
 	sc.eventually(ctx, "ReplicationSource for PVC "+name, generateTimeout, func(ctx context.Context) (bool, string, error) {
-		list := &unstructured.UnstructuredList{}
-		list.SetGroupVersionKind(install.ReplicationSource)
-		if err := sc.API.List(ctx, list, client.InNamespace(sc.Namespace)); err != nil {
+		sources, err := sc.listed(ctx, install.ReplicationSource)
+		if err != nil {
 			return blind(err)
 		}
-		for i := range list.Items {
-			if nested(&list.Items[i], "spec", "sourcePVC") == name {
+		for i := range sources {
+			if claim.isSource(&sources[i]) {
 				return true, "", nil
 			}
 		}
@@ -54,8 +53,8 @@ func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Cl
 // DecisionVisible records what the policy has written on the PVC, which is what an operator sees of its decision, and
 // returns it as text: the annotations and labels that were not sent and are not Kubernetes' own. Empty: nothing.
 func (c *Claim) DecisionVisible(ctx context.Context) string {
-	pvc := &corev1.PersistentVolumeClaim{}
-	c.sc.must(c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc))
+	pvc, err := c.get(ctx)
+	c.sc.must(err)
 	text := decisionText(pvc.Annotations, pvc.Labels)
 	seen := "nothing"
 	if text != "" {
@@ -121,22 +120,17 @@ func (c *Claim) RestoreFailing(ctx context.Context, before objectstore.Listing) 
 		}
 		return false, conditionsText(destination), nil
 	})
-	after := c.sc.Backup(ctx, c.Name)
-	if lost, added := before.Lost(after), before.Added(after); len(lost)+len(added) > 0 {
-		c.sc.Failf("the bucket is not as it was for PVC %s: %d objects changed or gone %v, %d new %v", c.Name, len(lost), lost, len(added), added)
-	}
-	c.sc.Evidence("bucket", fmt.Sprintf("the bucket holds the same %d objects for PVC %s as before", len(after), c.Name), nil)
+	c.bucketUnchanged(ctx, before, "the bucket is not as it was")
 }
 
 func (c *Claim) destination(ctx context.Context) (*unstructured.Unstructured, error) {
-	list := &unstructured.UnstructuredList{}
-	list.SetGroupVersionKind(install.ReplicationDestination)
-	if err := c.sc.API.List(ctx, list, client.InNamespace(c.sc.Namespace)); err != nil {
+	destinations, err := c.sc.listed(ctx, install.ReplicationDestination)
+	if err != nil {
 		return nil, err
 	}
-	for i := range list.Items {
-		if nested(&list.Items[i], "spec", "restic", "destinationPVC") == c.Name {
-			return &list.Items[i], nil
+	for i := range destinations {
+		if c.isDestination(&destinations[i]) {
+			return &destinations[i], nil
 		}
 	}
 	return nil, fmt.Errorf("the ReplicationDestination for PVC %s is gone", c.Name)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -96,22 +97,17 @@ func (sc *Scenario) RemovePolicy(ctx context.Context) (reapply func(context.Cont
 			return apierrors.IsNotFound(err), "it is there", nil
 		})
 	}
-	done := false
+	var once sync.Once
 	return func(ctx context.Context) {
-		if done {
-			return
-		}
-		done = true
-		sc.ReapplyPolicy(context.WithoutCancel(ctx))
+		once.Do(func() { sc.ReapplyPolicy(context.WithoutCancel(ctx)) })
 	}
 }
 
 // RestartKyverno kills all of Kyverno's pods and waits until new ones act on the policy.
 func (sc *Scenario) RestartKyverno(ctx context.Context) {
 	sc.must(sc.API.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(kyvernoNamespace), client.GracePeriodSeconds(0)))
-	sc.must(install.DeploymentsReady(ctx, sc.Kube, kyvernoNamespace, platformTimeout))
-	sc.PolicyActs(ctx)
-	sc.Step("Kyverno was killed, and its new pods act on the policy")
+	sc.Step("all of Kyverno's pods are killed")
+	sc.KyvernoBack(ctx)
 }
 
 // ObjectsOfTheirs are the ReplicationSources, ReplicationDestinations and Secrets that the policy made for the claims:
@@ -122,11 +118,9 @@ func (sc *Scenario) ObjectsOfTheirs(ctx context.Context, claims ...*Claim) map[s
 		secret := claim.secret(ctx)
 		found["Secret "+secret.Name] = string(secret.UID)
 	}
-	for _, kind := range []schema.GroupVersionKind{install.ReplicationSource, install.ReplicationDestination} {
-		for _, object := range sc.list(ctx, kind) {
-			found[kind.Kind+" "+object.GetName()] = string(object.GetUID())
-		}
-	}
+	made, err := sc.replicationUIDs(ctx)
+	sc.must(err)
+	maps.Copy(found, made)
 	return found
 }
 
@@ -135,14 +129,9 @@ func (sc *Scenario) ObjectsOfTheirs(ctx context.Context, claims ...*Claim) map[s
 func (sc *Scenario) SameObjects(ctx context.Context, before map[string]string, when string) {
 	until := time.Now().Add(2 * reactionTime)
 	sc.eventually(ctx, "all objects still there after "+when, 4*reactionTime, func(ctx context.Context) (bool, string, error) {
-		now := map[string]string{}
-		for _, kind := range []schema.GroupVersionKind{install.ReplicationSource, install.ReplicationDestination} {
-			for _, object := range sc.list(ctx, kind) {
-				now[kind.Kind+" "+object.GetName()] = string(object.GetUID())
-				if object.GetDeletionTimestamp() != nil {
-					return false, "", fmt.Errorf("%s %s is being deleted", kind.Kind, object.GetName())
-				}
-			}
+		now, err := sc.replicationUIDs(ctx)
+		if err != nil {
+			return blind(err)
 		}
 		secrets := &metav1.PartialObjectMetadataList{}
 		secrets.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "SecretList"})
@@ -238,32 +227,26 @@ func (sc *Scenario) Off(ctx context.Context, controller client.ObjectKey) (on fu
 			return len(pods.Items) == 0, fmt.Sprintf("%d pods", len(pods.Items)), nil
 		})
 	}
-	done := false
+	var once sync.Once
 	return func(ctx context.Context) {
-		if done {
-			return
-		}
-		done = true
-		ctx = context.WithoutCancel(ctx)
-		for _, d := range scaled {
-			replicas(ctx, d, 1)
-		}
-		sc.must(install.DeploymentsReady(ctx, sc.Kube, controller.Namespace, platformTimeout))
-		sc.Step("%s is back", controller.Namespace)
+		once.Do(func() {
+			ctx := context.WithoutCancel(ctx)
+			for _, d := range scaled {
+				replicas(ctx, d, 1)
+			}
+			sc.must(install.DeploymentsReady(ctx, sc.Kube, controller.Namespace, platformTimeout))
+			sc.Step("%s is back", controller.Namespace)
+		})
 	}
 }
 
 // HasObjects fails the spec where one of the objects is gone or another one.
 func (sc *Scenario) HasObjects(ctx context.Context, before map[string]string) {
-	for _, kind := range []schema.GroupVersionKind{install.ReplicationSource, install.ReplicationDestination} {
-		now := map[string]string{}
-		for _, object := range sc.list(ctx, kind) {
-			now[kind.Kind+" "+object.GetName()] = string(object.GetUID())
-		}
-		for name, uid := range before {
-			if strings.HasPrefix(name, kind.Kind+" ") && now[name] != uid {
-				sc.Failf("%s is not as before", name)
-			}
+	now, err := sc.replicationUIDs(ctx)
+	sc.must(err)
+	for name, uid := range before {
+		if !strings.HasPrefix(name, "Secret ") && now[name] != uid {
+			sc.Failf("%s is not as before", name)
 		}
 	}
 }

@@ -14,9 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/e2e-framework/klient/wait"
 
 	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
@@ -30,26 +28,6 @@ var Held = Fault{
 	Name: "held", Sentence: "holding every request", HTTP: gateway.Fault{Kind: "hang", OnHeal: "answer"},
 	Outcome: OutcomeUnknown,
 	Proof:   Proof{LookConfig: is(probe.Timeout)},
-}
-
-// reactionTime is how long Kyverno may take to act on a change of a PVC that concerns it; it is about 1 s.
-const reactionTime = 4 * time.Second
-
-// StaysUnrestored watches for as long as Kyverno may take to react to what was just done, and fails the spec where a
-// ReplicationDestination is made for the claim.
-func (c *Claim) StaysUnrestored(ctx context.Context, after string) {
-	absence, until := c.absence("replicationdestinations"), time.Now().Add(reactionTime)
-	err := wait.For(func(ctx context.Context) (bool, error) {
-		violations, err := absence.Violations(ctx, c.sc.Audit)
-		if len(violations) > 0 {
-			c.sc.Failf("after %s, a volume in use is restored over: %s", after, strings.Join(violations, "; "))
-		}
-		return time.Now().After(until), err
-	}, wait.WithContext(ctx), wait.WithTimeout(time.Until(until)+auditTimeout), wait.WithInterval(pollInterval), wait.WithImmediate())
-	if err != nil {
-		c.sc.Unknownf("the audit log could not be watched after %s: %v", after, err)
-	}
-	c.never(ctx, "replicationdestinations")
 }
 
 // Patch changes the claim as a person would with kubectl patch (a JSON merge patch). Where the API server does not allow
@@ -103,7 +81,7 @@ func (c *Claim) RestoreUnderWay(ctx context.Context, destination *unstructured.U
 
 func (c *Claim) restoreDone(ctx context.Context, destination *unstructured.Unstructured) bool {
 	c.sc.must(c.sc.API.Get(ctx, client.ObjectKeyFromObject(destination), destination))
-	return nested(destination, "status", "lastManualSync") == nested(destination, "spec", "trigger", "manual")
+	return triggerDone(destination)
 }
 
 // NoBackupWhileRestoring asks for a backup, as a person would, while the restore runs, and fails the spec where a snapshot
@@ -130,11 +108,10 @@ func (c *Claim) NoBackupWhileRestoring(ctx context.Context, destination *unstruc
 // askForBackup triggers a backup by hand, where there is a ReplicationSource.
 func (c *Claim) askForBackup(ctx context.Context) {
 	for _, source := range c.sc.list(ctx, install.ReplicationSource) {
-		if nested(&source, "spec", "sourcePVC") != c.Name {
+		if !c.isSource(&source) {
 			continue
 		}
-		patch := fmt.Appendf(nil, `{"spec":{"trigger":{"manual":%q}}}`, "conformance-"+randomSuffix())
-		c.sc.must(client.IgnoreNotFound(c.sc.API.Patch(ctx, &source, client.RawPatch("application/merge-patch+json", patch))))
+		c.sc.must(client.IgnoreNotFound(c.sc.triggerBackup(ctx, &source)))
 		c.sc.Evidence("seen", "a backup of PVC "+c.Name+" is asked for by hand", nil)
 		return
 	}
@@ -155,7 +132,7 @@ func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 			asked = true
 		}
 		made = !slices.Equal(before, c.sc.SnapshotKeys(ctx, c.Name)) &&
-			(!asked || nested(source, "status", "lastManualSync") == nested(source, "spec", "trigger", "manual"))
+			(!asked || triggerDone(source))
 		select {
 		case <-ctx.Done():
 			c.sc.Unknownf("interrupted while waiting for a backup of PVC %s", c.Name)
@@ -170,18 +147,10 @@ func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 	return made
 }
 
-// list lists the namespace's objects of a kind.
-func (sc *Scenario) list(ctx context.Context, kind schema.GroupVersionKind) []unstructured.Unstructured {
-	list := &unstructured.UnstructuredList{}
-	list.SetGroupVersionKind(kind)
-	sc.must(sc.API.List(ctx, list, client.InNamespace(sc.Namespace)))
-	return list.Items
-}
-
 // Marks are the annotations and labels that the claim has now.
 func (c *Claim) Marks(ctx context.Context) string {
-	pvc := &corev1.PersistentVolumeClaim{}
-	c.sc.must(c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc))
+	pvc, err := c.get(ctx)
+	c.sc.must(err)
 	return fmt.Sprint(pvc.Annotations, pvc.Labels)
 }
 
@@ -211,11 +180,7 @@ func (c *Claim) LooksUnlike(ctx context.Context, other *Claim, why string) {
 // the bucket as it was.
 func (c *Claim) UntouchedByBackup(ctx context.Context, before objectstore.Listing) {
 	c.awaitFirstSync(ctx, c.HasReplicationSource(ctx))
-	after := c.sc.Backup(ctx, c.Name)
-	if lost, added := before.Lost(after), before.Added(after); len(lost)+len(added) > 0 {
-		c.sc.Failf("a PVC that was never written to changed the bucket: gone %v, new %v: whoever asks next finds a repository", lost, added)
-	}
-	c.sc.Evidence("bucket", fmt.Sprintf("the bucket holds the same %d objects for PVC %s as before", len(after), c.Name), nil)
+	c.bucketUnchanged(ctx, before, "a PVC that was never written to changed the bucket, and whoever asks next finds a repository,")
 }
 
 // LeftOver makes what an earlier PVC of this name would have left of the objects that the model claim has: the same, under
@@ -257,28 +222,28 @@ func (sc *Scenario) LeftOver(ctx context.Context, model *Claim, name string, res
 
 // RestoredByItsOwn waits until a ReplicationDestination that is not older than the claim has restored it.
 func (c *Claim) RestoredByItsOwn(ctx context.Context) {
-	pvc := &corev1.PersistentVolumeClaim{}
-	c.sc.must(c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc))
+	pvc, err := c.get(ctx)
+	c.sc.must(err)
 	var own *unstructured.Unstructured
 	c.sc.eventually(ctx, "a ReplicationDestination made for this PVC "+c.Name, generateTimeout, func(ctx context.Context) (bool, string, error) {
 		seen := "no ReplicationDestination in the namespace"
-		for _, d := range c.sc.list(ctx, install.ReplicationDestination) {
-			if nested(&d, "spec", "restic", "destinationPVC") != c.Name {
-				continue
-			}
+		destinations, err := c.sc.listed(ctx, install.ReplicationDestination)
+		if err != nil {
+			return blind(err)
+		}
+		for i := range destinations {
+			d := &destinations[i]
 			made := d.GetCreationTimestamp()
-			if made.Time.Before(pvc.CreationTimestamp.Time) {
+			switch {
+			case !c.isDestination(d):
+			case made.Time.Before(pvc.CreationTimestamp.Time):
 				seen = fmt.Sprintf("ReplicationDestination %s is older than the PVC", d.GetName())
-				continue
-			}
-			if slices.ContainsFunc(d.GetOwnerReferences(), func(o metav1.OwnerReference) bool {
-				return o.Kind == "PersistentVolumeClaim" && string(o.UID) != c.UID
-			}) {
+			case c.isAnothers(d):
 				seen = fmt.Sprintf("ReplicationDestination %s belongs to an earlier PVC", d.GetName())
-				continue
+			default:
+				own = d
+				return true, "", nil
 			}
-			own = &d
-			return true, "", nil
 		}
 		return false, seen, nil
 	})
@@ -290,8 +255,7 @@ func (c *Claim) RestoredByItsOwn(ctx context.Context) {
 func (c *Claim) Recreate(ctx context.Context) *Claim {
 	c.sc.must(c.sc.API.Delete(ctx, &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: c.sc.Namespace, Name: c.Name}}))
 	c.sc.eventually(ctx, "PVC "+c.Name+" gone", goneTimeout, func(ctx context.Context) (bool, string, error) {
-		pvc := &corev1.PersistentVolumeClaim{}
-		err := c.sc.API.Get(ctx, client.ObjectKey{Namespace: c.sc.Namespace, Name: c.Name}, pvc)
+		pvc, err := c.get(ctx)
 		return apierrors.IsNotFound(err), fmt.Sprintf("it is there, finalizers %v", pvc.Finalizers), nil
 	})
 	return c.sc.Claim(ctx, c.Name)
@@ -302,20 +266,21 @@ func (c *Claim) Recreate(ctx context.Context) *Claim {
 func (c *Claim) OwnsItsObjects(ctx context.Context) {
 	c.sc.eventually(ctx, "only objects of the living PVC "+c.Name, goneTimeout, func(ctx context.Context) (bool, string, error) {
 		mine := map[string]int{}
-		for _, kind := range []schema.GroupVersionKind{install.ReplicationSource, install.ReplicationDestination} {
-			for _, object := range c.sc.list(ctx, kind) {
-				if nested(&object, "spec", "sourcePVC") != c.Name && nested(&object, "spec", "restic", "destinationPVC") != c.Name {
-					continue
-				}
-				for _, owner := range object.GetOwnerReferences() {
-					if owner.Kind == "PersistentVolumeClaim" && string(owner.UID) != c.UID {
-						return false, fmt.Sprintf("%s %s belongs to an earlier PVC", kind.Kind, object.GetName()), nil
-					}
-				}
-				if object.GetDeletionTimestamp() != nil {
+		for _, kind := range replications {
+			objects, err := c.sc.listed(ctx, kind)
+			if err != nil {
+				return blind(err)
+			}
+			for i := range objects {
+				switch object := &objects[i]; {
+				case !c.isSource(object) && !c.isDestination(object):
+				case c.isAnothers(object):
+					return false, fmt.Sprintf("%s %s belongs to an earlier PVC", kind.Kind, object.GetName()), nil
+				case object.GetDeletionTimestamp() != nil:
 					return false, fmt.Sprintf("%s %s is being deleted", kind.Kind, object.GetName()), nil
+				default:
+					mine[kind.Kind]++
 				}
-				mine[kind.Kind]++
 			}
 		}
 		if mine["ReplicationSource"] == 0 {
@@ -325,11 +290,7 @@ func (c *Claim) OwnsItsObjects(ctx context.Context) {
 	})
 }
 
-// Repository is the restic address in the Secret that the claim's ReplicationSource uses.
-func (c *Claim) Repository(ctx context.Context) string {
-	return string(c.secret(ctx).Data["RESTIC_REPOSITORY"])
-}
-
+// secret is the one that the claim's ReplicationSource uses.
 func (c *Claim) secret(ctx context.Context) *corev1.Secret {
 	source := c.HasReplicationSource(ctx)
 	secret := &corev1.Secret{}
@@ -354,8 +315,8 @@ func (c *Claim) SecretIsSound(ctx context.Context) {
 			c.sc.Failf("%s in Secret %s has a placeholder in it", key, secret.Name) // its value is in no report
 		}
 	}
-	if want := c.sc.repository(strings.TrimSuffix(c.Prefix(), "/")); c.Repository(ctx) != want {
-		c.sc.Failf("PVC %s is backed up to %s, wanted %s", c.Name, c.Repository(ctx), want)
+	if want, got := c.sc.repository(strings.TrimSuffix(c.Prefix(), "/")), string(secret.Data["RESTIC_REPOSITORY"]); got != want {
+		c.sc.Failf("PVC %s is backed up to %s, wanted %s", c.Name, got, want)
 	}
 	for _, who := range []authorizationv1.SubjectAccessReviewSpec{
 		{User: "system:serviceaccount:" + c.sc.Namespace + ":default", Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + c.sc.Namespace, "system:authenticated"}},
@@ -405,12 +366,7 @@ func (sc *Scenario) VolSyncsOwnVolumes(ctx context.Context) {
 	sc.auditIsCurrent(ctx)
 	for _, pvc := range pvcs.Items {
 		absence := Absence{Spec: sc.ID, Namespace: sc.Namespace, PVC: pvc.Name, UID: string(pvc.UID), Since: sc.Started, Resources: []string{"replicationsources", "replicationdestinations", "secrets"}}
-		violations, err := absence.Violations(ctx, sc.Audit)
-		sc.must(err)
-		if len(violations) > 0 {
-			sc.Failf("the policy acts on VolSync's own PVC %s: %s", pvc.Name, strings.Join(violations, "; "))
-		}
-		sc.must(sc.appendLine(AbsenceFile, absence))
+		sc.prove(ctx, absence)
 	}
 	sc.Evidence("audit", fmt.Sprintf("nothing was made for VolSync's own %d PVCs", len(pvcs.Items)), nil)
 }
@@ -422,7 +378,7 @@ func (c *Claim) RestoredAtMost(ctx context.Context) string {
 	until := time.Now().Add(reactionTime)
 	for time.Now().Before(until) {
 		for _, d := range c.sc.list(ctx, install.ReplicationDestination) {
-			if nested(&d, "spec", "restic", "destinationPVC") == c.Name {
+			if c.isDestination(&d) {
 				c.Restored(ctx, &d)
 				return d.GetName()
 			}
