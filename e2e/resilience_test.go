@@ -97,7 +97,7 @@ var _ = Prove("resilience/node-restart", verdict.Resilience,
 	}, alone, last)
 
 var _ = Prove("resilience/rights-missing", verdict.Resilience,
-	"The policy's roles are missing when a PVC is created, and come later: the PVC is admitted within the bound, and what is restored late is not written over what the app has written.",
+	"The policy's roles are missing when a PVC is created, and come later: the PVC is admitted within the bound, what is restored late is not written over what the app has written, and the ReplicationSource comes.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		back := s.WithoutRights(ctx)
@@ -105,6 +105,7 @@ var _ = Prove("resilience/rights-missing", verdict.Resilience,
 		claim := s.Claim(ctx, "data")
 		claim.AdmittedWithin(s.Stand.Contract.AdmissionBound())
 		claim.NeverRestoredOver(ctx, back)
+		claim.HasReplicationSource(ctx)
 	}, alone)
 
 var _ = Prove("resilience/crds-missing", verdict.Resilience,
