@@ -12,7 +12,7 @@ var _ = Prove("core/backup", verdict.Core,
 	"The ReplicationSource carries the promised schedule and retention, and a triggered run leaves a restic snapshot in <bucket>/<ns>/<pvc> whose content is the volume's.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		claim := s.ClaimWithBackupSource(ctx, "data")
-		claim.PromisesHourlyBackup(ctx)
+		claim.BackupIsAsPromised(ctx)
 
 		written := claim.App(ctx).Write(ctx, dataset.Default(s.Namespace))
 		claim.BackUp(ctx)

@@ -13,13 +13,13 @@ import (
 var _ = Prove("safety/isolation", verdict.Safety,
 	"PVCs of one name in two namespaces, and names that could be taken for each other's or have the same beginning, never get another's bytes; names with dots work.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		other := s.Sibling(ctx, "-b")
+		here, other, there := s.Lookalikes(ctx)
 		// 63 characters each, of which the first 62 are the same.
 		long := "a.name-of-" + strings.Repeat("letters-", 6) + "end."
 		volumes := []struct {
 			in   *scenario.Scenario
 			name string
-		}{{s, "data"}, {other, "data"}, {s, "b-c"}, {other, "c"}, {s, long + "1"}, {s, long + "2"}}
+		}{{s, "data"}, {other, "data"}, {s, here}, {other, there}, {s, long + "1"}, {s, long + "2"}}
 
 		for _, v := range volumes {
 			v.in.AddSnapshot(ctx, v.name, "of "+v.in.Namespace+"/"+v.name, time.Now().Add(-time.Hour))

@@ -17,15 +17,14 @@ var _ = Prove("safety/live-immunity", verdict.Safety,
 		app.Put(ctx, "written-after-the-backup", s.Namespace)
 		now := app.Reads(ctx)
 
-		for _, change := range []struct{ what, patch string }{
-			{"annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`},
-			{"unlabelled", `{"metadata":{"labels":{"backup":null}}}`},
-			{"labelled again", `{"metadata":{"labels":{"backup":"hourly"}}}`},
-			{"resized", `{"spec":{"resources":{"requests":{"storage":"300Mi"}}}}`},
-		} {
-			claim.Patch(ctx, change.what, change.patch)
-			claim.StaysUnrestored(ctx, "the PVC was "+change.what)
-		}
+		claim.Patch(ctx, "annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`)
+		claim.StaysUnrestored(ctx, "the PVC was annotated")
+		claim.Unlabel(ctx)
+		claim.StaysUnrestored(ctx, "the PVC was unlabelled")
+		claim.Relabel(ctx)
+		claim.StaysUnrestored(ctx, "the PVC was labelled again")
+		claim.Patch(ctx, "resized", `{"spec":{"resources":{"requests":{"storage":"300Mi"}}}}`)
+		claim.StaysUnrestored(ctx, "the PVC was resized")
 		s.UpgradePolicy(ctx)
 		claim.StaysUnrestored(ctx, "an upgrade of the policy")
 		s.RestartKyverno(ctx)

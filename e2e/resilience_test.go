@@ -148,7 +148,7 @@ var _ = Prove("resilience/relabel", verdict.Resilience,
 		claim := s.UnlabelledClaim(ctx, "data")
 		app := claim.App(ctx)
 		app.Mark(ctx)
-		claim.Patch(ctx, "labelled", `{"metadata":{"labels":{"backup":"hourly"}}}`)
+		claim.Relabel(ctx)
 		claim.HasReplicationSource(ctx)
 		claim.StaysUnrestored(ctx, "the PVC was labelled")
 		app.KeepsMark(ctx)
@@ -166,7 +166,7 @@ var _ = Prove("resilience/base-secret-late", verdict.Resilience,
 		claim.RestoredByItsOwn(ctx)
 		claim.App(ctx).SeesGoodBackup(ctx)
 		claim.BackedUp(ctx)
-	}, longest)
+	}, longest, changesBaseSecret)
 
 var _ = Prove("resilience/wrong-restic-password", verdict.Resilience,
 	"A wrong restic password: no restore is called successful, and nothing in the repository is changed.",
@@ -175,7 +175,7 @@ var _ = Prove("resilience/wrong-restic-password", verdict.Resilience,
 		s.WrongResticPassword(ctx)
 		claim := s.ClaimWithRestore(ctx, "data")
 		claim.RestoreFailing(ctx, before)
-	}, longest)
+	}, longest, changesBaseSecret)
 
 var _ = Prove("resilience/corrupt-config", verdict.Resilience,
 	"A repository whose config is corrupt: no restore is called successful, and nothing in the repository is changed.",

@@ -21,7 +21,9 @@ var _ = Prove("core/restore", verdict.Core,
 
 		second := s.ClaimWithRestore(ctx, "data")
 		second.IsNot(first)
-		second.Restored(ctx, second.HasNewReplicationDestination(ctx))
+		destination := second.HasNewReplicationDestination(ctx)
+		second.IsCalledAsPromised(destination)
+		second.Restored(ctx, destination)
 		second.App(ctx).SeesExactly(ctx, written)
 		second.Bound(ctx)
 		s.Step("and from now on it is backed up")

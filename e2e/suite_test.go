@@ -51,23 +51,36 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 // feature, among Prove's decorators, is one of verdict.Features: the spec runs only where the policy promises it.
 type feature string
 
+// unless, among Prove's decorators, is why a spec cannot run with the policy as its contract has it; empty: it can.
+type unless func(*scenario.Suite) string
+
+// changesBaseSecret is for specs that change the base Secret of their namespace.
+var changesBaseSecret = unless((*scenario.Suite).SharedBaseSecret)
+
 // Prove registers the spec of one requirement. Its level, its feature, and its labels among the decorators, can be selected
 // with LABELS.
 func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), decorators ...any) bool {
 	requirement := verdict.Requirement{ID: id, Level: level, Sentence: sentence}
+	cannot := unless(func(*scenario.Suite) string { return "" })
 	for i, decorator := range decorators {
-		if f, ok := decorator.(feature); ok {
-			if err := verdict.CheckFeature(string(f)); err != nil {
+		switch d := decorator.(type) {
+		case feature:
+			if err := verdict.CheckFeature(string(d)); err != nil {
 				panic(id + ": " + err.Error())
 			}
-			requirement.Feature = string(f)
-			decorators[i] = Label(string(f))
+			requirement.Feature = string(d)
+			decorators[i] = Label(string(d))
+		case unless:
+			cannot, decorators[i] = d, Label()
 		}
 	}
 	return It(id+" "+sentence, append([]any{Label(level), SpecTimeout(specTimeout)}, append(decorators, func(ctx SpecContext) {
 		AddReportEntry(verdict.NameRequirement, verdict.EntryRequirement(requirement), ReportEntryVisibilityNever)
+		reason := cannot(suite)
 		if f := requirement.Feature; f != "" && !suite.Stand.Contract.Promises(f) {
-			reason := "the policy does not promise " + f
+			reason = "the policy does not promise " + f
+		}
+		if reason != "" {
 			AddReportEntry(verdict.NameNotPromised, verdict.EntryNotPromised(reason), ReportEntryVisibilityNever)
 			Skip(reason)
 		}

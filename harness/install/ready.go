@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,14 +16,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/klient"
 	"sigs.k8s.io/e2e-framework/klient/wait"
 )
-
-// BaseSecretName is the Secret that the plan assumes in every namespace.
-const BaseSecretName = "volsync-rustfs-base" //nolint:gosec // its name
 
 // VolSync's kinds.
 var (
@@ -75,10 +74,12 @@ func VolSyncAnswers(ctx context.Context, c klient.Client, timeout time.Duration)
 
 // Canary describes the PVC by which PolicyActs sees a policy act.
 type Canary struct {
-	Label      [2]string // of the PVC: key, value
-	BaseSecret map[string]string
-	Policies   []*unstructured.Unstructured
-	Status     func(format string, args ...any)
+	PVCLabels       map[string]string
+	StorageClass    string // of the PVC; empty: one that no provisioner serves, so that no mover starts
+	NamespaceLabels map[string]string
+	BaseSecret      *corev1.Secret // of the PVC's namespace; nil: it has none
+	Policies        []*unstructured.Unstructured
+	Status          func(format string, args ...any)
 }
 
 // PolicyActs waits until every policy says that it is ready and the policies visibly act on a labelled PVC: it, or what
@@ -99,8 +100,8 @@ func PolicyActs(ctx context.Context, c klient.Client, canary Canary) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return errors.Join(fmt.Errorf("%w: a PVC labelled %s=%s got neither a ReplicationSource nor a ReplicationDestination within %s, at %d tries; does it match that label?",
-				ErrIdle, canary.Label[0], canary.Label[1], policyTimeout, attempt), err)
+			return errors.Join(fmt.Errorf("%w: a PVC labelled %s got neither a ReplicationSource nor a ReplicationDestination within %s, at %d tries; does it match that label?",
+				ErrIdle, labels.Set(canary.PVCLabels), policyTimeout, attempt), err)
 		}
 		if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
 			return err
@@ -210,29 +211,32 @@ func readiness(policy *unstructured.Unstructured) (bool, string) {
 
 // acts creates a labelled PVC in a namespace of its own and looks, for this long, for any trace of the policy.
 func acts(ctx context.Context, api client.Client, namespace string, canary Canary, within time.Duration) (bool, error) {
-	if err := api.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
+	if err := api.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: canary.NamespaceLabels}}); err != nil {
 		return false, err
 	}
 	defer func() {
 		_ = api.Delete(context.WithoutCancel(ctx), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
 	}()
-	if err := api.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: BaseSecretName}, StringData: canary.BaseSecret}); err != nil {
-		return false, err
+	if canary.BaseSecret != nil {
+		secret := canary.BaseSecret.DeepCopy()
+		secret.Namespace = namespace
+		if err := api.Create(ctx, secret); err != nil {
+			return false, err
+		}
 	}
 	pvc := &corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "canary", Labels: map[string]string{canary.Label[0]: canary.Label[1]}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "canary", Labels: maps.Clone(canary.PVCLabels)},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Mi")}},
 		},
 	}
-	// A class that no provisioner serves: nothing need be bound for this, and no mover starts.
-	none := ""
-	pvc.Spec.StorageClassName = &none
+	class := canary.StorageClass // nothing need be bound for this
+	pvc.Spec.StorageClassName = &class
 	if err := api.Create(ctx, pvc); err != nil {
-		return false, fmt.Errorf("a PVC labelled %s=%s is refused: %w", canary.Label[0], canary.Label[1], err)
+		return false, fmt.Errorf("a PVC labelled %s is refused: %w", labels.Set(canary.PVCLabels), err)
 	}
-	if len(pvc.Annotations) > 0 || len(pvc.Labels) > 1 {
+	if len(pvc.Annotations) > 0 || len(pvc.Labels) > len(canary.PVCLabels) {
 		// Mutated at admission; a policy of several parts must have all of them at work.
 		canary.Status("it mutates PVCs; waiting for it to generate")
 	}

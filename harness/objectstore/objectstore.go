@@ -106,7 +106,7 @@ func Start(ctx context.Context, o Options) (*Handle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fault gateway: %w", err)
 	}
-	handle := &Handle{Bucket: o.Bucket, Containers: []string{name, o.NamePrefix + "-gateway"}}
+	handle := &Handle{Containers: []string{name, o.NamePrefix + "-gateway"}}
 	if handle.Server, err = server.PortEndpoint(ctx, serverPort, ""); err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func Start(ctx context.Context, o Options) (*Handle, error) {
 	if handle.GatewayIP, err = gatewayContainer.ContainerIP(ctx); err != nil {
 		return nil, err
 	}
-	return handle, makeBucket(ctx, handle, o.Credentials)
+	return handle, handle.UseBucket(ctx, o.Credentials, o.Bucket)
 }
 
 // start starts a container in the run's network, its ports published on loopback only.
@@ -145,29 +145,35 @@ func start(ctx context.Context, request testcontainers.ContainerRequest, o Optio
 	return provider.RunContainer(ctx, request)
 }
 
-// makeBucket makes the bucket and lets anybody read and list it: a probe without credentials can so tell a missing
+// UseBucket makes the bucket, where it is not there yet, works in it from now on, and lets anybody read and list it: a probe without credentials can so tell a missing
 // object (404) from a forbidden one (403), as the plan needs it.
-func makeBucket(ctx context.Context, handle *Handle, c Credentials) error {
-	s3, err := handle.S3(c)
+func (h *Handle) UseBucket(ctx context.Context, c Credentials, bucket string) error {
+	s3, err := h.S3(c)
 	if err != nil {
 		return err
 	}
-	if err := retryUntil(ctx, startup, func() error { return s3.MakeBucket(ctx, handle.Bucket, minio.MakeBucketOptions{}) }); err != nil {
-		return fmt.Errorf("bucket %s: %w", handle.Bucket, err)
+	if err := retryUntil(ctx, startup, func() error {
+		if exists, err := s3.BucketExists(ctx, bucket); err != nil || exists {
+			return err
+		}
+		return s3.MakeBucket(ctx, bucket, minio.MakeBucketOptions{})
+	}); err != nil {
+		return fmt.Errorf("bucket %s: %w", bucket, err)
 	}
 	policy, err := json.Marshal(map[string]any{
 		"Version": "2012-10-17",
 		"Statement": []any{
-			map[string]any{"Effect": "Allow", "Principal": "*", "Action": []string{"s3:GetObject"}, "Resource": []string{"arn:aws:s3:::" + handle.Bucket + "/*"}},
-			map[string]any{"Effect": "Allow", "Principal": "*", "Action": []string{"s3:ListBucket"}, "Resource": []string{"arn:aws:s3:::" + handle.Bucket}},
+			map[string]any{"Effect": "Allow", "Principal": "*", "Action": []string{"s3:GetObject"}, "Resource": []string{"arn:aws:s3:::" + bucket + "/*"}},
+			map[string]any{"Effect": "Allow", "Principal": "*", "Action": []string{"s3:ListBucket"}, "Resource": []string{"arn:aws:s3:::" + bucket}},
 		},
 	})
 	if err != nil {
 		return err
 	}
-	if err := s3.SetBucketPolicy(ctx, handle.Bucket, string(policy)); err != nil {
-		return fmt.Errorf("bucket policy of %s: %w", handle.Bucket, err)
+	if err := s3.SetBucketPolicy(ctx, bucket, string(policy)); err != nil {
+		return fmt.Errorf("bucket policy of %s: %w", bucket, err)
 	}
+	h.Bucket = bucket
 	return nil
 }
 

@@ -10,19 +10,12 @@ import (
 	"strings"
 )
 
-// What the plan fixes: the bucket, and the label of the PVCs that the policy is about.
-const (
-	Bucket        = "volsync-backups"
-	PVCLabel      = "backup"
-	PVCLabelValue = "hourly"
-)
-
 // Requirements of a policy that are looked at before any spec runs. The first four need no cluster.
 const (
 	Restores = "policy/restores" // something in it makes ReplicationDestinations
 	BacksUp  = "policy/backs-up" // something in it makes ReplicationSources
-	Label    = "policy/label"    // it is about PVCs with the plan's label
-	InBucket = "policy/bucket"   // it names the plan's bucket
+	Label    = "policy/label"    // it is about PVCs with the label of its contract
+	InBucket = "policy/bucket"   // it names the bucket of its contract
 	Accepted = "policy/accepted" // the API server and Kyverno take it
 	Acts     = "policy/acts"     // a labelled PVC gets something of it
 )
@@ -62,8 +55,11 @@ func FindingsIn(err error) []*Finding {
 	return nil
 }
 
-// inExpression finds the label's key in an expression (CEL or JMESPath), as in labels.backup, labels["backup"].
-var inExpression = regexp.MustCompile(`labels\W{0,4}` + PVCLabel + `\b`)
+// inExpression says whether a text of JSON has an expression (CEL or JMESPath) with a label's key in it, as labels.backup or
+// labels["backup"] are.
+func inExpression(key, text string) bool {
+	return regexp.MustCompile(`labels\W{0,4}` + regexp.QuoteMeta(key) + `\b`).MatchString(text)
+}
 
 // Check finds what can be said about a policy without trying it. Its error's parts are Findings.
 func (p *Policy) Check() error {
@@ -86,18 +82,38 @@ func (p *Policy) Check() error {
 	for _, object := range p.Kyverno() {
 		selectors(object.Object, labels)
 	}
-	wanted := PVCLabel + "=" + PVCLabelValue
-	if !labels[wanted] && !labels[PVCLabel] && !inExpression.MatchString(text) {
+	pvc := p.Contract.PVC
+	wanted := pvc.Label + "=" + pvc.Value
+	if !selected(labels, wanted) && !selected(labels, pvc.Label) && !inExpression(pvc.Label, text) {
 		named := "its selectors name no label"
 		if len(labels) > 0 {
 			named = "its selectors name " + strings.Join(slices.Sorted(maps.Keys(labels)), ", ")
 		}
-		found(Label, "it is for other PVCs than those labelled %s: %s", wanted, named)
+		found(Label, "it is for other PVCs than those labelled %s: %s%s", wanted, named, p.orSay("pvc.label"))
 	}
-	if !strings.Contains(text, Bucket) {
-		found(InBucket, "it nowhere names the bucket %s", Bucket)
+	if bucket := p.Contract.S3.Bucket; !p.names(bucket) {
+		found(InBucket, "it nowhere names the bucket %s%s", bucket, p.orSay("s3.bucket"))
 	}
 	return errors.Join(problems...)
+}
+
+// orSay tells somebody whose policy has no contract that it can say otherwise.
+func (p *Policy) orSay(field string) string {
+	if p.Contract.doc != nil {
+		return ""
+	}
+	return "; if that is how it is meant, say so in " + contractFile + " (" + field + ")"
+}
+
+// selected says whether one of the labels that selectors name is this; * and ? are Kyverno's wildcards.
+func selected(labels map[string]bool, label string) bool {
+	for pattern := range labels {
+		quoted := strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(regexp.QuoteMeta(pattern))
+		if regexp.MustCompile("^" + quoted + "$").MatchString(label) {
+			return true
+		}
+	}
+	return false
 }
 
 // selectors collects the labels that label selectors below value name: key=value, or the key alone where an expression

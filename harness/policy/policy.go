@@ -25,31 +25,55 @@ import (
 // Policy is the policy under test.
 type Policy struct {
 	Path     string
+	Endpoint settings.Endpoint            // of S3, as the policy names it
 	Objects  []*unstructured.Unstructured // in the order they are applied in
 	SHA256   string                       // of the objects as they are sent to the API server, hex
-	Contract Contract
+	Contract Contract                     // whole: what is not said in its file is as in the plan
 }
 
-// Load reads a policy and its contract: both must parse, and it must hold a Kyverno policy and name the S3 endpoint.
-// Check says whether it can be what is to be tested.
-func Load(path string, endpoint settings.Endpoint) (*Policy, error) {
+// Load reads a policy and its contract: both must parse, and it must hold a Kyverno policy and name the S3 endpoint, which
+// is the one that is set, or the contract's where none is. Check says whether it can be what is to be tested.
+func Load(path string, set settings.Endpoint) (*Policy, error) {
 	objects, contract, err := read(path)
 	if err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
+	}
+	promised := contract.S3.Endpoint
+	endpoint, err := contract.endpoint(set)
+	if err != nil {
+		return nil, fmt.Errorf("POLICY=%s: s3.endpoint: %w", path, err)
 	}
 	raw, err := json.Marshal(objects)
 	if err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(raw)
-	p := &Policy{Path: path, Objects: objects, SHA256: hex.EncodeToString(sum[:]), Contract: contract}
+	p := &Policy{Path: path, Endpoint: endpoint, Objects: objects, SHA256: hex.EncodeToString(sum[:]), Contract: contract}
 	if len(p.Kyverno()) == 0 {
 		return nil, fmt.Errorf("POLICY=%s: none of its %d objects is a Kyverno policy (of kyverno.io or policies.kyverno.io)", path, len(objects))
 	}
-	if address := strings.TrimPrefix(endpoint.URL, "http://"); !bytes.Contains(raw, []byte(address)) {
-		return nil, fmt.Errorf("POLICY=%s: it nowhere names the S3 endpoint %s; set S3_ENDPOINT to the one it uses", path, address)
+	if address := strings.TrimPrefix(endpoint.URL, "http://"); !p.names(address) {
+		if set.URL != "" && set.URL != promised {
+			return nil, fmt.Errorf("POLICY=%s: it nowhere names the S3 endpoint %s, which S3_ENDPOINT sets; by its contract it is %s: leave S3_ENDPOINT out, or set the one that the policy names", path, address, promised)
+		}
+		return nil, fmt.Errorf("POLICY=%s: it nowhere names the S3 endpoint %s; say which one it uses in conformance.yaml (s3.endpoint), or set S3_ENDPOINT", path, address)
 	}
 	return p, nil
+}
+
+// names says whether a text is in one of the objects, or in what the base Secret brings to them.
+func (p *Policy) names(text string) bool {
+	for _, object := range p.Objects {
+		if raw, err := json.Marshal(object); err == nil && bytes.Contains(raw, []byte(text)) {
+			return true
+		}
+	}
+	for _, value := range p.Contract.BaseSecret.Data {
+		if strings.Contains(value, text) {
+			return true
+		}
+	}
+	return false
 }
 
 // Kyverno lists the Kyverno policies among the objects.
@@ -69,17 +93,67 @@ func (p *Policy) Describe() []string {
 	return names
 }
 
+// read reads the contract first: it may say what the policy is.
 func read(path string) ([]*unstructured.Unstructured, Contract, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, Contract{}, err
 	}
-	objects, err := readObjects(path, info.IsDir())
+	contract, file, err := contractOf(path, info.IsDir())
 	if err != nil {
 		return nil, Contract{}, err
 	}
-	contract, err := contractOf(path, info.IsDir())
-	return objects, contract, err
+	if len(contract.Policy) == 0 {
+		objects, err := readAll(described(path, info.IsDir()))
+		return objects, contract, err
+	}
+	var objects []*unstructured.Unstructured
+	for i, part := range contract.Policy {
+		more, err := readAll(filepath.Join(filepath.Dir(file), filepath.FromSlash(part)))
+		if err != nil {
+			return nil, Contract{}, contract.doc.At(fmt.Sprintf("%s: %v", part, err), "policy", i)
+		}
+		objects = append(objects, more...)
+	}
+	return objects, contract, once(objects)
+}
+
+// described is what a contract is about that does not say it: its folder, or the manifest that it stands beside. Any other
+// path is the policy's own.
+func described(path string, folder bool) string {
+	name := filepath.Base(path)
+	switch {
+	case folder || !isContract(name):
+		return path
+	case name == contractFile:
+		return filepath.Dir(path)
+	}
+	manifest := strings.TrimSuffix(path, "."+contractFile)
+	if _, err := os.Stat(manifest + ".yml"); err == nil {
+		return manifest + ".yml"
+	}
+	return manifest + ".yaml"
+}
+
+// once refuses an object that is there twice: which one counts would be chance.
+func once(objects []*unstructured.Unstructured) error {
+	seen := map[string]bool{}
+	for _, o := range objects {
+		name := strings.Join([]string{o.GroupVersionKind().GroupKind().String(), o.GetNamespace(), o.GetName()}, "/")
+		if seen[name] {
+			return fmt.Errorf("%s %s is in it twice", o.GetKind(), o.GetName())
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+func readAll(path string) ([]*unstructured.Unstructured, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	return readObjects(path, info.IsDir())
 }
 
 func readObjects(path string, folder bool) ([]*unstructured.Unstructured, error) {
@@ -130,6 +204,9 @@ func decode(path string) ([]*unstructured.Unstructured, error) {
 			continue
 		}
 		object := &unstructured.Unstructured{Object: content}
+		if object.GetKind() == Default().Kind {
+			return nil, fmt.Errorf("%s is a %s: only one called %s, or NAME.%[3]s, is read as such", filepath.Base(path), object.GetKind(), contractFile)
+		}
 		if object.GetAPIVersion() == "" || object.GetKind() == "" || object.GetName() == "" {
 			return nil, fmt.Errorf("%s, document %d is no Kubernetes object: apiVersion, kind and metadata.name are needed", filepath.Base(path), n)
 		}

@@ -28,7 +28,9 @@ type Absence struct {
 	PVC       string    `json:"pvc"`
 	UID       string    `json:"uid"`
 	Since     time.Time `json:"since"`
-	Resources []string  `json:"resources"`
+	// Names are what the policy would have called what it made, by resource, where that is known.
+	Names     map[string]string `json:"names,omitempty"`
+	Resources []string          `json:"resources"`
 }
 
 // Violations lists what the audit log knows of that must not have been.
@@ -40,12 +42,22 @@ func (a Absence) Violations(ctx context.Context, audit *observe.AuditLog) ([]str
 			return nil, err
 		}
 		for _, object := range created {
-			if object.For(a.PVC, "") || strings.HasPrefix(object.Name, a.PVC+"-") {
+			if object.For(a.PVC, "") || a.looksLike(kind, object.Name) {
 				found = append(found, fmt.Sprintf("%s %s, made by %s %.1f s after PVC %s", kind, object.Name, object.User, object.Time.Sub(a.Since).Seconds(), a.PVC))
 			}
 		}
 	}
 	return found, nil
+}
+
+// looksLike says whether an object has a name that was made for the PVC. Where nobody says how names are made, or they begin
+// with the PVC's, one that does counts.
+func (a Absence) looksLike(resource, name string) bool {
+	promised := a.Names[resource]
+	if promised != "" && !strings.HasPrefix(promised, a.PVC) {
+		return name == promised
+	}
+	return name == promised || strings.HasPrefix(name, a.PVC+"-")
 }
 
 // NeverRestored proves that the claim got no ReplicationDestination so far, and has that looked at again at the end of
@@ -107,7 +119,7 @@ func (c *Claim) unrestoredUntil(ctx context.Context, until time.Time, after stri
 }
 
 func (c *Claim) absence(resources ...string) Absence {
-	return Absence{Spec: c.sc.ID, Namespace: c.sc.Namespace, PVC: c.Name, UID: c.UID, Since: c.CreatedAt, Resources: resources}
+	return Absence{Spec: c.sc.ID, Namespace: c.sc.Namespace, PVC: c.Name, UID: c.UID, Since: c.CreatedAt, Names: c.promisedNames(), Resources: resources}
 }
 
 // NothingMade proves that the policy made nothing at all for the claim.

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -18,7 +17,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/install"
-	"github.com/smart-restore/conformance/harness/stand"
 )
 
 // Timeouts, by what they wait for. Each is several times what was measured, and short enough that a run that cannot
@@ -48,17 +46,17 @@ type Claim struct {
 }
 
 // Prefix is where the claim's repository is in the bucket.
-func (c *Claim) Prefix() string { return c.sc.Namespace + "/" + c.Name + "/" }
+func (c *Claim) Prefix() string { return c.sc.prefix(c.Name) }
 
 // Claim creates a labelled PVC. While S3 is to be reachable for Kyverno, use ClaimWhileS3IsUp.
 func (sc *Scenario) Claim(ctx context.Context, name string) *Claim {
-	return sc.createClaim(ctx, name, map[string]string{stand.PVCLabel: stand.PVCLabelValue})
+	return sc.createClaim(ctx, name, sc.Stand.Contract.PVC.Labels())
 }
 
 // ClaimOrRefusal creates a labelled PVC while S3 is up, or returns nil where an admission webhook refuses it, with a reason
 // that a person can act on.
 func (sc *Scenario) ClaimOrRefusal(ctx context.Context, name string) *Claim {
-	err := sc.API.Create(ctx, sc.pvc(name, map[string]string{stand.PVCLabel: stand.PVCLabelValue}), client.DryRunAll)
+	err := sc.API.Create(ctx, sc.pvc(name, sc.Stand.Contract.PVC.Labels()), client.DryRunAll)
 	if err == nil {
 		return sc.ClaimWhileS3IsUp(ctx, name)
 	}
@@ -92,15 +90,19 @@ func (sc *Scenario) ClaimWithRestore(ctx context.Context, name string) *Claim {
 
 // TwinIsRestored is a positive control: a labelled PVC with a good backup, created while S3 is up, does get a
 // ReplicationDestination. That is a policy's work; the restore itself would be VolSync's and is not awaited, so the twin
-// has a storage class that does not exist, and no mover starts.
+// has a storage class that does not exist, and no mover starts; unless the policy is for PVCs of one class.
 func (sc *Scenario) TwinIsRestored(ctx context.Context) {
 	const name = "twin"
 	sc.Step("the positive control: with S3 up, a PVC with a backup gets a ReplicationDestination")
 	sc.GoodBackup(ctx, name)
 	defer sc.s3Up(ctx)()
 	class := "no-such-class"
-	sc.createClaim(ctx, name, map[string]string{stand.PVCLabel: stand.PVCLabelValue},
-		func(pvc *corev1.PersistentVolumeClaim) { pvc.Spec.StorageClassName = &class }).HasReplicationDestination(ctx)
+	sc.createClaim(ctx, name, sc.Stand.Contract.PVC.Labels(),
+		func(pvc *corev1.PersistentVolumeClaim) {
+			if pvc.Spec.StorageClassName == nil {
+				pvc.Spec.StorageClassName = &class
+			}
+		}).HasReplicationDestination(ctx)
 }
 
 // ClaimWhileS3IsUp creates a labelled PVC while S3 is up.
@@ -110,13 +112,17 @@ func (sc *Scenario) ClaimWhileS3IsUp(ctx context.Context, name string) *Claim {
 }
 
 func (sc *Scenario) pvc(name string, labels map[string]string) *corev1.PersistentVolumeClaim {
-	return &corev1.PersistentVolumeClaim{
+	pvc := &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: name, Labels: labels},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("256Mi")}},
 		},
 	}
+	if class := sc.Stand.Contract.PVC.StorageClass; class != "" {
+		pvc.Spec.StorageClassName = &class
+	}
+	return pvc
 }
 
 func (sc *Scenario) createClaim(ctx context.Context, name string, labels map[string]string, with ...func(*corev1.PersistentVolumeClaim)) *Claim {
@@ -208,24 +214,6 @@ func (c *Claim) IsNot(other *Claim) {
 		c.sc.Unknownf("PVC %s was not re-created: its UID is still %s", c.Name, c.UID)
 	}
 }
-
-// PromisesHourlyBackup fails the spec unless the ReplicationSource runs hourly and keeps what the plan's author keeps.
-func (c *Claim) PromisesHourlyBackup(ctx context.Context) {
-	source := c.HasReplicationSource(ctx)
-	schedule := nested(source, "spec", "trigger", "schedule")
-	if !hourly.MatchString(schedule) {
-		c.sc.Failf("ReplicationSource %s has the schedule %q, wanted an hourly one (like \"0 * * * *\")", source.GetName(), schedule)
-	}
-	for kind, want := range map[string]int64{"hourly": 24, "daily": 7} {
-		if got, _, _ := unstructured.NestedInt64(source.Object, "spec", "restic", "retain", kind); got != want {
-			c.sc.Failf("ReplicationSource %s keeps %d %s snapshots, wanted %d", source.GetName(), got, kind, want)
-		}
-	}
-	c.sc.Evidence("seen", "ReplicationSource "+source.GetName()+" runs at "+schedule+" and keeps 24 hourly and 7 daily snapshots", nil)
-}
-
-// hourly is a cron schedule that is due once in every hour of every day.
-var hourly = regexp.MustCompile(`^([0-9]|[1-5][0-9]) \* \* \* \*$|^@hourly$`)
 
 // Bound waits until the claim is bound. It needs a consumer.
 func (c *Claim) Bound(ctx context.Context) {

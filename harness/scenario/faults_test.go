@@ -15,6 +15,7 @@ import (
 	"github.com/smart-restore/conformance/harness/fault"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
 	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/stand"
 )
@@ -27,12 +28,12 @@ func TestTheFaultTableIsSound(t *testing.T) {
 			t.Errorf("fault %q: name, sentence and outcome are needed, and the name once", f.Name)
 		}
 		seen[f.Name] = true
-		for _, rule := range f.rules("ns", "b", "ns", "data") {
+		for _, rule := range f.rules("ns", "/b/ns/", "/b/ns/data/") {
 			if err := rule.Validate(); err != nil {
 				t.Errorf("fault %s: %v", f.Name, err)
 			}
 		}
-		if f.HTTP.Kind == "redirect" && f.HTTP.Location != f.rules("ns", "b", "ns", "data")[len(f.rules("ns", "b", "ns", "data"))-1].PathPrefix {
+		if f.HTTP.Kind == "redirect" && f.HTTP.Location != f.rules("ns", "/b/ns/", "/b/ns/data/")[len(f.rules("ns", "/b/ns/", "/b/ns/data/"))-1].PathPrefix {
 			// Nothing of a test may ask anybody outside: only the cluster's own names, with nothing to search for.
 			u, err := url.Parse(f.HTTP.Location)
 			if err != nil || !strings.HasSuffix(u.Hostname(), ".svc.cluster.local.") {
@@ -96,6 +97,7 @@ func TestProofsOnARealGateway(t *testing.T) {
 		Endpoint:    settings.Endpoint{URL: "http://" + listeners[0].Addr().String(), Addr: netip.MustParseAddrPort(listeners[0].Addr().String())},
 		Store:       &objectstore.Handle{Bucket: "bucket"},
 		Credentials: objectstore.Credentials{AccessKey: "a", SecretKey: "s"},
+		Contract:    policy.Default(),
 	}
 
 	look := func(o *outage) map[Look]probe.Result {
@@ -153,7 +155,7 @@ func TestAFaultOfOneKeyLeavesTheRestAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rules := f.rules("id", "b", "ns", "data"); len(rules) != 1 || rules[0].PathPrefix != "/b/ns/data/config" {
+	if rules := f.rules("id", "/b/ns/", "/b/ns/data/"); len(rules) != 1 || rules[0].PathPrefix != "/b/ns/data/config" {
 		t.Errorf("rules %+v", rules)
 	}
 	if _, err := FaultNamed("rain"); err == nil {
@@ -173,7 +175,7 @@ func TestDecisionText(t *testing.T) {
 		"label changed":         {nil, map[string]string{"backup": "never"}, "map[label backup:never]"},
 		"not quite Kubernetes'": {map[string]string{"notkubernetes.io/x": "1"}, nil, "map[notkubernetes.io/x:1]"},
 	} {
-		if got := decisionText(c.annotations, c.labels); got != c.want {
+		if got := decisionText(c.annotations, c.labels, map[string]string{"backup": "hourly"}); got != c.want {
 			t.Errorf("%s: %q, wanted %q", name, got, c.want)
 		}
 	}

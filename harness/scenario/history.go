@@ -20,7 +20,7 @@ func (sc *Scenario) AddSnapshot(ctx context.Context, name, sentinel string, at t
 		printf %%s %[2]q > /data/%[4]s && cd /data &&
 		{ restic -q cat config -r %[1]s --no-cache --no-lock >/dev/null 2>&1 || restic -q init -r %[1]s; } &&
 		restic -q backup -r %[1]s --no-cache --host volsync --time %[3]q .`,
-		sc.repository(sc.Namespace+"/"+name), sentinel, at.UTC().Format(time.DateTime), dataset.SentinelName)
+		sc.repository(sc.prefix(name)), sentinel, at.UTC().Format(time.DateTime), dataset.SentinelName)
 	sc.tool(ctx, "restic", "/bin/bash", "-c", script)
 	sc.Evidence("restic", fmt.Sprintf("a snapshot of %s with the content %q is in the repository of PVC %s", at.UTC().Format(time.DateTime), sentinel, name), nil)
 }

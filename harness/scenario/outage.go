@@ -101,10 +101,10 @@ type outage struct {
 // findURLs says what each look looks at.
 func (o *outage) findURLs(ctx context.Context) error {
 	endpoint, bucket := o.sc.Stand.Endpoint, o.sc.Stand.Store.Bucket
-	key := o.sc.Namespace + "/" + o.pvc + "/config"
+	key := o.sc.prefix(o.pvc) + "config"
 	o.urls = map[Look]string{
-		LookConfig:  endpoint.URL + "/" + bucket + "/" + key,
-		LookListing: endpoint.URL + "/" + bucket + "/?list-type=2&prefix=" + o.sc.Namespace + "/",
+		LookConfig:  endpoint.URL + o.sc.path(key),
+		LookListing: endpoint.URL + o.sc.path("?list-type=2&prefix="+o.sc.Stand.Contract.S3.NamespacePrefix(o.sc.Namespace)),
 	}
 	if _, wanted := o.fault.Proof[LookSigned]; !wanted {
 		return nil
@@ -174,7 +174,7 @@ func redirected(r probe.Result) string {
 // arm puts the fault in force.
 func (o *outage) arm(ctx context.Context) {
 	sc := o.sc
-	for _, rule := range o.fault.rules(o.id, sc.Stand.Store.Bucket, sc.Namespace, o.pvc) {
+	for _, rule := range o.fault.rules(o.id, sc.namespacePath(), sc.path(sc.prefix(o.pvc))) {
 		sc.must(sc.Gateway.Put(ctx, rule))
 	}
 	if o.fault.Packet == "" {
@@ -195,7 +195,7 @@ func (o *outage) heal(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
 	var err error
-	for _, rule := range o.fault.rules(o.id, o.sc.Stand.Store.Bucket, o.sc.Namespace, o.pvc) {
+	for _, rule := range o.fault.rules(o.id, o.sc.namespacePath(), o.sc.path(o.sc.prefix(o.pvc))) {
 		err = errors.Join(err, o.sc.Gateway.Heal(ctx, rule.ID))
 	}
 	if o.armed != nil {
@@ -277,7 +277,7 @@ func (o *outage) ranInto(ctx context.Context, since int64) {
 		o.sc.Evidence("s3", fmt.Sprintf("%d packets of Kyverno's ran into the outage", total), nil)
 		return
 	}
-	page, err := o.sc.Gateway.Records(ctx, since, "/"+o.sc.Stand.Store.Bucket+"/"+o.sc.Namespace+"/"+o.pvc+"/")
+	page, err := o.sc.Gateway.Records(ctx, since, o.sc.path(o.sc.prefix(o.pvc)))
 	o.sc.must(err)
 	who, movers := "Kyverno", o.fault.Outcome == OutcomeLater
 	if movers {

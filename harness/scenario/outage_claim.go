@@ -12,7 +12,6 @@ import (
 
 	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/objectstore"
-	"github.com/smart-restore/conformance/harness/stand"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
@@ -55,7 +54,7 @@ func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Cl
 func (c *Claim) DecisionVisible(ctx context.Context) string {
 	pvc, err := c.get(ctx)
 	c.sc.must(err)
-	text := decisionText(pvc.Annotations, pvc.Labels)
+	text := decisionText(pvc.Annotations, pvc.Labels, c.sc.Stand.Contract.PVC.Labels())
 	seen := "nothing"
 	if text != "" {
 		seen = text
@@ -65,14 +64,14 @@ func (c *Claim) DecisionVisible(ctx context.Context) string {
 	return text
 }
 
-// decisionText is what of a PVC's annotations and labels is a policy's.
-func decisionText(annotations, labels map[string]string) string {
+// decisionText is what of a PVC's annotations and labels, of which these labels were sent, is a policy's.
+func decisionText(annotations, labels, sent map[string]string) string {
 	written := maps.Clone(annotations)
 	if written == nil {
 		written = map[string]string{}
 	}
 	for key, value := range labels {
-		if key != stand.PVCLabel || value != stand.PVCLabelValue { // which was sent
+		if was, ok := sent[key]; !ok || was != value {
 			written["label "+key] = value
 		}
 	}

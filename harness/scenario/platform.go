@@ -18,8 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/install"
-	"github.com/smart-restore/conformance/harness/policy"
-	"github.com/smart-restore/conformance/harness/stand"
 )
 
 // What is in this file changes what all specs share. Specs that use it run alone.
@@ -27,28 +25,14 @@ import (
 // platformTimeout bounds how long a controller may take to come back; some 10 s are usual.
 const platformTimeout = 2 * time.Minute
 
-// policyObjects are the objects of the policy under test, as they were applied.
-func (sc *Scenario) policyObjects() []*unstructured.Unstructured {
-	var objects []*unstructured.Unstructured
-	for _, content := range sc.Stand.Policy {
-		objects = append(objects, (&unstructured.Unstructured{Object: content}).DeepCopy())
-	}
-	return objects
-}
-
 // PolicyActs waits until Kyverno has the policy ready and acts on it.
 func (sc *Scenario) PolicyActs(ctx context.Context) {
-	sc.must(install.PolicyActs(ctx, sc.Kube, install.Canary{
-		Label:      [2]string{stand.PVCLabel, stand.PVCLabelValue},
-		BaseSecret: sc.Stand.BaseSecret(),
-		Policies:   (&policy.Policy{Objects: sc.policyObjects()}).Kyverno(),
-		Status:     func(string, ...any) {},
-	}))
+	sc.must(sc.Stand.PolicyActs(ctx, sc.Kube, func(string, ...any) {}))
 }
 
 // ReapplyPolicy applies the policy as it is, over whatever there is of it, and waits until it acts.
 func (sc *Scenario) ReapplyPolicy(ctx context.Context) {
-	sc.must(install.Apply(ctx, sc.Kube, sc.policyObjects(), nil))
+	sc.must(install.Apply(ctx, sc.Kube, sc.Stand.PolicyObjects(), nil))
 	sc.PolicyActs(ctx)
 	sc.Step("the policy is applied again")
 }
@@ -57,7 +41,7 @@ func (sc *Scenario) ReapplyPolicy(ctx context.Context) {
 // as it was.
 func (sc *Scenario) UpgradePolicy(ctx context.Context) {
 	sc.ReapplyPolicy(ctx)
-	upgraded := sc.policyObjects()
+	upgraded := sc.Stand.PolicyObjects()
 	for _, object := range upgraded {
 		switch object.GroupVersionKind().Group {
 		case "policies.kyverno.io":
@@ -89,7 +73,7 @@ func (sc *Scenario) UpgradePolicy(ctx context.Context) {
 
 // RemovePolicy deletes the policy and waits until it is gone. The returned function applies it again, once.
 func (sc *Scenario) RemovePolicy(ctx context.Context) (reapply func(context.Context)) {
-	objects := sc.policyObjects()
+	objects := sc.Stand.PolicyObjects()
 	sc.must(install.Delete(ctx, sc.Kube, objects))
 	for _, object := range objects {
 		sc.eventually(ctx, object.GetKind()+" "+object.GetName()+" gone", goneTimeout, func(ctx context.Context) (bool, string, error) {

@@ -13,13 +13,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/klient/wait"
 
-	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
 const (
 	inspectorPod = "inspector"
+	// inspectorSecret has the inspector's credentials, under restic's own names.
+	inspectorSecret = "restic"
 	// seedPrefix holds a repository with one snapshot that is copied wherever a spec needs a good backup to be there. No
 	// namespace can have this name.
 	seedPrefix = "_seed/repository/"
@@ -37,7 +38,17 @@ func (s *Suite) createInspector(ctx context.Context) error {
 		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
 	}
 	mounts := []corev1.VolumeMount{{Name: "scratch", MountPath: "/scratch"}, {Name: "data", MountPath: "/data"}, {Name: "tmp", MountPath: "/tmp"}}
-	err := s.API.Create(ctx, &corev1.Pod{
+	err := s.API.Create(ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: toolsNamespace, Name: inspectorSecret},
+		StringData: map[string]string{
+			"AWS_ACCESS_KEY_ID": s.Stand.Credentials.AccessKey, "AWS_SECRET_ACCESS_KEY": s.Stand.Credentials.SecretKey,
+			"RESTIC_PASSWORD": s.Stand.Credentials.ResticPassword,
+		},
+	})
+	if err := client.IgnoreAlreadyExists(err); err != nil {
+		return err
+	}
+	err = s.API.Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: toolsNamespace, Name: inspectorPod},
 		Spec: corev1.PodSpec{
 			TerminationGracePeriodSeconds: &now,
@@ -46,7 +57,7 @@ func (s *Suite) createInspector(ctx context.Context) error {
 				{
 					Name: "restic", Image: s.Stand.Images.Restic, ImagePullPolicy: corev1.PullIfNotPresent,
 					Command:      []string{"/bin/bash", "-c", "trap 'exit 0' TERM; sleep infinity & wait"},
-					EnvFrom:      []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: install.BaseSecretName}}}},
+					EnvFrom:      []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: inspectorSecret}}}},
 					VolumeMounts: mounts,
 				},
 				{Name: "agent", Image: s.Stand.AgentImage, ImagePullPolicy: corev1.PullNever, Command: []string{"/agent", "idle"}, VolumeMounts: mounts},
@@ -77,14 +88,27 @@ func (s *Suite) prepareSeed(ctx context.Context) error {
 	if _, err := s.execIn(ctx, toolsNamespace, inspectorPod, "agent", []string{"/agent", "put", "--file", "/data/" + dataset.SentinelName, "--content", SeedContent}); err != nil {
 		return err
 	}
-	script := fmt.Sprintf("cd /data && restic -q init -r %[1]s && restic -q backup -r %[1]s --no-cache --host volsync .", s.repository(strings.TrimSuffix(seedPrefix, "/")))
+	script := fmt.Sprintf("cd /data && restic -q init -r %[1]s && restic -q backup -r %[1]s --no-cache --host volsync .", s.repository(seedPrefix))
 	_, err = s.execIn(ctx, toolsNamespace, inspectorPod, "restic", []string{"/bin/bash", "-c", script})
 	return err
 }
 
 // repository is the restic address of a prefix of the bucket.
 func (s *Suite) repository(prefix string) string {
-	return "s3:" + s.Stand.Endpoint.URL + "/" + s.Stand.Store.Bucket + "/" + prefix
+	return "s3:" + s.Stand.Endpoint.URL + "/" + s.Stand.Store.Bucket + "/" + strings.TrimSuffix(prefix, "/")
+}
+
+// prefix is where in the bucket the repository of a PVC of this name is, by the contract; it ends with a slash.
+func (sc *Scenario) prefix(name string) string {
+	return sc.Stand.Contract.S3.Prefix(sc.Namespace, name)
+}
+
+// path is the path of a URL of the bucket.
+func (s *Suite) path(key string) string { return "/" + s.Stand.Store.Bucket + "/" + key }
+
+// namespacePath begins the paths of the URLs of all that is the namespace's.
+func (sc *Scenario) namespacePath() string {
+	return sc.path(sc.Stand.Contract.S3.NamespacePrefix(sc.Namespace))
 }
 
 // GoodBackup puts a restic repository with one good snapshot where the backup of a PVC of this name would be.
@@ -102,7 +126,7 @@ func (sc *Scenario) GoodBackup(ctx context.Context, name string) objectstore.Lis
 			continue
 		}
 		_, err := s3.CopyObject(ctx,
-			minio.CopyDestOptions{Bucket: bucket, Object: sc.Namespace + "/" + name + "/" + strings.TrimPrefix(key, seedPrefix)},
+			minio.CopyDestOptions{Bucket: bucket, Object: sc.prefix(name) + strings.TrimPrefix(key, seedPrefix)},
 			minio.CopySrcOptions{Bucket: bucket, Object: key})
 		sc.must(err)
 	}
@@ -111,7 +135,7 @@ func (sc *Scenario) GoodBackup(ctx context.Context, name string) objectstore.Lis
 
 // Backup lists what the bucket holds for a PVC of this name.
 func (sc *Scenario) Backup(ctx context.Context, name string) objectstore.Listing {
-	listing, err := sc.Stand.Store.List(ctx, sc.Stand.Credentials, sc.Namespace+"/"+name+"/")
+	listing, err := sc.Stand.Store.List(ctx, sc.Stand.Credentials, sc.prefix(name))
 	sc.must(err)
 	return listing
 }
@@ -145,7 +169,7 @@ func (c *Claim) BackupIsExactly(ctx context.Context, want dataset.Manifest) {
 }
 
 func (c *Claim) restic(ctx context.Context, args ...string) []byte {
-	command := append([]string{"restic", "-r", c.sc.repository(strings.TrimSuffix(c.Prefix(), "/")), "--no-cache", "--no-lock"}, args...)
+	command := append([]string{"restic", "-r", c.sc.repository(c.Prefix()), "--no-cache", "--no-lock"}, args...)
 	out, err := c.sc.execIn(ctx, toolsNamespace, inspectorPod, "restic", command)
 	if err != nil {
 		if ctx.Err() != nil {

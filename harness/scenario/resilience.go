@@ -68,7 +68,7 @@ func (c *Claim) tryApp(ctx context.Context) (app *App, held bool) {
 
 // WithoutBaseSecret takes the base Secret out of the namespace. The returned function puts it back.
 func (sc *Scenario) WithoutBaseSecret(ctx context.Context) (back func(context.Context)) {
-	sc.must(sc.API.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: install.BaseSecretName}}))
+	sc.must(sc.API.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: sc.Stand.Contract.BaseSecret.Name}}))
 	sc.Step("there is no base Secret in the namespace")
 	return func(ctx context.Context) {
 		sc.must(sc.applyBaseSecret(ctx, sc.Namespace))
@@ -78,8 +78,9 @@ func (sc *Scenario) WithoutBaseSecret(ctx context.Context) (back func(context.Co
 
 // WrongResticPassword changes the password in the namespace's base Secret.
 func (sc *Scenario) WrongResticPassword(ctx context.Context) {
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: install.BaseSecretName}}
-	sc.must(sc.API.Patch(ctx, secret, client.RawPatch("application/merge-patch+json", []byte(`{"stringData":{"RESTIC_PASSWORD":"not-the-one"}}`))))
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: sc.Stand.Contract.BaseSecret.Name}}
+	patch := fmt.Appendf(nil, `{"stringData":{%q:"not-the-one"}}`, sc.Stand.Contract.BaseSecret.Keys.ResticPassword)
+	sc.must(sc.API.Patch(ctx, secret, client.RawPatch("application/merge-patch+json", patch)))
 	sc.Step("the base Secret has another restic password")
 }
 
@@ -90,14 +91,14 @@ func (sc *Scenario) CorruptConfig(ctx context.Context, name string) objectstore.
 	garbage := make([]byte, 155)
 	_, err = rand.Read(garbage)
 	sc.must(err)
-	_, err = s3.PutObject(ctx, sc.Stand.Store.Bucket, sc.Namespace+"/"+name+"/config", bytes.NewReader(garbage), int64(len(garbage)), minio.PutObjectOptions{})
+	_, err = s3.PutObject(ctx, sc.Stand.Store.Bucket, sc.prefix(name)+"config", bytes.NewReader(garbage), int64(len(garbage)), minio.PutObjectOptions{})
 	sc.must(err)
 	return sc.Backup(ctx, name)
 }
 
 // StaleLock leaves a lock in a PVC's repository, as of a restic process that was killed on another machine.
 func (sc *Scenario) StaleLock(ctx context.Context, name string) {
-	repository := sc.repository(sc.Namespace + "/" + name)
+	repository := sc.repository(sc.prefix(name))
 	script := fmt.Sprintf(`sleep 100 | restic backup -q -r %[1]s --no-cache --stdin & for i in $(seq 100); do
 		restic list locks -r %[1]s --no-cache --no-lock -q | grep -q . && break; sleep 0.1; done; pkill -KILL -f 'restic backup -q -r %[1]s ' || kill -KILL %%1; true`, repository)
 	sc.tool(ctx, "restic", "/bin/bash", "-c", script)

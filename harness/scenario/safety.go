@@ -51,7 +51,7 @@ func (c *Claim) Patch(ctx context.Context, what, patch string) bool {
 func (sc *Scenario) SlowS3(ctx context.Context, bytesPerSecond int64) (heal func()) {
 	id := sc.Namespace + "-slow"
 	sc.must(sc.Gateway.Put(ctx, gateway.Rule{
-		ID: id, PathPrefix: "/" + sc.Stand.Store.Bucket + "/" + sc.Namespace + "/", TTLSeconds: faultTTL,
+		ID: id, PathPrefix: sc.namespacePath(), TTLSeconds: faultTTL,
 		Fault: gateway.Fault{Kind: "throttle", BytesPerSecond: bytesPerSecond},
 	}))
 	sc.Evidence("s3", fmt.Sprintf("S3 is slow now: %d bytes/s for the namespace", bytesPerSecond), nil)
@@ -67,7 +67,7 @@ func (sc *Scenario) SlowS3(ctx context.Context, bytesPerSecond int64) (heal func
 // RestoreUnderWay waits until the claim's restore mover has read data from S3, and fails the spec where it is done by then:
 // the setup gave it too little time.
 func (c *Claim) RestoreUnderWay(ctx context.Context, destination *unstructured.Unstructured) {
-	prefix := "/" + c.sc.Stand.Store.Bucket + "/" + c.Prefix() + "data/"
+	prefix := c.sc.path(c.Prefix() + "data/")
 	c.sc.eventually(ctx, "the restore of PVC "+c.Name+" under way", moverTimeout, func(ctx context.Context) (bool, string, error) {
 		page, err := c.sc.Gateway.Records(ctx, 0, prefix)
 		return err == nil && slices.ContainsFunc(page.Records, func(r gateway.Record) bool {
@@ -190,7 +190,7 @@ func (sc *Scenario) LeftOver(ctx context.Context, model *Claim, name string, res
 	source, destination := model.HasReplicationSource(ctx), model.HasReplicationDestination(ctx)
 	secret := &corev1.Secret{}
 	sc.must(sc.API.Get(ctx, client.ObjectKey{Namespace: sc.Namespace, Name: nested(destination, "spec", "restic", "repository")}, secret))
-	secret.Data["RESTIC_REPOSITORY"] = []byte(sc.repository(sc.Namespace + "/" + name))
+	secret.Data["RESTIC_REPOSITORY"] = []byte(sc.repository(sc.prefix(name)))
 	sc.must(sc.API.Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: rename(secret.Name)}, Data: secret.Data,
 	}))
@@ -315,7 +315,7 @@ func (c *Claim) SecretIsSound(ctx context.Context) {
 			c.sc.Failf("%s in Secret %s has a placeholder in it", key, secret.Name) // its value is in no report
 		}
 	}
-	if want, got := c.sc.repository(strings.TrimSuffix(c.Prefix(), "/")), string(secret.Data["RESTIC_REPOSITORY"]); got != want {
+	if want, got := c.sc.repository(c.Prefix()), string(secret.Data["RESTIC_REPOSITORY"]); got != want {
 		c.sc.Failf("PVC %s is backed up to %s, wanted %s", c.Name, got, want)
 	}
 	for _, who := range []authorizationv1.SubjectAccessReviewSpec{
@@ -323,15 +323,16 @@ func (c *Claim) SecretIsSound(ctx context.Context) {
 		{User: "somebody", Groups: []string{"system:authenticated"}},
 		{User: "system:anonymous", Groups: []string{"system:unauthenticated"}},
 	} {
-		if !c.sc.mayRead(ctx, who, install.BaseSecretName) && c.sc.mayRead(ctx, who, secret.Name) {
+		base := c.sc.Stand.Contract.BaseSecret.Name
+		if !c.sc.mayRead(ctx, who, c.sc.baseSecretNamespace(c.sc.Namespace), base) && c.sc.mayRead(ctx, who, c.sc.Namespace, secret.Name) {
 			c.sc.Failf("%s may read Secret %s, and not the base Secret", who.User, secret.Name)
 		}
 	}
 	c.sc.Evidence("seen", "Secret "+secret.Name+" is whole, points at the PVC's own repository and is read by nobody who may not read the base Secret", nil)
 }
 
-func (sc *Scenario) mayRead(ctx context.Context, who authorizationv1.SubjectAccessReviewSpec, secret string) bool {
-	who.ResourceAttributes = &authorizationv1.ResourceAttributes{Namespace: sc.Namespace, Verb: "get", Version: "v1", Resource: "secrets", Name: secret}
+func (sc *Scenario) mayRead(ctx context.Context, who authorizationv1.SubjectAccessReviewSpec, namespace, secret string) bool {
+	who.ResourceAttributes = &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "get", Version: "v1", Resource: "secrets", Name: secret}
 	review := &authorizationv1.SubjectAccessReview{Spec: who}
 	sc.must(sc.API.Create(ctx, review))
 	return review.Status.Allowed
@@ -341,7 +342,7 @@ func (sc *Scenario) mayRead(ctx context.Context, who authorizationv1.SubjectAcce
 func (sc *Scenario) NoTokenSent(ctx context.Context, name string) {
 	page, err := sc.Gateway.Records(ctx, 0, "")
 	sc.must(err)
-	own, prefix := 0, "/"+sc.Stand.Store.Bucket+"/"+sc.Namespace+"/"+name+"/"
+	own, prefix := 0, sc.path(sc.prefix(name))
 	for _, r := range page.Records {
 		if r.Auth == "bearer" || r.Auth == "basic" || r.Auth == "other" {
 			sc.Failf("%s %s from %s carried %s credentials: a Kubernetes token for S3's log", r.Method, r.Path, r.Client, r.Auth)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -43,7 +44,7 @@ type Scenario struct {
 
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 
-// Start makes the spec's namespace, with the base Secret in it.
+// Start makes the spec's namespace, with what the policy needs in it.
 func (s *Suite) Start(ctx context.Context, id string, report Reporter) *Scenario {
 	name := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(id), "-"), "-")
 	sc := &Scenario{
@@ -65,9 +66,11 @@ func (sc *Scenario) Sibling(ctx context.Context, suffix string) *Scenario {
 }
 
 func (sc *Scenario) createNamespace(ctx context.Context) {
+	labels := map[string]string{runs.Label: sc.Stand.RunID}
+	maps.Copy(labels, sc.Stand.Contract.NamespaceLabels)
 	sc.must(sc.API.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name:        sc.Namespace,
-		Labels:      map[string]string{runs.Label: sc.Stand.RunID},
+		Labels:      labels,
 		Annotations: map[string]string{PrivilegedMovers: "true"},
 	}}))
 	sc.must(sc.applyBaseSecret(ctx, sc.Namespace))
@@ -79,7 +82,7 @@ func (sc *Scenario) Finish(ctx context.Context) error {
 	for _, namespace := range append([]string{sc.Namespace}, *sc.siblings...) {
 		problems = append(problems,
 			client.IgnoreNotFound(sc.API.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})),
-			sc.Stand.Store.RemovePrefix(ctx, sc.Stand.Credentials, namespace+"/"))
+			sc.Stand.Store.RemovePrefix(ctx, sc.Stand.Credentials, sc.Stand.Contract.S3.NamespacePrefix(namespace)))
 	}
 	return errors.Join(problems...)
 }

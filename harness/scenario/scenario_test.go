@@ -95,17 +95,6 @@ func TestNoSecretGetsIntoProgress(t *testing.T) {
 	}
 }
 
-func TestHourlySchedules(t *testing.T) {
-	for schedule, want := range map[string]bool{
-		"0 * * * *": true, "37 * * * *": true, "@hourly": true,
-		"*/2 * * * *": false, "0 3 * * *": false, "60 * * * *": false, "": false,
-	} {
-		if hourly.MatchString(schedule) != want {
-			t.Errorf("%q: wanted %v", schedule, want)
-		}
-	}
-}
-
 func TestAnAbsenceFindsWhatCameAndWent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	event := func(resource, name, destination string) string {

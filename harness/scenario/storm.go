@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -14,8 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
+	"github.com/smart-restore/conformance/harness/fault/gateway"
 	"github.com/smart-restore/conformance/harness/install"
-	"github.com/smart-restore/conformance/harness/stand"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
@@ -46,7 +47,7 @@ func (sc *Scenario) Storm(ctx context.Context, prefix string, n int) *Storm {
 	var all sync.WaitGroup
 	for i, name := range StormNames(prefix, n) {
 		all.Go(func() {
-			claim, pvc := &Claim{sc: sc, Name: name, CreatedAt: time.Now()}, sc.pvc(name, map[string]string{stand.PVCLabel: stand.PVCLabelValue})
+			claim, pvc := &Claim{sc: sc, Name: name, CreatedAt: time.Now()}, sc.pvc(name, sc.Stand.Contract.PVC.Labels())
 			errs[i] = sc.API.Create(ctx, pvc)
 			claim.Admission, claim.UID, claim.Decision = time.Since(claim.CreatedAt), string(pvc.UID), pvc.Annotations
 			storm.claims[i] = claim
@@ -130,7 +131,7 @@ func (s *Storm) AllRestored(ctx context.Context) {
 
 // RequestsPerPVC counts what the policy engine asked of S3 for each PVC.
 func (s *Storm) RequestsPerPVC(ctx context.Context) {
-	page, err := s.sc.Gateway.Records(ctx, 0, "/"+s.sc.Stand.Store.Bucket+"/"+s.sc.Namespace+"/")
+	page, err := s.sc.Gateway.Records(ctx, 0, s.sc.namespacePath())
 	s.sc.must(err)
 	counts := map[string]int{}
 	for _, r := range page.Records {
@@ -138,7 +139,7 @@ func (s *Storm) RequestsPerPVC(ctx context.Context) {
 			continue
 		}
 		for _, claim := range s.claims {
-			if strings.Contains(r.Path+"?"+r.Query, "/"+claim.Name+"/") || strings.Contains(r.Query, "%2F"+claim.Name+"%2F") {
+			if claim.isAbout(r) {
 				counts[claim.Name]++
 			}
 		}
@@ -151,6 +152,12 @@ func (s *Storm) RequestsPerPVC(ctx context.Context) {
 	}
 	numbers := slices.Sorted(maps.Values(counts))
 	s.sc.Evidence("s3", fmt.Sprintf("the policy engine asked S3 %d to %d times per PVC", numbers[0], numbers[len(numbers)-1]), map[string]any{"requests": counts})
+}
+
+// isAbout says whether a request is about what is in the claim's repository, or lists that.
+func (c *Claim) isAbout(r gateway.Record) bool {
+	query, err := url.ParseQuery(r.Query)
+	return strings.HasPrefix(r.Path, c.sc.path(c.Prefix())) || err == nil && strings.HasPrefix(query.Get("prefix"), c.Prefix())
 }
 
 // Restarts counts the restarts of Kyverno's and VolSync's containers, by pod and container.

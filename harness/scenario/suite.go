@@ -4,6 +4,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,6 @@ import (
 	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/engine"
 	"github.com/smart-restore/conformance/harness/fault"
-	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/stand"
 )
@@ -112,21 +112,25 @@ func (s *Suite) Prepare(ctx context.Context) error {
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
 	}
-	if err := s.applyBaseSecret(ctx, toolsNamespace); err != nil {
-		return err
-	}
 	if err := s.createInspector(ctx); err != nil {
 		return err
 	}
 	return s.prepareSeed(ctx)
 }
 
+// applyBaseSecret makes the base Secret in a namespace, where it is to be in each.
 func (s *Suite) applyBaseSecret(ctx context.Context, namespace string) error {
-	err := s.API.Create(ctx, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: install.BaseSecretName},
-		StringData: s.Stand.BaseSecret(),
-	})
-	return client.IgnoreAlreadyExists(err)
+	secret := s.Stand.BaseSecret()
+	if secret == nil {
+		return nil
+	}
+	secret.Namespace = namespace
+	return client.IgnoreAlreadyExists(s.API.Create(ctx, secret))
+}
+
+// baseSecretNamespace is where the base Secret is that the policy takes for a namespace.
+func (s *Suite) baseSecretNamespace(namespace string) string {
+	return cmp.Or(s.Stand.Contract.BaseSecret.Namespace, namespace)
 }
 
 // appendLine appends one JSON line to a file of the artifacts. Lines of several processes do not mix.

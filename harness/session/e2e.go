@@ -126,7 +126,7 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 	}
 	version, _ := r.engine.Docker(ctx, "version", "--format", "Docker {{.Server.Version}}")
 	r.report.Run.Host = r.host(version)
-	if err := r.getStand(ctx); err != nil {
+	if err := r.getStand(ctx, p); err != nil {
 		return err
 	}
 	if err := r.stand.ApplyPolicy(ctx, p); err != nil {
@@ -170,21 +170,21 @@ func (r *e2eRun) rerunLine(id string) string {
 	line := verdict.RerunLine(id)
 	for _, setting := range settings.All() {
 		value, matters := values[setting.Name]
-		if matters && value != cmp.Or(setting.Default, r.Lock.DefaultStack) {
+		if matters && value != "" && value != cmp.Or(setting.Default, r.Lock.DefaultStack) {
 			line += " " + setting.Name + "=" + verdict.Quote(value)
 		}
 	}
 	return line
 }
 
-// getStand uses the kept stand or puts one up, and begins to collect what happens.
-func (r *e2eRun) getStand(ctx context.Context) (err error) {
+// getStand uses the kept stand or puts one up for the policy, and begins to collect what happens.
+func (r *e2eRun) getStand(ctx context.Context, p *policy.Policy) (err error) {
 	kept := &stand.Stand{}
 	if r.run, err = runs.Kept(r.runsDir(), kept); err != nil {
 		return err
 	}
 	if r.run != nil {
-		if err := r.usable(ctx, kept); err != nil {
+		if err := r.usable(ctx, kept, p); err != nil {
 			r.run.Release()
 			r.run = nil
 			return err
@@ -202,7 +202,7 @@ func (r *e2eRun) getStand(ctx context.Context) (err error) {
 		return err
 	}
 	r.report.Run.ID = r.run.ID
-	r.stand, err = r.standUp(ctx, r.run, r.observe, r.prepare)
+	r.stand, err = r.standUp(ctx, r.run, p, r.observe, r.prepare)
 	return err
 }
 

@@ -43,18 +43,15 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.preflight(); err != nil {
-		return err
-	}
-	if err := s.startEngine(ctx); err != nil {
+	if err := s.makeReady(ctx); err != nil {
 		return err
 	}
 	artifacts, err := s.newArtifacts()
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(policies, func(p *policy.Policy) bool { return p.Check() == nil }) {
-		own, err := s.keepOne(ctx)
+	if i := slices.IndexFunc(policies, func(p *policy.Policy) bool { return p.Check() == nil }); i >= 0 {
+		own, err := s.keepOne(ctx, policies[i])
 		if err != nil {
 			return err
 		}
@@ -127,9 +124,9 @@ func (s *Session) loadKnownBad(names, specs []string) ([]*policy.Policy, error) 
 	return policies, errors.Join(problems...)
 }
 
-// keepOne makes sure that a stack is kept, and says whether it was put up for that. One that a killed run leaves is kept on:
-// make down removes it.
-func (s *Session) keepOne(ctx context.Context) (own bool, err error) {
+// keepOne makes sure that a stack is kept, and says whether it was put up for that, for this policy first. One that a killed
+// run leaves is kept on: make down removes it.
+func (s *Session) keepOne(ctx context.Context, p *policy.Policy) (own bool, err error) {
 	run, err := runs.Kept(s.runsDir(), &stand.Stand{})
 	if err != nil {
 		return false, err
@@ -141,7 +138,7 @@ func (s *Session) keepOne(ctx context.Context) (own bool, err error) {
 	if run, err = runs.New(s.runsDir()); err != nil {
 		return false, err
 	}
-	up, err := s.standUp(ctx, run, nil, nil)
+	up, err := s.standUp(ctx, run, p, nil, nil)
 	if err != nil {
 		return false, errors.Join(err, s.tearDown(run))
 	}

@@ -92,14 +92,10 @@ func TestFocusOnID(t *testing.T) {
 
 // The line that runs a spec again names the settings that the run had.
 func TestRerunLine(t *testing.T) {
-	endpoint, err := settings.ParseEndpoint("http://192.168.10.133:9000")
-	if err != nil {
-		t.Fatal(err)
-	}
 	run := func(change func(*e2eRun)) string {
 		r := &e2eRun{
 			Session: &Session{
-				Settings: &settings.Settings{Images: "auto", S3Endpoint: endpoint},
+				Settings: &settings.Settings{Images: "auto"},
 				Lock:     &stack.Lock{DefaultStack: "kyverno-1.19"}, Stack: &stack.Stack{Name: "kyverno-1.19"},
 			},
 			report: &verdict.Report{Implementation: verdict.Implementation{Policy: "policies/smart-restore"}},

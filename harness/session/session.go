@@ -134,7 +134,18 @@ func (s *Session) loadPolicy() (*policy.Policy, error) {
 	if err := p.Contract.CheckStack(s.Stack.Name, s.Lock.StackNames()); err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
 	}
+	for _, warning := range p.Contract.Warnings() {
+		s.Log.Printf("POLICY=%s: %v", p.Path, warning)
+	}
 	return p, p.Check()
+}
+
+// makeReady refuses what cannot end well, and makes sure that an engine runs.
+func (s *Session) makeReady(ctx context.Context) error {
+	if err := s.preflight(); err != nil {
+		return err
+	}
+	return s.startEngine(ctx)
 }
 
 // Up puts a stack up and keeps it.
@@ -143,10 +154,7 @@ func (s *Session) Up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.preflight(); err != nil {
-		return err
-	}
-	if err := s.startEngine(ctx); err != nil {
+	if err := s.makeReady(ctx); err != nil {
 		return err
 	}
 	var kept stand.Stand
@@ -156,7 +164,7 @@ func (s *Session) Up(ctx context.Context) error {
 	}
 	if run != nil {
 		defer run.Release()
-		if err := s.usable(ctx, &kept); err != nil {
+		if err := s.usable(ctx, &kept, p); err != nil {
 			return err
 		}
 		kept.Log, kept.Phases = s.Log, s.phases.Start
@@ -167,7 +175,7 @@ func (s *Session) Up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	up, err := s.standUp(ctx, run, nil, nil)
+	up, err := s.standUp(ctx, run, p, nil, nil)
 	if err == nil {
 		err = up.ApplyPolicy(ctx, p)
 	}
@@ -226,8 +234,8 @@ func (s *Session) Clean(ctx context.Context) error {
 	return errors.Join(engine.RemoveData(ctx, scripts.Files, s.scriptsDir()), s.Cache.Clear())
 }
 
-// standUp makes the images and puts a stand up for the run.
-func (s *Session) standUp(ctx context.Context, run *runs.Run, started func(*stand.Stand) error, prepare func(context.Context, *stand.Stand) error) (*stand.Stand, error) {
+// standUp makes the images and puts a stand up for the run, as the policy needs it.
+func (s *Session) standUp(ctx context.Context, run *runs.Run, p *policy.Policy, started func(*stand.Stand) error, prepare func(context.Context, *stand.Stand) error) (*stand.Stand, error) {
 	end := s.phases.Start("images")
 	set, err := s.maker.Make(ctx, s.Stack, run.ID)
 	end(err)
@@ -241,16 +249,17 @@ func (s *Session) standUp(ctx context.Context, run *runs.Run, started func(*stan
 	return stand.Up(ctx, stand.Options{
 		Run: run, Engine: s.engine, Lock: s.Lock, Stack: s.Stack, Images: set,
 		Renderer: &install.Renderer{Cache: s.Cache, Fixtures: fixtures.Files, Modules: s.maker.Modules},
-		Fixtures: fixtures.Files, Settings: s.Settings, AuditDir: auditDir,
+		Fixtures: fixtures.Files, Endpoint: p.Endpoint, Contract: p.Contract, AuditDir: auditDir,
 		Phases: s.phases.Start, Log: s.Log, Started: started, Prepare: prepare,
 	})
 }
 
-// usable brings a kept stand up to date, or says why it cannot be used by this session.
-func (s *Session) usable(ctx context.Context, kept *stand.Stand) error {
-	if kept.Stack != s.Stack.Name || kept.Endpoint.URL != s.Settings.S3Endpoint.URL {
-		return fmt.Errorf("the stack that is kept up is %s with S3 at %s, wanted is %s with %s: make down removes it",
-			kept.Stack, kept.Endpoint.URL, s.Stack.Name, s.Settings.S3Endpoint.URL)
+// usable brings a kept stand up to date, or says why it cannot be used for this policy. Its address of S3 is routed and
+// listened at; anything else that a contract says can be made on a stand that is up.
+func (s *Session) usable(ctx context.Context, kept *stand.Stand, p *policy.Policy) error {
+	if kept.Stack != s.Stack.Name || kept.Endpoint.URL != p.Endpoint.URL {
+		return fmt.Errorf("the stack that is kept up is %s with S3 at %s, wanted is %s with %s, as the policy %s names it: make down removes it",
+			kept.Stack, kept.Endpoint.URL, s.Stack.Name, p.Endpoint.URL, p.Contract.Name)
 	}
 	for _, container := range append([]string{kept.Node}, kept.Store.Containers...) {
 		state, err := s.engine.Docker(ctx, "inspect", "--format", "{{.State.Running}}", container)

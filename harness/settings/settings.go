@@ -30,12 +30,12 @@ const (
 
 // Settings are the validated settings of one invocation.
 type Settings struct {
-	Stack      string // an entry of the lock; empty: its default
-	Images     string // auto, pull or build
-	Policy     string // absolute path of a file or folder
-	S3Endpoint Endpoint
-	Focus      string // regular expression on a spec's text
-	Labels     string // Ginkgo label filter
+	Stack      string   // an entry of the lock; empty: its default
+	Images     string   // auto, pull or build
+	Policy     string   // absolute path of a file or folder
+	S3Endpoint Endpoint // unset: what the policy's contract says
+	Focus      string   // regular expression on a spec's text
+	Labels     string   // Ginkgo label filter
 	Procs      int
 	Keep       Keep
 	Artifacts  string // absolute path of a folder
@@ -55,8 +55,8 @@ func All() []Setting {
 	return []Setting{
 		{"STACK", "", "the stack to test on: a name of fixtures/stacks.yaml (default: its defaultStack)"},
 		{"IMAGES", "auto", "where images come from: auto (cached, else pulled by digest, else built), pull, build (asks no registry)"},
-		{"POLICY", "policies/smart-restore", "the policy under test: a manifest, a folder of manifests, or a kustomization"},
-		{"S3_ENDPOINT", "http://192.168.10.133:9000", "the S3 address that the policy names; served inside the test's own network only"},
+		{"POLICY", "policies/smart-restore", "the policy under test: a manifest, a folder of manifests, a kustomization, or the conformance.yaml that names them"},
+		{"S3_ENDPOINT", "", "the S3 address that the policy names, served inside the test's own network only (default: what its conformance.yaml says)"},
 		{"FOCUS", "", "run only specs whose text matches this regular expression, e.g. core/restore"},
 		{"LABELS", "", "run only specs that match this Ginkgo label filter, e.g. 'core && !s3-down'"},
 		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run side by side"},
@@ -116,8 +116,10 @@ func parse(root string, values map[string]string, stacks, imageModes []string) (
 		problems = append(problems, fmt.Errorf("PROCS=%s must be a number from 1 to 64", values["PROCS"]))
 	}
 	s.Procs = procs
-	if s.S3Endpoint, err = ParseEndpoint(values["S3_ENDPOINT"]); err != nil {
-		problems = append(problems, fmt.Errorf("S3_ENDPOINT=%s: %w", values["S3_ENDPOINT"], err))
+	if set := values["S3_ENDPOINT"]; set != "" {
+		if s.S3Endpoint, err = ParseEndpoint(set); err != nil {
+			problems = append(problems, fmt.Errorf("S3_ENDPOINT=%s: %w", set, err))
+		}
 	}
 	return s, errors.Join(problems...)
 }

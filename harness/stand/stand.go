@@ -30,13 +30,6 @@ import (
 	"github.com/smart-restore/conformance/harness/stack"
 )
 
-// The plan's bucket, and the label of the PVCs that its policy is about.
-const (
-	Bucket        = policy.Bucket
-	PVCLabel      = policy.PVCLabel
-	PVCLabelValue = policy.PVCLabelValue
-)
-
 // readyTimeout bounds how long a controller may take to become ready; some seconds are usual.
 const readyTimeout = 3 * time.Minute
 
@@ -71,7 +64,8 @@ type Options struct {
 	Images   *images.Set
 	Renderer *install.Renderer
 	Fixtures fs.FS
-	Settings *settings.Settings
+	Endpoint settings.Endpoint // of S3, as the policy names it
+	Contract policy.Contract   // of the policy that is to be applied first
 	AuditDir string
 	Phases   func(name string) func(error)
 	Log      *progress.Log
@@ -84,7 +78,7 @@ type Options struct {
 // Up puts the stand up, the policy excepted. What it made, also where it fails, carries the run's ID.
 func Up(ctx context.Context, o Options) (*Stand, error) {
 	s := &Stand{
-		RunID: o.Run.ID, Stack: o.Stack.Name, Endpoint: o.Settings.S3Endpoint, EngineHost: o.Engine.Host,
+		RunID: o.Run.ID, Stack: o.Stack.Name, Endpoint: o.Endpoint, Contract: o.Contract, EngineHost: o.Engine.Host,
 		Cluster: cluster.NamePrefix + o.Run.ID, Kubeconfig: filepath.Join(o.Run.Dir, "kubeconfig"),
 		AuditLog: filepath.Join(o.AuditDir, "audit.log"), AgentImage: o.Images.Agent, Images: o.Images,
 		Credentials: objectstore.NewCredentials(), CreatedAt: time.Now().UTC(), Phases: o.Phases, Log: o.Log,
@@ -114,7 +108,7 @@ func Up(ctx context.Context, o Options) (*Stand, error) {
 			s.Store, err = objectstore.Start(groupCtx, objectstore.Options{
 				Network: network, Labels: map[string]string{runs.Label: o.Run.ID}, NamePrefix: cluster.NamePrefix + o.Run.ID,
 				Server: server, ServerImage: o.Images.ObjectStore, GatewayImage: o.Images.Gateway,
-				Endpoint: s.Endpoint, Bucket: Bucket, Credentials: s.Credentials,
+				Endpoint: s.Endpoint, Bucket: o.Contract.S3.Bucket, Credentials: s.Credentials,
 			})
 			return err
 		})
@@ -189,11 +183,8 @@ func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 	if err != nil {
 		return err
 	}
-	return s.phase("policy", "policy %s", []any{filepath.Base(p.Path)}, func(task *progress.Task) error {
-		var old []*unstructured.Unstructured
-		for _, object := range s.Policy {
-			old = append(old, &unstructured.Unstructured{Object: object})
-		}
+	return s.phase("policy", "policy %s", []any{p.Contract.Name}, func(task *progress.Task) error {
+		old := s.PolicyObjects()
 		if s.PolicySHA != p.SHA256 && len(old) > 0 {
 			if err := install.Delete(ctx, client, old); err != nil {
 				return err
@@ -207,6 +198,9 @@ func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 		for _, object := range p.Objects {
 			s.Policy = append(s.Policy, object.Object)
 		}
+		if err := s.makePlace(ctx, client); err != nil {
+			return err
+		}
 		if err := install.Apply(ctx, client, p.Objects, nil); err != nil {
 			err = fmt.Errorf("the policy was not accepted: %w", err)
 			if apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err) {
@@ -214,9 +208,7 @@ func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 			}
 			return err
 		}
-		err := install.PolicyActs(ctx, client, install.Canary{
-			Label: [2]string{PVCLabel, PVCLabelValue}, BaseSecret: s.BaseSecret(), Policies: p.Kyverno(), Status: task.Status,
-		})
+		err := s.PolicyActs(ctx, client, task.Status)
 		switch {
 		case ctx.Err() != nil:
 			return err
@@ -234,13 +226,22 @@ func found(requirement string, err error) error {
 	return &policy.Finding{Requirement: requirement, Text: strings.Join(strings.Fields(err.Error()), " "), Err: err}
 }
 
-// BaseSecret is the content of the plan's base Secret, volsync-rustfs-base.
-func (s *Stand) BaseSecret() map[string]string {
-	return map[string]string{
-		"AWS_ACCESS_KEY_ID":     s.Credentials.AccessKey,
-		"AWS_SECRET_ACCESS_KEY": s.Credentials.SecretKey,
-		"RESTIC_PASSWORD":       s.Credentials.ResticPassword,
+// PolicyActs waits until Kyverno has the applied policy ready and acts on it.
+func (s *Stand) PolicyActs(ctx context.Context, client klient.Client, status func(string, ...any)) error {
+	return install.PolicyActs(ctx, client, install.Canary{
+		PVCLabels: s.Contract.PVC.Labels(), StorageClass: s.Contract.PVC.StorageClass,
+		NamespaceLabels: s.Contract.NamespaceLabels, BaseSecret: s.BaseSecret(),
+		Policies: (&policy.Policy{Objects: s.PolicyObjects()}).Kyverno(), Status: status,
+	})
+}
+
+// PolicyObjects are the objects of the applied policy, as they were applied.
+func (s *Stand) PolicyObjects() []*unstructured.Unstructured {
+	var objects []*unstructured.Unstructured
+	for _, content := range s.Policy {
+		objects = append(objects, (&unstructured.Unstructured{Object: content}).DeepCopy())
 	}
+	return objects
 }
 
 // Client is a client of the stand's cluster.

@@ -1,0 +1,105 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/policy"
+)
+
+// BackupIsAsPromised fails the spec unless the claim's ReplicationSource has the schedule, the retention and the copy method
+// of the policy's contract, and it and its Secret the names.
+func (c *Claim) BackupIsAsPromised(ctx context.Context) {
+	source, contract := c.HasReplicationSource(ctx), c.sc.Stand.Contract
+	schedule := nested(source, "spec", "trigger", "schedule")
+	if !contract.Schedules(schedule) {
+		c.sc.Failf("ReplicationSource %s has the schedule %q, promised is %s", source.GetName(), schedule, contract.Schedule)
+	}
+	retain, _, _ := unstructured.NestedMap(source.Object, "spec", "restic", "retain")
+	for _, kept := range contract.Retain.Named() {
+		if got := fmt.Sprint(retain[kept.Name]); got != kept.Value {
+			c.sc.Failf("ReplicationSource %s has retain.%s %s, promised is %s", source.GetName(), kept.Name, orNone(got), kept.Value)
+		}
+	}
+	// VolSync's own default is Snapshot.
+	if got := nested(source, "spec", "restic", "copyMethod"); got != contract.CopyMethod {
+		c.sc.Failf("ReplicationSource %s has the copyMethod %q, promised is %s", source.GetName(), got, contract.CopyMethod)
+	}
+	c.sc.Evidence("seen", fmt.Sprintf("ReplicationSource %s runs at %s, copies %s and keeps %v", source.GetName(), schedule, contract.CopyMethod, retain), nil)
+	c.IsCalledAsPromised(source)
+	if contract.Names.Secret != "" {
+		secret := c.secret(ctx)
+		c.isCalled("Secret", secret.Name, contract.Names.Secret)
+	}
+}
+
+func orNone(value string) string {
+	if value == "<nil>" {
+		return "not at all"
+	}
+	return value
+}
+
+// IsCalledAsPromised fails the spec unless the object, of those that the policy makes for the claim, has the name of the
+// policy's contract, where that has one.
+func (c *Claim) IsCalledAsPromised(object *unstructured.Unstructured) {
+	names := c.sc.Stand.Contract.Names
+	template := names.ReplicationSource
+	if object.GetKind() == install.ReplicationDestination.Kind {
+		template = names.ReplicationDestination
+	}
+	c.isCalled(object.GetKind(), object.GetName(), template)
+}
+
+func (c *Claim) isCalled(kind, name string, template policy.Template) {
+	if template == "" {
+		return
+	}
+	if want := template.Expand(c.sc.Namespace, c.Name, c.UID); name != want {
+		c.sc.Failf("the %s of PVC %s is called %s, promised is %s (%s)", kind, c.Name, name, want, template)
+	}
+	c.sc.Evidence("seen", fmt.Sprintf("the %s of PVC %s is called %s, as promised", kind, c.Name, name), nil)
+}
+
+// promisedNames are what the policy would call what it makes for the claim, by resource, where its contract says so.
+func (c *Claim) promisedNames() map[string]string {
+	names, promised := c.sc.Stand.Contract.Names, map[string]string{}
+	for resource, template := range map[string]policy.Template{
+		"replicationsources": names.ReplicationSource, "replicationdestinations": names.ReplicationDestination, "secrets": names.Secret,
+	} {
+		if template != "" {
+			promised[resource] = template.Expand(c.sc.Namespace, c.Name, c.UID)
+		}
+	}
+	return promised
+}
+
+// Lookalikes are a name of a PVC in this namespace, a second namespace with a name like this one's, and one of a PVC there:
+// whoever joins the names of namespace and PVC without a separator that neither can have takes them for the same.
+func (sc *Scenario) Lookalikes(ctx context.Context) (here string, other *Scenario, there string) {
+	suffix, here, there := sc.Stand.Contract.Lookalikes()
+	return here, sc.Sibling(ctx, suffix), there
+}
+
+// Unlabel takes from the claim the label that the policy is about.
+func (c *Claim) Unlabel(ctx context.Context) bool {
+	return c.Patch(ctx, "unlabelled", fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, c.sc.Stand.Contract.PVC.Label))
+}
+
+// Relabel gives the claim the label that the policy is about.
+func (c *Claim) Relabel(ctx context.Context) bool {
+	pvc := c.sc.Stand.Contract.PVC
+	return c.Patch(ctx, "labelled", fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, pvc.Label, pvc.Value))
+}
+
+// SharedBaseSecret is why a spec that changes the namespace's base Secret cannot run; empty: it can.
+func (s *Suite) SharedBaseSecret() string {
+	base := s.Stand.Contract.BaseSecret
+	if base.Namespace == "" {
+		return ""
+	}
+	return fmt.Sprintf("the policy takes its base Secret from the namespace %s: it is every spec's", base.Namespace)
+}
