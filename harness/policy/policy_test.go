@@ -31,12 +31,21 @@ func endpoint(t *testing.T) settings.Endpoint {
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
+	writeAll(t, dir, files)
+	return dir
+}
+
+func writeAll(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return dir
 }
 
 func readFile(t *testing.T, path string) string {

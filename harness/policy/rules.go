@@ -159,6 +159,12 @@ func (c *Contract) validate() error {
 		}
 	}
 	c.doc.Each(func(path []any, value any) {
+		if value == nil {
+			if len(path) > 0 {
+				report("nothing is in it: leave it out", path...)
+			}
+			return
+		}
 		ofValue, ofKey := ruleOf(path)
 		if text := ofValue.holds(value); text != "" {
 			report(text, path...)
@@ -261,14 +267,6 @@ func (c *Contract) validatePlaces(report func(string, ...any)) {
 	for _, key := range slices.Sorted(maps.Keys(c.BaseSecret.Data)) {
 		if taken[key] {
 			report(fmt.Sprintf("the suite fills the key %q itself", key), "baseSecret", "data", strict.Key(key))
-		}
-	}
-	for _, empty := range []struct {
-		field string
-		is    bool
-	}{{"pvc", c.PVC == PVC{}}, {"s3", c.S3 == S3{}}, {"names", c.Names == Names{}}, {"retain", c.Retain == Retain{}}} {
-		if empty.is && c.doc.Has(empty.field) {
-			report("nothing is in it: leave it out", empty.field)
 		}
 	}
 }

@@ -127,7 +127,7 @@ func (d *Document) find(path []any) (node *yaml.Node, found bool) {
 	return node, true
 }
 
-// Each calls do with every text, number and bool in the document and its path, in their order.
+// Each calls do with every text, number and bool in the document and its path, in their order; an empty mapping is nil.
 func (d *Document) Each(do func(path []any, value any)) {
 	if d != nil && d.root != nil {
 		each(d.root, nil, do)
@@ -138,6 +138,9 @@ func each(node *yaml.Node, path []any, do func([]any, any)) {
 	below := func(step any) []any { return append(slices.Clone(path), step) }
 	switch node.Kind {
 	case yaml.MappingNode:
+		if len(node.Content) == 0 {
+			do(path, nil)
+		}
 		for i := 0; i+1 < len(node.Content); i += 2 {
 			each(node.Content[i+1], below(node.Content[i].Value), do)
 		}
@@ -286,7 +289,9 @@ func (d *Document) keyed(key *yaml.Node, t reflect.Type) (reflect.Type, error) {
 }
 
 var (
-	yamlError     = regexp.MustCompile(`(?s)^(?:yaml: )?(?:line (\d+): )?(.*)$`)
+	yamlError = regexp.MustCompile(`(?s)^(?:yaml: )?(?:line (\d+): )?(.*)$`)
+	// ofParser are the errors of which the YAML library counts lines from 0.
+	ofParser      = regexp.MustCompile(`^did not find expected (<|node content|',' or|key$|'-' indicator)`)
 	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
 )
 
@@ -296,6 +301,9 @@ func (d *Document) syntax(raw []byte, err error) error {
 	line, column := 1, 1
 	if found[1] != "" {
 		line, _ = strconv.Atoi(found[1]) // digits
+		if ofParser.MatchString(found[2]) {
+			line++
+		}
 	} else {
 		offset := badByte(raw)
 		if anchor := unknownAnchor.FindStringSubmatch(found[2]); anchor != nil {

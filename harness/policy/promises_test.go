@@ -1,0 +1,286 @@
+package policy
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/smart-restore/conformance/harness/settings"
+)
+
+// foreign says everything that a contract can say about another policy than the plan's.
+const foreign = `apiVersion: conformance.smart-restore.io/v1alpha1
+kind: PolicyContract
+name: foreign
+description: It does it otherwise.
+admissionSeconds: 7
+pvc: {label: velero.example.org/protect, value: "yes", storageClass: nfs}
+namespaceLabels: {backups.example.org/enabled: "true"}
+s3: {endpoint: "http://10.0.0.5:9000", bucket: k8s-backups, path: "prod/{namespace}/{pvc}"}
+baseSecret:
+  name: s3-credentials
+  namespace: backup-system
+  keys: {accessKey: id, secretKey: key, resticPassword: password}
+  data: {AWS_DEFAULT_REGION: us-east-1}
+names: {replicationSource: "{pvc}-backup", replicationDestination: "{namespace}.{pvc}", secret: "r-{uid}"}
+copyMethod: Snapshot
+schedule: 30 2 * * *
+retain: {daily: 14, within: 3d}
+`
+
+func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
+	c := parsed(t, foreign)
+	want := Contract{
+		APIVersion: Default().APIVersion, Kind: Default().Kind, Name: "foreign", Description: "It does it otherwise.",
+		AdmissionSeconds: 7, PVC: PVC{"velero.example.org/protect", "yes", "nfs"},
+		NamespaceLabels: map[string]string{"backups.example.org/enabled": "true"},
+		S3:              S3{"http://10.0.0.5:9000", "k8s-backups", "prod/{namespace}/{pvc}"},
+		BaseSecret: BaseSecret{"s3-credentials", "backup-system", SecretKeys{"id", "key", "password"},
+			map[string]string{"AWS_DEFAULT_REGION": "us-east-1"}},
+		Names:      Names{"{pvc}-backup", "{namespace}.{pvc}", "r-{uid}"},
+		CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
+	}
+	got := c
+	got.doc = nil
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if kept := c.Retain.Named(); !reflect.DeepEqual(kept, []Kept{{"daily", "14"}, {"within", "3d"}}) {
+		t.Errorf("retained: %v", kept)
+	}
+	// It goes to the specs' processes as JSON.
+	raw, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Contract
+	if err := json.Unmarshal(raw, &back); err != nil || !reflect.DeepEqual(back, want) {
+		t.Errorf("there: %+v, %v", back, err)
+	}
+	err = c.CheckStack("one", []string{"one"})
+	if err == nil || !strings.Contains(err.Error(), "conformance.yaml:15:13: copyMethod Snapshot needs a storage driver that takes snapshots") {
+		t.Errorf("a copy method that no stack has: %v", err)
+	}
+}
+
+// What a contract leaves out is as in the plan, field by field.
+func TestWhatIsLeftOutIsThePlans(t *testing.T) {
+	const head = "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: n\ndescription: d\n"
+	for _, c := range []struct {
+		more string
+		with func(*Contract)
+	}{
+		{"", func(*Contract) {}},
+		{"pvc: {storageClass: nfs}\n", func(c *Contract) { c.PVC.StorageClass = "nfs" }},
+		{"pvc: {label: x, value: ''}\n", func(c *Contract) { c.PVC = PVC{Label: "x"} }},
+		{"s3: {bucket: other}\n", func(c *Contract) { c.S3.Bucket = "other" }},
+		{"baseSecret: {keys: {accessKey: id}}\n", func(c *Contract) { c.BaseSecret.Keys.AccessKey = "id" }},
+		{"retain: {daily: 3}\n", func(c *Contract) { c.Retain = Retain{Daily: 3} }},
+	} {
+		want, got := Default(), parsed(t, head+c.more)
+		want.Name, want.Description, got.doc = "n", "d", nil
+		c.with(&want)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%sgot  %+v\nwant %+v", c.more, got, want)
+		}
+	}
+}
+
+func TestPlacesInTheBucket(t *testing.T) {
+	for _, c := range []struct {
+		path                  Template
+		prefix, namespace     string
+		suffix, first, second string
+		warned                bool
+		collides              bool // the look-alikes' places are one
+	}{
+		{path: "{namespace}/{pvc}", prefix: "ns/data/", namespace: "ns/", suffix: "-b", first: "b-c", second: "c"},
+		{path: "k8s/{namespace}/{pvc}/restic", prefix: "k8s/ns/data/restic/", namespace: "k8s/ns/", suffix: "-b", first: "b-c", second: "c"},
+		{path: "{namespace}_{pvc}", prefix: "ns_data/", namespace: "ns_", suffix: "-b", first: "b-c", second: "c"},
+		{path: "{namespace}.{pvc}", prefix: "ns.data/", namespace: "ns.", suffix: "-b", first: "b-c", second: "c"},
+		{path: "{namespace}-{pvc}", prefix: "ns-data/", namespace: "ns-", suffix: "-b", first: "b-c", second: "c", warned: true, collides: true},
+		{path: "x/{namespace}-pvc-{pvc}", prefix: "x/ns-pvc-data/", namespace: "x/ns-pvc-", suffix: "-pvc-b", first: "b-pvc-c", second: "c", warned: true, collides: true},
+		{path: "{namespace}{pvc}", prefix: "nsdata/", namespace: "ns", suffix: "b", first: "bc", second: "c", warned: true, collides: true},
+	} {
+		contract := Contract{S3: S3{Path: c.path}}
+		if got := contract.S3.Prefix("ns", "data"); got != c.prefix {
+			t.Errorf("%s: prefix %s, wanted %s", c.path, got, c.prefix)
+		}
+		if got := contract.S3.NamespacePrefix("ns"); got != c.namespace {
+			t.Errorf("%s: the namespace's prefix is %s, wanted %s", c.path, got, c.namespace)
+		}
+		if suffix, first, second := contract.Lookalikes(); suffix != c.suffix || first != c.first || second != c.second {
+			t.Errorf("%s: look-alikes %s %s %s", c.path, suffix, first, second)
+		}
+		if warned := contract.Warnings(); len(warned) > 0 != c.warned {
+			t.Errorf("%s: warnings %v", c.path, warned)
+		}
+		if got := contract.S3.Prefix("ns", c.first) == contract.S3.Prefix("ns"+c.suffix, c.second); got != c.collides {
+			t.Errorf("%s: the look-alikes share a place: %v", c.path, got)
+		}
+	}
+}
+
+func TestSchedules(t *testing.T) {
+	for _, c := range []struct {
+		promised, found string
+		want            bool
+	}{
+		{"@hourly", "0 * * * *", true}, {"@hourly", "37 * * * *", true}, {"@hourly", "@hourly", true},
+		{"@hourly", "*/2 * * * *", false}, {"@hourly", "0 3 * * *", false}, {"@hourly", "60 * * * *", false}, {"@hourly", "", false},
+		{"@daily", "30 2 * * *", true}, {"@daily", "@daily", true}, {"@daily", "0 * * * *", false}, {"@daily", "0 24 * * *", false},
+		{"@weekly", "0 2 * * 0", true}, {"@weekly", "0 2 * * *", false},
+		{"@monthly", "0 2 1 * *", true}, {"@yearly", "0 2 1 1 *", true}, {"@yearly", "0 2 1 * *", false},
+		{"30 2 * * *", "30 2 * * *", true}, {"30 2 * * *", "30  2 * * *", true}, {"30 2 * * *", "31 2 * * *", false},
+	} {
+		if got := (Contract{Schedule: c.promised}).Schedules(c.found); got != c.want {
+			t.Errorf("%s promised, %q found: %v", c.promised, c.found, got)
+		}
+	}
+}
+
+// A contract can say what to apply, and be what POLICY names.
+func TestAContractNamesItsPolicy(t *testing.T) {
+	named := strings.Replace(contract, "stacks: [kyverno-1.19]", "policy: [../a, ../b/one.yaml]", 1)
+	root := t.TempDir()
+	writeAll(t, root, map[string]string{
+		"a/kustomization.yaml": "resources: [p.yaml]\n", "a/p.yaml": strings.Replace(good, "name: one", "name: a", 1),
+		"b/one.yaml": strings.ReplaceAll(strings.ReplaceAll(good, "name: one", "name: b"), "beside", "beside-b"), "b/two.yaml": "not asked for: [",
+		"tests/conformance.yaml":     named,
+		"c/conformance.yaml":         contract,
+		"c/p.yaml":                   good,
+		"d/p.conformance.yaml":       contract,
+		"d/p.yml":                    good,
+		"twice/conformance.yaml":     strings.Replace(named, "../b/one.yaml", "../a/p.yaml", 1),
+		"gone/conformance.yaml":      strings.Replace(named, "../b/one.yaml", "../b/three.yaml", 1),
+		"misnamed/conformances.yaml": contract,
+	})
+	for path, want := range map[string]string{
+		"tests":                  "ConfigMap/beside GeneratingPolicy/a GeneratingPolicy/b ConfigMap/beside-b",
+		"tests/conformance.yaml": "ConfigMap/beside GeneratingPolicy/a GeneratingPolicy/b ConfigMap/beside-b",
+		"c/conformance.yaml":     "GeneratingPolicy/one ConfigMap/beside",
+		"d/p.conformance.yaml":   "GeneratingPolicy/one ConfigMap/beside",
+	} {
+		p, err := Load(filepath.Join(root, path), settings.Endpoint{})
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if got := strings.Join(p.Describe(), " "); got != want || p.Contract.Name != "one" {
+			t.Errorf("%s: %s of %s, wanted %s", path, got, p.Contract.Name, want)
+		}
+	}
+	for path, want := range map[string]string{
+		"twice":    "GeneratingPolicy a is in it twice",
+		"gone":     "conformance.yaml:7:16: ../b/three.yaml: ",
+		"misnamed": "conformances.yaml is a PolicyContract: only one called conformance.yaml, or NAME.conformance.yaml, is read as such",
+	} {
+		if _, err := Load(filepath.Join(root, path), settings.Endpoint{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, wanted %s", path, err, want)
+		}
+	}
+}
+
+func TestTheEndpointIsTheContractsUnlessOneIsSet(t *testing.T) {
+	elsewhere := strings.ReplaceAll(good, "192.168.10.133", "10.0.0.5")
+	says := strings.Replace(contract, "stacks: [kyverno-1.19]", `s3: {endpoint: "http://10.0.0.5:9000"}`, 1)
+	set, err := settings.ParseEndpoint("http://10.0.0.6:9000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Load(write(t, map[string]string{"p.yaml": elsewhere, "conformance.yaml": says}), settings.Endpoint{})
+	if err != nil || p.Endpoint.Addr.String() != "10.0.0.5:9000" {
+		t.Errorf("the contract's: %+v, %v", p, err)
+	}
+	p, err = Load(write(t, map[string]string{"p.yaml": strings.ReplaceAll(good, "192.168.10.133", "10.0.0.6"), "conformance.yaml": says}), set)
+	if err != nil || p.Endpoint != set || p.Contract.S3.Endpoint != set.URL {
+		t.Errorf("the one that is set: %+v, %v", p, err)
+	}
+	_, err = Load(write(t, map[string]string{"p.yaml": elsewhere, "conformance.yaml": says}), set)
+	if want := "it nowhere names the S3 endpoint 10.0.0.6:9000, which S3_ENDPOINT sets; by its contract it is http://10.0.0.5:9000"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("another one set: %v", err)
+	}
+	_, err = Load(write(t, map[string]string{"p.yaml": elsewhere}), settings.Endpoint{})
+	if want := "nowhere names the S3 endpoint 192.168.10.133:9000; say which one it uses in conformance.yaml (s3.endpoint)"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("none said: %v", err)
+	}
+	// It can come with the base Secret.
+	brought := strings.Replace(contract, "stacks: [kyverno-1.19]", `baseSecret: {data: {REPOSITORY: "s3:http://192.168.10.133:9000/volsync-backups"}}`, 1)
+	if _, err := Load(write(t, map[string]string{"p.yaml": elsewhere, "conformance.yaml": brought}), settings.Endpoint{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Check holds a policy against its own contract.
+func TestCheckKnowsOtherLabelsAndBuckets(t *testing.T) {
+	says := func(pvc, bucket string) string {
+		return strings.Replace(contract, "stacks: [kyverno-1.19]", "pvc: "+pvc+"\ns3: {bucket: "+bucket+"}", 1)
+	}
+	for name, c := range map[string]struct{ spec, contract, want string }{
+		"as it says":        {`{x: {matchLabels: {a.org/b: "yes"}}, u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), ""},
+		"a wildcard":        {`{x: {matchLabels: {a.org/b: "?*"}}, u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), ""},
+		"in CEL":            {`{x: 'labels["a.org/b"]', u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), ""},
+		"in JMESPath":       {`{x: '{{ labels."a.org/b" }}', u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), ""},
+		"another value":     {`{x: {matchLabels: {a.org/b: "no"}}, u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), "those labelled a.org/b=yes: its selectors name a.org/b=no"},
+		"another character": {`{x: {matchLabels: {a-org/b: "yes"}}, u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), "those labelled a.org/b=yes"},
+		"another bucket":    {`{x: {matchLabels: {a.org/b: "yes"}}, u: k8s-backup}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), "it nowhere names the bucket k8s-backups"},
+	} {
+		object := "apiVersion: policies.kyverno.io/v1\nkind: GeneratingPolicy\nmetadata: {name: one}\nspec: {note: 'http://192.168.10.133:9000 ReplicationSource ReplicationDestination', more: " + c.spec + "}\n"
+		p, err := Load(write(t, map[string]string{"p.yaml": object, "conformance.yaml": c.contract}), settings.Endpoint{})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := p.Check(); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: got %v, wanted %q", name, err, c.want)
+		}
+	}
+}
+
+func parsed(t *testing.T, content string) Contract {
+	t.Helper()
+	c, err := parseContract("conformance.yaml", []byte(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// positioned fails the test unless each line of an error begins with a position and goes on with a reason.
+func positioned(t *testing.T, err error) {
+	t.Helper()
+	for line := range strings.Lines(err.Error()) {
+		if !regexp.MustCompile(`^conformance\.yaml:[1-9][0-9]*:[1-9][0-9]*: \S`).MatchString(line) {
+			t.Errorf("no position or no reason: %q", line)
+		}
+	}
+}
+
+func FuzzContract(f *testing.F) {
+	f.Add([]byte(contract))
+	f.Add([]byte(foreign))
+	f.Add([]byte("a: *b\n"))
+	f.Add([]byte("name: \"\x00\xff\"\n---\n"))
+	f.Add([]byte("s3: {path: \"{namespace}{pvc}\"}\nexpectedFailures: [{requirement: &a x}, *a]\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := parseContract("conformance.yaml", raw)
+		if err != nil {
+			positioned(t, err)
+			return
+		}
+		// What is taken can be used.
+		if !strings.HasPrefix(c.S3.Prefix("ns", "data"), c.S3.NamespacePrefix("ns")) || !strings.Contains(c.S3.NamespacePrefix("ns"), "ns") {
+			t.Errorf("%q: a PVC's place %q is not within its namespace's %q", c.S3.Path, c.S3.Prefix("ns", "data"), c.S3.NamespacePrefix("ns"))
+		}
+		if len(c.PVC.Labels()) != 1 || c.PVC.Label == "" || c.BaseSecret.Name == "" || c.AdmissionBound() <= 0 || len(c.Retain.Named()) == 0 {
+			t.Errorf("half a contract was taken: %+v", c)
+		}
+		if _, err := c.endpoint(settings.Endpoint{}); err != nil {
+			t.Errorf("an endpoint that is none was taken: %v", err)
+		}
+		c.Warnings()
+		c.Lookalikes()
+	})
+}
