@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -56,7 +57,7 @@ type Contract struct {
 	Retain Retain `json:"retain"`
 	// What it promises beyond core and safety. The specs of other features are reported as not-promised.
 	Features []string `json:"features,omitempty"`
-	// The stacks that it is made for: names of fixtures/stacks.yaml. Without them, any.
+	// The stacks that it is made for: shell patterns of names of fixtures/stacks.yaml, like kyverno-1.19*. Without them, any.
 	Stacks []string `json:"stacks,omitempty"`
 	// What it is known not to hold. That fails no run; that it holds after all does.
 	ExpectedFailures []Expectation `json:"expectedFailures,omitempty"`
@@ -264,19 +265,39 @@ func (c Contract) Reasons() map[string]string {
 // CheckStack refuses a stack that the policy is not made for or that cannot do what it needs, and a contract that names a
 // stack which is none.
 func (c Contract) CheckStack(stack string, known []string) error {
-	for i, name := range c.Stacks {
-		if !slices.Contains(known, name) {
-			return c.doc.At(fmt.Sprintf("there is no stack %q: the lock has %s", name, strings.Join(known, ", ")), "stacks", i)
+	var madeFor []string
+	for i, pattern := range c.Stacks {
+		names, err := matching(pattern, known)
+		switch {
+		case err != nil:
+			return c.doc.At(fmt.Sprintf("%q is no pattern of a stack's name: %s", pattern, err), "stacks", i)
+		case len(names) == 0:
+			return c.doc.At(fmt.Sprintf("there is no stack %q: the lock has %s", pattern, strings.Join(known, ", ")), "stacks", i)
 		}
+		madeFor = append(madeFor, names...)
 	}
-	if len(c.Stacks) > 0 && !slices.Contains(c.Stacks, stack) {
-		return fmt.Errorf("the policy %s is made for %s, not for the stack %s: choose with STACK=%s", c.Name, strings.Join(c.Stacks, ", "), stack, c.Stacks[0])
+	if len(c.Stacks) > 0 && !slices.Contains(madeFor, stack) {
+		return fmt.Errorf("the policy %s is made for %s, not for the stack %s: choose with STACK=%s", c.Name, strings.Join(c.Stacks, ", "), stack, madeFor[0])
 	}
 	if c.CopyMethod != CopyDirect {
 		return c.doc.At(fmt.Sprintf("copyMethod %s needs a storage driver that takes snapshots or clones volumes; the stack %s has local volumes, which are copied %s: such a policy cannot be tested here",
 			c.CopyMethod, stack, CopyDirect), "copyMethod")
 	}
 	return nil
+}
+
+// matching are the names that a shell pattern matches.
+func matching(pattern string, names []string) (matches []string, err error) {
+	for _, name := range names {
+		matched, err := path.Match(pattern, name)
+		if err != nil {
+			return nil, err
+		}
+		if matched {
+			matches = append(matches, name)
+		}
+	}
+	return matches, nil
 }
 
 // CheckRequirements refuses requirements that no spec has; specs are the IDs of all.

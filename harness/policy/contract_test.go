@@ -124,6 +124,13 @@ func TestContractIsHeldAgainstTheSuite(t *testing.T) {
 	if want := "the policy one is made for kyverno-1.19, not for the stack kyverno-1.13: choose with STACK=kyverno-1.19"; err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
+	patterned := Contract{Stacks: []string{"kyverno-1.1[79]*"}, CopyMethod: CopyDirect}
+	if err := patterned.CheckStack("kyverno-1.19-minio", []string{"kyverno-1.13", "kyverno-1.19-minio"}); err != nil {
+		t.Error(err)
+	}
+	if err := patterned.CheckStack("kyverno-1.13", []string{"kyverno-1.13", "kyverno-1.19-minio"}); err == nil || !strings.Contains(err.Error(), "STACK=kyverno-1.19-minio") {
+		t.Error(err)
+	}
 	err = c.CheckStack("kyverno-1.13", []string{"kyverno-1.13"})
 	if want := `conformance.yaml:7:10: there is no stack "kyverno-1.19": the lock has kyverno-1.13`; err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"sigs.k8s.io/yaml"
+	"github.com/smart-restore/conformance/harness/strict"
 )
 
 // APIVersion and Kind are those of the lock file.
@@ -19,6 +19,8 @@ const (
 	APIVersion = "conformance.smart-restore.io/v1alpha1"
 	Kind       = "StackLock"
 )
+
+const lockFile = "stacks.yaml"
 
 // Lock is the whole lock file. Names are unique within each list, and every name used is defined.
 type Lock struct {
@@ -31,6 +33,8 @@ type Lock struct {
 	PackageSets  []PackageSet  `json:"packageSets"`
 	Images       []Image       `json:"images"`
 	Manifests    []Manifest    `json:"manifests"`
+
+	doc *strict.Document // for positions
 }
 
 // Stack is one combination of versions that can be started as a whole (STACK=name). With From, it is that stack but for
@@ -124,7 +128,7 @@ type Manifest struct {
 
 // Load reads stacks.yaml from files and checks it whole; every problem found is in the error.
 func Load(files fs.FS) (*Lock, error) {
-	raw, err := fs.ReadFile(files, "stacks.yaml")
+	raw, err := fs.ReadFile(files, lockFile)
 	if err != nil {
 		return nil, fmt.Errorf("stack lock: %w", err)
 	}
@@ -167,16 +171,29 @@ func Load(files fs.FS) (*Lock, error) {
 	return lock, nil
 }
 
-// Parse reads a lock strictly: unknown fields, duplicate names, dangling names and malformed values are errors.
+// Parse reads a lock strictly: unknown fields, duplicate names, dangling names and malformed values are errors, each with
+// its position.
 func Parse(raw []byte) (*Lock, error) {
 	var lock Lock
-	if err := yaml.UnmarshalStrict(raw, &lock); err != nil {
-		return nil, fmt.Errorf("stack lock: %w", err)
+	doc, err := strict.Read(lockFile, raw, &lock)
+	if err != nil {
+		return nil, err
 	}
+	lock.doc = doc
 	if err := errors.Join(lock.derive(), lock.validate()); err != nil {
-		return nil, fmt.Errorf("stack lock: %w", err)
+		return nil, err
 	}
 	return &lock, nil
+}
+
+// The lock's lists, as errors name their entries.
+var entryOf = map[string]string{
+	"stacks": "stack", "objectStores": "object store", "builds": "build", "packageSets": "package set", "images": "image", "manifests": "manifest",
+}
+
+// wrong is what is wrong with an entry of one of the lists, at its position.
+func (l *Lock) wrong(list, name, format string, args ...any) error {
+	return l.doc.At(fmt.Sprintf("%s %q: ", entryOf[list], name)+fmt.Sprintf(format, args...), list, strict.Named(name))
 }
 
 // derive fills in what stacks take from others. One step only: what a stack is made of is read in two places at most.
@@ -189,7 +206,7 @@ func (l *Lock) derive() error {
 		}
 		base, ok := find(l.Stacks, s.From, stackName)
 		if !ok || base.From != "" {
-			problems = append(problems, fmt.Errorf("stack %s: from: there is no stack %q that is whole by itself", s.Name, s.From))
+			problems = append(problems, l.wrong("stacks", s.Name, "from: there is no stack %q that is whole by itself", s.From))
 			continue
 		}
 		versions := maps.Clone(base.Versions)
@@ -278,16 +295,16 @@ func find[T any](list []T, name string, nameOf func(T) string) (*T, bool) {
 	return &list[i], true
 }
 
-func unique[T any](kind string, list []T, nameOf func(T) string) error {
+func unique[T any](l *Lock, list string, entries []T, nameOf func(T) string) error {
 	seen := map[string]bool{}
 	var problems []error
-	for i, item := range list {
-		name := nameOf(item)
+	for i, entry := range entries {
+		name := nameOf(entry)
 		switch {
 		case name == "":
-			problems = append(problems, fmt.Errorf("%s number %d has no name", kind, i+1))
+			problems = append(problems, l.doc.At("this "+entryOf[list]+" has no name", list, i))
 		case seen[name]:
-			problems = append(problems, fmt.Errorf("%s %s is there twice", kind, name))
+			problems = append(problems, l.doc.At(fmt.Sprintf("%s %q is there twice", entryOf[list], name), list, i))
 		}
 		seen[name] = true
 	}
@@ -296,76 +313,77 @@ func unique[T any](kind string, list []T, nameOf func(T) string) error {
 
 func (l *Lock) validate() error {
 	var problems []error
-	report := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	report := func(list, name, format string, args ...any) {
+		problems = append(problems, l.wrong(list, name, format, args...))
+	}
 	if l.APIVersion != APIVersion || l.Kind != Kind {
-		report("it is %s/%s, wanted %s/%s", l.APIVersion, l.Kind, APIVersion, Kind)
+		problems = append(problems, l.doc.At(fmt.Sprintf("it is %q of %q, wanted is %s of %s", l.Kind, l.APIVersion, Kind, APIVersion), "kind"))
 	}
 	problems = append(problems,
-		unique("stack", l.Stacks, stackName),
-		unique("object store", l.ObjectStores, objectStoreName),
-		unique("build", l.Builds, buildName),
-		unique("package set", l.PackageSets, packageSetName),
-		unique("image", l.Images, imageName),
-		unique("manifest", l.Manifests, manifestName))
+		unique(l, "stacks", l.Stacks, stackName),
+		unique(l, "objectStores", l.ObjectStores, objectStoreName),
+		unique(l, "builds", l.Builds, buildName),
+		unique(l, "packageSets", l.PackageSets, packageSetName),
+		unique(l, "images", l.Images, imageName),
+		unique(l, "manifests", l.Manifests, manifestName))
 	if _, err := l.Stack(""); err != nil {
-		report("defaultStack: %w", err)
+		problems = append(problems, l.doc.At("defaultStack: "+err.Error(), "defaultStack"))
 	}
 	for _, s := range l.Stacks {
 		for _, name := range slices.Concat([]string{s.Node, s.Restic}, s.Preload) {
 			if _, ok := l.Image(name); !ok {
-				report("stack %s: there is no image %q", s.Name, name)
+				report("stacks", s.Name, "there is no image %q", name)
 			}
 		}
 		if _, ok := l.ObjectStore(s.ObjectStore); !ok {
-			report("stack %s: there is no object store %q", s.Name, s.ObjectStore)
+			report("stacks", s.Name, "there is no object store %q", s.ObjectStore)
 		}
 		for _, name := range s.Manifests {
 			if _, ok := l.Manifest(name); !ok {
-				report("stack %s: there is no manifest %q", s.Name, name)
+				report("stacks", s.Name, "there is no manifest %q", name)
 			}
 		}
 		if s.Versions["kubernetes"] == "" || s.Versions["kyverno"] == "" || s.Versions["volsync"] == "" {
-			report("stack %s: versions must name kubernetes, kyverno and volsync", s.Name)
+			report("stacks", s.Name, "versions must name kubernetes, kyverno and volsync")
 		}
 	}
 	for _, o := range l.ObjectStores {
 		if _, ok := l.Image(o.Image); !ok {
-			report("object store %s: there is no image %q", o.Name, o.Image)
+			report("objectStores", o.Name, "there is no image %q", o.Image)
 		}
 		if o.Port < 1 || o.Port > 65535 || o.AccessKeyEnv == "" || o.SecretKeyEnv == "" {
-			report("object store %s: port (1 to 65535), accessKeyEnv and secretKeyEnv are needed", o.Name)
+			report("objectStores", o.Name, "port (1 to 65535), accessKeyEnv and secretKeyEnv are needed")
 		}
 	}
 	for _, b := range l.Builds {
 		for pkg := range maps.Keys(b.Binaries) {
 			if !slices.Contains(b.Packages, pkg) {
-				report("build %s: binaries names %s, which is not among its packages", b.Name, pkg)
+				report("builds", b.Name, "binaries names %q, which is not among its packages", pkg)
 			}
 		}
 	}
 	for _, p := range l.PackageSets {
 		if p.Suite == "" || len(p.Packages) == 0 || (p.Variant != "minbase" && p.Variant != "extract") {
-			report("package set %s: suite, packages and variant (minbase or extract) are needed", p.Name)
+			report("packageSets", p.Name, "suite, packages and variant (minbase or extract) are needed")
 		}
 	}
 	for i := range l.Images {
-		if err := l.validateImage(&l.Images[i]); err != nil {
-			report("image %s: %w", l.Images[i].Name, err)
+		for _, err := range l.validateImage(&l.Images[i]) {
+			report("images", l.Images[i].Name, "%v", err)
 		}
 	}
 	for _, m := range l.Manifests {
 		if _, ok := l.Build(m.Of); !ok {
-			report("manifest %s: there is no build %q", m.Name, m.Of)
+			report("manifests", m.Name, "there is no build %q", m.Of)
 		}
 		if m.Module == "" || m.Path == "" {
-			report("manifest %s: module and path are needed", m.Name)
+			report("manifests", m.Name, "module and path are needed")
 		}
 	}
 	return errors.Join(problems...)
 }
 
-func (l *Lock) validateImage(image *Image) error {
-	var problems []error
+func (l *Lock) validateImage(image *Image) (problems []error) {
 	report := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if image.Reference == "" || strings.Contains(image.Reference, "@") {
 		report("reference %q must be name:tag, its digest stands in digest", image.Reference)
@@ -377,7 +395,7 @@ func (l *Lock) validateImage(image *Image) error {
 		report("digest %q is not sha256:<64 hex digits>", image.Digest)
 	}
 	if image.Build == nil {
-		return errors.Join(problems...)
+		return problems
 	}
 	if set := image.Build.PackageSet; set != "" {
 		if _, ok := l.PackageSet(set); !ok {
@@ -391,10 +409,10 @@ func (l *Lock) validateImage(image *Image) error {
 	}
 	for _, f := range image.Build.Files {
 		if err := l.validateFile(f); err != nil {
-			report("file %s: %w", f.To, err)
+			report("file %q: %w", f.To, err)
 		}
 	}
-	return errors.Join(problems...)
+	return problems
 }
 
 func (l *Lock) validateFile(f File) error {
@@ -424,7 +442,7 @@ func (l *Lock) validateFile(f File) error {
 		return fmt.Errorf("there is no build %q", f.Of)
 	}
 	if f.Binary != "" && !slices.ContainsFunc(build.Packages, func(pkg string) bool { return build.BinaryName(pkg) == f.Binary }) {
-		return fmt.Errorf("build %s has no binary %q", f.Of, f.Binary)
+		return fmt.Errorf("build %q has no binary %q", f.Of, f.Binary)
 	}
 	return nil
 }

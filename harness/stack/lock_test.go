@@ -2,6 +2,7 @@ package stack
 
 import (
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -70,16 +71,16 @@ func TestParseRefusesWithAReason(t *testing.T) {
 		t.Fatalf("the valid lock is refused: %v", err)
 	}
 	for name, c := range map[string]struct{ old, new, want string }{
-		"no YAML":               {valid, "{", "stack lock"},
-		"unknown field":         {"  description: d", "  descripton: d", "descripton"},
-		"other kind":            {"kind: StackLock", "kind: Other", "wanted " + APIVersion + "/StackLock"},
-		"no such default":       {"defaultStack: one", "defaultStack: none", `unknown stack "none"`},
-		"from nowhere":          {"from: one", "from: none", `no stack "none" that is whole by itself`},
+		"no YAML":               {valid, "{", "stacks.yaml:1:1: it is no YAML"},
+		"unknown field":         {"  description: d", "  descripton: d", `stacks.yaml:7:3: there is no field "descripton"; there are name, from, description`},
+		"other kind":            {"kind: StackLock", "kind: Other", `stacks.yaml:3:7: it is "Other" of "conformance.smart-restore.io/v1alpha1", wanted is StackLock of ` + APIVersion},
+		"no such default":       {"defaultStack: one", "defaultStack: none", `stacks.yaml:4:15: defaultStack: unknown stack "none"`},
+		"from nowhere":          {"from: one", "from: none", `stacks.yaml:14:3: stack "two": from: there is no stack "none" that is whole by itself`},
 		"from itself":           {"from: one", "from: two", `no stack "two" that is whole by itself`},
 		"no such object store":  {"objectStore: s3", "objectStore: nope", `no object store "nope"`},
 		"a store of no image":   {"name: s3, image: s3", "name: s3, image: nope", `no image "nope"`},
-		"a store with no port":  {"port: 7070", "port: 0", "object store s3: port"},
-		"a store with no key":   {"accessKeyEnv: A", `accessKeyEnv: ""`, "object store s3: port"},
+		"a store with no port":  {"port: 7070", "port: 0", `object store "s3": port`},
+		"a store with no key":   {"accessKeyEnv: A", `accessKeyEnv: ""`, `object store "s3": port`},
 		"no such image":         {"preload: [volsync]", "preload: [nope]", `no image "nope"`},
 		"no such manifest":      {"manifests: [crds]", "manifests: [nope]", `no manifest "nope"`},
 		"no version of Kyverno": {"kyverno: v1, ", "", "must name kubernetes, kyverno and volsync"},
@@ -87,12 +88,12 @@ func TestParseRefusesWithAReason(t *testing.T) {
 		"digest in reference":   {`"n:1"`, `"n@sha256:1"`, "its digest stands in digest"},
 		"nothing to get it by":  {`, build: {files: [{text: x, to: /x}]}`, "", "neither a digest to pull nor a build"},
 		"relative target":       {"to: /b}", "to: b}", "absolute, clean path"},
-		"two sources":           {"text: x, to: /x", "text: x, symlink: y, to: /x", "it has 2 sources"},
+		"two sources":           {"text: x, to: /x", "text: x, symlink: y, to: /x", `stacks.yaml:30:3: image "s3": file "/x": it has 2 sources`},
 		"no such binary":        {"binary: b, of: b", "binary: c, of: b", `no binary "c"`},
 		"no such build":         {"binary: b, of: b", "binary: b, of: c", `no build "c"`},
 		"bad mode":              {"text: x, to: /x", "text: x, mode: rwx, to: /x", "four octal digits"},
 		"bad variant":           {"variant: extract", "variant: most", "minbase or extract"},
-		"twice":                 {"- name: b\n", "- name: b\n- name: b\n", "build b is there twice"},
+		"twice":                 {"- name: b\n", "- name: b\n- name: b\n", `stacks.yaml:24:3: build "b" is there twice`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := strings.Replace(valid, c.old, c.new, 1)
@@ -127,10 +128,20 @@ func TestAStackIsTheOneItIsFromButForWhatItNames(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(valid))
+	f.Add([]byte("stacks: [{name: \"a\\nb\"}]\nimages: [{}, {name: x, build: {files: [{}]}}]\n"))
+	position := regexp.MustCompile(`^stacks\.yaml:[1-9][0-9]*:[1-9][0-9]*: \S`)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		lock, err := Parse(raw)
 		if err == nil && !slices.Contains(lock.StackNames(), lock.DefaultStack) {
 			t.Error("a lock without its default stack was taken")
+		}
+		if err == nil {
+			return
+		}
+		for line := range strings.Lines(err.Error()) {
+			if !position.MatchString(line) {
+				t.Errorf("no position or no reason: %q", line)
+			}
 		}
 	})
 }

@@ -25,8 +25,13 @@ type Document struct {
 	root *yaml.Node // nil: none was read
 }
 
-// Key, as the last step of a path, is a field's name itself and not its value.
-type Key string
+// Steps of a path beside names of fields and indices of lists.
+type (
+	// Key, as the last step, is a field's name itself and not its value.
+	Key string
+	// Named is the first item of a list whose field "name" is this.
+	Named string
+)
 
 // Read reads one document of mappings into a pointer to a struct. The file's name is for errors only.
 func Read(file string, raw []byte, into any) (*Document, error) {
@@ -61,10 +66,10 @@ func Read(file string, raw []byte, into any) (*Document, error) {
 	return d, nil
 }
 
-// Fields are the names of a struct's fields, in their order.
+// Fields are the names of a struct's fields, in their order; those of a struct that is embedded are its own.
 func Fields(t reflect.Type) (names []string) {
-	for i := range t.NumField() {
-		if name := fieldName(t.Field(i)); name != "" {
+	for _, f := range reflect.VisibleFields(t) {
+		if name := fieldName(f); name != "" {
 			names = append(names, name)
 		}
 	}
@@ -160,10 +165,18 @@ func each(node *yaml.Node, path []any, do func([]any, any)) {
 func child(node *yaml.Node, step any) *yaml.Node {
 	name, isName := step.(string)
 	key, isKey := step.(Key)
+	item, isItem := step.(Named)
 	index, isIndex := step.(int)
 	switch {
 	case isIndex && node.Kind == yaml.SequenceNode && index < len(node.Content):
 		return node.Content[index]
+	case isItem && node.Kind == yaml.SequenceNode:
+		for _, one := range node.Content {
+			if name := child(one, "name"); name != nil && name.Value == string(item) {
+				return one
+			}
+		}
+		return nil
 	case node.Kind != yaml.MappingNode:
 		return nil
 	}
@@ -178,8 +191,9 @@ func child(node *yaml.Node, step any) *yaml.Node {
 	return nil
 }
 
+// position is an error of one line, whatever the document has in its texts.
 func (d *Document) position(node *yaml.Node, text string) error {
-	return fmt.Errorf("%s:%d:%d: %s", d.file, max(1, node.Line), max(1, node.Column), text)
+	return fmt.Errorf("%s:%d:%d: %s", d.file, max(1, node.Line), max(1, node.Column), strings.ReplaceAll(text, "\n", `\n`))
 }
 
 // take is a node's content as JSON would have it, if it fits the type.
@@ -280,9 +294,9 @@ func (d *Document) keyed(key *yaml.Node, t reflect.Type) (reflect.Type, error) {
 	if t.Kind() == reflect.Map {
 		return t.Elem(), nil
 	}
-	for i := range t.NumField() {
-		if fieldName(t.Field(i)) == key.Value && key.Value != "" {
-			return t.Field(i).Type, nil
+	for _, f := range reflect.VisibleFields(t) {
+		if fieldName(f) == key.Value && key.Value != "" {
+			return f.Type, nil
 		}
 	}
 	return nil, d.position(key, fmt.Sprintf("there is no field %q; there are %s", key.Value, strings.Join(Fields(t), ", ")))
@@ -304,6 +318,7 @@ func (d *Document) syntax(raw []byte, err error) error {
 		if ofParser.MatchString(found[2]) {
 			line++
 		}
+		line = min(line, 1+bytes.Count(bytes.TrimSuffix(raw, []byte("\n")), []byte("\n")))
 	} else {
 		offset := badByte(raw)
 		if anchor := unknownAnchor.FindStringSubmatch(found[2]); anchor != nil {
