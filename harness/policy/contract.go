@@ -151,6 +151,8 @@ type Expectation struct {
 // Kept is one of the kinds of snapshots that are retained, as VolSync names it, and how many.
 type Kept struct{ Name, Value string }
 
+func (k Kept) String() string { return k.Value + " " + k.Name }
+
 // Named are the kinds that the promise names.
 func (r Retain) Named() (kept []Kept) {
 	of := reflect.ValueOf(r)

@@ -20,16 +20,17 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/strfmt"
 	"k8s.io/kube-openapi/pkg/validation/validate"
 
+	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/strict"
+	"github.com/smart-restore/conformance/harness/verdict"
 )
 
-var update = flag.Bool("update", false, "write what is made of the contract's types: contract.schema.json, and the tables in "+page)
+var update = flag.Bool("update", false, "write what is made of the contract's types: contract.schema.json, and what is made in "+page)
 
 const (
 	schemaFile = "contract.schema.json"
 	page       = "../../policies/BRING-YOUR-OWN.md"
-	tableBegin = "<!-- fields: made by go test ./harness/policy -update -->\n"
-	tableEnd   = "<!-- end of fields -->\n"
+	sample     = "../../fixtures/byo-sample/tests"
 )
 
 // field is one field of the contract, as the schema and the table have it.
@@ -202,13 +203,49 @@ func TestSchemaAndTableAreThoseOfTheTypes(t *testing.T) {
 	}
 	sameFile(t, schemaFile, made.String())
 
-	text := readFile(t, page)
-	before, rest, found := strings.Cut(text, tableBegin)
-	_, after, ended := strings.Cut(rest, tableEnd)
-	if !found || !ended {
-		t.Fatalf("%s has no place for the table: %s and %s", page, tableBegin, tableEnd)
+	features := "| feature | sentence |\n|---|---|\n"
+	for _, f := range verdict.Features {
+		features += fmt.Sprintf("| `%s` | %s |\n", f.Name, f.Sentence)
 	}
-	sameFile(t, page, before+tableBegin+table(fields)+tableEnd+after)
+	example := "```yaml\n" + readFile(t, filepath.Join(sample, contractFile)) + "```\n"
+	text := readFile(t, page)
+	for _, part := range []struct{ name, content string }{{"fields", table(fields)}, {"features", features}, {"example", example}} {
+		begin, end := "<!-- "+part.name+": made by go test ./harness/policy -update -->\n", "<!-- end of "+part.name+" -->\n"
+		before, rest, found := strings.Cut(text, begin)
+		_, after, ended := strings.Cut(rest, end)
+		if !found || !ended {
+			t.Fatalf("%s has no place for the %s: %s%s", page, part.name, begin, end)
+		}
+		text = before + begin + part.content + end + after
+	}
+	sameFile(t, page, text)
+}
+
+// The sample is a policy of which nothing is called as in the plan, and all is as its contract says.
+func TestTheSampleIsForeign(t *testing.T) {
+	for _, path := range []string{sample, filepath.Join(sample, contractFile)} {
+		p, err := Load(path, settings.Endpoint{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Check(); err != nil || len(p.Kyverno()) < 4 {
+			t.Errorf("%s: %v, %v", path, p.Describe(), err)
+		}
+		plan, c := Default(), p.Contract
+		for _, word := range []string{`"` + plan.PVC.Label + `":`, "labels." + plan.PVC.Label, plan.S3.Bucket, plan.BaseSecret.Name, "smart-restore"} {
+			if p.names(word) {
+				t.Errorf("%s: it names the plan's %s", path, word)
+			}
+		}
+		for _, word := range []string{c.S3.Bucket + "/prod/", c.BaseSecret.Name, c.BaseSecret.Keys.AccessKey, c.BaseSecret.Keys.SecretKey, c.BaseSecret.Keys.ResticPassword, c.Schedule} {
+			if !p.names(word) {
+				t.Errorf("%s: it does not name its own %s", path, word)
+			}
+		}
+		if warnings := c.Warnings(); len(warnings) > 0 {
+			t.Errorf("%s: %v", path, warnings)
+		}
+	}
 }
 
 func sameFile(t *testing.T, path, want string) {
@@ -238,7 +275,7 @@ func TestSchemaAgreesWithTheReader(t *testing.T) {
 		return validator.Validate(value).AsError()
 	}
 	contracts := map[string]string{"contract": contract, "foreign": foreign}
-	for _, pattern := range []string{"../../policies/*/conformance.yaml", "../../fixtures/*/conformance.yaml", "../../fixtures/*/*/conformance.yaml"} {
+	for _, pattern := range []string{"../../policies/*/conformance.yaml", "../../fixtures/*/*/conformance.yaml"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

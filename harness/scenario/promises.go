@@ -14,21 +14,11 @@ import (
 // of the policy's contract, and it and its Secret the names.
 func (c *Claim) BackupIsAsPromised(ctx context.Context) {
 	source, contract := c.HasReplicationSource(ctx), c.sc.Stand.Contract
-	schedule := nested(source, "spec", "trigger", "schedule")
-	if !contract.Schedules(schedule) {
-		c.sc.Failf("ReplicationSource %s has the schedule %q, promised is %s", source.GetName(), schedule, contract.Schedule)
+	if broken := brokenPromise(contract, source); broken != "" {
+		c.sc.Failf("ReplicationSource %s %s", source.GetName(), broken)
 	}
-	retain, _, _ := unstructured.NestedMap(source.Object, "spec", "restic", "retain")
-	for _, kept := range contract.Retain.Named() {
-		if got := fmt.Sprint(retain[kept.Name]); got != kept.Value {
-			c.sc.Failf("ReplicationSource %s has retain.%s %s, promised is %s", source.GetName(), kept.Name, orNone(got), kept.Value)
-		}
-	}
-	// VolSync's own default is Snapshot.
-	if got := nested(source, "spec", "restic", "copyMethod"); got != contract.CopyMethod {
-		c.sc.Failf("ReplicationSource %s has the copyMethod %q, promised is %s", source.GetName(), got, contract.CopyMethod)
-	}
-	c.sc.Evidence("seen", fmt.Sprintf("ReplicationSource %s runs at %s, copies %s and keeps %v", source.GetName(), schedule, contract.CopyMethod, retain), nil)
+	c.sc.Evidence("seen", fmt.Sprintf("ReplicationSource %s runs at %s, copies %s and keeps %v, as promised",
+		source.GetName(), nested(source, "spec", "trigger", "schedule"), contract.CopyMethod, contract.Retain.Named()), nil)
 	c.IsCalledAsPromised(source)
 	if contract.Names.Secret != "" {
 		secret := c.secret(ctx)
@@ -36,11 +26,22 @@ func (c *Claim) BackupIsAsPromised(ctx context.Context) {
 	}
 }
 
-func orNone(value string) string {
-	if value == "<nil>" {
-		return "not at all"
+// brokenPromise is what of a ReplicationSource is not as the contract says; empty: nothing.
+func brokenPromise(contract policy.Contract, source *unstructured.Unstructured) string {
+	if found := nested(source, "spec", "trigger", "schedule"); !contract.Schedules(found) {
+		return fmt.Sprintf("has the schedule %q, promised is %s", found, contract.Schedule)
 	}
-	return value
+	retain, _, _ := unstructured.NestedMap(source.Object, "spec", "restic", "retain")
+	for _, kept := range contract.Retain.Named() {
+		if found, ok := retain[kept.Name]; !ok || fmt.Sprint(found) != kept.Value {
+			return fmt.Sprintf("keeps %v, promised is %s: %s", retain, kept.Name, kept.Value)
+		}
+	}
+	// VolSync's own default is Snapshot.
+	if found := nested(source, "spec", "restic", "copyMethod"); found != contract.CopyMethod {
+		return fmt.Sprintf("has the copyMethod %q, promised is %s", found, contract.CopyMethod)
+	}
+	return ""
 }
 
 // IsCalledAsPromised fails the spec unless the object, of those that the policy makes for the claim, has the name of the

@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/session"
 	"github.com/smart-restore/conformance/harness/settings"
 )
@@ -60,8 +63,19 @@ func root() *cobra.Command {
 			fmt.Printf("  %-12s %s\n               default: %s\n", setting.Name, setting.Meaning, setting.Default)
 		}
 	}})
+	root.AddCommand(&cobra.Command{
+		Use: "schema name", Short: "print the JSON schema of a file: contract (conformance.yaml)",
+		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: slices.Sorted(maps.Keys(schemas)),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			_, err := cmd.OutOrStdout().Write(schemas[names[0]])
+			return err
+		},
+	})
 	return root
 }
+
+// schemas are those of the files that people write.
+var schemas = map[string][]byte{"contract": policy.Schema}
 
 // with opens a session for one command.
 func with(do func(*session.Session) error) (err error) {
