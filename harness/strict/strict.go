@@ -27,7 +27,7 @@ type Document struct {
 
 // Steps of a path beside names of fields and indices of lists.
 type (
-	// Key, as the last step, is a field's name itself and not its value.
+	// Key is, as the last step, a field's name itself and not its value.
 	Key string
 	// Named is the first item of a list whose field "name" is this.
 	Named string
