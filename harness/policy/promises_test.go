@@ -248,11 +248,13 @@ func parsed(t *testing.T, content string) Contract {
 	return c
 }
 
+var position = regexp.MustCompile(`^conformance\.yaml:[1-9][0-9]*:[1-9][0-9]*: \S`)
+
 // positioned fails the test unless each line of an error begins with a position and goes on with a reason.
 func positioned(t *testing.T, err error) {
 	t.Helper()
 	for line := range strings.Lines(err.Error()) {
-		if !regexp.MustCompile(`^conformance\.yaml:[1-9][0-9]*:[1-9][0-9]*: \S`).MatchString(line) {
+		if !position.MatchString(line) {
 			t.Errorf("no position or no reason: %q", line)
 		}
 	}
