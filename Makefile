@@ -5,7 +5,7 @@ BIN   := build/bin
 export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP ARTIFACTS
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e known-bad test unit vet lint vulncheck up down list images bench clean build
+.PHONY: help e2e known-bad test unit vet lint vulncheck up down list images prebuild bench clean build
 
 help: build ## this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ list: build ## the specs with their requirements, without running them
 
 images: build ## what the stack consists of, and where each piece would come from
 	@$(BIN)/smart-restore images
+
+prebuild: build ## build a stack's images for later; needs no engine (STACKS="a b": those)
+	@$(BIN)/smart-restore prebuild $(STACKS)
 
 bench: build ## the phases' times of the last run, beside its longest spec
 	@$(BIN)/smart-restore bench

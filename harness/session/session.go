@@ -125,6 +125,26 @@ func (s *Session) Images(ctx context.Context) error {
 	return err
 }
 
+// Prebuild compiles what the images of the named stacks are made of, or of the chosen one, for later: it needs no engine.
+func (s *Session) Prebuild(ctx context.Context, names []string) error {
+	if len(names) == 0 {
+		names = []string{s.Stack.Name}
+	}
+	for _, name := range names {
+		if _, err := s.Lock.Stack(name); err != nil {
+			return err
+		}
+	}
+	maker := images.New(s.Lock, images.Build, s.Cache, fixtures.Files, &engine.Engine{}, s.Log)
+	for _, name := range names {
+		chosen, _ := s.Lock.Stack(name)
+		if err := maker.Prebuild(ctx, chosen); err != nil {
+			return fmt.Errorf("stack %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // loadPolicy reads the policy under test, and refuses what can be seen not to be one for this stack.
 func (s *Session) loadPolicy() (*policy.Policy, error) {
 	p, err := policy.Load(s.Settings.Policy, s.Settings.S3Endpoint)

@@ -55,6 +55,9 @@ func root() *cobra.Command {
 	root.AddCommand(&cobra.Command{Use: "known-bad [name...]", Short: "see policies that are known to be bad be caught, all or those named", RunE: func(cmd *cobra.Command, names []string) error {
 		return with(func(s *session.Session) error { return s.KnownBad(cmd.Context(), names) })
 	}})
+	root.AddCommand(&cobra.Command{Use: "prebuild [stack...]", Short: "build the images of stacks for later; needs no engine", RunE: func(cmd *cobra.Command, names []string) error {
+		return with(func(s *session.Session) error { return s.Prebuild(cmd.Context(), names) })
+	}})
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
 			fmt.Printf("  %-12s %s\n               default: %s\n", setting.Name, setting.Meaning, setting.Default)
