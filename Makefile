@@ -5,7 +5,7 @@ BIN   := build/bin
 export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP ARTIFACTS
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e known-bad test unit vet lint vulncheck up down list images prebuild bench clean build
+.PHONY: help e2e known-bad test unit vet lint vulncheck up down list images prebuild matrix bench clean build
 
 help: build ## this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ e2e: build ## from nothing to a verdict: kind, Kyverno, VolSync, S3, the policy,
 
 known-bad: build ## the suite's own test: policies known to be bad are caught (NAMES="a b": only these)
 	@$(BIN)/smart-restore known-bad $(NAMES)
+
+matrix: build ## run the cells of fixtures/matrix.yaml, and put them into a table (CELLS="a b", EVENT=push: only these)
+	@$(BIN)/smart-restore matrix run $(if $(EVENT),--event $(EVENT)) $(CELLS)
 
 test: vet unit lint ## unit tests, vet and lint; needs no Docker and no cluster
 

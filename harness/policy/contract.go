@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -37,7 +38,7 @@ type Contract struct {
 	AdmissionSeconds int `yaml:"admissionSeconds" json:"admissionSeconds"`
 	// Features are those of verdict.Features that it promises.
 	Features []string `yaml:"features" json:"features,omitempty"`
-	// Stacks are those it is made for; none: any.
+	// Stacks are those it is made for, as shell patterns of their names; none: any.
 	Stacks           []string      `yaml:"stacks" json:"stacks,omitempty"`
 	ExpectedFailures []Expectation `yaml:"expectedFailures" json:"expectedFailures,omitempty"`
 	// CaughtBy are the requirements of which each must catch a policy that is known to be bad.
@@ -73,17 +74,38 @@ func (c Contract) Reasons() map[string]string {
 	return reasons
 }
 
-// CheckStack refuses a stack that the policy is not made for, and a contract that names one which is none.
+// CheckStack refuses a stack that the policy is not made for, and a contract that names one which is none. Stacks are
+// named by shell patterns: kyverno-1.19* is Kyverno 1.19 on any Kubernetes.
 func (c Contract) CheckStack(stack string, known []string) error {
-	for i, name := range c.Stacks {
-		if !slices.Contains(known, name) {
-			return c.at(fmt.Sprintf("there is no stack %q: the lock has %s", name, strings.Join(known, ", ")), "stacks", i)
+	var madeFor []string
+	for i, pattern := range c.Stacks {
+		names, err := matching(pattern, known)
+		switch {
+		case err != nil:
+			return c.at(fmt.Sprintf("%q is no pattern of a stack's name: %s", pattern, err), "stacks", i)
+		case len(names) == 0:
+			return c.at(fmt.Sprintf("there is no stack %q: the lock has %s", pattern, strings.Join(known, ", ")), "stacks", i)
 		}
+		madeFor = append(madeFor, names...)
 	}
-	if len(c.Stacks) > 0 && !slices.Contains(c.Stacks, stack) {
-		return fmt.Errorf("the policy %s is made for %s, not for the stack %s: choose with STACK=%s", c.Name, strings.Join(c.Stacks, ", "), stack, c.Stacks[0])
+	if len(c.Stacks) > 0 && !slices.Contains(madeFor, stack) {
+		return fmt.Errorf("the policy %s is made for %s, not for the stack %s: choose with STACK=%s", c.Name, strings.Join(c.Stacks, ", "), stack, madeFor[0])
 	}
 	return nil
+}
+
+// matching are the names that a shell pattern matches.
+func matching(pattern string, names []string) (matches []string, err error) {
+	for _, name := range names {
+		matched, err := path.Match(pattern, name)
+		if err != nil {
+			return nil, err
+		}
+		if matched {
+			matches = append(matches, name)
+		}
+	}
+	return matches, nil
 }
 
 // CheckRequirements refuses requirements that no spec has; specs are the IDs of all.
