@@ -46,7 +46,7 @@ func findSelf(info *debug.BuildInfo) (*Self, error) {
 		Main bool
 	}
 	if err != nil || json.Unmarshal(out, &module) != nil || !module.Main {
-		return nil, fmt.Errorf("this program was compiled from a checkout of %s, and needs it: run it inside that, or by its version, go run %[1]s/harness/cmd/smart-restore@<version>", selfModule)
+		return nil, fmt.Errorf("this program was compiled from a checkout of %s, and needs it: run it inside that, or by its version, go run %s", selfModule, (&Self{Version: "<version>"}).Command())
 	}
 	return &Self{Dir: module.Dir}, nil
 }
@@ -66,6 +66,9 @@ func inModuleCache(main debug.Module) (*Self, error) {
 	}
 	return &Self{Dir: module.Dir, Version: main.Version, sum: main.Sum}, nil
 }
+
+// Command is this program as the go command runs it by its version.
+func (s *Self) Command() string { return selfModule + "/harness/cmd/smart-restore@" + s.Version }
 
 // Suite compiles Ginkgo and the specs, or finds them in the cache, and returns the folder that holds "ginkgo" and
 // "e2e.test". Those of a checkout are made each time, in a temporary folder: the go command's own cache makes that quick.

@@ -30,4 +30,3 @@ func TestOutsideACheckoutTheReasonSaysWhatToDo(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,10 +33,12 @@ func matrixCommand() *cobra.Command {
 					Stack  string `json:"stack"`
 					Policy string `json:"policy"`
 					Target string `json:"target"`
+					// An artifact's name has no slash in it.
+					Artifact string `json:"artifact"`
 				}
 				include := []job{}
 				for _, c := range cells {
-					include = append(include, job{c.Name(), c.Stack, c.Policy, c.Target})
+					include = append(include, job{c.Name(), c.Stack, c.Policy, c.Target, c.Target + "-" + strings.ReplaceAll(c.Name(), "/", "-")})
 				}
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"include": include})
 			case "text":
@@ -63,7 +66,7 @@ func matrixCommand() *cobra.Command {
 	}
 	table := &cobra.Command{
 		Use: "table report.yaml...", Short: "put reports beside each other, as a table in Markdown", Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, files []string) error {
+		RunE: func(_ *cobra.Command, files []string) error {
 			var reports []*verdict.Report
 			for _, file := range files {
 				report, err := verdict.Read(file)
