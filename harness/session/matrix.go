@@ -18,11 +18,15 @@ import (
 // Matrix runs cells one after the other, each as an invocation of its own with an artifacts folder of its own, and puts
 // their reports beside each other. What one cell comes to does not keep the next one from being tried; an interrupt does.
 func (s *Session) Matrix(ctx context.Context, cells []matrix.Cell) error {
-	folder := filepath.Join(s.Settings.Artifacts, "matrix", time.Now().UTC().Format("20060102T150405Z"))
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
+	return s.matrix(ctx, self, cells)
+}
+
+func (s *Session) matrix(ctx context.Context, self string, cells []matrix.Cell) error {
+	folder := filepath.Join(s.Settings.Artifacts, "matrix", time.Now().UTC().Format("20060102T150405Z"))
 	var reports []*verdict.Report
 	var lines []string
 	proven := true
