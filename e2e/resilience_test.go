@@ -5,7 +5,6 @@ import (
 
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
-	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
 var _ = Prove("resilience/kyverno-down", verdict.Resilience,
@@ -16,14 +15,12 @@ var _ = Prove("resilience/kyverno-down", verdict.Resilience,
 		s.GoodBackup(ctx, "data")
 
 		claim, app := claimWithoutKyverno(ctx, s)
-		app.Put(ctx, dataset.SentinelName, s.Namespace)
+		app.Mark(ctx)
 		claim.StaysUnrestored(ctx, "Kyverno is back")
 		claim.Patch(ctx, "annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`)
 		claim.StaysUnrestored(ctx, "a change of the PVC")
 		s.HasObjects(ctx, objects)
-		if got := app.Get(ctx, dataset.SentinelName); got != s.Namespace {
-			s.Failf("the app wrote %q and reads %q", s.Namespace, got)
-		}
+		app.KeepsMark(ctx)
 	}, alone)
 
 var _ = Prove("resilience/kyverno-down-catches-up", verdict.Resilience,
@@ -81,6 +78,54 @@ var _ = Prove("resilience/api-server-restart", verdict.Resilience,
 		claim.HasReplicationSource(ctx)
 	}, alone)
 
+var _ = Prove("resilience/node-restart", verdict.Resilience,
+	"Everything on the node is killed while a PVC is restored, and starts again: the restore is done, and a volume that was in use is as it was, not restored over.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		live := s.ClaimWithBackupSource(ctx, "live")
+		app := live.App(ctx)
+		app.Mark(ctx)
+		objects := s.ObjectsOfTheirs(ctx, live)
+		s.GoodBackup(ctx, "data")
+		restoring := s.ClaimWithRestore(ctx, "data")
+		s.NodeRestart(ctx)
+		restoring.RestoredByItsOwn(ctx)
+		restoring.App(ctx).SeesGoodBackup(ctx)
+		restoring.HasReplicationSource(ctx)
+		s.HasObjects(ctx, objects)
+		live.StaysUnrestored(ctx, "the node started again")
+		app.KeepsMark(ctx)
+	}, alone, last)
+
+var _ = Prove("resilience/rights-missing", verdict.Resilience,
+	"The policy's roles are missing when a PVC is created, and come later: the PVC is admitted within the bound, what is restored late is not written over what the app has written, and the ReplicationSource comes.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		s.GoodBackup(ctx, "data")
+		back := s.WithoutRights(ctx)
+		defer back(ctx)
+		claim := s.Claim(ctx, "data")
+		claim.AdmittedWithin(s.Stand.Contract.AdmissionBound())
+		claim.NeverRestoredOver(ctx, back)
+		claim.HasReplicationSource(ctx)
+	}, alone)
+
+var _ = Prove("resilience/crds-missing", verdict.Resilience,
+	"VolSync's CRDs are missing when the policy is applied: it is refused or taken, no PVC is kept from being created, and applied again with VolSync there it backs up and restores.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		s.GoodBackup(ctx, "data")
+		apply := s.RemovePolicy(ctx)
+		defer apply(ctx)
+		install := s.WithoutVolSync(ctx)
+		defer install(ctx)
+		s.TryPolicy(ctx)
+		s.Claim(ctx, "early").AdmittedWithin(s.Stand.Contract.AdmissionBound())
+		install(ctx)
+		apply(ctx)
+		claim := s.Claim(ctx, "data")
+		claim.RestoredByItsOwn(ctx)
+		claim.App(ctx).SeesGoodBackup(ctx)
+		claim.HasReplicationSource(ctx)
+	}, alone)
+
 var _ = Prove("resilience/existing-volumes", verdict.Resilience,
 	"A PVC that exists when the policy is applied gets its ReplicationSource, and is never restored over.",
 	func(ctx context.Context, s *scenario.Scenario) {
@@ -89,13 +134,11 @@ var _ = Prove("resilience/existing-volumes", verdict.Resilience,
 		defer apply(ctx)
 		claim := s.Claim(ctx, "data")
 		app := claim.App(ctx)
-		app.Put(ctx, dataset.SentinelName, s.Namespace)
+		app.Mark(ctx)
 		apply(ctx)
 		claim.HasReplicationSource(ctx)
 		claim.StaysUnrestored(ctx, "the policy was applied")
-		if got := app.Get(ctx, dataset.SentinelName); got != s.Namespace {
-			s.Failf("the app wrote %q and reads %q", s.Namespace, got)
-		}
+		app.KeepsMark(ctx)
 	}, alone, feature("existing-volumes"))
 
 var _ = Prove("resilience/relabel", verdict.Resilience,
@@ -104,13 +147,11 @@ var _ = Prove("resilience/relabel", verdict.Resilience,
 		s.GoodBackup(ctx, "data")
 		claim := s.UnlabelledClaim(ctx, "data")
 		app := claim.App(ctx)
-		app.Put(ctx, dataset.SentinelName, s.Namespace)
+		app.Mark(ctx)
 		claim.Patch(ctx, "labelled", `{"metadata":{"labels":{"backup":"hourly"}}}`)
 		claim.HasReplicationSource(ctx)
 		claim.StaysUnrestored(ctx, "the PVC was labelled")
-		if got := app.Get(ctx, dataset.SentinelName); got != s.Namespace {
-			s.Failf("the app wrote %q and reads %q", s.Namespace, got)
-		}
+		app.KeepsMark(ctx)
 	}, feature("relabel"))
 
 var _ = Prove("resilience/base-secret-late", verdict.Resilience,

@@ -39,9 +39,9 @@ var (
 const (
 	// policyTimeout bounds how long an accepted policy may take to act. Kyverno compiles it and registers its webhook,
 	// some seconds after the policy is there; the RBAC it brings is aggregated within about a second.
-	policyTimeout = 60 * time.Second
-	// actTimeout is how long one labelled PVC is given before another is tried: a PVC that was admitted before the
-	// webhook knew the policy is never acted on.
+	policyTimeout = 90 * time.Second
+	// actTimeout is how long the first labelled PVC is given before another is tried, which is given twice as long, and so
+	// on: a PVC that was admitted before the webhook knew the policy is never acted on, and a busy Kyverno acts late.
 	actTimeout = 4 * time.Second
 )
 
@@ -94,7 +94,7 @@ func PolicyActs(ctx context.Context, c klient.Client, canary Canary) error {
 	canary.Status("waiting for it to act on a labelled PVC")
 	for attempt := 1; ; attempt++ {
 		namespace := "smart-restore-canary-" + strings.ToLower(rand.Text()[:8])
-		acted, err := acts(ctx, api, namespace, canary)
+		acted, err := acts(ctx, api, namespace, canary, actTimeout<<(attempt-1))
 		if err == nil && acted {
 			return nil
 		}
@@ -208,8 +208,8 @@ func readiness(policy *unstructured.Unstructured) (bool, string) {
 	return false, strings.Join(messages, ", ")
 }
 
-// acts creates a labelled PVC in a namespace of its own and looks for any trace of the policy.
-func acts(ctx context.Context, api client.Client, namespace string, canary Canary) (bool, error) {
+// acts creates a labelled PVC in a namespace of its own and looks, for this long, for any trace of the policy.
+func acts(ctx context.Context, api client.Client, namespace string, canary Canary, within time.Duration) (bool, error) {
 	if err := api.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
 		return false, err
 	}
@@ -245,6 +245,6 @@ func acts(ctx context.Context, api client.Client, namespace string, canary Canar
 			}
 		}
 		return false, nil
-	}, wait.WithContext(ctx), wait.WithTimeout(actTimeout), wait.WithInterval(pollInterval), wait.WithImmediate())
+	}, wait.WithContext(ctx), wait.WithTimeout(within), wait.WithInterval(pollInterval), wait.WithImmediate())
 	return err == nil, nil
 }

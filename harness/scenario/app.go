@@ -186,6 +186,18 @@ func (a *App) Get(ctx context.Context, name string) string {
 	return string(a.exec(ctx, "get", "--file", mountPath+"/"+name))
 }
 
+// Mark writes a file that says whose volume this is.
+func (a *App) Mark(ctx context.Context) {
+	a.Put(ctx, dataset.SentinelName, a.sc.Namespace)
+}
+
+// KeepsMark fails the spec where the file of Mark is gone or another.
+func (a *App) KeepsMark(ctx context.Context) {
+	if got := a.Get(ctx, dataset.SentinelName); got != a.sc.Namespace {
+		a.sc.Failf("the app wrote %q and reads %q", a.sc.Namespace, got)
+	}
+}
+
 // IP is the pod's address.
 func (a *App) IP(ctx context.Context) string {
 	pod := &corev1.Pod{}

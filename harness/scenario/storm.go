@@ -155,17 +155,25 @@ func (s *Storm) RequestsPerPVC(ctx context.Context) {
 
 // Restarts counts the restarts of Kyverno's and VolSync's containers, by pod and container.
 func (sc *Scenario) Restarts(ctx context.Context) map[string]int32 {
+	restarts, err := sc.restarts(ctx)
+	sc.must(err)
+	return restarts
+}
+
+func (sc *Scenario) restarts(ctx context.Context) (map[string]int32, error) {
 	restarts := map[string]int32{}
 	for _, namespace := range []string{kyvernoNamespace, VolSync.Namespace} {
 		pods := &corev1.PodList{}
-		sc.must(sc.API.List(ctx, pods, client.InNamespace(namespace)))
+		if err := sc.API.List(ctx, pods, client.InNamespace(namespace)); err != nil {
+			return nil, err
+		}
 		for _, pod := range pods.Items {
 			for _, status := range pod.Status.ContainerStatuses {
 				restarts[pod.Name+"/"+status.Name] = status.RestartCount
 			}
 		}
 	}
-	return restarts
+	return restarts, nil
 }
 
 // SameRestarts fails the spec where one of the containers restarted or was replaced since.
