@@ -45,7 +45,7 @@ func TestEveryPolicyOfTheMatrixIsMadeForItsStack(t *testing.T) {
 // A program in the place of this one, which comes to another end for each stack: proven, not proven, no verdict.
 const cellProgram = `#!/bin/sh
 echo "$1 of $POLICY on $STACK, LABELS=$LABELS KEEP=$KEEP"
-mkdir -p "$ARTIFACTS" && cp -r "$REPORTS/$STACK" "$ARTIFACTS/latest"
+mkdir -p "$ARTIFACTS" && cp -r "$REPORTS/$STACK" "$ARTIFACTS/latest" 2>/dev/null
 case $STACK in good) exit 0;; bad) exit 1;; *) exit 2;; esac
 `
 
