@@ -5,7 +5,7 @@ BIN   := build/bin
 export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP ARTIFACTS
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e known-bad test unit vet lint vulncheck up down list images bench clean build
+.PHONY: help e2e known-bad test unit vet lint vulncheck up down list images prebuild matrix cells table bench clean build
 
 help: build ## this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,16 @@ e2e: build ## from nothing to a verdict: kind, Kyverno, VolSync, S3, the policy,
 known-bad: build ## the suite's own test: policies known to be bad are caught (NAMES="a b": only these)
 	@$(BIN)/smart-restore known-bad $(NAMES)
 
+matrix: build ## run the cells of fixtures/matrix.yaml, and put them into a table (CELLS="a b", EVENT=push: only these)
+	@$(BIN)/smart-restore matrix run $(if $(EVENT),--event $(EVENT)) $(CELLS)
+
+# For a workflow: the matrix as JSON, and a table of reports.
+cells:
+	@go run ./harness/cmd/smart-restore matrix --format json $(if $(EVENT),--event $(EVENT))
+
+table: ## a table of reports, cell by requirement (REPORTS="a/report.yaml b/report.yaml"; WRITE=README.md: into it)
+	@go run ./harness/cmd/smart-restore matrix table $(if $(WRITE),--write $(WRITE)) $(REPORTS)
+
 test: vet unit lint ## unit tests, vet and lint; needs no Docker and no cluster
 
 # The specs need a stand: they are make e2e's.
@@ -27,9 +37,10 @@ unit:
 vet:
 	go vet ./...
 
-# The linter is pinned in a module of its own, so that its dependencies stay out of ours.
+# Each linter is pinned in a module of its own, so that its dependencies stay out of ours.
 lint:
 	go tool -modfile=scripts/lint.mod golangci-lint run
+	go tool -modfile=scripts/actionlint.mod actionlint -shellcheck= -pyflakes= $(wildcard .github/workflows/*.yml)
 
 vulncheck: ## known vulnerabilities in what we import; needs the Go vulnerability database
 	go tool -modfile=scripts/lint.mod govulncheck ./...
@@ -45,6 +56,9 @@ list: build ## the specs with their requirements, without running them
 
 images: build ## what the stack consists of, and where each piece would come from
 	@$(BIN)/smart-restore images
+
+prebuild: build ## build a stack's images for later; needs no engine (STACKS="a b": those)
+	@$(BIN)/smart-restore prebuild $(STACKS)
 
 bench: build ## the phases' times of the last run, beside its longest spec
 	@$(BIN)/smart-restore bench

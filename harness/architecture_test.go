@@ -16,9 +16,10 @@ const module = "github.com/smart-restore/conformance/"
 // layers are in the order in which data flows: lock → images → cluster → stand → scenario → session. A package imports
 // packages of earlier layers, never of its own or a later one.
 var layers = [][]string{
-	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/strict", "harness/stack", "harness/settings", "harness/engine",
+	{"harness/strict"},
+	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/cmd/agent/probe"},
-	{"harness/gomod", "harness/fault", "harness/cluster"},
+	{"harness/gomod", "harness/fault", "harness/cluster", "harness/matrix"},
 	{"harness/images", "harness/install"},
 	{"harness/runs", "harness/objectstore", "harness/policy"},
 	{"harness/stand"},

@@ -34,18 +34,27 @@ type Builder struct {
 
 // Key identifies what a build would produce: its module graph, packages and flags, and the compiler.
 func (b *Builder) Key(build *stack.Build) (string, error) {
-	b.once.Do(func() {
-		out, err := exec.Command("go", "env", "GOVERSION", "GOOS", "GOARCH", "GOAMD64").Output()
-		b.goVersion, b.onceErr = string(out), err
-	})
-	if b.onceErr != nil {
-		return "", fmt.Errorf("the go command is needed to build %s: %w", build.Name, b.onceErr)
+	goVersion, err := b.compiler()
+	if err != nil {
+		return "", fmt.Errorf("build %s: %w", build.Name, err)
 	}
 	mod, sum, err := b.moduleFiles(build.Name)
 	if err != nil {
 		return "", err
 	}
-	return cache.Key("go-build/1", b.goVersion, build, mod, sum), nil
+	return cache.Key("go-build/1", goVersion, build, mod, sum), nil
+}
+
+// compiler identifies the compiler and what it compiles for.
+func (b *Builder) compiler() (string, error) {
+	b.once.Do(func() {
+		out, err := exec.Command("go", "env", "GOVERSION", "GOOS", "GOARCH", "GOAMD64").Output()
+		b.goVersion, b.onceErr = string(out), err
+	})
+	if b.onceErr != nil {
+		return "", fmt.Errorf("the go command is needed: %w", b.onceErr)
+	}
+	return b.goVersion, nil
 }
 
 func (b *Builder) moduleFiles(name string) (mod, sum []byte, err error) {
@@ -191,14 +200,17 @@ func (b *Builder) ModuleDir(ctx context.Context, buildName, module string) (stri
 // Program compiles a main package of this project (its path below the module's root) statically and returns the
 // binary's path, in a temporary folder of the cache. The go command's own cache makes this quick.
 func (b *Builder) Program(ctx context.Context, pkg string) (string, error) {
-	const self = "github.com/smart-restore/conformance"
+	source, err := FindSelf()
+	if err != nil {
+		return "", err
+	}
 	dir, err := b.Cache.Temp()
 	if err != nil {
 		return "", err
 	}
 	out := filepath.Join(dir, filepath.Base(pkg))
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out, self+"/"+pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOTOOLCHAIN=local")
+	cmd := goIn(ctx, source.Dir, "build", "-trimpath", "-ldflags", "-s -w", "-o", out, "./"+pkg)
+	cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build of %s: %w\n%s", pkg, err, text)
 	}

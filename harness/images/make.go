@@ -159,6 +159,31 @@ func (m *Maker) compile(ctx context.Context, s *stack.Stack, nodeSource Source, 
 	return group.Wait()
 }
 
+// Prebuild compiles and puts together everything of the stack that can be built, into the cache: a later Make of it finds
+// that there. It asks no registry and needs no engine.
+func (m *Maker) Prebuild(ctx context.Context, s *stack.Stack) error {
+	if m.Mode != Build {
+		return fmt.Errorf("images are prebuilt with IMAGES=%s, not %s", Build, m.Mode)
+	}
+	node, _ := m.Lock.Image(s.Node)
+	if err := m.compile(ctx, s, FromBuild, preloadOf(s, node, false)); err != nil {
+		return err
+	}
+	names := m.stackImages(s)
+	task := m.Log.Task("images: putting %s together", s.Name)
+	for i, name := range names {
+		task.Status("%d of %d", i, len(names))
+		image, _ := m.Lock.Image(name)
+		if image.Build == nil {
+			continue
+		}
+		if _, err := m.build(ctx, image); err != nil {
+			return task.Done(err)
+		}
+	}
+	return task.Done(nil)
+}
+
 // Agent makes the agent's image, which is imported into nodes as an archive, and returns its reference and archive.
 func (m *Maker) Agent(ctx context.Context) (reference, archive string, err error) {
 	image, _ := m.Lock.Image(AgentImage)

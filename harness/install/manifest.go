@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -97,6 +98,9 @@ func (r *Renderer) render(ctx context.Context, m *stack.Manifest, out string) (e
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	for _, object := range objects {
+		if m.Tag != "" {
+			setTag(object.Object, m.Tag)
+		}
 		line, err := json.Marshal(object.Object)
 		if err != nil {
 			return err
@@ -106,6 +110,26 @@ func (r *Renderer) render(ctx context.Context, m *stack.Manifest, out string) (e
 		}
 	}
 	return nil
+}
+
+// setTag gives every image that is tagged "latest" another tag, wherever in the object it stands.
+func setTag(value any, tag string) {
+	switch value := value.(type) {
+	case map[string]any:
+		for key, inner := range value {
+			if image, ok := inner.(string); ok && key == "image" {
+				if repository, latest := strings.CutSuffix(image, ":latest"); latest {
+					value[key] = repository + ":" + tag
+				}
+				continue
+			}
+			setTag(inner, tag)
+		}
+	case []any:
+		for _, inner := range value {
+			setTag(inner, tag)
+		}
+	}
 }
 
 // Kustomize builds the kustomization in a folder.

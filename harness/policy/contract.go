@@ -265,7 +265,7 @@ func (c Contract) Reasons() map[string]string {
 }
 
 // CheckStack refuses a stack that the policy is not made for or that cannot do what it needs, and a contract that names a
-// stack which is none.
+// stack which is none. Stacks are named by shell patterns: kyverno-1.19* is Kyverno 1.19 on any Kubernetes.
 func (c Contract) CheckStack(stack string, known []string) error {
 	var madeFor []string
 	for i, pattern := range c.Stacks {

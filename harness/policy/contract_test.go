@@ -137,6 +137,31 @@ func TestContractIsHeldAgainstTheSuite(t *testing.T) {
 	}
 }
 
+func TestStacksArePatterns(t *testing.T) {
+	known := []string{"kyverno-1.13", "kyverno-1.19", "kyverno-1.19-k8s-1.33"}
+	for name, c := range map[string]struct {
+		stacks []string
+		stack  string
+		want   string
+	}{
+		"any":               {nil, "kyverno-1.13", ""},
+		"itself":            {[]string{"kyverno-1.13"}, "kyverno-1.13", ""},
+		"a prefix":          {[]string{"kyverno-1.19*"}, "kyverno-1.19-k8s-1.33", ""},
+		"the second":        {[]string{"kyverno-1.13*", "kyverno-1.19*"}, "kyverno-1.19", ""},
+		"another":           {[]string{"kyverno-1.19*"}, "kyverno-1.13", "is made for kyverno-1.19*, not for the stack kyverno-1.13: choose with STACK=kyverno-1.19"},
+		"not its beginning": {[]string{"kyverno-1.19"}, "kyverno-1.19-k8s-1.33", "not for the stack kyverno-1.19-k8s-1.33"},
+		"none at all":       {[]string{"kyverno-1.2*"}, "kyverno-1.13", `there is no stack "kyverno-1.2*"`},
+		"no pattern":        {[]string{"kyverno-[1"}, "kyverno-1.13", `"kyverno-[1" is no pattern`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := Contract{Name: "p", Stacks: c.stacks, CopyMethod: CopyDirect}.CheckStack(c.stack, known)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, wanted %q", err, c.want)
+			}
+		})
+	}
+}
+
 // The contract is found beside every form of a policy, and is never a part of it.
 func TestContractIsReadWithThePolicy(t *testing.T) {
 	folder := write(t, map[string]string{"policy.yaml": good, "conformance.yaml": contract})

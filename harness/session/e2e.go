@@ -19,6 +19,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/runs"
@@ -173,6 +174,9 @@ func (r *e2eRun) rerunLine(id string) string {
 		if matters && value != "" && value != cmp.Or(setting.Default, r.Lock.DefaultStack) {
 			line += " " + setting.Name + "=" + verdict.Quote(value)
 		}
+	}
+	if source, err := gomod.FindSelf(); err == nil && source.Version != "" { // there is no Makefile
+		line = strings.TrimPrefix(line, "make e2e ") + " go run " + source.Command() + " test"
 	}
 	return line
 }

@@ -38,14 +38,15 @@ type Session struct {
 	Log      *progress.Log
 	Out      io.Writer // results; progress goes to Log
 
-	only   []string // the IDs of the specs to run, where FOCUS is not to say it
-	engine *engine.Engine
-	maker  *images.Maker
-	phases verdict.PhaseTimer
+	only     []string // the IDs of the specs to run, where FOCUS is not to say it
+	suiteDir string   // of Ginkgo and the compiled specs
+	engine   *engine.Engine
+	maker    *images.Maker
+	phases   verdict.PhaseTimer
 }
 
-// Open reads settings and lock and refuses what is wrong with either.
-func Open(out, progressOut io.Writer) (*Session, error) {
+// Open reads settings and lock and refuses what is wrong with either. given are settings that beat the environment's.
+func Open(out, progressOut io.Writer, given map[string]string) (*Session, error) {
 	lock, err := stack.Load(fixtures.Files)
 	if err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func Open(out, progressOut io.Writer) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, err := settings.FromEnvironment(root, lock.StackNames(), modes)
+	set, err := settings.FromEnvironment(root, given, lock.StackNames(), modes)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +124,26 @@ func (s *Session) Images(ctx context.Context) error {
 		fmt.Fprintln(s.Out, row)
 	}
 	return err
+}
+
+// Prebuild compiles what the images of the named stacks are made of, or of the chosen one, for later: it needs no engine.
+func (s *Session) Prebuild(ctx context.Context, names []string) error {
+	if len(names) == 0 {
+		names = []string{s.Stack.Name}
+	}
+	for _, name := range names {
+		if _, err := s.Lock.Stack(name); err != nil {
+			return err
+		}
+	}
+	maker := images.New(s.Lock, images.Build, s.Cache, fixtures.Files, &engine.Engine{}, s.Log)
+	for _, name := range names {
+		chosen, _ := s.Lock.Stack(name)
+		if err := maker.Prebuild(ctx, chosen); err != nil {
+			return fmt.Errorf("stack %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // loadPolicy reads the policy under test, and refuses what can be seen not to be one for this stack.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/onsi/ginkgo/v2/types"
 
+	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -33,19 +34,28 @@ type spec struct {
 	Selected     bool
 }
 
-// binaries are Ginkgo and the compiled specs, which the Makefile builds beside this program.
-func binaries() (ginkgo, suite string, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", "", err
-	}
-	ginkgo, suite = filepath.Join(filepath.Dir(self), "ginkgo"), filepath.Join(filepath.Dir(self), "e2e.test")
-	for _, path := range []string{ginkgo, suite} {
-		if _, err := os.Stat(path); err != nil {
-			return "", "", fmt.Errorf("%s is not built: use make, which builds it", filepath.Base(path))
+// binaries are Ginkgo and the compiled specs: those that the Makefile built beside this program, else made now.
+func (s *Session) binaries(ctx context.Context) (ginkgo, suite string, err error) {
+	if s.suiteDir == "" {
+		if s.suiteDir, err = s.compileSuite(ctx); err != nil {
+			return "", "", err
 		}
 	}
-	return ginkgo, suite, nil
+	return filepath.Join(s.suiteDir, "ginkgo"), filepath.Join(s.suiteDir, "e2e.test"), nil
+}
+
+func (s *Session) compileSuite(ctx context.Context) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(self), "e2e.test")); err == nil {
+		return filepath.Dir(self), nil
+	}
+	task := s.Log.Task("compiling the specs")
+	modules := &gomod.Builder{Cache: s.Cache}
+	dir, err := modules.Suite(ctx, func(packages int) { task.Status("%d packages compiled", packages) })
+	return dir, task.Done(err)
 }
 
 func ids(specs []spec) (ids []string) {
@@ -92,7 +102,7 @@ func exactly(ids []string) string {
 // listSpecs asks the suite for its specs, and which of them are selected, without running any. A FOCUS that is the ID of
 // a spec selects that one alone, not those whose IDs begin with it.
 func (s *Session) listSpecs(ctx context.Context) ([]spec, error) {
-	ginkgo, suite, err := binaries()
+	ginkgo, suite, err := s.binaries(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +196,7 @@ func (s *Session) List(ctx context.Context) error {
 // runSpecs runs the selected specs in Ginkgo's parallel processes. It returns Ginkgo's JSON report, also where specs
 // failed; the error is about specs that could not be run.
 func (s *Session) runSpecs(ctx context.Context, standFile, artifacts string) ([]byte, error) {
-	ginkgo, suite, err := binaries()
+	ginkgo, suite, err := s.binaries(ctx)
 	if err != nil {
 		return nil, err
 	}

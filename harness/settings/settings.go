@@ -3,6 +3,7 @@
 package settings
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -46,6 +47,8 @@ type Setting struct {
 	Name, Default, Meaning string
 }
 
+const defaultPolicy = "policies/smart-restore"
+
 // maxDefaultProcs bounds the default of PROCS. Specs mostly wait, so there may be more of them than cores; too many at a
 // time make the longest one longer (measured on 2 cores: best at 4).
 const maxDefaultProcs = 8
@@ -55,7 +58,7 @@ func All() []Setting {
 	return []Setting{
 		{"STACK", "", "the stack to test on: a name of fixtures/stacks.yaml (default: its defaultStack)"},
 		{"IMAGES", "auto", "where images come from: auto (cached, else pulled by digest, else built), pull, build (asks no registry)"},
-		{"POLICY", "policies/smart-restore", "the policy under test: a manifest, a folder of manifests, a kustomization, or the conformance.yaml that names them"},
+		{"POLICY", defaultPolicy, "the policy under test: a manifest, a folder of manifests, a kustomization, or the conformance.yaml that names them"},
 		{"S3_ENDPOINT", "", "the S3 address that the policy names, served inside the test's own network only (default: what its conformance.yaml says)"},
 		{"FOCUS", "", "run only specs whose text matches this regular expression, e.g. core/restore"},
 		{"LABELS", "", "run only specs that match this Ginkgo label filter, e.g. 'core && !s3-down'"},
@@ -67,14 +70,15 @@ func All() []Setting {
 
 func defaultProcs() int { return min(maxDefaultProcs, max(4, 2*runtime.NumCPU())) }
 
-// FromEnvironment reads and checks every setting; relative paths are taken from root. Every problem is in the error.
-func FromEnvironment(root string, stacks, imageModes []string) (*Settings, error) {
+// Flag is the name of the setting as a command line flag: s3-endpoint for S3_ENDPOINT.
+func (s Setting) Flag() string { return strings.ReplaceAll(strings.ToLower(s.Name), "_", "-") }
+
+// FromEnvironment reads and checks every setting; what is given beats the environment. Relative paths are taken from
+// root. Every problem is in the error.
+func FromEnvironment(root string, given map[string]string, stacks, imageModes []string) (*Settings, error) {
 	values := map[string]string{}
 	for _, setting := range All() {
-		values[setting.Name] = setting.Default
-		if value := os.Getenv(setting.Name); value != "" {
-			values[setting.Name] = value
-		}
+		values[setting.Name] = cmp.Or(given[setting.Name], os.Getenv(setting.Name), setting.Default)
 	}
 	return parse(root, values, stacks, imageModes)
 }
@@ -102,7 +106,8 @@ func parse(root string, values map[string]string, stacks, imageModes []string) (
 		Focus:     values["FOCUS"],
 		Labels:    values["LABELS"],
 	}
-	if _, err := os.Stat(s.Policy); err != nil {
+	// The default is there in a checkout only, and not everything that is done elsewhere needs a policy.
+	if _, err := os.Stat(s.Policy); err != nil && values["POLICY"] != defaultPolicy {
 		problems = append(problems, fmt.Errorf("POLICY=%s cannot be read: %w", values["POLICY"], err))
 	}
 	if _, err := regexp.Compile(s.Focus); err != nil {

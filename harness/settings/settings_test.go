@@ -66,6 +66,26 @@ func TestBadValuesAreRefusedWithWhatIsAllowed(t *testing.T) {
 	}
 }
 
+func TestWhatIsGivenBeatsTheEnvironment(t *testing.T) {
+	root, _ := defaults(t)
+	t.Setenv("FOCUS", "core/fresh")
+	t.Setenv("LABELS", "core")
+	s, err := FromEnvironment(root, map[string]string{"FOCUS": "core/restore"}, []string{"one"}, []string{"auto"})
+	if err != nil || s.Focus != "core/restore" || s.Labels != "core" {
+		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+func TestFlagsAreNamedLikeSettings(t *testing.T) {
+	var flags []string
+	for _, s := range All() {
+		flags = append(flags, s.Flag())
+	}
+	if want := "stack images policy s3-endpoint focus labels procs keep artifacts"; strings.Join(flags, " ") != want {
+		t.Errorf("the flags are %v, wanted %s", flags, want)
+	}
+}
+
 func TestEveryProblemIsSaidAtOnce(t *testing.T) {
 	root, values := defaults(t)
 	values["STACK"], values["KEEP"] = "nope", "maybe"

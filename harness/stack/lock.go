@@ -24,15 +24,17 @@ const lockFile = "stacks.yaml"
 
 // Lock is the whole lock file. Names are unique within each list, and every name used is defined.
 type Lock struct {
-	APIVersion   string        `json:"apiVersion"`
-	Kind         string        `json:"kind"`
-	DefaultStack string        `json:"defaultStack"`
-	Stacks       []Stack       `json:"stacks"`
-	ObjectStores []ObjectStore `json:"objectStores"`
-	Builds       []Build       `json:"builds"`
-	PackageSets  []PackageSet  `json:"packageSets"`
-	Images       []Image       `json:"images"`
-	Manifests    []Manifest    `json:"manifests"`
+	APIVersion   string  `json:"apiVersion"`
+	Kind         string  `json:"kind"`
+	DefaultStack string  `json:"defaultStack"`
+	Stacks       []Stack `json:"stacks"`
+	// Releases are tables of what there is in several versions, for entries that stand for one per version.
+	Releases     map[string][]Release `json:"releases,omitempty"`
+	ObjectStores []ObjectStore        `json:"objectStores"`
+	Builds       []Build              `json:"builds"`
+	PackageSets  []PackageSet         `json:"packageSets"`
+	Images       []Image              `json:"images"`
+	Manifests    []Manifest           `json:"manifests"`
 
 	doc *strict.Document // for positions
 }
@@ -40,6 +42,7 @@ type Lock struct {
 // Stack is one combination of versions that can be started as a whole (STACK=name). With From, it is that stack but for
 // what it names itself.
 type Stack struct {
+	PerRelease
 	Name        string            `json:"name"`
 	From        string            `json:"from,omitempty"` // a stack that is whole by itself
 	Description string            `json:"description"`
@@ -65,6 +68,7 @@ type ObjectStore struct {
 // Build compiles packages of one Go module graph, pinned by builds/<Name>.mod and .sum. With no packages it only
 // provides the files of its modules.
 type Build struct {
+	PerRelease
 	Name     string            `json:"name"`
 	Packages []string          `json:"packages,omitempty"`
 	Binaries map[string]string `json:"binaries,omitempty"` // package → file name, where it is not the package's last element
@@ -82,6 +86,7 @@ type PackageSet struct {
 
 // Image is one container image: pulled by digest, built, or either.
 type Image struct {
+	PerRelease
 	Name      string      `json:"name"`
 	Reference string      `json:"reference"`
 	Digest    string      `json:"digest,omitempty"` // sha256:<64 hex digits>
@@ -119,11 +124,13 @@ type File struct {
 // Manifest is a set of Kubernetes objects from a file or kustomization of a pinned module, with an optional overlay: a
 // kustomization in fixtures/ that names the upstream as "upstream" (a folder) or "upstream.yaml" (a file).
 type Manifest struct {
+	PerRelease
 	Name    string `json:"name"`
 	Module  string `json:"module"`
 	Of      string `json:"of"`
 	Path    string `json:"path"`
 	Overlay string `json:"overlay,omitempty"`
+	Tag     string `json:"tag,omitempty"` // of its images that upstream tags "latest"
 }
 
 // Load reads stacks.yaml from files and checks it whole; every problem found is in the error.
@@ -180,6 +187,9 @@ func Parse(raw []byte) (*Lock, error) {
 		return nil, err
 	}
 	lock.doc = doc
+	if err := lock.expand(); err != nil { // everything else reads what it makes
+		return nil, err
+	}
 	if err := errors.Join(lock.derive(), lock.validate()); err != nil {
 		return nil, err
 	}
@@ -304,7 +314,7 @@ func unique[T any](l *Lock, list string, entries []T, nameOf func(T) string) err
 		case name == "":
 			problems = append(problems, l.doc.At("this "+entryOf[list]+" has no name", list, i))
 		case seen[name]:
-			problems = append(problems, l.doc.At(fmt.Sprintf("%s %q is there twice", entryOf[list], name), list, i))
+			problems = append(problems, l.doc.At(fmt.Sprintf("%s %q is there twice", entryOf[list], name), list, strict.Named(name)))
 		}
 		seen[name] = true
 	}

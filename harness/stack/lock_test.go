@@ -34,11 +34,15 @@ const valid = `
 apiVersion: conformance.smart-restore.io/v1alpha1
 kind: StackLock
 defaultStack: one
+releases:
+  kubernetes:
+  - {name: "1", version: v1.1, digest: "sha256:` + hex64 + `"}
+  - {name: "2", version: v1.2, digest: ""}
 stacks:
 - name: one
   description: d
   versions: {kubernetes: v1, kyverno: v1, volsync: v1}
-  node: node
+  node: node-1
   preload: [volsync]
   restic: volsync
   objectStore: s3
@@ -48,6 +52,13 @@ stacks:
   description: e
   versions: {kyverno: v2}
   objectStore: other
+- name: one-on-$(name)
+  each: kubernetes
+  names: ["2"]
+  from: one
+  description: e
+  versions: {kubernetes: $(version)}
+  node: node-$(name)
 objectStores:
 - {name: s3, image: s3, port: 7070, args: [serve], accessKeyEnv: A, secretKeyEnv: S}
 - {name: other, image: s3, port: 9000, args: [], env: {X: y}, accessKeyEnv: A, secretKeyEnv: S}
@@ -57,7 +68,7 @@ builds:
 packageSets:
 - {name: p, suite: bookworm, variant: extract, packages: [bash]}
 images:
-- {name: node, reference: "n:1", digest: "sha256:` + hex64 + `"}
+- {name: node-$(name), each: kubernetes, reference: "n:$(version)", digest: $(digest), build: {files: [{text: $(version), to: /v}]}}
 - {name: volsync, reference: "v:1", build: {packageSet: p, files: [{binary: b, of: b, to: /b}]}}
 - {name: s3, reference: "s:1", build: {files: [{text: x, to: /x}]}}
 manifests:
@@ -72,10 +83,10 @@ func TestParseRefusesWithAReason(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ old, new, want string }{
 		"no YAML":               {valid, "{", "stacks.yaml:1:1: it is no YAML"},
-		"unknown field":         {"  description: d", "  descripton: d", `stacks.yaml:7:3: there is no field "descripton"; there are name, from, description`},
+		"unknown field":         {"  description: d", "  descripton: d", `stacks.yaml:11:3: there is no field "descripton"; there are each, names, name, from, description`},
 		"other kind":            {"kind: StackLock", "kind: Other", `stacks.yaml:3:7: it is "Other" of "conformance.smart-restore.io/v1alpha1", wanted is StackLock of ` + APIVersion},
 		"no such default":       {"defaultStack: one", "defaultStack: none", `stacks.yaml:4:15: defaultStack: unknown stack "none"`},
-		"from nowhere":          {"from: one", "from: none", `stacks.yaml:14:3: stack "two": from: there is no stack "none" that is whole by itself`},
+		"from nowhere":          {"from: one", "from: none", `stacks.yaml:18:3: stack "two": from: there is no stack "none" that is whole by itself`},
 		"from itself":           {"from: one", "from: two", `no stack "two" that is whole by itself`},
 		"no such object store":  {"objectStore: s3", "objectStore: nope", `no object store "nope"`},
 		"a store of no image":   {"name: s3, image: s3", "name: s3, image: nope", `no image "nope"`},
@@ -85,15 +96,27 @@ func TestParseRefusesWithAReason(t *testing.T) {
 		"no such manifest":      {"manifests: [crds]", "manifests: [nope]", `no manifest "nope"`},
 		"no version of Kyverno": {"kyverno: v1, ", "", "must name kubernetes, kyverno and volsync"},
 		"bad digest":            {hex64, "12", "64 hex digits"},
-		"digest in reference":   {`"n:1"`, `"n@sha256:1"`, "its digest stands in digest"},
+		"no such table":         {"each: kubernetes\n", "each: etcd\n", `stacks.yaml:23:3: stack "one-on-$(name)": each: there are no releases "etcd": the lock has kubernetes`},
+		"no such release":       {`names: ["2"]`, `names: ["3"]`, `stacks.yaml:23:3: stack "one-on-$(name)": names: kubernetes has no release "3"`},
+		"names of nothing":      {"  each: kubernetes\n", "", "there is no each"},
+		"a column without each": {"description: d", "description: $(version)", `stacks.yaml:10:3: stack "one": $(version) stands for nothing`},
+		"no such column":        {"n:$(version)", "n:$(tag)", "$(tag): there is no such column, there are digest, name, version"},
+		"an unused column":      {"digest: $(digest), ", "", `stacks.yaml:7:35: releases: kubernetes: nothing uses the column digest`},
+		"a row with less":       {`version: v1.2, digest: ""`, "version: v1.2", "row 2 has the columns name, version, the first one digest, name, version"},
+		"a row without a name":  {`name: "2", v`, `name: "", v`, `row 2 needs a name of its own, it has ""`},
+		"two rows of a name":    {`name: "2", v`, `name: "1", v`, `row 2 needs a name of its own, it has "1"`},
+		"a value with quotes":   {"version: v1.2", `version: 'v"'`, "not a column of letters and a value of"},
+		"an empty table":        {"  kubernetes:\n", "  empty: []\n  kubernetes:\n", "releases: empty has no row"},
+		"the same name twice":   {"name: node-$(name), each", "name: node-1, each", `image "node-1" is there twice`},
+		"digest in reference":   {`"n:$(version)"`, `"n@sha256:1$(version)"`, "its digest stands in digest"},
 		"nothing to get it by":  {`, build: {files: [{text: x, to: /x}]}`, "", "neither a digest to pull nor a build"},
 		"relative target":       {"to: /b}", "to: b}", "absolute, clean path"},
-		"two sources":           {"text: x, to: /x", "text: x, symlink: y, to: /x", `stacks.yaml:30:3: image "s3": file "/x": it has 2 sources`},
+		"two sources":           {"text: x, to: /x", "text: x, symlink: y, to: /x", `stacks.yaml:41:3: image "s3": file "/x": it has 2 sources`},
 		"no such binary":        {"binary: b, of: b", "binary: c, of: b", `no binary "c"`},
 		"no such build":         {"binary: b, of: b", "binary: b, of: c", `no build "c"`},
 		"bad mode":              {"text: x, to: /x", "text: x, mode: rwx, to: /x", "four octal digits"},
 		"bad variant":           {"variant: extract", "variant: most", "minbase or extract"},
-		"twice":                 {"- name: b\n", "- name: b\n- name: b\n", `stacks.yaml:24:3: build "b" is there twice`},
+		"twice":                 {"- name: b\n", "- name: b\n- name: b\n", `stacks.yaml:34:3: build "b" is there twice`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := strings.Replace(valid, c.old, c.new, 1)
@@ -123,6 +146,36 @@ func TestAStackIsTheOneItIsFromButForWhatItNames(t *testing.T) {
 	}
 	if one.Versions["kyverno"] != "v1" {
 		t.Error("the stack that another is from was changed")
+	}
+}
+
+func TestAnEntryStandsForOnePerRelease(t *testing.T) {
+	lock, err := Parse([]byte(valid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names, want := lock.StackNames(), []string{"one", "two", "one-on-2"}; !slices.Equal(names, want) {
+		t.Errorf("the stacks are %v, wanted %v", names, want)
+	}
+	derived, _ := lock.Stack("one-on-2")
+	if derived.Node != "node-2" || derived.Versions["kubernetes"] != "v1.2" || derived.ObjectStore != "s3" || derived.Each != "" {
+		t.Errorf("the stack on release 2 is %+v", *derived)
+	}
+	for name, want := range map[string]Image{
+		"node-1": {Name: "node-1", Reference: "n:v1.1", Digest: "sha256:" + hex64},
+		"node-2": {Name: "node-2", Reference: "n:v1.2"},
+	} {
+		image, ok := lock.Image(name)
+		if !ok {
+			t.Fatalf("there is no image %s", name)
+		}
+		got := *image
+		if *got.Build.Files[0].Text != strings.TrimPrefix(want.Reference, "n:") {
+			t.Errorf("%s holds %q", name, *got.Build.Files[0].Text)
+		}
+		if got.Build = nil; !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, wanted %+v", got, want)
+		}
 	}
 }
 

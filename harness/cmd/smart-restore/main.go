@@ -1,4 +1,5 @@
-// Command smart-restore runs the conformance suite. The Makefile calls it; its settings are environment variables.
+// Command smart-restore runs the conformance suite. The Makefile calls it; its settings are flags or
+// environment variables.
 package main
 
 import (
@@ -39,11 +40,15 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	for _, setting := range settings.All() {
+		root.PersistentFlags().String(setting.Flag(), "", fmt.Sprintf("%s; also %s", setting.Meaning, setting.Name))
+	}
 	for _, c := range []struct {
 		name, short string
 		run         func(*session.Session, context.Context) error
 	}{
 		{"e2e", "run the selected specs, to a verdict", (*session.Session).E2E},
+		{"test", "the same as e2e: test --policy ./my-policy", (*session.Session).E2E},
 		{"up", "put a stack up and keep it", (*session.Session).Up},
 		{"down", "remove the kept stack", (*session.Session).Down},
 		{"list", "list the specs with their requirements", (*session.Session).List},
@@ -52,12 +57,16 @@ func root() *cobra.Command {
 		{"bench", "show the phases' times of the last run beside its longest spec", (*session.Session).Bench},
 	} {
 		root.AddCommand(&cobra.Command{Use: c.name, Short: c.short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-			return with(func(s *session.Session) error { return c.run(s, cmd.Context()) })
+			return with(cmd, func(s *session.Session) error { return c.run(s, cmd.Context()) })
 		}})
 	}
 	root.AddCommand(&cobra.Command{Use: "known-bad [name...]", Short: "see policies that are known to be bad be caught, all or those named", RunE: func(cmd *cobra.Command, names []string) error {
-		return with(func(s *session.Session) error { return s.KnownBad(cmd.Context(), names) })
+		return with(cmd, func(s *session.Session) error { return s.KnownBad(cmd.Context(), names) })
 	}})
+	root.AddCommand(&cobra.Command{Use: "prebuild [stack...]", Short: "build the images of stacks for later; needs no engine", RunE: func(cmd *cobra.Command, names []string) error {
+		return with(cmd, func(s *session.Session) error { return s.Prebuild(cmd.Context(), names) })
+	}})
+	root.AddCommand(matrixCommand())
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
 			fmt.Printf("  %-12s %s\n               default: %s\n", setting.Name, setting.Meaning, setting.Default)
@@ -77,9 +86,15 @@ func root() *cobra.Command {
 // schemas are those of the files that people write.
 var schemas = map[string][]byte{"contract": policy.Schema}
 
-// with opens a session for one command.
-func with(do func(*session.Session) error) (err error) {
-	s, err := session.Open(os.Stdout, os.Stderr)
+// with opens a session for one command. A setting's flag beats its environment variable.
+func with(cmd *cobra.Command, do func(*session.Session) error) (err error) {
+	given := map[string]string{}
+	for _, setting := range settings.All() {
+		if flag := cmd.Flags().Lookup(setting.Flag()); flag != nil && flag.Changed {
+			given[setting.Name] = flag.Value.String()
+		}
+	}
+	s, err := session.Open(os.Stdout, os.Stderr, given)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,87 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/matrix"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+// Matrix runs cells one after the other, each as an invocation of its own with an artifacts folder of its own, and puts
+// their reports beside each other. What one cell comes to does not keep the next one from being tried; an interrupt does.
+func (s *Session) Matrix(ctx context.Context, cells []matrix.Cell) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return s.matrix(ctx, self, cells)
+}
+
+func (s *Session) matrix(ctx context.Context, self string, cells []matrix.Cell) error {
+	folder := filepath.Join(s.Settings.Artifacts, "matrix", time.Now().UTC().Format("20060102T150405Z"))
+	var reports []*verdict.Report
+	var lines []string
+	proven := true
+	for i, cell := range cells {
+		artifacts := filepath.Join(folder, filepath.FromSlash(cell.Name()))
+		s.Log.Printf("cell %d of %d: %s (%s)", i+1, len(cells), cell.Name(), artifacts)
+		start := time.Now()
+		err := s.runCell(ctx, self, cell, artifacts)
+		result := "proven"
+		var exit *exec.ExitError
+		switch {
+		case errors.As(err, &exit) && exit.ExitCode() == 1:
+			result = "not proven"
+		case err != nil:
+			result = "did not come to a verdict: " + err.Error()
+		}
+		proven = proven && err == nil
+		lines = append(lines, fmt.Sprintf("%-44s %6.1f min  %s", cell.Name(), time.Since(start).Minutes(), result))
+		if report, err := verdict.Read(filepath.Join(artifacts, "latest", "report.yaml")); err == nil && cell.Target == matrix.E2E {
+			reports = append(reports, report)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	fmt.Fprintln(s.Out)
+	for _, line := range lines {
+		fmt.Fprintln(s.Out, line)
+	}
+	if len(reports) > 0 {
+		table, err := matrix.Table(reports)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(s.Out, "\n%s\n%s\n", table, folder)
+		if err := os.WriteFile(filepath.Join(folder, "table.md"), []byte(table), 0o644); err != nil {
+			return err
+		}
+	}
+	if !proven {
+		return ErrNotProven
+	}
+	return nil
+}
+
+// runCell runs one cell with this program. An interrupt is passed on once, and waited for: the cell cleans up.
+func (s *Session) runCell(ctx context.Context, self string, cell matrix.Cell, artifacts string) error {
+	cmd := exec.CommandContext(ctx, self, cell.Target)
+	// A stack that is kept would be in the next cell's way.
+	cmd.Env = append(os.Environ(), "STACK="+cell.Stack, "POLICY="+cell.Policy, "ARTIFACTS="+artifacts, "KEEP=never",
+		"IMAGES="+s.Settings.Images, "S3_ENDPOINT="+s.Settings.S3Endpoint.URL,
+		"FOCUS="+s.Settings.Focus, "LABELS="+s.Settings.Labels, "PROCS="+strconv.Itoa(s.Settings.Procs))
+	cmd.Stdout, cmd.Stderr = s.Out, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C at the terminal reaches us alone
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.WaitDelay = interruptPatience + cleanupTimeout
+	return cmd.Run()
+}

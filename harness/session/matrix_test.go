@@ -1,0 +1,96 @@
+package session
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/smart-restore/conformance/fixtures"
+	"github.com/smart-restore/conformance/harness/matrix"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/progress"
+	"github.com/smart-restore/conformance/harness/settings"
+	"github.com/smart-restore/conformance/harness/stack"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+// A cell whose policy is not made for its stack would never come to a verdict.
+func TestEveryPolicyOfTheMatrixIsMadeForItsStack(t *testing.T) {
+	lock, err := stack.Load(fixtures.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := matrix.Load(fixtures.Files, lock.StackNames())
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint, err := settings.ParseEndpoint("http://192.168.10.133:9000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cell := range m.Cells {
+		p, err := policy.Load(filepath.Join("..", "..", filepath.FromSlash(cell.Policy)), endpoint)
+		if err == nil {
+			err = p.Contract.CheckStack(cell.Stack, lock.StackNames())
+		}
+		if err != nil {
+			t.Errorf("cell %s: %v", cell.Name(), err)
+		}
+	}
+}
+
+// A program in the place of this one, which comes to another end for each stack: proven, not proven, no verdict.
+const cellProgram = `#!/bin/sh
+echo "$1 of $POLICY on $STACK, LABELS=$LABELS KEEP=$KEEP"
+mkdir -p "$ARTIFACTS" && cp -r "$REPORTS/$STACK" "$ARTIFACTS/latest" 2>/dev/null
+case $STACK in good) exit 0;; bad) exit 1;; *) exit 2;; esac
+`
+
+func TestTheMatrixRunsEveryCellToItsEnd(t *testing.T) {
+	t.Setenv("KEEP", "always")
+	reports := t.TempDir()
+	t.Setenv("REPORTS", reports)
+	self := filepath.Join(t.TempDir(), "self")
+	if err := os.WriteFile(self, []byte(cellProgram), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	result := func(v verdict.Verdict) []verdict.Result {
+		return []verdict.Result{{Requirement: verdict.Requirement{ID: "core/fresh", Level: verdict.Core}, Verdict: v}}
+	}
+	for name, v := range map[string]verdict.Verdict{"good": verdict.Pass, "bad": verdict.Fail} {
+		report := &verdict.Report{Requirements: result(v), Implementation: verdict.Implementation{Policy: "policies/p"},
+			Stack: verdict.Stack{Name: name, Requested: map[string]string{"kyverno": name}}}
+		if err := report.Write(filepath.Join(reports, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	artifacts := t.TempDir()
+	s := &Session{Settings: &settings.Settings{Artifacts: artifacts, Labels: "core", Procs: 1}, Log: progress.New(&bytes.Buffer{}), Out: &out}
+	cells := []matrix.Cell{
+		{Stack: "broken", Policy: "policies/p", Target: matrix.E2E},
+		{Stack: "bad", Policy: "policies/p", Target: matrix.E2E},
+		{Stack: "good", Policy: "policies/p", Target: matrix.E2E},
+	}
+	if err := s.matrix(t.Context(), self, cells); !errors.Is(err, ErrNotProven) {
+		t.Errorf("got %v, wanted that not all is proven", err)
+	}
+	for _, want := range []string{
+		"e2e of policies/p on good, LABELS=core KEEP=never\n",
+		"did not come to a verdict: exit status 2\n", "not proven\n", "proven\n",
+		"|  | Kyverno bad<br>Kubernetes <br>p | Kyverno good<br>Kubernetes <br>p |\n", "| `core/fresh` | ✗ | ✓ |\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in what it says:\n%s", want, out.String())
+		}
+	}
+	if tables, err := filepath.Glob(filepath.Join(artifacts, "matrix", "*", "table.md")); err != nil || len(tables) != 1 {
+		t.Errorf("the tables are %v, %v", tables, err)
+	}
+	if err := s.matrix(t.Context(), self, cells[2:]); err != nil {
+		t.Errorf("a matrix of which all is proven: %v", err)
+	}
+}
