@@ -101,7 +101,7 @@ func TestParseRefusesWithAReason(t *testing.T) {
 		"names of nothing":      {"  each: kubernetes\n", "", "there is no each"},
 		"a column without each": {"description: d", "description: $(version)", `stacks.yaml:10:3: stack "one": $(version) stands for nothing`},
 		"no such column":        {"n:$(version)", "n:$(tag)", "$(tag): there is no such column, there are digest, name, version"},
-		"an unused column":      {"digest: $(digest), ", "", `stacks.yaml:7:35: releases: kubernetes: nothing uses the column digest`},
+		"an unused column":      {"digest: $(digest), ", "", `stacks.yaml:7:40: releases: kubernetes: nothing uses the column digest`},
 		"a row with less":       {`version: v1.2, digest: ""`, "version: v1.2", "row 2 has the columns name, version, the first one digest, name, version"},
 		"a row without a name":  {`name: "2", v`, `name: "", v`, `row 2 needs a name of its own, it has ""`},
 		"two rows of a name":    {`name: "2", v`, `name: "1", v`, `row 2 needs a name of its own, it has "1"`},
