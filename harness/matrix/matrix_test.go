@@ -118,11 +118,13 @@ func TestTable(t *testing.T) {
 	two := report("1.13", "b", map[string]verdict.Verdict{
 		"core/fresh": verdict.Pass, "core/s3-down/401": verdict.Pass, "core/s3-down/404": verdict.Pass, "core/s3-down/500": verdict.Pass,
 	})
+	two.Partial = []string{"LABELS=core"}
+	two.Stack.Observed = map[string]verdict.Component{"kubernetes": {Version: "v1.34.5"}}
 	table, err := Table([]*verdict.Report{one, two})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `|  | Kyverno 1.19<br>Kubernetes 1.34.4<br>versitygw<br>a | Kyverno 1.13<br>Kubernetes 1.34.4<br>versitygw<br>b |
+	want := `|  | Kyverno 1.19<br>Kubernetes 1.34.4<br>versitygw<br>a | Kyverno 1.13<br>Kubernetes 1.34.5<br>versitygw<br>b |
 |---|:-:|:-:|
 | ` + "`core/fresh`" + ` | ✓ | ✓ |
 | ` + "`core/s3-down/…`: `401`, `500`" + ` | ✓ | ✓ |
@@ -132,6 +134,7 @@ func TestTable(t *testing.T) {
 | ` + "`safety/x`" + ` | – |  |
 | ` + "`scale/storm`" + ` | ? |  |
 | passed, of those tried | 3 of 7 | 4 of 4 |
+| of a whole run | yes | no |
 | minutes | 0 | 0 |
 
 ` + legend + "\n"

@@ -63,6 +63,12 @@ func Table(reports []*verdict.Report) (string, error) {
 		c := r.Count()
 		return fmt.Sprintf("%d of %d", c.Pass, c.Pass+c.Fail+c.ExpectedFail+c.Surprise+c.Unknown)
 	}))
+	line("of a whole run", each(reports, func(r *verdict.Report) string {
+		if len(r.Partial) > 0 {
+			return "no"
+		}
+		return "yes"
+	}))
 	line("minutes", each(reports, func(r *verdict.Report) string {
 		return fmt.Sprintf("%.0f", r.Run.Ended.Sub(r.Run.Started).Minutes())
 	}))
@@ -77,10 +83,12 @@ func each(reports []*verdict.Report, cell func(*verdict.Report) string) (cells [
 	return cells
 }
 
-// head names what a report is of.
+// head names what a report is of: versions as the cluster said them, where it did.
 func head(r *verdict.Report) string {
-	version := func(component string) string { return strings.TrimPrefix(r.Stack.Requested[component], "v") }
-	parts := []string{"Kyverno " + version("kyverno"), "Kubernetes " + version("kubernetes")}
+	version := func(component, observedAs string) string {
+		return strings.TrimPrefix(cmp.Or(r.Stack.Observed[observedAs].Version, r.Stack.Requested[component]), "v")
+	}
+	parts := []string{"Kyverno " + version("kyverno", "kyverno/kyverno"), "Kubernetes " + version("kubernetes", "kubernetes")}
 	if s3, _, _ := strings.Cut(r.Stack.Requested["s3"], " "); s3 != "" {
 		parts = append(parts, s3)
 	}
