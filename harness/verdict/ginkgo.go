@@ -230,6 +230,9 @@ func readSpec(spec types.SpecReport, suitePath string) Result {
 		Message:         failureMessage(spec),
 		Location:        location(spec, suitePath),
 	}
+	if spec.Failed() {
+		result.FailedAt = spec.Failure.TimelineLocation.Time
+	}
 	var reasons, unreadable []string
 	notPromised := ""
 	for _, entry := range spec.ReportEntries {

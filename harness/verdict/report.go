@@ -21,11 +21,13 @@ const (
 // Result is what a run found about one requirement.
 type Result struct {
 	Requirement
-	Verdict         Verdict    `json:"verdict"`
-	Started         time.Time  `json:"started,omitzero"`
-	Ended           time.Time  `json:"ended,omitzero"`
-	DurationSeconds float64    `json:"durationSeconds"`
-	Evidence        []Evidence `json:"evidence,omitempty"`
+	Verdict         Verdict   `json:"verdict"`
+	Started         time.Time `json:"started,omitzero"`
+	Ended           time.Time `json:"ended,omitzero"`
+	DurationSeconds float64   `json:"durationSeconds"`
+	// FailedAt is when it gave up, before clean-up.
+	FailedAt time.Time  `json:"failedAt,omitzero"`
+	Evidence []Evidence `json:"evidence,omitempty"`
 	// Message is why it did not pass.
 	Message string `json:"message,omitempty"`
 	// ExpectedFailure is why the policy is known not to meet the requirement:

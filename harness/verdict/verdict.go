@@ -60,6 +60,12 @@ type Evidence struct {
 	Data map[string]any `json:"data,omitempty"`
 }
 
+// Kinds of evidence whose Data others read.
+const (
+	// KindFault is a fault that was put on or taken away: fault (its name), on.
+	KindFault = "fault"
+)
+
 // Names of the Ginkgo report entries by which a suite records; FromGinkgo
 // reads them back. The values are those of the Entry functions:
 //
