@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/cmd/agent/probe"},
 	{"harness/gomod", "harness/fault", "harness/cluster", "harness/report/timeline"},
-	{"harness/images", "harness/install"},
+	{"harness/images", "harness/install", "harness/report/page"},
 	{"harness/runs", "harness/objectstore", "harness/policy"},
 	{"harness/stand"},
 	{"harness/scenario"},

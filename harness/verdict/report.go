@@ -163,14 +163,14 @@ func (r Result) outcome() outcome {
 	return unseen
 }
 
-// fails reports whether the result keeps the run from being good.
-func (r Result) fails() bool {
+// Fails reports whether the result keeps the run from being good.
+func (r Result) Fails() bool {
 	o := r.outcome()
 	return o == failed || o == surprise || o == unseen
 }
 
-// why says in words why a result is not simply a pass.
-func (r Result) why() string {
+// Why says in words why a result is not simply a pass.
+func (r Result) Why() string {
 	switch r.outcome() {
 	case expectedFail:
 		return "expected: " + r.ExpectedFailure + "\n" + r.Message
@@ -180,8 +180,8 @@ func (r Result) why() string {
 	return r.Message
 }
 
-// word is the result in a word or two.
-func (r Result) word() string {
+// Word is the result in a word or two.
+func (r Result) Word() string {
 	switch r.outcome() {
 	case expectedFail:
 		return "fail, expected"
@@ -273,13 +273,13 @@ func (r *Report) Write(dir string) error {
 		return fmt.Errorf("report: %w", err)
 	}
 	return errors.Join(
-		r.writeFile(filepath.Join(dir, "report.yaml"), inYAML),
-		r.writeFile(filepath.Join(dir, "report.json"), append(text, '\n')),
+		r.WriteFile(filepath.Join(dir, "report.yaml"), inYAML),
+		r.WriteFile(filepath.Join(dir, "report.json"), append(text, '\n')),
 	)
 }
 
-// writeFile replaces a file at once, redacted.
-func (r *Report) writeFile(path string, text []byte) (err error) {
+// WriteFile replaces a file at once, redacted.
+func (r *Report) WriteFile(path string, text []byte) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write %s: %w", path, err)
@@ -302,6 +302,21 @@ func (r *Report) writeFile(path string, text []byte) (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// Redacted is a copy of the report with every secret replaced, to be put into
+// a form in which Redact would not find them any more.
+func (r *Report) Redacted() (*Report, error) {
+	r.Counts = r.Count()
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("report: %w", err)
+	}
+	clean := &Report{Redact: r.Redact}
+	if err := json.Unmarshal(r.redact(text), clean); err != nil {
+		return nil, fmt.Errorf("report: %w", err)
+	}
+	return clean, nil
 }
 
 func (r *Report) redact(b []byte) []byte {

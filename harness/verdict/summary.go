@@ -23,17 +23,17 @@ func (r *Report) Summary(w io.Writer, color bool) error {
 	}
 	width, words := 0, len(Unknown)
 	for _, result := range r.Requirements {
-		width, words = max(width, utf8.RuneCountInString(result.ID)), max(words, len(result.word()))
+		width, words = max(width, utf8.RuneCountInString(result.ID)), max(words, len(result.Word()))
 	}
 	var b bytes.Buffer
 	for _, result := range r.Requirements {
-		fmt.Fprintf(&b, "%s  %-*s  %7.1f s", paint(result.outcome(), fmt.Sprintf("%-*s", words, result.word())), width, result.ID, result.DurationSeconds)
+		fmt.Fprintf(&b, "%s  %-*s  %7.1f s", paint(result.outcome(), fmt.Sprintf("%-*s", words, result.Word())), width, result.ID, result.DurationSeconds)
 		if result.outcome() == good {
 			b.WriteString("\n")
 			continue
 		}
-		fmt.Fprintf(&b, "  %s\n", FirstLine(result.why()))
-		if result.Rerun != "" && result.fails() {
+		fmt.Fprintf(&b, "  %s\n", FirstLine(result.Why()))
+		if result.Rerun != "" && result.Fails() {
 			fmt.Fprintf(&b, "%*srerun: %s\n", words+2, "", result.Rerun)
 		}
 	}
@@ -103,9 +103,9 @@ func (r *Report) Markdown(w io.Writer) error {
 			mark := map[outcome]string{good: "✅", failed: "❌", surprise: "❌", unseen: "❓", expectedFail: "⚠️", notPromised: "➖"}[result.outcome()]
 			last := result.Sentence
 			if result.outcome() != good {
-				last = FirstLine(result.why())
+				last = FirstLine(result.Why())
 			}
-			fmt.Fprintf(&b, "| %s %s | %s | %.1f | %s |\n", mark, result.word(), code(result.ID), result.DurationSeconds, cell(last))
+			fmt.Fprintf(&b, "| %s %s | %s | %.1f | %s |\n", mark, result.Word(), code(result.ID), result.DurationSeconds, cell(last))
 		}
 		b.WriteString("\n")
 	}
@@ -113,7 +113,7 @@ func (r *Report) Markdown(w io.Writer) error {
 		if o := result.outcome(); o == good || o == notPromised {
 			continue
 		}
-		fmt.Fprintf(&b, "<details><summary>%s: %s</summary>\n\n%s\n%s\n\n%s\n</details>\n\n", cell(result.ID), result.word(), cell(result.Sentence), code(result.Rerun), fence(result.why()))
+		fmt.Fprintf(&b, "<details><summary>%s: %s</summary>\n\n%s\n%s\n\n%s\n</details>\n\n", cell(result.ID), result.Word(), cell(result.Sentence), code(result.Rerun), fence(result.Why()))
 	}
 	if len(r.Stack.Observed) > 0 {
 		b.WriteString("| component | requested | observed |\n|---|---|---|\n")
