@@ -21,6 +21,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/report/page"
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/settings"
@@ -370,7 +371,7 @@ func (r *e2eRun) finish(ctx context.Context) error {
 	if err := r.writeReport(); err != nil {
 		return err
 	}
-	fmt.Fprintf(r.Out, "\nreport, logs and events: %s\n\n", r.artifacts)
+	fmt.Fprintf(r.Out, "\nreport, logs and events: %s\nto be looked at:         %s\n\n", r.artifacts, filepath.Join(r.artifacts, page.File))
 	if err := r.report.Summary(r.Out, false); err != nil {
 		return err
 	}
@@ -416,7 +417,7 @@ func (r *e2eRun) saveAudit() error {
 
 func (r *e2eRun) writeReport() error {
 	r.report.Phases = r.phases.Phases()
-	err := errors.Join(r.report.Write(r.artifacts), r.report.WriteJUnit(filepath.Join(r.artifacts, "junit.xml")))
+	err := errors.Join(r.report.Write(r.artifacts), r.report.WriteJUnit(filepath.Join(r.artifacts, "junit.xml")), page.Write(r.artifacts, r.report))
 	if path := os.Getenv("GITHUB_STEP_SUMMARY"); path != "" && !r.report.Run.Ended.IsZero() {
 		file, openErr := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if openErr == nil {

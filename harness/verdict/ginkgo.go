@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -394,8 +395,16 @@ func failureMessage(spec types.SpecReport) string {
 	return message
 }
 
+// checkout is the folder that this program was compiled from, and the specs with
+// it, with a slash at its end.
+var checkout = func() string {
+	_, file, _, _ := runtime.Caller(0)
+	root, _ := strings.CutSuffix(filepath.ToSlash(file), "harness/verdict/ginkgo.go")
+	return root
+}()
+
 // location is where a spec failed or, if it did not, where it is written,
-// relative to the folder that holds the suite's.
+// relative to the checkout or to the folder that holds the suite's.
 func location(spec types.SpecReport, suitePath string) string {
 	at := spec.LeafNodeLocation
 	if spec.Failed() && spec.Failure.Location.FileName != "" {
@@ -405,7 +414,9 @@ func location(spec types.SpecReport, suitePath string) string {
 		return ""
 	}
 	file := at.FileName
-	if rel, err := filepath.Rel(filepath.Dir(suitePath), file); suitePath != "" && err == nil && filepath.IsLocal(rel) {
+	if rest, ours := strings.CutPrefix(file, checkout); ours {
+		file = rest
+	} else if rel, err := filepath.Rel(filepath.Dir(suitePath), file); suitePath != "" && err == nil && filepath.IsLocal(rel) {
 		file = filepath.ToSlash(rel)
 	}
 	return fmt.Sprintf("%s:%d", file, at.LineNumber)

@@ -14,21 +14,24 @@ const suiteLane = "spec"
 func (b *builder) evidence(result verdict.Result) {
 	lane := b.lane(Suite, suiteLane)
 	var faults []Span
+	open := map[string]int{} // by name, its place in faults
 	for _, e := range result.Evidence {
 		b.said = true
 		if e.Kind == verdict.KindFault {
 			name, _ := e.Data["fault"].(string)
-			if on, _ := e.Data["on"].(bool); on {
+			on, _ := e.Data["on"].(bool)
+			if i, is := open[name]; is && !on {
+				faults[i].To = e.Time
+				delete(open, name)
+			} else if !is && on {
+				open[name] = len(faults)
 				faults = append(faults, Span{From: e.Time, To: b.To, State: Bad, Text: name + ": " + short(e.Text)})
-			} else if n := len(faults); n > 0 {
-				faults[n-1].To = e.Time
 			}
 		}
 		lane.point(Point{At: e.Time, Text: short(e.Text), class: e.Kind})
 	}
-	for _, span := range faults {
-		l := b.lane(Fault, "S3")
-		l.Spans = append(l.Spans, span)
+	if len(faults) > 0 {
+		b.lane(Fault, "S3").Spans = faults
 	}
 	if !result.FailedAt.IsZero() {
 		lane.point(Point{At: result.FailedAt, State: Bad, Text: string(result.Verdict) + ": " + short(verdict.FirstLine(result.Message))})
