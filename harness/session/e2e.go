@@ -76,9 +76,14 @@ func (s *Session) E2E(ctx context.Context) error {
 // newE2E begins a report on a policy.
 func (s *Session) newE2E(p *policy.Policy, artifacts string) *e2eRun {
 	r := &e2eRun{Session: s, artifacts: artifacts, redactor: observe.NewRedactor(), report: &verdict.Report{
-		Implementation: verdict.Implementation{Policy: s.Settings.Policy, SHA256: p.SHA256, Objects: p.Describe()},
-		Stack:          verdict.Stack{Name: s.Stack.Name, Requested: s.Stack.Versions},
-		Selection:      verdict.Selection{Focus: s.Settings.Focus, Labels: s.Settings.Labels, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep)},
+		Implementation: verdict.Implementation{
+			Policy: s.Settings.Policy, Name: p.Contract.Name, Description: p.Contract.Description, SHA256: p.SHA256, Objects: p.Describe(),
+			Features: verdict.FeatureSupport{Declared: p.Contract.Features},
+		},
+		Stack: verdict.Stack{Name: s.Stack.Name, Endpoint: s.Settings.S3Endpoint.URL, Images: s.Settings.Images, Requested: s.Stack.Versions},
+		Selection: verdict.Selection{
+			Focus: s.Settings.Focus, Labels: s.Settings.Labels, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep), RerunOf: s.rerunOf,
+		},
 	}}
 	r.report.Redact = r.redactor.Bytes
 	if here, err := os.Getwd(); err == nil {

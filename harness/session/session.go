@@ -38,10 +38,11 @@ type Session struct {
 	Log      *progress.Log
 	Out      io.Writer // results; progress goes to Log
 
-	only   []string // the IDs of the specs to run, where FOCUS is not to say it
-	engine *engine.Engine
-	maker  *images.Maker
-	phases verdict.PhaseTimer
+	only    []string // the IDs of the specs to run, where FOCUS is not to say it
+	rerunOf string   // the run of which only those are tried again that failed or were unknown
+	engine  *engine.Engine
+	maker   *images.Maker
+	phases  verdict.PhaseTimer
 }
 
 // Open reads settings and lock and refuses what is wrong with either.

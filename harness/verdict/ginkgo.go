@@ -27,6 +27,9 @@ type SuiteInfo struct {
 	// Partial says why this run was not of all specs, or not a run at all;
 	// empty for a full one.
 	Partial []string
+	// Irregular says which selected specs were not simply run once, from their
+	// beginning to their end.
+	Irregular []string
 	// SetupError is why the suite could not be set up; no spec ran then, and
 	// Ginkgo lists none.
 	SetupError string
@@ -148,6 +151,7 @@ func readSuite(report types.Report, info *SuiteInfo) []Result {
 		results = append(results, result)
 	}
 
+	info.Irregular = append(info.Irregular, irregular(specs, results)...)
 	for _, reason := range report.SpecialSuiteFailureReasons {
 		if info.SetupError == "" || !strings.Contains(reason, "BeforeSuite") {
 			info.fail(reason)
@@ -161,6 +165,37 @@ func readSuite(report types.Report, info *SuiteInfo) []Result {
 		info.fail("Ginkgo says that the suite failed, and gives no reason")
 	}
 	return results
+}
+
+// irregular says which specs were not simply run once, from their beginning
+// to their end: those that a filter left out are not among them.
+func irregular(specs types.SpecReports, results []Result) (reasons []string) {
+	named := map[string][]string{}
+	say := func(reason string, spec types.SpecReport) {
+		id := identify(spec).ID
+		if slices.ContainsFunc(results, func(r Result) bool { return r.ID == id && r.Verdict != NotPromised }) {
+			named[reason] = append(named[reason], id)
+		}
+	}
+	for _, spec := range specs {
+		switch {
+		case spec.State == types.SpecStatePending:
+			say("marked as not ready", spec)
+		case spec.State == types.SpecStateSkipped && spec.Failure.Message != "":
+			say("skipped by the spec itself", spec)
+		case spec.State == types.SpecStateSkipped:
+			say("never reached", spec)
+		case spec.State.Is(types.SpecStateInterrupted | types.SpecStateAborted):
+			say("interrupted", spec)
+		}
+		if spec.NumAttempts > 1 {
+			say(fmt.Sprintf("tried %d times", spec.NumAttempts), spec)
+		}
+	}
+	for _, reason := range sortedKeys(named) {
+		reasons = append(reasons, reason+": "+strings.Join(named[reason], ", "))
+	}
+	return reasons
 }
 
 // readSuiteNodes takes in set-up and clean-up: one report a process.

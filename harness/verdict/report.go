@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,8 +48,8 @@ type Report struct {
 	Implementation Implementation `json:"implementation"`
 	Stack          Stack          `json:"stack"`
 	Selection      Selection      `json:"selection"`
-	// Partial says why this run says less than a full one: filtered, on a kept
-	// stack, without one of the observers.
+	// Partial says why this run says less than a full one: filtered, skipped,
+	// not reached, tried again, on a stack that was up before.
 	Partial      []string `json:"partial,omitempty"`
 	Phases       []Phase  `json:"phases,omitempty"`
 	Requirements []Result `json:"requirements"`
@@ -56,6 +57,8 @@ type Report struct {
 	NotSelected []string `json:"notSelected,omitempty"`
 	// Counts is made by Write; Count computes it.
 	Counts Counts `json:"summary"`
+	// Levels is Counts for each level; what was not selected is in none.
+	Levels map[string]Counts `json:"levels,omitempty"`
 	// SetupError is why no spec could run.
 	SetupError string `json:"setupError,omitempty"`
 	// SuiteErrors are what went wrong outside set-up and specs: clean-up, an
@@ -89,15 +92,25 @@ type Host struct {
 // Implementation is the policy under test.
 type Implementation struct {
 	Policy string `json:"policy"` // path
+	// Name and Description are the contract's.
+	Name        string `json:"name,omitempty"`
+	Description string `json:"description,omitempty"`
 	// SHA256 is of the bytes as they were applied, in hex.
 	SHA256 string `json:"sha256,omitempty"`
 	// Objects are what these bytes define: kind/name.
 	Objects []string `json:"objects,omitempty"`
+	// Features are what it promises beyond core and safety. Only Declared is
+	// set by who makes the report; Write finds out the rest.
+	Features FeatureSupport `json:"features,omitzero"`
 }
 
 // Stack is what the policy ran on.
 type Stack struct {
-	Name      string            `json:"name"`
+	Name string `json:"name"`
+	// Endpoint is the S3 address that the policy names, Images where images
+	// came from.
+	Endpoint  string            `json:"endpoint,omitempty"`
+	Images    string            `json:"images,omitempty"`
 	Requested map[string]string `json:"requested,omitempty"` // component → version
 	// Observed is what the cluster itself said, by component.
 	Observed map[string]Component `json:"observed,omitempty"`
@@ -112,8 +125,11 @@ type Component struct {
 
 // Selection is which specs ran, and how.
 type Selection struct {
-	Focus     string `json:"focus,omitempty"`
-	Labels    string `json:"labels,omitempty"`
+	Focus  string `json:"focus,omitempty"`
+	Labels string `json:"labels,omitempty"`
+	// RerunOf is the ID of the run of which this one tries again what failed or
+	// was unknown.
+	RerunOf   string `json:"rerunOf,omitempty"`
 	Procs     int    `json:"procs,omitempty"`
 	Keep      string `json:"keep,omitempty"`
 	KeptStack bool   `json:"keptStack,omitempty"` // ran on a stack that was up before
@@ -202,8 +218,27 @@ func (r *Report) Expect(reasons map[string]string) {
 
 // Count counts the verdicts. A result without one counts as unknown.
 func (r *Report) Count() Counts {
-	c := Counts{NotSelected: len(r.NotSelected)}
+	c := count(r.Requirements)
+	c.NotSelected = len(r.NotSelected)
+	return c
+}
+
+// CountByLevel counts the verdicts of each level that has any.
+func (r *Report) CountByLevel() map[string]Counts {
+	byLevel := map[string][]Result{}
 	for _, result := range r.Requirements {
+		level := cmp.Or(result.Level, OtherLevel)
+		byLevel[level] = append(byLevel[level], result)
+	}
+	counts := map[string]Counts{}
+	for level, results := range byLevel {
+		counts[level] = count(results)
+	}
+	return counts
+}
+
+func count(results []Result) (c Counts) {
+	for _, result := range results {
 		switch result.outcome() {
 		case good:
 			c.Pass++
@@ -249,7 +284,7 @@ func (r *Report) OK() bool {
 func (r *Report) Add(results []Result, info SuiteInfo) {
 	r.Requirements = append(r.Requirements, results...)
 	r.NotSelected = append(r.NotSelected, info.NotSelected...)
-	r.Partial = append(r.Partial, info.Partial...)
+	r.Partial = slices.Concat(r.Partial, info.Partial, info.Irregular)
 	r.SuiteErrors = append(r.SuiteErrors, info.Errors...)
 	if r.SetupError == "" {
 		r.SetupError = info.SetupError
@@ -259,11 +294,7 @@ func (r *Report) Add(results []Result, info SuiteInfo) {
 // Write writes report.yaml and report.json into dir, which it makes; each
 // appears whole or not at all.
 func (r *Report) Write(dir string) error {
-	r.APIVersion, r.Kind = APIVersion, Kind
-	r.Counts = r.Count()
-	if r.Requirements == nil {
-		r.Requirements = []Result{}
-	}
+	r.complete()
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
@@ -276,6 +307,16 @@ func (r *Report) Write(dir string) error {
 		r.WriteFile(filepath.Join(dir, "report.yaml"), inYAML),
 		r.WriteFile(filepath.Join(dir, "report.json"), append(text, '\n')),
 	)
+}
+
+// complete makes what follows from the rest.
+func (r *Report) complete() {
+	r.APIVersion, r.Kind = APIVersion, Kind
+	r.Counts, r.Levels = r.Count(), r.CountByLevel()
+	r.Implementation.Features = SupportOf(r.Implementation.Features.Declared, r.Requirements)
+	if r.Requirements == nil {
+		r.Requirements = []Result{}
+	}
 }
 
 // WriteFile replaces a file at once, redacted.
@@ -307,7 +348,7 @@ func (r *Report) WriteFile(path string, text []byte) (err error) {
 // Redacted is a copy of the report with every secret replaced, to be put into
 // a form in which Redact would not find them any more.
 func (r *Report) Redacted() (*Report, error) {
-	r.Counts = r.Count()
+	r.complete()
 	text, err := json.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("report: %w", err)
@@ -324,33 +365,4 @@ func (r *Report) redact(b []byte) []byte {
 		return b
 	}
 	return r.Redact(b)
-}
-
-// Read reads a report.yaml or report.json. A field it does not know, one given
-// twice, another kind or version, a verdict that is none, and a summary that is
-// not that of the requirements are errors.
-func Read(path string) (*Report, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("report: %w", err)
-	}
-	var r Report
-	if err := yaml.UnmarshalStrict(text, &r); err != nil {
-		return nil, fmt.Errorf("report %s: %w", path, err)
-	}
-	if r.APIVersion != APIVersion || r.Kind != Kind {
-		return nil, fmt.Errorf("report %s: is a %q of %q, want a %s of %s", path, r.Kind, r.APIVersion, Kind, APIVersion)
-	}
-	for _, result := range r.Requirements {
-		switch {
-		case result.ID == "":
-			return nil, fmt.Errorf("report %s: a requirement has no id", path)
-		case !slices.Contains(verdicts, result.Verdict):
-			return nil, fmt.Errorf("report %s: %s: verdict %q: want one of %v", path, result.ID, result.Verdict, verdicts)
-		}
-	}
-	if want := r.Count(); r.Counts != want {
-		return nil, fmt.Errorf("report %s: its summary is %+v, its requirements say %+v", path, r.Counts, want)
-	}
-	return &r, nil
 }

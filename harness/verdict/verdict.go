@@ -35,6 +35,8 @@ const (
 	Safety     = "safety"
 	Resilience = "resilience"
 	Scale      = "scale"
+	// OtherLevel is where those are counted that have none.
+	OtherLevel = "other"
 )
 
 var levels = []string{Core, Safety, Resilience, Scale}
