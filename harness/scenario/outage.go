@@ -210,6 +210,7 @@ func (o *outage) heal(ctx context.Context) {
 	}
 	if o.on {
 		o.say(false)
+		o.sc.s3IsBack()
 	}
 }
 

@@ -43,12 +43,12 @@ func FuzzParse(f *testing.F) {
 		if err := r.Markdown(&b); err != nil {
 			t.Fatal(err)
 		}
-		out := t.TempDir()
-		if err := r.Write(out); err != nil {
+		inYAML, _, err := r.encode()
+		if err != nil {
 			t.Fatalf("it was read and cannot be written: %v", err)
 		}
-		if _, err := Read(filepath.Join(out, "report.yaml")); err != nil {
-			t.Fatalf("it was written and cannot be read: %v", err)
+		if _, err := Parse(inYAML); err != nil {
+			t.Fatalf("it was written and cannot be read: %v\n%s", err, inYAML)
 		}
 	})
 }

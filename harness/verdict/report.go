@@ -294,12 +294,7 @@ func (r *Report) Add(results []Result, info SuiteInfo) {
 // Write writes report.yaml and report.json into dir, which it makes; each
 // appears whole or not at all.
 func (r *Report) Write(dir string) error {
-	r.complete()
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	inYAML, err := yaml.JSONToYAML(text)
+	inYAML, text, err := r.encode()
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
@@ -307,6 +302,15 @@ func (r *Report) Write(dir string) error {
 		r.WriteFile(filepath.Join(dir, "report.yaml"), inYAML),
 		r.WriteFile(filepath.Join(dir, "report.json"), append(text, '\n')),
 	)
+}
+
+// encode is the report as it is written, before it is redacted.
+func (r *Report) encode() (inYAML, inJSON []byte, err error) {
+	r.complete()
+	if inJSON, err = json.MarshalIndent(r, "", "  "); err == nil {
+		inYAML, err = yaml.JSONToYAML(inJSON)
+	}
+	return inYAML, inJSON, err
 }
 
 // complete makes what follows from the rest.
