@@ -158,6 +158,7 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 		return err
 	}
 	r.report.Add(results, info)
+	r.report.Partial = r.onlyThese(r.report.Partial)
 	r.report.Expect(p.Contract.Reasons())
 	if err := r.lookAgain(ctx); err != nil {
 		r.report.SuiteErrors = append(r.report.SuiteErrors, "the last look for what must not have happened: "+err.Error())

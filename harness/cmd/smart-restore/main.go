@@ -21,8 +21,8 @@ func main() {
 	err := root().ExecuteContext(ctx)
 	switch {
 	case err == nil:
-	case errors.Is(err, session.ErrNotProven):
-		os.Exit(1) // the summary has said it
+	case errors.Is(err, session.ErrNotProven), errors.Is(err, session.ErrWorse):
+		os.Exit(1) // what was printed has said it
 	default:
 		fmt.Fprintln(os.Stderr, "\nsmart-restore:", err)
 		os.Exit(2)
@@ -55,6 +55,7 @@ func root() *cobra.Command {
 	root.AddCommand(&cobra.Command{Use: "known-bad [name...]", Short: "see policies that are known to be bad be caught, all or those named", RunE: func(cmd *cobra.Command, names []string) error {
 		return with(func(s *session.Session) error { return s.KnownBad(cmd.Context(), names) })
 	}})
+	root.AddCommand(aboutReports()...)
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
 			fmt.Printf("  %-12s %s\n               default: %s\n", setting.Name, setting.Meaning, setting.Default)

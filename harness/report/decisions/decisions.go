@@ -53,10 +53,13 @@ const (
 	Same Change = iota
 	Better
 	Different
+	NotSeen // the base is right, and the candidate was not looked at
 	Worse
 )
 
-func (c Change) mark() string { return []string{"", "better", "different", "WORSE"}[c] }
+func (c Change) mark() string {
+	return []string{"", "better", "different", "NOT SEEN", "WORSE"}[c]
+}
 
 // Pair is one situation in two reports; nil: not in that one.
 type Pair struct {
@@ -81,8 +84,8 @@ type Diff struct {
 	Notes []string
 }
 
-// Compare compares what two reports say. A candidate is worse where it comes to something wrong, or is not seen to come to
-// what is right, and the base is; or where a requirement held and does not any more.
+// Compare compares what two reports say. A candidate is worse where it comes to something wrong and the base does not, or
+// where a requirement held and does not any more. Where it was not seen, it is not known to be as good.
 func Compare(base, candidate *verdict.Report) *Diff {
 	d := &Diff{Base: base, Candidate: candidate}
 	before, after := Table(base), Table(candidate)
@@ -117,9 +120,11 @@ func (p Pair) change() Change {
 		return Different
 	case p.Candidate == nil:
 		if p.Base.Right() {
-			return Worse // not seen any more
+			return NotSeen
 		}
 		return Different
+	case p.Base.Right() && p.Candidate.Outcome == verdict.Unseen:
+		return NotSeen
 	case p.Base.Right() && p.Candidate.Right(), p.Base.Outcome == p.Candidate.Outcome:
 		return Same
 	case p.Base.Right():
@@ -158,6 +163,8 @@ func (d *Diff) move() {
 		switch {
 		case m.Base == m.Candidate || held(b) && held(c):
 			continue
+		case held(b) && (c == nil || c.Verdict == verdict.Unknown):
+			m.Change = NotSeen
 		case held(b):
 			m.Change = Worse
 		case held(c):
@@ -190,10 +197,22 @@ func (d *Diff) note() {
 	}
 }
 
-// Worse says whether the candidate is worse than the base in anything.
+// Worse says whether the candidate is worse than the base in anything, or was not seen to be as good.
 func (d *Diff) Worse() bool {
-	return slices.ContainsFunc(d.Pairs, func(p Pair) bool { return p.Change == Worse }) ||
-		slices.ContainsFunc(d.Moved, func(m Moved) bool { return m.Change == Worse })
+	return slices.ContainsFunc(d.Pairs, func(p Pair) bool { return p.Change >= NotSeen }) ||
+		slices.ContainsFunc(d.Moved, func(m Moved) bool { return m.Change >= NotSeen })
+}
+
+// untried lists the requirements that only the base's run tried; the others have two verdicts.
+func (d *Diff) untried() (ids []string, others []Moved) {
+	for _, m := range d.Moved {
+		if m.Candidate == "" {
+			ids = append(ids, m.ID)
+		} else {
+			others = append(others, m)
+		}
+	}
+	return ids, others
 }
 
 // Verdict is the comparison in a sentence.
@@ -205,11 +224,11 @@ func (d *Diff) Verdict() string {
 	for _, m := range d.Moved {
 		n[m.Change]++
 	}
-	if n[Worse]+n[Better]+n[Different] == 0 {
+	if len(n) == 0 || len(n) == 1 && n[Same] > 0 {
 		return "The two come to the same everywhere."
 	}
 	var parts []string
-	for _, c := range []Change{Worse, Better, Different} {
+	for _, c := range []Change{Worse, NotSeen, Better, Different} {
 		if n[c] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n[c], strings.ToLower(c.mark())))
 		}
@@ -254,16 +273,23 @@ func (d *Diff) Text(w io.Writer) error {
 	if len(d.Pairs) > 0 {
 		align(&b, rows)
 	}
-	if len(d.Moved) > 0 {
-		b.WriteString("\nother verdicts:\n")
+	untried, others := d.untried()
+	if len(others) > 0 {
+		b.WriteString("\nverdicts that are not the same:\n")
 		var moved [][]string
-		for _, m := range d.Moved {
+		for _, m := range others {
 			moved = append(moved, []string{m.ID, cmp.Or(m.Base, "not tried") + " → " + cmp.Or(m.Candidate, "not tried"), m.Change.mark()})
 		}
 		align(&b, moved)
 	}
+	if len(untried) > 0 {
+		fmt.Fprintf(&b, "\nnot tried on the candidate: %s\n", strings.Join(untried, ", "))
+	}
 	for _, note := range d.Notes {
 		fmt.Fprintf(&b, "\nnote: %s", note)
+	}
+	if len(d.Notes) > 0 {
+		b.WriteString("\n")
 	}
 	fmt.Fprintf(&b, "\n%s\n", d.Verdict())
 	_, err := io.WriteString(w, b.String())
@@ -293,7 +319,7 @@ func align(b *strings.Builder, rows [][]string) {
 // Markdown writes the comparison for a pull request.
 func (d *Diff) Markdown(w io.Writer) error {
 	var b strings.Builder
-	mark := map[Change]string{Worse: "🔴 worse", Better: "🟢 better", Different: "🟡 different"}
+	mark := map[Change]string{Worse: "🔴 worse", NotSeen: "🟠 not seen", Better: "🟢 better", Different: "🟡 different"}
 	fmt.Fprintf(&b, "### Decisions of %s against %s\n\n%s\n\n", code(name(d.Candidate)), code(name(d.Base)), d.Verdict())
 	if len(d.Pairs) > 0 {
 		b.WriteString("| situation | wanted | base | admitted | candidate | admitted | |\n|---|---|---|---:|---|---:|---|\n")
@@ -307,12 +333,16 @@ func (d *Diff) Markdown(w io.Writer) error {
 		}
 		b.WriteString("\n✕: not what is wanted. `none`: no ReplicationDestination is made, the volume starts empty and is backed up.\n\n")
 	}
-	if len(d.Moved) > 0 {
+	untried, others := d.untried()
+	if len(others) > 0 {
 		b.WriteString("| requirement | base | candidate | |\n|---|---|---|---|\n")
-		for _, m := range d.Moved {
+		for _, m := range others {
 			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(m.ID), cmp.Or(m.Base, "not tried"), cmp.Or(m.Candidate, "not tried"), mark[m.Change])
 		}
 		b.WriteString("\n")
+	}
+	if len(untried) > 0 {
+		fmt.Fprintf(&b, "- not tried on the candidate: %s\n", plain(strings.Join(untried, ", ")))
 	}
 	for _, note := range d.Notes {
 		fmt.Fprintf(&b, "- %s\n", plain(note))
@@ -321,7 +351,9 @@ func (d *Diff) Markdown(w io.Writer) error {
 	return err
 }
 
-func code(s string) string { return "`" + strings.NewReplacer("`", "'", "|", `\|`, "\n", " ").Replace(s) + "`" }
+func code(s string) string {
+	return "`" + strings.NewReplacer("`", "'", "|", `\|`, "\n", " ").Replace(s) + "`"
+}
 
 // plain makes text safe between Markdown's own words.
 func plain(s string) string {

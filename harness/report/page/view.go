@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/report/decisions"
 	"github.com/smart-restore/conformance/harness/report/timeline"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -30,6 +31,7 @@ type view struct {
 	Levels         []level
 	NotProven      []*spec
 	Overview       overview
+	Decisions      []decision
 	Components     []component
 	Files          []link
 	Missing        []string
@@ -60,6 +62,12 @@ type spec struct {
 	RowsLeftOut, LeftOut     int
 	Logs                     []link
 	LogsLeftOut              int
+}
+
+// decision is a row of the decision table.
+type decision struct {
+	Situation, Wanted, Outcome, Tone, Mark string
+	Admitted, Said, Anchor                 string
 }
 
 type link struct{ Href, Text string }
@@ -143,6 +151,20 @@ func newView(folder string, report *verdict.Report, run *timeline.Run, a amount)
 		v.NotProven[0].Open = true
 	}
 	v.Overview = newOverview(report)
+	for _, r := range decisions.Table(report) {
+		d := decision{Situation: r.Situation, Wanted: string(r.Wanted), Outcome: string(r.Outcome), Tone: "pass", Admitted: fmt.Sprintf("%.2f s", r.AdmittedSeconds), Said: r.Said, Anchor: anchor(r.Requirement)}
+		switch {
+		case r.Outcome == verdict.Unseen:
+			d.Tone = "unknown"
+		case !r.Right():
+			d.Tone = "fail"
+		}
+		d.Mark = marks[d.Tone]
+		if r.Outcome == verdict.LateRestore {
+			d.Outcome += fmt.Sprintf(", after %.0f s", r.RestoreSeconds)
+		}
+		v.Decisions = append(v.Decisions, d)
+	}
 	for _, name := range sortedKeys(report.Stack.Observed) {
 		o := report.Stack.Observed[name]
 		v.Components = append(v.Components, component{name, report.Stack.Requested[path.Base(name)], o.Version, cmp.Or(o.ImageID, o.Image)})
