@@ -18,7 +18,7 @@ const module = "github.com/smart-restore/conformance/"
 var layers = [][]string{
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/cmd/agent/probe"},
-	{"harness/gomod", "harness/fault", "harness/cluster", "harness/report/timeline", "harness/report/decisions"},
+	{"harness/gomod", "harness/fault", "harness/cluster", "harness/report/timeline", "harness/report/decisions", "harness/report/github"},
 	{"harness/images", "harness/install", "harness/report/page"},
 	{"harness/runs", "harness/objectstore", "harness/policy"},
 	{"harness/stand"},

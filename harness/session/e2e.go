@@ -21,6 +21,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/report/github"
 	"github.com/smart-restore/conformance/harness/report/page"
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/scenario"
@@ -58,7 +59,7 @@ func (s *Session) E2E(ctx context.Context) error {
 	}
 	p, err := s.loadPolicy()
 	if err != nil {
-		return err
+		return errors.Join(err, s.annotate(err))
 	}
 	if err := p.Contract.CheckRequirements(ids(specs)); err != nil {
 		return fmt.Errorf("POLICY=%s: %w", p.Path, err)
@@ -71,6 +72,19 @@ func (s *Session) E2E(ctx context.Context) error {
 		return err
 	}
 	return s.newE2E(p, artifacts).toVerdict(ctx, p)
+}
+
+func onGitHub() bool { return os.Getenv("GITHUB_ACTIONS") == "true" }
+
+// annotate shows what was found in the policy where GitHub shows it.
+func (s *Session) annotate(found error) error {
+	var problems []error
+	for _, finding := range policy.FindingsIn(found) {
+		if onGitHub() {
+			problems = append(problems, github.Finding(s.Out, s.Settings.Policy, finding.Requirement, finding.Text))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // newE2E begins a report on a policy.
@@ -380,6 +394,11 @@ func (r *e2eRun) finish(ctx context.Context) error {
 	fmt.Fprintf(r.Out, "\nreport, logs and events: %s\nto be looked at:         %s\n\n", r.artifacts, filepath.Join(r.artifacts, page.File))
 	if err := r.report.Summary(r.Out, false); err != nil {
 		return err
+	}
+	if onGitHub() {
+		if err := github.Annotate(r.Out, r.report); err != nil {
+			return err
+		}
 	}
 	if !r.report.OK() {
 		return ErrNotProven

@@ -96,7 +96,9 @@ func toRerun(report *verdict.Report) (ids []string) {
 }
 
 // NeedsRerun says whether anything of the report's run is to be run again.
-func NeedsRerun(report *verdict.Report) bool { return len(toRerun(report)) > 0 || report.SetupError != "" }
+func NeedsRerun(report *verdict.Report) bool {
+	return len(toRerun(report)) > 0 || report.SetupError != ""
+}
 
 // Rerun runs exactly what failed or was unknown in a report's run that NeedsRerun. The settings must be those of RerunEnvironment.
 func (s *Session) Rerun(ctx context.Context, report *verdict.Report) error {

@@ -178,30 +178,15 @@ func newView(folder string, report *verdict.Report, run *timeline.Run, a amount)
 }
 
 func (v *view) headline() {
-	r := v.Report
-	c := r.Count()
-	bad := c.Fail + c.Surprise
+	v.Headline = v.Report.Headline()
+	c := v.Report.Count()
 	switch {
-	case r.SetupError != "":
-		v.Headline, v.Tone = "Set-up failed: nothing was tried", "fail"
-	case bad > 0:
-		v.Headline, v.Tone = fmt.Sprintf("%d of %d requirements do not hold", bad, len(r.Requirements)-c.NotPromised), "fail"
-		if bad == 1 {
-			v.Headline = fmt.Sprintf("1 of %d requirements does not hold", len(r.Requirements)-c.NotPromised)
-		}
-	case c.Unknown > 0:
-		v.Headline, v.Tone = fmt.Sprintf("Of %d requirements it is unknown whether they hold", c.Unknown), "unknown"
-		if c.Unknown == 1 {
-			v.Headline = "Of 1 requirement it is unknown whether it holds"
-		}
-	case len(r.SuiteErrors) > 0:
-		v.Headline, v.Tone = "Something went wrong outside the specs", "fail"
-	case len(r.Requirements) == 0:
-		v.Headline, v.Tone = "No requirement was tried", "unknown"
-	case c.ExpectedFail > 0:
-		v.Headline, v.Tone = "All that the policy promises holds", "pass"
+	case v.Report.OK():
+		v.Tone = "pass"
+	case v.Report.SetupError == "" && len(v.Report.SuiteErrors) == 0 && c.Fail+c.Surprise == 0:
+		v.Tone = "unknown"
 	default:
-		v.Headline, v.Tone = "Every requirement that was tried holds", "pass"
+		v.Tone = "fail"
 	}
 	for _, n := range []count{
 		{c.Pass, "passed", "pass"}, {c.Fail, "failed", "fail"}, {c.Surprise, "passed by surprise", "fail"}, {c.Unknown, "unknown", "unknown"},
