@@ -86,11 +86,13 @@ func (r *Report) Headline() string {
 		}
 		return many
 	}
-	switch n := c.Fail + c.Surprise; {
+	switch n := c.Fail; {
 	case r.SetupError != "":
 		return "Set-up failed: nothing was tried"
 	case n > 0:
 		return fmt.Sprintf("%d of %d requirements %s", n, tried, plural(n, "does not hold", "do not hold"))
+	case c.Surprise > 0:
+		return fmt.Sprintf("%d of %d requirements %s, against what the policy's contract expects", c.Surprise, tried, plural(c.Surprise, "holds", "hold"))
 	case c.Unknown > 0:
 		return fmt.Sprintf("Of %d of %d requirements it is unknown whether %s", c.Unknown, tried, plural(c.Unknown, "it holds", "they hold"))
 	case len(r.SuiteErrors) > 0:

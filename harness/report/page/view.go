@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"net/url"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -140,8 +141,12 @@ func newView(folder string, report *verdict.Report, run *timeline.Run, a amount)
 		v.Length = length(report.Run.Ended.Sub(report.Run.Started).Seconds())
 	}
 	v.headline()
+	anchors := map[string]int{}
 	for _, result := range report.Requirements {
 		s := newSpec(folder, result, run, a)
+		if anchors[s.Anchor]++; anchors[s.Anchor] > 1 { // two specs claim one requirement; the report says so
+			s.Anchor += fmt.Sprintf("-%d", anchors[s.Anchor])
+		}
 		v.place(s)
 		if result.Fails() {
 			v.NotProven = append(v.NotProven, s)
@@ -171,7 +176,7 @@ func newView(folder string, report *verdict.Report, run *timeline.Run, a amount)
 	}
 	for _, name := range append(files(folder), filesOf(folder, "logs/s3")...) {
 		if name != File && !strings.HasPrefix(name, ".") {
-			v.Files = append(v.Files, link{name, name})
+			v.Files = append(v.Files, link{escape(name), name})
 		}
 	}
 	return v
@@ -287,10 +292,13 @@ func linksTo(folder, sub string) []link {
 		if strings.HasPrefix(sub, "dumps/") {
 			text = "dump: " + text
 		}
-		links = append(links, link{name, text})
+		links = append(links, link{escape(name), text})
 	}
 	return links
 }
+
+// escape makes a relative URL of a file's path.
+func escape(name string) string { return (&url.URL{Path: name}).EscapedPath() }
 
 // laneNames say what a lane is about, before its name.
 var laneNames = map[timeline.Kind]string{

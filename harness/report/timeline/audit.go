@@ -155,7 +155,7 @@ func (b *builder) audited(r request, e observe.AuditEvent) {
 	if !ok {
 		if r.verb == "create" && e.ResponseStatus.Code != 409 {
 			b.objectLane(r, name).point(Point{At: at, State: Bad, class: "refused",
-				Text: short(fmt.Sprintf("%s %s of %s's is refused (HTTP status %d)%s", r.resource, name, who, e.ResponseStatus.Code, refusal(e.ResponseObject)))})
+				Text: short(fmt.Sprintf("%s %s, asked for by %s, is refused (HTTP status %d)%s", title(r.kind), name, who, e.ResponseStatus.Code, refusal(e.ResponseObject)))})
 		}
 		return
 	}
@@ -317,20 +317,21 @@ func person(user string) string {
 func annotationsOf(now, was map[string]string) string {
 	var parts []string
 	for _, key := range slices.Sorted(maps.Keys(now)) {
-		domain, _, _ := strings.Cut(key, "/")
-		if domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io") {
-			continue
-		}
-		if before, had := was[key]; !had || before != now[key] {
+		if before, had := was[key]; (!had || before != now[key]) && !isKubernetes(key) {
 			parts = append(parts, key+"="+now[key])
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(was)) {
-		if _, still := now[key]; !still && now != nil {
+		if _, still := now[key]; !still && !isKubernetes(key) {
 			parts = append(parts, key+" removed")
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+func isKubernetes(key string) bool {
+	domain, _, _ := strings.Cut(key, "/")
+	return domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io")
 }
 
 func refusal(raw []byte) string {
