@@ -230,10 +230,10 @@ func (d *Diff) Verdict() string {
 	var parts []string
 	for _, c := range []Change{Worse, NotSeen, Better, Different} {
 		if n[c] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n[c], strings.ToLower(c.mark())))
+			parts = append(parts, fmt.Sprintf("%s in %d", strings.ToLower(c.mark()), n[c]))
 		}
 	}
-	return "Of decisions and requirements, the candidate has " + strings.Join(parts, ", ") + "."
+	return "Of decisions and requirements, the candidate is " + strings.Join(parts, ", ") + "."
 }
 
 // cells are what a row says of a policy.

@@ -114,7 +114,7 @@ func TestTextAndMarkdown(t *testing.T) {
 	}
 	for _, want := range []string{
 		"s3-down/500  none    none  0.25 s    late restore, after 27 s ✕  3.46 s    WORSE\n", "core/s3-down/500  pass → fail  WORSE",
-		"different stacks, one and two", "partial: focus", "the candidate has 2 worse.",
+		"different stacks, one and two", "partial: focus", "the candidate is worse in 2.",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, text.String())

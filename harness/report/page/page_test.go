@@ -301,7 +301,8 @@ func TestOfTooManyLinesTheTellingOnesAreKept(t *testing.T) {
 		}
 		kept = append(kept, row.Kind)
 	}
-	if got := strings.Join(kept, " "); got != "fault suite suite pod suite suite" && got != "suite fault suite pod suite suite" || s.RowsLeftOut < 40 || s.LogsLeftOut != 1 {
+	slices.Sort(kept)
+	if got := strings.Join(kept, " "); got != "fault pod suite suite suite suite" || s.RowsLeftOut < 40 || s.LogsLeftOut != 1 {
 		t.Errorf("%s; %d lines and %d logs are left out", got, s.RowsLeftOut, s.LogsLeftOut)
 	}
 }

@@ -33,6 +33,7 @@ type view struct {
 	NotProven      []*spec
 	Overview       overview
 	Decisions      []decision
+	Said           bool // a PVC says something of its decision
 	Components     []component
 	Files          []link
 	Missing        []string
@@ -168,7 +169,7 @@ func newView(folder string, report *verdict.Report, run *timeline.Run, a amount)
 		if r.Outcome == verdict.LateRestore {
 			d.Outcome += fmt.Sprintf(", after %.0f s", r.RestoreSeconds)
 		}
-		v.Decisions = append(v.Decisions, d)
+		v.Decisions, v.Said = append(v.Decisions, d), v.Said || d.Said != ""
 	}
 	for _, name := range sortedKeys(report.Stack.Observed) {
 		o := report.Stack.Observed[name]
