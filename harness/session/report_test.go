@@ -34,7 +34,9 @@ func written(t *testing.T, change func(*verdict.Report)) string {
 }
 
 func TestShowReport(t *testing.T) {
-	failed := func(r *verdict.Report) { r.Requirements[1].Verdict, r.Requirements[1].Message = verdict.Fail, "not back" }
+	failed := func(r *verdict.Report) {
+		r.Requirements[1].Verdict, r.Requirements[1].Message = verdict.Fail, "not back"
+	}
 	for name, c := range map[string]struct {
 		change func(*verdict.Report)
 		file   string
