@@ -5,7 +5,7 @@ BIN   := build/bin
 export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP ARTIFACTS
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e known-bad test unit vet lint vulncheck up down list images prebuild matrix cells table bench clean build
+.PHONY: help e2e known-bad test unit vet lint vulncheck up down list images prebuild matrix cells table report rerun diff bench clean build
 
 help: build ## this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,17 @@ images: build ## what the stack consists of, and where each piece would come fro
 
 prebuild: build ## build a stack's images for later; needs no engine (STACKS="a b": those)
 	@$(BIN)/smart-restore prebuild $(STACKS)
+
+REPORT ?= artifacts/latest
+
+report: build ## read a run's report back and render its page anew (REPORT=artifacts/latest)
+	@$(BIN)/smart-restore report $(REPORT)
+
+rerun: build ## run exactly what failed or was unknown (REPORT=artifacts/latest)
+	@$(BIN)/smart-restore rerun $(REPORT)
+
+diff: build ## the decisions of two policies side by side (BASE=folder CANDIDATE=folder)
+	@$(BIN)/smart-restore diff $(BASE) $(CANDIDATE)
 
 bench: build ## the phases' times of the last run, beside its longest spec
 	@$(BIN)/smart-restore bench

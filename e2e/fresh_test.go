@@ -15,6 +15,7 @@ var _ = Prove("core/fresh", verdict.Core,
 		s.GoodBackup(ctx, "twin")
 		before := s.Backup(ctx, "data")
 
+		s.Situation("fresh", verdict.None, "data")
 		claim := s.ClaimWithBackupSource(ctx, "data")
 		s.Step("the positive control: beside it, a PVC with a backup does get a ReplicationDestination")
 		s.ClaimWithRestore(ctx, "twin")

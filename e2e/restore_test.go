@@ -19,6 +19,7 @@ var _ = Prove("core/restore", verdict.Core,
 		app.Delete(ctx)
 		first.Delete(ctx)
 
+		s.Situation("backup", verdict.Restore, "data")
 		second := s.ClaimWithRestore(ctx, "data")
 		second.IsNot(first)
 		destination := second.HasNewReplicationDestination(ctx)

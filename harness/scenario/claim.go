@@ -131,13 +131,16 @@ func (sc *Scenario) createClaim(ctx context.Context, name string, labels map[str
 		change(pvc)
 	}
 	claim := &Claim{sc: sc, Name: name, CreatedAt: time.Now()}
-	if err := sc.API.Create(ctx, pvc); err != nil {
+	err := sc.API.Create(ctx, pvc)
+	if err != nil {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			sc.Unknownf("interrupted while creating PVC %s", name)
 		}
+		sc.isDecidedOn(claim, err)
 		sc.Failf("PVC %s was not admitted after %.1f s: %v", name, time.Since(claim.CreatedAt).Seconds(), err)
 	}
 	claim.Admission = time.Since(claim.CreatedAt)
+	sc.isDecidedOn(claim, nil)
 	claim.UID = string(pvc.UID)
 	claim.Decision = pvc.Annotations
 	sc.Evidence("admission", fmt.Sprintf("PVC %s admitted in %.2f s%s", name, claim.Admission.Seconds(), annotationsText(pvc.Annotations)),

@@ -18,6 +18,7 @@ import (
 	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
 	"github.com/smart-restore/conformance/harness/fault"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 const (
@@ -92,6 +93,7 @@ type outage struct {
 	sc       *Scenario
 	fault    Fault
 	id, pvc  string
+	on       bool // it has been said that the fault is on, and not yet that it is off
 	observer *observer
 	urls     map[Look]string
 	armed    *fault.Armed // nil: no packet fault
@@ -177,6 +179,7 @@ func (o *outage) arm(ctx context.Context) {
 	for _, rule := range o.fault.rules(o.id, sc.namespacePath(), sc.path(sc.prefix(o.pvc))) {
 		sc.must(sc.Gateway.Put(ctx, rule))
 	}
+	o.say(true)
 	if o.fault.Packet == "" {
 		return
 	}
@@ -203,7 +206,26 @@ func (o *outage) heal(ctx context.Context) {
 	}
 	if err != nil {
 		o.sc.Evidence("harness", "the fault could not be healed: "+err.Error(), nil)
+		return
 	}
+	if o.on {
+		o.say(false)
+		o.sc.s3IsBack()
+	}
+}
+
+func (o *outage) say(on bool) {
+	o.on = on
+	o.sc.faultIs(o.fault.Name, o.fault.Sentence, on)
+}
+
+// faultIs records that a fault of S3 is in force, or is no more.
+func (sc *Scenario) faultIs(name, sentence string, on bool) {
+	text := "from now on S3 is " + sentence
+	if !on {
+		text = "S3 is no longer " + sentence
+	}
+	sc.Evidence(verdict.KindFault, text, map[string]any{"fault": name, "on": on})
 }
 
 // observer is where S3 is looked at from, inside the cluster.

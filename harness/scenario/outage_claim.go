@@ -22,6 +22,7 @@ func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Cl
 	if !f.HoldsForAll() {
 		defer sc.s3Up(ctx)()
 	}
+	sc.Situation("s3-down/"+f.Name, f.Outcome.wanted(), name)
 	claim := sc.Claim(ctx, name)
 	claim.AdmittedWithin(sc.Stand.Contract.AdmissionBound())
 	if f.Outcome == OutcomeBackup || f.Outcome == OutcomeLater {

@@ -54,12 +54,18 @@ func (sc *Scenario) SlowS3(ctx context.Context, bytesPerSecond int64) (heal func
 		ID: id, PathPrefix: sc.namespacePath(), TTLSeconds: faultTTL,
 		Fault: gateway.Fault{Kind: "throttle", BytesPerSecond: bytesPerSecond},
 	}))
-	sc.Evidence("s3", fmt.Sprintf("S3 is slow now: %d bytes/s for the namespace", bytesPerSecond), nil)
+	sentence := fmt.Sprintf("slow, %d bytes/s for the namespace", bytesPerSecond)
+	sc.faultIs("slow", sentence, true)
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		defer cancel()
 		if err := sc.Gateway.Heal(ctx, id); err != nil {
 			sc.Evidence("harness", "the slow S3 could not be healed: "+err.Error(), nil)
+			return
+		}
+		if sentence != "" { // it is healed twice: as soon as it may be, and when the spec ends
+			sc.faultIs("slow", sentence, false)
+			sentence = ""
 		}
 	}
 }

@@ -40,6 +40,8 @@ type Scenario struct {
 
 	report   Reporter
 	siblings *[]string // more namespaces of the spec's
+	// situations are the rows of the decision table that the spec is about.
+	situations *[]*situation
 }
 
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
@@ -48,8 +50,8 @@ var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 func (s *Suite) Start(ctx context.Context, id string, report Reporter) *Scenario {
 	name := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(id), "-"), "-")
 	sc := &Scenario{
-		siblings: new([]string),
-		Suite:    s, ID: id, report: report, Started: time.Now(),
+		siblings: new([]string), situations: new([]*situation),
+		Suite: s, ID: id, report: report, Started: time.Now(),
 		Namespace: fmt.Sprintf("%s-%s", name, strings.ToLower(randomSuffix())),
 	}
 	sc.createNamespace(ctx)
@@ -78,6 +80,7 @@ func (sc *Scenario) createNamespace(ctx context.Context) {
 
 // Finish deletes the spec's namespaces and what it left in the bucket. It does not wait for the namespaces to be gone.
 func (sc *Scenario) Finish(ctx context.Context) error {
+	sc.recordDecisions(ctx)
 	var problems []error
 	for _, namespace := range append([]string{sc.Namespace}, *sc.siblings...) {
 		problems = append(problems,

@@ -22,6 +22,8 @@ import (
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/report/github"
+	"github.com/smart-restore/conformance/harness/report/page"
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/settings"
@@ -58,7 +60,7 @@ func (s *Session) E2E(ctx context.Context) error {
 	}
 	p, err := s.loadPolicy()
 	if err != nil {
-		return err
+		return errors.Join(err, s.annotate(err))
 	}
 	if err := p.Contract.CheckRequirements(ids(specs)); err != nil {
 		return fmt.Errorf("POLICY=%s: %w", p.Path, err)
@@ -73,12 +75,30 @@ func (s *Session) E2E(ctx context.Context) error {
 	return s.newE2E(p, artifacts).toVerdict(ctx, p)
 }
 
+func onGitHub() bool { return os.Getenv("GITHUB_ACTIONS") == "true" }
+
+// annotate shows what was found in the policy where GitHub shows it.
+func (s *Session) annotate(found error) error {
+	var problems []error
+	for _, finding := range policy.FindingsIn(found) {
+		if onGitHub() {
+			problems = append(problems, github.Finding(s.Out, s.Settings.Policy, finding.Requirement, finding.Text))
+		}
+	}
+	return errors.Join(problems...)
+}
+
 // newE2E begins a report on a policy.
 func (s *Session) newE2E(p *policy.Policy, artifacts string) *e2eRun {
 	r := &e2eRun{Session: s, artifacts: artifacts, redactor: observe.NewRedactor(), report: &verdict.Report{
-		Implementation: verdict.Implementation{Policy: s.Settings.Policy, SHA256: p.SHA256, Objects: p.Describe()},
-		Stack:          verdict.Stack{Name: s.Stack.Name, Requested: s.Stack.Versions},
-		Selection:      verdict.Selection{Focus: s.Settings.Focus, Labels: s.Settings.Labels, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep)},
+		Implementation: verdict.Implementation{
+			Policy: s.Settings.Policy, Name: p.Contract.Name, Description: p.Contract.Description, SHA256: p.SHA256, Objects: p.Describe(),
+			Features: verdict.FeatureSupport{Declared: p.Contract.Features},
+		},
+		Stack: verdict.Stack{Name: s.Stack.Name, Endpoint: s.Settings.S3Endpoint.URL, Images: s.Settings.Images, Requested: s.Stack.Versions},
+		Selection: verdict.Selection{
+			Focus: s.Settings.Focus, Labels: s.Settings.Labels, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep), RerunOf: s.rerunOf,
+		},
 	}}
 	r.report.Redact = r.redactor.Bytes
 	if here, err := os.Getwd(); err == nil {
@@ -153,6 +173,7 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 		return err
 	}
 	r.report.Add(results, info)
+	r.report.Partial = r.onlyThese(r.report.Partial)
 	r.report.Expect(p.Contract.Reasons())
 	if err := r.lookAgain(ctx); err != nil {
 		r.report.SuiteErrors = append(r.report.SuiteErrors, "the last look for what must not have happened: "+err.Error())
@@ -374,9 +395,14 @@ func (r *e2eRun) finish(ctx context.Context) error {
 	if err := r.writeReport(); err != nil {
 		return err
 	}
-	fmt.Fprintf(r.Out, "\nreport, logs and events: %s\n\n", r.artifacts)
+	fmt.Fprintf(r.Out, "\nreport, logs and events: %s\nto be looked at:         %s\n\n", r.artifacts, filepath.Join(r.artifacts, page.File))
 	if err := r.report.Summary(r.Out, false); err != nil {
 		return err
+	}
+	if onGitHub() {
+		if err := github.Annotate(r.Out, r.report); err != nil {
+			return err
+		}
 	}
 	if !r.report.OK() {
 		return ErrNotProven
@@ -420,7 +446,7 @@ func (r *e2eRun) saveAudit() error {
 
 func (r *e2eRun) writeReport() error {
 	r.report.Phases = r.phases.Phases()
-	err := errors.Join(r.report.Write(r.artifacts), r.report.WriteJUnit(filepath.Join(r.artifacts, "junit.xml")))
+	err := errors.Join(r.report.Write(r.artifacts), r.report.WriteJUnit(filepath.Join(r.artifacts, "junit.xml")), page.Write(r.artifacts, r.report))
 	if path := os.Getenv("GITHUB_STEP_SUMMARY"); path != "" && !r.report.Run.Ended.IsZero() {
 		file, openErr := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if openErr == nil {

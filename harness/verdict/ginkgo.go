@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,9 @@ type SuiteInfo struct {
 	// Partial says why this run was not of all specs, or not a run at all;
 	// empty for a full one.
 	Partial []string
+	// Irregular says which selected specs were not simply run once, from their
+	// beginning to their end.
+	Irregular []string
 	// SetupError is why the suite could not be set up; no spec ran then, and
 	// Ginkgo lists none.
 	SetupError string
@@ -147,6 +151,7 @@ func readSuite(report types.Report, info *SuiteInfo) []Result {
 		results = append(results, result)
 	}
 
+	info.Irregular = append(info.Irregular, irregular(specs, results)...)
 	for _, reason := range report.SpecialSuiteFailureReasons {
 		if info.SetupError == "" || !strings.Contains(reason, "BeforeSuite") {
 			info.fail(reason)
@@ -160,6 +165,37 @@ func readSuite(report types.Report, info *SuiteInfo) []Result {
 		info.fail("Ginkgo says that the suite failed, and gives no reason")
 	}
 	return results
+}
+
+// irregular says which specs were not simply run once, from their beginning
+// to their end: those that a filter left out are not among them.
+func irregular(specs types.SpecReports, results []Result) (reasons []string) {
+	named := map[string][]string{}
+	say := func(reason string, spec types.SpecReport) {
+		id := identify(spec).ID
+		if slices.ContainsFunc(results, func(r Result) bool { return r.ID == id && r.Verdict != NotPromised }) {
+			named[reason] = append(named[reason], id)
+		}
+	}
+	for _, spec := range specs {
+		switch {
+		case spec.State == types.SpecStatePending:
+			say("marked as not ready", spec)
+		case spec.State == types.SpecStateSkipped && spec.Failure.Message != "":
+			say("skipped by the spec itself", spec)
+		case spec.State == types.SpecStateSkipped:
+			say("never reached", spec)
+		case spec.State.Is(types.SpecStateInterrupted | types.SpecStateAborted):
+			say("interrupted", spec)
+		}
+		if spec.NumAttempts > 1 {
+			say(fmt.Sprintf("tried %d times", spec.NumAttempts), spec)
+		}
+	}
+	for _, reason := range sortedKeys(named) {
+		reasons = append(reasons, reason+": "+strings.Join(named[reason], ", "))
+	}
+	return reasons
 }
 
 // readSuiteNodes takes in set-up and clean-up: one report a process.
@@ -229,6 +265,9 @@ func readSpec(spec types.SpecReport, suitePath string) Result {
 		DurationSeconds: seconds(spec.RunTime),
 		Message:         failureMessage(spec),
 		Location:        location(spec, suitePath),
+	}
+	if spec.Failed() {
+		result.FailedAt = spec.Failure.TimelineLocation.Time
 	}
 	var reasons, unreadable []string
 	notPromised := ""
@@ -391,8 +430,16 @@ func failureMessage(spec types.SpecReport) string {
 	return message
 }
 
+// checkout is the folder that this program was compiled from, and the specs with
+// it, with a slash at its end.
+var checkout = func() string {
+	_, file, _, _ := runtime.Caller(0)
+	root, _ := strings.CutSuffix(filepath.ToSlash(file), "harness/verdict/ginkgo.go")
+	return root
+}()
+
 // location is where a spec failed or, if it did not, where it is written,
-// relative to the folder that holds the suite's.
+// relative to the checkout or to the folder that holds the suite's.
 func location(spec types.SpecReport, suitePath string) string {
 	at := spec.LeafNodeLocation
 	if spec.Failed() && spec.Failure.Location.FileName != "" {
@@ -402,7 +449,9 @@ func location(spec types.SpecReport, suitePath string) string {
 		return ""
 	}
 	file := at.FileName
-	if rel, err := filepath.Rel(filepath.Dir(suitePath), file); suitePath != "" && err == nil && filepath.IsLocal(rel) {
+	if rest, ours := strings.CutPrefix(file, checkout); ours {
+		file = rest
+	} else if rel, err := filepath.Rel(filepath.Dir(suitePath), file); suitePath != "" && err == nil && filepath.IsLocal(rel) {
 		file = filepath.ToSlash(rel)
 	}
 	return fmt.Sprintf("%s:%d", file, at.LineNumber)

@@ -212,6 +212,26 @@ func TestFromGinkgoSelection(t *testing.T) {
 	}
 }
 
+func TestFromGinkgoIrregular(t *testing.T) {
+	again := it("core/again", types.SpecStatePassed, func(s *types.SpecReport) { s.MaxFlakeAttempts, s.NumAttempts = 3, 2 })
+	notPromised := it("safety/optional", types.SpecStateSkipped, failing("not promised"), entries(entry(NameNotPromised, "not promised")))
+	_, info := read(t, suite(func(r *types.Report) { r.SuiteConfig.LabelFilter = "!slow" },
+		it("core/fresh", types.SpecStatePassed), again, notPromised,
+		it("core/late", types.SpecStateSkipped), it("core/left-out", types.SpecStateSkipped, labels("slow")),
+		it("safety/own", types.SpecStateSkipped, failing("no Docker")), it("safety/todo", types.SpecStatePending),
+		it("safety/cut", types.SpecStateInterrupted, failing("Interrupted by User")),
+	))
+	want := "interrupted: safety/cut; marked as not ready: safety/todo; never reached: core/late; skipped by the spec itself: safety/own; tried 2 times: core/again"
+	if got := strings.Join(info.Irregular, "; "); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	var r Report
+	r.Add(nil, info)
+	if got := strings.Join(r.Partial, "; "); got != "labels !slow; "+want {
+		t.Error(got)
+	}
+}
+
 func TestFromGinkgoIdentity(t *testing.T) {
 	wanted := Requirement{ID: "core/restore", Sentence: "All comes back.", Level: Core}
 	cases := []struct {

@@ -91,14 +91,14 @@ func (r *Report) WriteJUnit(path string) error {
 		c := junitCase{Name: result.ID, ClassName: cmp.Or(result.Level, "other"), Time: junitTime(result.DurationSeconds)}
 		var out strings.Builder
 		switch {
-		case result.fails():
+		case result.Fails():
 			suite.Failures++
-			text := strings.TrimSpace(result.why() + "\n" + result.Location + "\n" + result.Rerun)
-			c.Failure = &junitProblem{Message: FirstLine(result.why()), Type: result.word(), Text: text}
+			text := strings.TrimSpace(result.Why() + "\n" + result.Location + "\n" + result.Rerun)
+			c.Failure = &junitProblem{Message: FirstLine(result.Why()), Type: result.Word(), Text: text}
 		case result.outcome() != good:
 			suite.Skipped++
-			c.Skipped = &junitSkipped{Message: result.word() + ": " + FirstLine(strings.TrimPrefix(result.why(), "expected: "))}
-			fmt.Fprintln(&out, result.why())
+			c.Skipped = &junitSkipped{Message: result.Word() + ": " + FirstLine(strings.TrimPrefix(result.Why(), "expected: "))}
+			fmt.Fprintln(&out, result.Why())
 		}
 		if result.Sentence != "" {
 			fmt.Fprintln(&out, result.Sentence)
@@ -116,7 +116,7 @@ func (r *Report) WriteJUnit(path string) error {
 	if err != nil {
 		return fmt.Errorf("JUnit report: %w", err)
 	}
-	return r.writeFile(path, append([]byte(xml.Header), append(text, '\n')...))
+	return r.WriteFile(path, append([]byte(xml.Header), append(text, '\n')...))
 }
 
 func junitTime(s float64) string { return fmt.Sprintf("%.3f", s) }

@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,11 +22,13 @@ const (
 // Result is what a run found about one requirement.
 type Result struct {
 	Requirement
-	Verdict         Verdict    `json:"verdict"`
-	Started         time.Time  `json:"started,omitzero"`
-	Ended           time.Time  `json:"ended,omitzero"`
-	DurationSeconds float64    `json:"durationSeconds"`
-	Evidence        []Evidence `json:"evidence,omitempty"`
+	Verdict         Verdict   `json:"verdict"`
+	Started         time.Time `json:"started,omitzero"`
+	Ended           time.Time `json:"ended,omitzero"`
+	DurationSeconds float64   `json:"durationSeconds"`
+	// FailedAt is when it gave up, before clean-up.
+	FailedAt time.Time  `json:"failedAt,omitzero"`
+	Evidence []Evidence `json:"evidence,omitempty"`
 	// Message is why it did not pass.
 	Message string `json:"message,omitempty"`
 	// ExpectedFailure is why the policy is known not to meet the requirement:
@@ -45,8 +48,8 @@ type Report struct {
 	Implementation Implementation `json:"implementation"`
 	Stack          Stack          `json:"stack"`
 	Selection      Selection      `json:"selection"`
-	// Partial says why this run says less than a full one: filtered, on a kept
-	// stack, without one of the observers.
+	// Partial says why this run says less than a full one: filtered, skipped,
+	// not reached, tried again, on a stack that was up before.
 	Partial      []string `json:"partial,omitempty"`
 	Phases       []Phase  `json:"phases,omitempty"`
 	Requirements []Result `json:"requirements"`
@@ -54,6 +57,8 @@ type Report struct {
 	NotSelected []string `json:"notSelected,omitempty"`
 	// Counts is made by Write; Count computes it.
 	Counts Counts `json:"summary"`
+	// Levels is Counts for each level; what was not selected is in none.
+	Levels map[string]Counts `json:"levels,omitempty"`
 	// SetupError is why no spec could run.
 	SetupError string `json:"setupError,omitempty"`
 	// SuiteErrors are what went wrong outside set-up and specs: clean-up, an
@@ -87,15 +92,25 @@ type Host struct {
 // Implementation is the policy under test.
 type Implementation struct {
 	Policy string `json:"policy"` // path
+	// Name and Description are the contract's.
+	Name        string `json:"name,omitempty"`
+	Description string `json:"description,omitempty"`
 	// SHA256 is of the bytes as they were applied, in hex.
 	SHA256 string `json:"sha256,omitempty"`
 	// Objects are what these bytes define: kind/name.
 	Objects []string `json:"objects,omitempty"`
+	// Features are what it promises beyond core and safety. Only Declared is
+	// set by who makes the report; Write finds out the rest.
+	Features FeatureSupport `json:"features,omitzero"`
 }
 
 // Stack is what the policy ran on.
 type Stack struct {
-	Name      string            `json:"name"`
+	Name string `json:"name"`
+	// Endpoint is the S3 address that the policy names, Images where images
+	// came from.
+	Endpoint  string            `json:"endpoint,omitempty"`
+	Images    string            `json:"images,omitempty"`
 	Requested map[string]string `json:"requested,omitempty"` // component → version
 	// Observed is what the cluster itself said, by component.
 	Observed map[string]Component `json:"observed,omitempty"`
@@ -110,8 +125,11 @@ type Component struct {
 
 // Selection is which specs ran, and how.
 type Selection struct {
-	Focus     string `json:"focus,omitempty"`
-	Labels    string `json:"labels,omitempty"`
+	Focus  string `json:"focus,omitempty"`
+	Labels string `json:"labels,omitempty"`
+	// RerunOf is the ID of the run of which this one tries again what failed or
+	// was unknown.
+	RerunOf   string `json:"rerunOf,omitempty"`
 	Procs     int    `json:"procs,omitempty"`
 	Keep      string `json:"keep,omitempty"`
 	KeptStack bool   `json:"keptStack,omitempty"` // ran on a stack that was up before
@@ -161,14 +179,14 @@ func (r Result) outcome() outcome {
 	return unseen
 }
 
-// fails reports whether the result keeps the run from being good.
-func (r Result) fails() bool {
+// Fails reports whether the result keeps the run from being good.
+func (r Result) Fails() bool {
 	o := r.outcome()
 	return o == failed || o == surprise || o == unseen
 }
 
-// why says in words why a result is not simply a pass.
-func (r Result) why() string {
+// Why says in words why a result is not simply a pass.
+func (r Result) Why() string {
 	switch r.outcome() {
 	case expectedFail:
 		return "expected: " + r.ExpectedFailure + "\n" + r.Message
@@ -178,8 +196,8 @@ func (r Result) why() string {
 	return r.Message
 }
 
-// word is the result in a word or two.
-func (r Result) word() string {
+// Word is the result in a word or two.
+func (r Result) Word() string {
 	switch r.outcome() {
 	case expectedFail:
 		return "fail, expected"
@@ -200,8 +218,27 @@ func (r *Report) Expect(reasons map[string]string) {
 
 // Count counts the verdicts. A result without one counts as unknown.
 func (r *Report) Count() Counts {
-	c := Counts{NotSelected: len(r.NotSelected)}
+	c := count(r.Requirements)
+	c.NotSelected = len(r.NotSelected)
+	return c
+}
+
+// CountByLevel counts the verdicts of each level that has any.
+func (r *Report) CountByLevel() map[string]Counts {
+	byLevel := map[string][]Result{}
 	for _, result := range r.Requirements {
+		level := cmp.Or(result.Level, OtherLevel)
+		byLevel[level] = append(byLevel[level], result)
+	}
+	counts := map[string]Counts{}
+	for level, results := range byLevel {
+		counts[level] = count(results)
+	}
+	return counts
+}
+
+func count(results []Result) (c Counts) {
+	for _, result := range results {
 		switch result.outcome() {
 		case good:
 			c.Pass++
@@ -247,7 +284,7 @@ func (r *Report) OK() bool {
 func (r *Report) Add(results []Result, info SuiteInfo) {
 	r.Requirements = append(r.Requirements, results...)
 	r.NotSelected = append(r.NotSelected, info.NotSelected...)
-	r.Partial = append(r.Partial, info.Partial...)
+	r.Partial = slices.Concat(r.Partial, info.Partial, info.Irregular)
 	r.SuiteErrors = append(r.SuiteErrors, info.Errors...)
 	if r.SetupError == "" {
 		r.SetupError = info.SetupError
@@ -257,27 +294,37 @@ func (r *Report) Add(results []Result, info SuiteInfo) {
 // Write writes report.yaml and report.json into dir, which it makes; each
 // appears whole or not at all.
 func (r *Report) Write(dir string) error {
-	r.APIVersion, r.Kind = APIVersion, Kind
-	r.Counts = r.Count()
-	if r.Requirements == nil {
-		r.Requirements = []Result{}
-	}
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	inYAML, err := yaml.JSONToYAML(text)
+	inYAML, text, err := r.encode()
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	return errors.Join(
-		r.writeFile(filepath.Join(dir, "report.yaml"), inYAML),
-		r.writeFile(filepath.Join(dir, "report.json"), append(text, '\n')),
+		r.WriteFile(filepath.Join(dir, "report.yaml"), inYAML),
+		r.WriteFile(filepath.Join(dir, "report.json"), append(text, '\n')),
 	)
 }
 
-// writeFile replaces a file at once, redacted.
-func (r *Report) writeFile(path string, text []byte) (err error) {
+// encode is the report as it is written, before it is redacted.
+func (r *Report) encode() (inYAML, inJSON []byte, err error) {
+	r.complete()
+	if inJSON, err = json.MarshalIndent(r, "", "  "); err == nil {
+		inYAML, err = yaml.JSONToYAML(inJSON)
+	}
+	return inYAML, inJSON, err
+}
+
+// complete makes what follows from the rest.
+func (r *Report) complete() {
+	r.APIVersion, r.Kind = APIVersion, Kind
+	r.Counts, r.Levels = r.Count(), r.CountByLevel()
+	r.Implementation.Features = SupportOf(r.Implementation.Features.Declared, r.Requirements)
+	if r.Requirements == nil {
+		r.Requirements = []Result{}
+	}
+}
+
+// WriteFile replaces a file at once, redacted.
+func (r *Report) WriteFile(path string, text []byte) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write %s: %w", path, err)
@@ -302,38 +349,24 @@ func (r *Report) writeFile(path string, text []byte) (err error) {
 	return os.Rename(f.Name(), path)
 }
 
+// Redacted is a copy of the report with every secret replaced, to be put into
+// a form in which Redact would not find them any more.
+func (r *Report) Redacted() (*Report, error) {
+	r.complete()
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("report: %w", err)
+	}
+	clean := &Report{Redact: r.Redact}
+	if err := json.Unmarshal(r.redact(text), clean); err != nil {
+		return nil, fmt.Errorf("report: %w", err)
+	}
+	return clean, nil
+}
+
 func (r *Report) redact(b []byte) []byte {
 	if r.Redact == nil {
 		return b
 	}
 	return r.Redact(b)
-}
-
-// Read reads a report.yaml or report.json. A field it does not know, one given
-// twice, another kind or version, a verdict that is none, and a summary that is
-// not that of the requirements are errors.
-func Read(path string) (*Report, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("report: %w", err)
-	}
-	var r Report
-	if err := yaml.UnmarshalStrict(text, &r); err != nil {
-		return nil, fmt.Errorf("report %s: %w", path, err)
-	}
-	if r.APIVersion != APIVersion || r.Kind != Kind {
-		return nil, fmt.Errorf("report %s: is a %q of %q, want a %s of %s", path, r.Kind, r.APIVersion, Kind, APIVersion)
-	}
-	for _, result := range r.Requirements {
-		switch {
-		case result.ID == "":
-			return nil, fmt.Errorf("report %s: a requirement has no id", path)
-		case !slices.Contains(verdicts, result.Verdict):
-			return nil, fmt.Errorf("report %s: %s: verdict %q: want one of %v", path, result.ID, result.Verdict, verdicts)
-		}
-	}
-	if want := r.Count(); r.Counts != want {
-		return nil, fmt.Errorf("report %s: its summary is %+v, its requirements say %+v", path, r.Counts, want)
-	}
-	return &r, nil
 }

@@ -162,6 +162,10 @@ func TestReportWriteRead(t *testing.T) {
 	want := sample()
 	want.APIVersion, want.Kind = APIVersion, Kind
 	want.Counts = Counts{Pass: 1, Fail: 1, Unknown: 1, NotSelected: 1}
+	want.Levels = map[string]Counts{Core: {Pass: 1, Fail: 1, Unknown: 1}}
+	for _, f := range Features {
+		want.Implementation.Features.NotPromised = append(want.Implementation.Features.NotPromised, f.Name)
+	}
 	for _, name := range []string{"report.yaml", "report.json"} {
 		got, err := Read(filepath.Join(dir, name))
 		if err != nil {
@@ -190,8 +194,14 @@ func TestReportWriteRead(t *testing.T) {
 		{"kind: Report", "kind: Reports", "want a Report"},
 		{"v1alpha1", "v2", "want a Report"},
 		{"verdict: pass", "verdict: good", `verdict "good"`},
-		{"  pass: 1", "  pass: 2", "its summary"},
-		{"kind: Report", "kind: Report\nextra: 1", "extra"},
+		{"summary:\n  expectedFail: 0", "summary:\n  expectedFail: 1", "its summary"},
+		{"    pass: 1", "    pass: 2", "line 16, column 3: its levels"},
+		{"kind: Report", "kind: Report\nextra: 1", `line 15, column 1: there is no field "extra"`},
+		{"durationSeconds: 8.1", "durationSeconds: long", "requirements.durationSeconds is a string, want a float64"},
+		{"sentence: A labelled", "sentense: A labelled", `there is no field "sentense"`},
+		{"id: core/restore", "id: core/fresh", "core/fresh is there twice"},
+		{"apiVersion:", "# text\n--- \napiVersion: x\n---\napiVersion:", "more than one document"},
+		{"labels: core", "labels: &l core\n  focus: *l", "an alias"},
 		{"kind: Report", "kind: Report\nkind: Report", "kind"},
 		{"id: core/fresh", "id: ''", "no id"},
 	} {

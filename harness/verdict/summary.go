@@ -2,7 +2,9 @@ package verdict
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"html"
 	"io"
 	"slices"
 	"strings"
@@ -23,17 +25,17 @@ func (r *Report) Summary(w io.Writer, color bool) error {
 	}
 	width, words := 0, len(Unknown)
 	for _, result := range r.Requirements {
-		width, words = max(width, utf8.RuneCountInString(result.ID)), max(words, len(result.word()))
+		width, words = max(width, utf8.RuneCountInString(result.ID)), max(words, len(result.Word()))
 	}
 	var b bytes.Buffer
 	for _, result := range r.Requirements {
-		fmt.Fprintf(&b, "%s  %-*s  %7.1f s", paint(result.outcome(), fmt.Sprintf("%-*s", words, result.word())), width, result.ID, result.DurationSeconds)
+		fmt.Fprintf(&b, "%s  %-*s  %7.1f s", paint(result.outcome(), fmt.Sprintf("%-*s", words, result.Word())), width, result.ID, result.DurationSeconds)
 		if result.outcome() == good {
 			b.WriteString("\n")
 			continue
 		}
-		fmt.Fprintf(&b, "  %s\n", FirstLine(result.why()))
-		if result.Rerun != "" && result.fails() {
+		fmt.Fprintf(&b, "  %s\n", FirstLine(result.Why()))
+		if result.Rerun != "" && result.Fails() {
 			fmt.Fprintf(&b, "%*srerun: %s\n", words+2, "", result.Rerun)
 		}
 	}
@@ -74,63 +76,153 @@ func (c Counts) String() string {
 	return text + fmt.Sprintf(", %d unknown", c.Unknown)
 }
 
+// Headline is the run's result in a sentence.
+func (r *Report) Headline() string {
+	c := r.Count()
+	tried := len(r.Requirements) - c.NotPromised
+	plural := func(n int, one, many string) string {
+		if n == 1 {
+			return one
+		}
+		return many
+	}
+	switch n := c.Fail; {
+	case r.SetupError != "":
+		return "Set-up failed: nothing was tried"
+	case n > 0:
+		return fmt.Sprintf("%d of %d requirements %s", n, tried, plural(n, "does not hold", "do not hold"))
+	case c.Surprise > 0:
+		return fmt.Sprintf("%d of %d requirements %s, against what the policy's contract expects", c.Surprise, tried, plural(c.Surprise, "holds", "hold"))
+	case c.Unknown > 0:
+		return fmt.Sprintf("Of %d of %d requirements it is unknown whether %s", c.Unknown, tried, plural(c.Unknown, "it holds", "they hold"))
+	case len(r.SuiteErrors) > 0:
+		return "Something went wrong outside the specs"
+	case tried == 0:
+		return "No requirement was tried"
+	case c.ExpectedFail > 0:
+		return fmt.Sprintf("All holds but %d %s known not to hold", c.ExpectedFail, plural(c.ExpectedFail, "requirement that is", "requirements that are"))
+	}
+	return plural(tried, "The one requirement that was tried holds", fmt.Sprintf("All %d requirements that were tried hold", tried))
+}
+
+// What of a long message, and of how many of them, Markdown shows: GitHub takes one megabyte.
+const (
+	maxMessage  = 4000
+	maxMessages = 60
+)
+
 // Markdown writes the report for people, as GitHub shows it as a step's summary.
 func (r *Report) Markdown(w io.Writer) error {
 	var b bytes.Buffer
 	c := r.Count()
-	verdict := "failed"
+	mark := "❌"
 	if r.OK() {
-		verdict = "passed"
+		mark = "✅"
+	} else if r.SetupError == "" && len(r.SuiteErrors) == 0 && c.Fail+c.Surprise == 0 {
+		mark = "❓"
 	}
-	fmt.Fprintf(&b, "## Smart Restore conformance: %s\n\n", verdict)
-	fmt.Fprintf(&b, "%s, %d not selected. ", c, c.NotSelected)
-	fmt.Fprintf(&b, "Stack %s, policy %s.\n\n", code(r.Stack.Name), code(r.Implementation.Policy))
+	fmt.Fprintf(&b, "## %s %s\n\n", mark, r.Headline())
+	fmt.Fprintf(&b, "Policy %s on %s: %s", code(r.Implementation.Policy), code(r.Stack.Name), c)
+	if c.NotSelected > 0 {
+		fmt.Fprintf(&b, ", %d not selected", c.NotSelected)
+	}
+	b.WriteString(".\n\n")
+	if len(r.Partial) > 0 {
+		b.WriteString("> **Partial**, so this says less than a full run:\n")
+		for _, p := range r.Partial {
+			fmt.Fprintf(&b, "> - %s\n", cell(p))
+		}
+		b.WriteString("\n")
+	}
 	if r.SetupError != "" {
 		fmt.Fprintf(&b, "**Set-up failed:**\n\n%s\n", fence(r.SetupError))
 	}
 	for _, e := range r.SuiteErrors {
 		fmt.Fprintf(&b, "**Outside the specs:**\n\n%s\n", fence(e))
 	}
-	for _, p := range r.Partial {
-		fmt.Fprintf(&b, "- partial: %s\n", cell(p))
-	}
-	if len(r.Partial) > 0 {
-		b.WriteString("\n")
-	}
-	if len(r.Requirements) > 0 {
-		b.WriteString("| verdict | requirement | seconds | |\n|---|---|---:|---|\n")
-		for _, result := range r.Requirements {
-			mark := map[outcome]string{good: "✅", failed: "❌", surprise: "❌", unseen: "❓", expectedFail: "⚠️", notPromised: "➖"}[result.outcome()]
-			last := result.Sentence
-			if result.outcome() != good {
-				last = FirstLine(result.why())
-			}
-			fmt.Fprintf(&b, "| %s %s | %s | %.1f | %s |\n", mark, result.word(), code(result.ID), result.DurationSeconds, cell(last))
-		}
-		b.WriteString("\n")
-	}
-	for _, result := range r.Requirements {
-		if o := result.outcome(); o == good || o == notPromised {
-			continue
-		}
-		fmt.Fprintf(&b, "<details><summary>%s: %s</summary>\n\n%s\n%s\n\n%s\n</details>\n\n", cell(result.ID), result.word(), cell(result.Sentence), code(result.Rerun), fence(result.why()))
-	}
-	if len(r.Stack.Observed) > 0 {
-		b.WriteString("| component | requested | observed |\n|---|---|---|\n")
-		for _, name := range sortedKeys(r.Stack.Observed) {
-			o := r.Stack.Observed[name]
-			fmt.Fprintf(&b, "| %s | %s | %s |\n", cell(name), cell(r.Stack.Requested[name]), cell(o.Version))
-		}
-		b.WriteString("\n")
-	}
-	if len(r.Phases) > 0 {
-		b.WriteString("| phase | seconds | |\n|---|---:|---|\n")
-		for _, p := range r.Phases {
-			fmt.Fprintf(&b, "| %s | %.1f | %s |\n", cell(p.Name), p.DurationSeconds, cell(p.Error))
-		}
-	}
+	r.markdownFailures(&b)
+	r.markdownLevels(&b)
+	r.markdownFacts(&b)
 	_, err := w.Write(r.redact(b.Bytes()))
 	return err
+}
+
+// markdownFailures says what is not proven, why, and how to run it again.
+func (r *Report) markdownFailures(b *bytes.Buffer) {
+	n := 0
+	for _, result := range r.Requirements {
+		if !result.Fails() {
+			continue
+		}
+		if n++; n == 1 {
+			b.WriteString("### What is not proven\n\n")
+		}
+		if n > maxMessages {
+			continue
+		}
+		why := []rune(result.Why())
+		if len(why) > maxMessage {
+			why = append(why[:maxMessage], '…')
+		}
+		fmt.Fprintf(b, "<details><summary>%s <b>%s</b>: %s</summary>\n\n%s\n\n%s\n", icon(result), html.EscapeString(result.ID), html.EscapeString(FirstLine(result.Why())), cell(result.Sentence), fence(string(why)))
+		if result.Rerun != "" {
+			fmt.Fprintf(b, "Run it again: %s\n\n", code(result.Rerun))
+		}
+		b.WriteString("</details>\n\n")
+	}
+	if n > maxMessages {
+		fmt.Fprintf(b, "And %d more.\n\n", n-maxMessages)
+	}
+}
+
+func icon(result Result) string {
+	return map[outcome]string{good: "✅", failed: "❌", surprise: "❌", unseen: "❓", expectedFail: "⚠️", notPromised: "➖"}[result.outcome()]
+}
+
+// markdownLevels lists every requirement, folded by level.
+func (r *Report) markdownLevels(b *bytes.Buffer) {
+	byLevel := r.CountByLevel()
+	for _, level := range append(slices.Clone(levels), OtherLevel) {
+		counts, any := byLevel[level]
+		if !any {
+			continue
+		}
+		fmt.Fprintf(b, "<details><summary><b>%s</b>: %s</summary>\n\n| | requirement | seconds | |\n|---|---|---:|---|\n", level, counts)
+		for _, result := range r.Requirements {
+			if cmp.Or(result.Level, OtherLevel) != level {
+				continue
+			}
+			last := result.Sentence
+			if result.outcome() != good {
+				last = result.Word() + ": " + FirstLine(strings.TrimPrefix(result.Why(), "expected: "))
+			}
+			fmt.Fprintf(b, "| %s | %s | %.1f | %s |\n", icon(result), code(result.ID), result.DurationSeconds, cell(last))
+		}
+		b.WriteString("\n</details>\n\n")
+	}
+}
+
+// markdownFacts says what it ran on, how long that took, and where the rest is.
+func (r *Report) markdownFacts(b *bytes.Buffer) {
+	if f := r.Implementation.Features; len(f.Declared) > 0 {
+		fmt.Fprintf(b, "Features promised: %s; proven: %s.\n\n", strings.Join(f.Declared, ", "), cmp.Or(strings.Join(f.Supported, ", "), "none"))
+	}
+	if len(r.Stack.Observed) > 0 {
+		b.WriteString("<details><summary>Versions, as the cluster itself says</summary>\n\n| component | requested | observed |\n|---|---|---|\n")
+		for _, name := range sortedKeys(r.Stack.Observed) {
+			o := r.Stack.Observed[name]
+			fmt.Fprintf(b, "| %s | %s | %s |\n", cell(name), cell(r.Stack.Requested[name]), cell(o.Version))
+		}
+		b.WriteString("\n</details>\n\n")
+	}
+	if len(r.Phases) > 0 {
+		b.WriteString("<details><summary>Phases</summary>\n\n| phase | seconds | |\n|---|---:|---|\n")
+		for _, p := range r.Phases {
+			fmt.Fprintf(b, "| %s | %.1f | %s |\n", cell(p.Name), p.DurationSeconds, cell(p.Error))
+		}
+		b.WriteString("\n</details>\n\n")
+	}
+	b.WriteString("In the run's artifacts: `report.html` (timelines, with links to the logs beside it), `report.yaml`, `junit.xml`, `logs/`, `dumps/`.\n")
 }
 
 // FirstLine is the first line of a message that says something, at most 160

@@ -35,6 +35,8 @@ const (
 	Safety     = "safety"
 	Resilience = "resilience"
 	Scale      = "scale"
+	// OtherLevel is where those are counted that have none.
+	OtherLevel = "other"
 )
 
 var levels = []string{Core, Safety, Resilience, Scale}
@@ -59,6 +61,12 @@ type Evidence struct {
 	Text string         `json:"text"`
 	Data map[string]any `json:"data,omitempty"`
 }
+
+// Kinds of evidence whose Data others read.
+const (
+	// KindFault is a fault that was put on or taken away: fault (its name), on.
+	KindFault = "fault"
+)
 
 // Names of the Ginkgo report entries by which a suite records; FromGinkgo
 // reads them back. The values are those of the Entry functions:

@@ -25,8 +25,8 @@ func main() {
 	err := root().ExecuteContext(ctx)
 	switch {
 	case err == nil:
-	case errors.Is(err, session.ErrNotProven):
-		os.Exit(1) // the summary has said it
+	case errors.Is(err, session.ErrNotProven), errors.Is(err, session.ErrWorse):
+		os.Exit(1) // what was printed has said it
 	default:
 		fmt.Fprintln(os.Stderr, "\nsmart-restore:", err)
 		os.Exit(2)
@@ -67,6 +67,7 @@ func root() *cobra.Command {
 		return with(cmd, func(s *session.Session) error { return s.Prebuild(cmd.Context(), names) })
 	}})
 	root.AddCommand(matrixCommand())
+	root.AddCommand(aboutReports()...)
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
 			fmt.Printf("  %-12s %s\n               default: %s\n", setting.Name, setting.Meaning, setting.Default)

@@ -1,0 +1,65 @@
+package scenario
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+func TestDecide(t *testing.T) {
+	start := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+	made := func(after float64) []observe.CreatedObject {
+		return []observe.CreatedObject{{Name: "data-x", Time: start.Add(time.Duration(after * float64(time.Second)))}}
+	}
+	for name, c := range map[string]struct {
+		err                   error
+		healed                time.Time
+		destinations, sources []observe.CreatedObject
+		blind                 bool
+		watched               time.Duration
+		want                  verdict.Outcome
+	}{
+		"restored":                   {destinations: made(0.5), want: verdict.Restore},
+		"restored while S3 was down": {destinations: made(0.5), healed: start.Add(20 * time.Second), want: verdict.Restore},
+		"restored when S3 was back":  {destinations: made(27), sources: made(1), healed: start.Add(20 * time.Second), want: verdict.LateRestore},
+		"backed up only":             {sources: made(1), want: verdict.None},
+		"refused":                    {err: errors.New("denied"), want: verdict.Blocked},
+		"nothing made":               {watched: time.Minute, want: verdict.Failed},
+		"nothing made so far":        {watched: time.Second, want: verdict.Unseen},
+		"nothing known":              {blind: true, sources: made(1), watched: time.Minute, want: verdict.Unseen},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &situation{name: "fresh", claim: &Claim{Name: "data", CreatedAt: start}, err: c.err, healed: c.healed}
+			got := s.decide(c.destinations, c.sources, !c.blind, c.watched)
+			if got.Outcome != c.want {
+				t.Errorf("got %+v, wanted %s", got, c.want)
+			}
+			back, ok := verdict.Evidence{Kind: verdict.KindOutcome, Data: got.Data()}.Decision()
+			if !ok || back != got {
+				t.Errorf("as evidence it is %+v, %v", back, ok)
+			}
+		})
+	}
+}
+
+func TestSituationIsOfTheNextPVC(t *testing.T) {
+	sc, _ := newScenario(t)
+	sc.situations = new([]*situation)
+	sc.isDecidedOn(&Claim{Name: "data"}, nil) // nobody asked
+	sc.Situation("fresh", verdict.None, "data")
+	sc.isDecidedOn(&Claim{Name: "twin"}, nil)
+	sc.s3IsBack() // no outage of this PVC's
+	first, second := &Claim{Name: "data", UID: "1"}, &Claim{Name: "data", UID: "2"}
+	sc.isDecidedOn(first, nil)
+	sc.isDecidedOn(second, nil)
+	if s := (*sc.situations)[0]; s.claim != first || !s.healed.IsZero() {
+		t.Errorf("%+v", s)
+	}
+	sc.s3IsBack()
+	if (*sc.situations)[0].healed.IsZero() {
+		t.Error("the outage does not end")
+	}
+}

@@ -1,0 +1,152 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/smart-restore/conformance/harness/report/decisions"
+	"github.com/smart-restore/conformance/harness/report/page"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+// ErrWorse is the result of a comparison in which the candidate is worse.
+var ErrWorse = errors.New("the candidate is worse than the base")
+
+// reportFile is the report in a run's folder.
+const reportFile = "report.yaml"
+
+// ReadReport reads a report: a file, or that of a run's folder.
+func ReadReport(path string) (*verdict.Report, string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, "", fmt.Errorf("report: %w", err)
+	}
+	if info.IsDir() {
+		path = filepath.Join(path, reportFile)
+	}
+	report, err := verdict.Read(path)
+	return report, filepath.Dir(path), err
+}
+
+// ShowReport reads a report back, prints its summary and renders its page anew. Its result is the run's.
+func ShowReport(out io.Writer, path string) error {
+	report, folder, err := ReadReport(path)
+	if err != nil {
+		return err
+	}
+	if err := page.Write(folder, report); err != nil {
+		return err
+	}
+	if err := report.Summary(out, false); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\nto be looked at: %s\n", filepath.Join(folder, page.File))
+	if !report.OK() {
+		return ErrNotProven
+	}
+	return nil
+}
+
+// Diff compares what two reports say of their policies.
+func Diff(out io.Writer, basePath, candidatePath string, markdown bool) error {
+	base, _, err := ReadReport(basePath)
+	if err != nil {
+		return fmt.Errorf("base: %w", err)
+	}
+	candidate, _, err := ReadReport(candidatePath)
+	if err != nil {
+		return fmt.Errorf("candidate: %w", err)
+	}
+	d := decisions.Compare(base, candidate)
+	write := d.Text
+	if markdown {
+		write = d.Markdown
+	}
+	if err := write(out); err != nil {
+		return err
+	}
+	if d.Worse() {
+		return ErrWorse
+	}
+	return nil
+}
+
+// RerunEnvironment is the environment in which a rerun of the report's run tries the same policy on the same stack.
+func RerunEnvironment(report *verdict.Report) map[string]string {
+	return map[string]string{
+		"POLICY": report.Implementation.Policy, "STACK": report.Stack.Name, "S3_ENDPOINT": report.Stack.Endpoint, "IMAGES": report.Stack.Images,
+		"FOCUS": "", "LABELS": "",
+	}
+}
+
+// toRerun are the requirements of a report that failed or were unknown.
+func toRerun(report *verdict.Report) (ids []string) {
+	for _, result := range report.Requirements {
+		if result.Fails() {
+			ids = append(ids, result.ID)
+		}
+	}
+	return ids
+}
+
+// NeedsRerun says whether anything of the report's run is to be run again.
+func NeedsRerun(report *verdict.Report) bool {
+	return len(toRerun(report)) > 0 || report.SetupError != ""
+}
+
+// Rerun runs exactly what failed or was unknown in a report's run that NeedsRerun. The settings must be those of RerunEnvironment.
+func (s *Session) Rerun(ctx context.Context, report *verdict.Report) error {
+	ids := toRerun(report)
+	if len(ids) > 0 {
+		s.only, s.rerunOf = ids, report.Run.ID
+		s.Log.Printf("again, of run %s: %s", report.Run.ID, strings.Join(ids, ", "))
+	} else {
+		s.Settings.Focus, s.Settings.Labels = report.Selection.Focus, report.Selection.Labels
+		s.Log.Printf("run %s tried nothing, because its set-up failed: all that it selected", report.Run.ID)
+	}
+	specs, err := s.listSpecs(ctx)
+	if err != nil {
+		return err
+	}
+	var gone []string
+	for _, id := range ids {
+		if !slices.ContainsFunc(specs, func(sp spec) bool { return sp.ID == id }) {
+			gone = append(gone, id)
+		}
+	}
+	if len(gone) > 0 {
+		return fmt.Errorf("the suite has no %s any more: the report of run %s is of another one", strings.Join(gone, ", "), report.Run.ID)
+	}
+	p, err := s.loadPolicy()
+	if err != nil {
+		return err
+	}
+	if p.SHA256 != report.Implementation.SHA256 {
+		s.Log.Printf("the policy %s is not as it was in run %s: it has changed since", report.Implementation.Policy, report.Run.ID)
+	}
+	return s.E2E(ctx)
+}
+
+// onlyThese says in words which specs were chosen by their IDs, where Ginkgo has a regular expression for it.
+func (s *Session) onlyThese(partial []string) []string {
+	if len(s.only) == 0 {
+		return partial
+	}
+	text := "only " + strings.Join(s.only, ", ")
+	if s.rerunOf != "" {
+		text = fmt.Sprintf("only what failed or was unknown in run %s: %s", s.rerunOf, strings.Join(s.only, ", "))
+	}
+	partial = slices.Clone(partial)
+	for i := range partial {
+		if partial[i] == "focus "+exactly(s.only) {
+			partial[i] = text
+		}
+	}
+	return partial
+}
