@@ -18,11 +18,12 @@ const module = "github.com/smart-restore/conformance/"
 var layers = [][]string{
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/cmd/agent/probe"},
-	{"harness/gomod", "harness/fault", "harness/cluster"},
+	{"harness/gomod", "harness/fault", "harness/cluster", "harness/check/play"},
 	{"harness/images", "harness/install"},
 	{"harness/runs", "harness/objectstore", "harness/policy"},
 	{"harness/stand"},
 	{"harness/scenario"},
+	{"harness/check"},
 	{"harness/session", "e2e"},
 	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause"},
 }

@@ -99,18 +99,7 @@ func (b *Builder) Has(build *stack.Build) bool {
 
 func compile(ctx context.Context, module string, build *stack.Build, out string, packages []string, compiled func()) error {
 	args := append([]string{"build", "-v", "-trimpath", "-ldflags", strings.TrimSpace("-s -w " + build.LDFlags), "-o", out}, packages...)
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = module
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly -buildvcs=false", "GOWORK=off", "GOTOOLCHAIN=local")
-	lines, err := runLines(cmd, func(line string) {
-		if !strings.Contains(line, " ") {
-			compiled()
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("go build of %s: %w\n%s", build.Name, err, lines)
-	}
-	return nil
+	return goCommand(ctx, module, build, compiled, args...)
 }
 
 // runLines runs cmd, calls each for every line of its stderr, and returns the last lines, for an error's text.
@@ -191,7 +180,6 @@ func (b *Builder) ModuleDir(ctx context.Context, buildName, module string) (stri
 // Program compiles a main package of this project (its path below the module's root) statically and returns the
 // binary's path, in a temporary folder of the cache. The go command's own cache makes this quick.
 func (b *Builder) Program(ctx context.Context, pkg string) (string, error) {
-	const self = "github.com/smart-restore/conformance"
 	dir, err := b.Cache.Temp()
 	if err != nil {
 		return "", err

@@ -261,8 +261,8 @@ func (f Fault) delay() time.Duration { return time.Duration(f.HTTP.DelayMillis) 
 // late says that an answer comes later than a look should wait for one, so that something is to be done meanwhile.
 func (f Fault) late() bool { return f.delay() > answerTimeout }
 
-// rules are what the gateway is told for a PVC's outage.
-func (f Fault) rules(id, bucket, namespace, pvc string) []gateway.Rule {
+// Rules are what the gateway is told for a PVC's outage.
+func (f Fault) Rules(id, bucket, namespace, pvc string) []gateway.Rule {
 	prefix := "/" + bucket + "/" + namespace + "/"
 	if f.Key != "" {
 		prefix += pvc + "/" + f.Key

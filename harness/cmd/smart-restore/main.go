@@ -55,12 +55,33 @@ func root() *cobra.Command {
 	root.AddCommand(&cobra.Command{Use: "known-bad [name...]", Short: "see policies that are known to be bad be caught, all or those named", RunE: func(cmd *cobra.Command, names []string) error {
 		return with(func(s *session.Session) error { return s.KnownBad(cmd.Context(), names) })
 	}})
+	root.AddCommand(checkCommand())
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
 			fmt.Printf("  %-12s %s\n               default: %s\n", setting.Name, setting.Meaning, setting.Default)
 		}
 	}})
 	return root
+}
+
+// checkCommand is the command that needs no cluster.
+func checkCommand() *cobra.Command {
+	var format string
+	var knownBad bool
+	command := &cobra.Command{Use: "check [policy...]", Short: "find what can be found about policies (default: POLICY) without a cluster", RunE: func(cmd *cobra.Command, paths []string) error {
+		if format != "text" && format != "json" {
+			return fmt.Errorf("--format=%s is unknown: allowed are text, json", format)
+		}
+		return with(func(s *session.Session) error {
+			if knownBad {
+				return s.CheckKnownBad(cmd.Context())
+			}
+			return s.Check(cmd.Context(), paths, format == "json")
+		})
+	}}
+	command.Flags().StringVar(&format, "format", "text", "text or json")
+	command.Flags().BoolVar(&knownBad, "known-bad", false, "instead: see policies that are known to be bad be caught")
+	return command
 }
 
 // with opens a session for one command.

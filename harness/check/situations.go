@@ -1,0 +1,250 @@
+package check
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/fault"
+	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/scenario"
+)
+
+// What a policy under test is about. These are the only places where the plan's names come into a check.
+const (
+	bucket     = policy.Bucket
+	label      = policy.PVCLabel
+	labelValue = policy.PVCLabelValue
+	baseSecret = install.BaseSecretName
+)
+
+// The names in a situation.
+const (
+	namespace = "shop"
+	elsewhere = "office"
+	claimName = "data"
+)
+
+// On a situation's clock, where waiting costs nothing.
+const (
+	// outageMillis is how long S3 is down: longer than any webhook may wait, shorter than Kyverno's own dialer does.
+	outageMillis = 20_000
+	// afterMillis is how long is looked on when S3 is back, or when nothing more should come.
+	afterMillis = 60_000
+	// atOnceMillis is within what the background controller is done if S3 has nothing to do with it.
+	atOnceMillis = outageMillis
+)
+
+// situation is a row of the table: what happens, and what a policy must do then.
+type situation struct {
+	name        string // of the row
+	requirement string // a spec's ID
+	wanted      string
+	// feature is the one that the requirement is of. Empty: it is everybody's.
+	feature string
+	play    play.Situation
+	// judge reports what is wrong. Each thing that it reports is a finding.
+	judge func(*found)
+}
+
+// situations are all that a policy is tried in.
+func situations(endpoint string, contract policy.Contract) []situation {
+	all := []situation{
+		{
+			name: "no backup", requirement: "core/fresh", wanted: "RS, no RD",
+			play:  scene(create(claim(claimName)), wait(afterMillis)),
+			judge: func(f *found) { f.admittedInTime(); f.hasSource(atOnceMillis); f.neverRestored() },
+		},
+		{
+			name: "what is backed up, and where to", requirement: "core/backup", wanted: "hourly RS to <bucket>/<ns>/<pvc>",
+			play:  scene(create(claim(claimName)), wait(afterMillis)),
+			judge: func(f *found) { f.promisesHourlyBackup(); f.repositoryIs(endpoint) },
+		},
+		{
+			name: "backup", requirement: "core/restore", wanted: "RD into the PVC, RS",
+			play: scene(backup(), create(claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis)),
+			judge: func(f *found) {
+				f.admittedInTime()
+				f.hasDestination(afterMillis)
+				f.repositoryIs(endpoint)
+				f.hasSource(2*afterMillis + 1000)
+			},
+		},
+		{
+			name: "no label", requirement: "core/unlabelled", wanted: "nothing",
+			play:  scene(backup(), create(unlabelled(claim(claimName))), wait(afterMillis)),
+			judge: func(f *found) { f.untouched() },
+		},
+	}
+	for _, row := range scenario.Faults {
+		all = append(all, outage(row, contract))
+	}
+	return append(all, safety(endpoint)...)
+}
+
+// outage is a row of the fault table.
+func outage(row scenario.Fault, contract policy.Contract) situation {
+	s := situation{
+		name: "S3 down: " + row.Name, requirement: "core/s3-down/" + row.Name, wanted: "RS, no RD, also later",
+		play: scene(backup(), begin(row), create(claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis)),
+		judge: func(f *found) {
+			f.admittedInTime()
+			f.decisionVisible()
+			f.hasSource(atOnceMillis)
+			f.neverRestored()
+		},
+	}
+	if row.Outcome == scenario.OutcomeBackup || row.Outcome == scenario.OutcomeLater {
+		s.wanted = "RD"
+		s.judge = func(f *found) {
+			f.admittedInTime()
+			f.decisionVisible()
+			f.hasDestination(atOnceMillis)
+		}
+	}
+	return s
+}
+
+// safety are the situations beyond core.
+func safety(endpoint string) []situation {
+	return []situation{
+		{
+			name: "S3 holds the question, app writes, PVC changes", requirement: "safety/late-restore", wanted: "no RD, also later",
+			play: scene(backup(), begin(scenario.Held), create(claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
+				change("annotations", "example.com/touched", "yes"), wait(afterMillis)),
+			judge: (*found).neverRestored,
+		},
+		{
+			name: "volume in use is annotated, relabelled, resized", requirement: "safety/live-immunity", wanted: "no RD",
+			play: scene(create(claim(claimName)), wait(afterMillis), backup(),
+				change("annotations", "example.com/touched", "yes"), wait(afterMillis),
+				change("labels", label, nil), wait(afterMillis),
+				change("labels", label, labelValue), wait(afterMillis),
+				play.Step{Update: merge(reference(claimName), map[string]any{"spec": map[string]any{"resources": map[string]any{"requests": map[string]any{"storage": "300Mi"}}}})},
+				wait(afterMillis)),
+			judge: (*found).neverRestored,
+		},
+		{
+			name: "a restore is running", requirement: "safety/backup-during-restore", wanted: "no backup mover meanwhile",
+			play:  scene(backup(), create(claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			judge: (*found).noBackupWhileRestoring,
+		},
+		{
+			name: "an app starts before the restore is done", requirement: "safety/no-app-before-restore", wanted: "its pod waits", feature: "gated-start",
+			play: scene(backup(), create(claim(claimName)), wait(afterMillis), create(pod("early", claimName)), play.Step{Restored: true}, wait(afterMillis),
+				create(pod("late", claimName))),
+			judge: (*found).appWaits,
+		},
+		{
+			name: "an earlier PVC's objects are still there", requirement: "safety/stale-destination", wanted: "RD of its own",
+			play: scene(backup(), create(claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
+				play.Step{Delete: claim(claimName)}, create(claim(claimName)), wait(afterMillis)),
+			judge: (*found).hasDestinationOfItsOwn,
+		},
+		{
+			name: "PVCs of one name, or nearly", requirement: "safety/isolation", wanted: "a repository each",
+			play:  scene(create(claim(claimName)), create(claim(claimName+"-2")), create(in(elsewhere, claim(claimName))), wait(afterMillis)),
+			judge: func(f *found) { f.repositoriesDiffer() },
+		},
+		{
+			name: "a name of 64 characters", requirement: "safety/long-names", wanted: "RS, or refused", play: scene(create(claim(longName)), wait(afterMillis)),
+			judge: (*found).worksOrRefused,
+		},
+		{
+			name: "the base Secret comes later", requirement: "resilience/base-secret-late", wanted: "RS, and its Secret then",
+			play: play.Situation{Steps: []play.Step{create(claim(claimName)), wait(afterMillis), create(base(namespace)), wait(afterMillis)}},
+			judge: func(f *found) {
+				f.hasSource(2*afterMillis + 1000)
+				f.repositoryIs(endpoint)
+			},
+		},
+		{
+			name: "a PVC is labelled later", requirement: "resilience/relabel", wanted: "RS, no RD", feature: "relabel",
+			play:  scene(backup(), create(unlabelled(claim(claimName))), wait(afterMillis), change("labels", label, labelValue), wait(afterMillis)),
+			judge: func(f *found) { f.hasSource(2*afterMillis + 1000); f.neverRestored() },
+		},
+	}
+}
+
+var longName = strings.Repeat("a", 64)
+
+// scene is a situation in namespaces that have what policies need.
+func scene(steps ...play.Step) play.Situation {
+	return play.Situation{Objects: []map[string]any{base(namespace), base(elsewhere)}, Steps: steps}
+}
+
+func create(object map[string]any) play.Step { return play.Step{Create: object} }
+func wait(millis int64) play.Step            { return play.Step{WaitMillis: millis} }
+func backup() play.Step                      { return play.Step{Backup: namespace + "/" + claimName} }
+
+// begin begins an outage.
+func begin(row scenario.Fault) play.Step {
+	if row.HoldsForAll() {
+		return play.Step{Outage: &play.Outage{Dial: dialFaults[row.Packet]}}
+	}
+	return play.Step{Outage: &play.Outage{Rules: row.Rules(row.Name, bucket, namespace, claimName)}}
+}
+
+// dialFaults is what faults on packets are to somebody who connects.
+var dialFaults = map[fault.PacketFault]string{fault.Refused: play.Refused, fault.BlackHole: play.BlackHole, fault.NoRoute: play.NoRoute}
+
+// change merges one label or annotation into the PVC.
+func change(where, key string, value any) play.Step {
+	return play.Step{Update: merge(reference(claimName), map[string]any{"metadata": map[string]any{"name": claimName, "namespace": namespace, where: map[string]any{key: value}}})}
+}
+
+func merge(object, more map[string]any) map[string]any {
+	for key, value := range more {
+		object[key] = value
+	}
+	return object
+}
+
+func reference(name string) map[string]any {
+	return map[string]any{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": map[string]any{"name": name, "namespace": namespace}}
+}
+
+func claim(name string) map[string]any {
+	return merge(reference(name), map[string]any{
+		"metadata": map[string]any{"name": name, "namespace": namespace, "labels": map[string]any{label: labelValue}},
+		"spec":     map[string]any{"accessModes": []any{"ReadWriteOnce"}, "resources": map[string]any{"requests": map[string]any{"storage": "256Mi"}}},
+	})
+}
+
+func unlabelled(claim map[string]any) map[string]any {
+	delete(claim["metadata"].(map[string]any), "labels")
+	return claim
+}
+
+func in(namespace string, object map[string]any) map[string]any {
+	object["metadata"].(map[string]any)["namespace"] = namespace
+	return object
+}
+
+func pod(name, claim string) map[string]any {
+	return map[string]any{
+		"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": name, "namespace": namespace},
+		"spec": map[string]any{
+			"containers": []any{map[string]any{"name": "app", "image": "app"}},
+			"volumes":    []any{map[string]any{"name": "data", "persistentVolumeClaim": map[string]any{"claimName": claim}}},
+		},
+	}
+}
+
+// baseKeys are the keys of the base Secret, with values that can be told from each other.
+var baseKeys = []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "RESTIC_PASSWORD"}
+
+func base(namespace string) map[string]any {
+	data := map[string]any{}
+	for _, key := range baseKeys {
+		data[key] = base64.StdEncoding.EncodeToString([]byte("the base Secret's " + key))
+	}
+	return map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": baseSecret, "namespace": namespace}, "data": data}
+}
+
+// repository is where a PVC's repository must be.
+func repository(endpoint, namespace, claim string) string {
+	return fmt.Sprintf("s3:%s/%s/%s/%s", endpoint, bucket, namespace, claim)
+}
