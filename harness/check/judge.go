@@ -59,7 +59,19 @@ func (k *Kyverno) Built() bool {
 	return err == nil && k.Modules.HasTest(k.Build, beside)
 }
 
-// Play plays situations, and compiles the judge first where that has not been done.
+// Prepare compiles the judge where that has not been done: once, for a minute or so beside packages that are compiled already.
+func (k *Kyverno) Prepare(ctx context.Context) error {
+	beside, err := k.beside()
+	if err == nil {
+		_, err = k.compiled(ctx, beside)
+	}
+	if err != nil {
+		return fmt.Errorf("the judge cannot be built: %w", err)
+	}
+	return nil
+}
+
+// Play plays situations, with what Prepare has compiled.
 func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, error) {
 	beside, err := k.beside()
 	if err != nil {
@@ -67,7 +79,7 @@ func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, erro
 	}
 	binary, err := k.compiled(ctx, beside)
 	if err != nil {
-		return nil, fmt.Errorf("the judge cannot be built: %w", err)
+		return nil, err
 	}
 	dir, err := k.Modules.Cache.Temp()
 	if err != nil {

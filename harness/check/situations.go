@@ -92,8 +92,9 @@ func outage(row scenario.Fault, contract policy.Contract) situation {
 		judge: func(f *found) {
 			f.admittedInTime()
 			f.decisionVisible()
-			f.hasSource(atOnceMillis)
-			f.neverRestored()
+			if f.neverRestored(); len(f.made(destination)) == 0 { // a policy may hold one back for the other
+				f.hasSource(atOnceMillis)
+			}
 		},
 	}
 	if row.Outcome == scenario.OutcomeBackup || row.Outcome == scenario.OutcomeLater {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -38,21 +39,21 @@ func (r *Report) Text(w io.Writer) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Verdict, row.Situation, row.Restores, row.BacksUp, row.Admitted, took, row.Wanted)
 	}
 	_ = table.Flush() // to memory
-	if len(r.Findings) > 0 {
-		fmt.Fprintln(b)
-	}
-	for _, t := range r.Findings {
-		where := t.Policy
-		if t.File != "" {
-			where = fmt.Sprintf("%s:%d", here(t.File), t.Line)
-			if t.Policy != "" {
-				where += " (" + t.Policy + ")"
+	for i, t := range r.Findings {
+		if i == 0 {
+			fmt.Fprintln(b)
+		}
+		// What is wrong in the same way while S3 is down in different ways is said once.
+		if slices.ContainsFunc(r.Findings[:i], t.like) {
+			continue
+		}
+		ids := t.Requirement
+		for _, other := range r.Findings[i+1:] {
+			if t.like(other) && !strings.Contains(ids+" ", other.Requirement+" ") {
+				ids += " " + other.Requirement
 			}
 		}
-		if where != "" {
-			where += ": "
-		}
-		fmt.Fprintf(b, "%s  %s  %s%s\n", t.Verdict, t.Requirement, where, t.Text)
+		fmt.Fprintf(b, "%s  %s\n    %s%s\n", t.Verdict, ids, t.Where(), t.Text)
 	}
 	said := map[string]bool{}
 	for _, row := range r.Rows {
@@ -68,6 +69,23 @@ func (r *Report) Text(w io.Writer) error {
 		counts[OK], counts[Finding], counts[Expected], counts[Unknown], float64(r.Millis)/1000)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// like says whether another finding is the same but for its requirement.
+func (t Trouble) like(other Trouble) bool {
+	other.Requirement = t.Requirement
+	return t == other
+}
+
+// Where is the place that a finding is about, with a colon after it. Empty: none.
+func (t Trouble) Where() string {
+	switch {
+	case t.File != "" && t.Policy != "":
+		return fmt.Sprintf("%s:%d (%s): ", here(t.File), t.Line, t.Policy)
+	case t.Policy != "":
+		return t.Policy + ": "
+	}
+	return ""
 }
 
 // here is a path from the current folder, where it is below that.

@@ -2,9 +2,7 @@ package session
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -14,7 +12,8 @@ import (
 	"github.com/smart-restore/conformance/harness/policy"
 )
 
-// judge is Kyverno's own engine, out of the default stack's build: it is what the judge's program is written for.
+// judge is Kyverno's own engine, out of the default stack's build: it is what the judge's program is written for. It also
+// returns that stack's name.
 func (s *Session) judge() (*check.Kyverno, string, error) {
 	of, err := s.Lock.Stack("")
 	if err != nil {
@@ -24,12 +23,21 @@ func (s *Session) judge() (*check.Kyverno, string, error) {
 	return &check.Kyverno{Modules: &gomod.Builder{Cache: s.Cache, Fixtures: fixtures.Files}, Build: build, Log: s.Log}, of.Name, err
 }
 
+// readyJudge is judge, compiled.
+func (s *Session) readyJudge(ctx context.Context) (*check.Kyverno, string, error) {
+	judge, stackName, err := s.judge()
+	if err == nil {
+		err = judge.Prepare(ctx)
+	}
+	return judge, stackName, err
+}
+
 // Check finds what can be found about policies without a cluster: those named, or POLICY.
 func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error {
 	if len(paths) == 0 {
 		paths = []string{s.Settings.Policy}
 	}
-	judge, stackName, err := s.judge()
+	judge, stackName, err := s.readyJudge(ctx)
 	if err != nil {
 		return err
 	}
@@ -67,7 +75,7 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	judge, stackName, err := s.judge()
+	judge, stackName, err := s.readyJudge(ctx)
 	if err != nil {
 		return err
 	}
@@ -110,14 +118,13 @@ func (s *Session) checkFirst(ctx context.Context, p *policy.Policy) {
 		return
 	}
 	report, err := check.Run(ctx, p, s.Settings.S3Endpoint, stackName, judge)
-	switch {
-	case err != nil:
-		s.Log.Printf("check: %v", errors.Unwrap(err))
-	case !report.OK():
-		for _, t := range report.Findings {
-			if t.Verdict == check.Finding {
-				s.Log.Printf("check: %s:%d %s: %s", filepath.Base(t.File), t.Line, t.Requirement, t.Text)
-			}
+	if err != nil {
+		s.Log.Printf("check: %v", err)
+		return
+	}
+	for _, t := range report.Findings {
+		if t.Verdict == check.Finding {
+			s.Log.Printf("check: %s: %s%s", t.Requirement, t.Where(), t.Text)
 		}
 	}
 }
