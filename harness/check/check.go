@@ -77,14 +77,14 @@ func (r *Report) OK() bool {
 // Requirements are those that a check looks at. Of none of them it sees as much as the specs do.
 func Requirements() []string {
 	all := []string{policy.Restores, policy.BacksUp, policy.Label, policy.InBucket, policy.Accepted, policy.Acts, tokenLeak}
-	for _, s := range situations("", policy.Contract{}) {
+	for _, s := range situations("") {
 		all = append(all, s.requirement)
 	}
 	return all
 }
 
 // tokenLeak is looked at in every situation.
-const tokenLeak = "safety/token-leak" //nolint:gosec // a requirement's ID
+const tokenLeak = "safety/token-leak"
 
 // Run checks a policy. Its error is about what kept it from doing so.
 func Run(ctx context.Context, p *policy.Policy, endpoint settings.Endpoint, stack string, judge Judge) (*Report, error) {
@@ -97,7 +97,7 @@ func Run(ctx context.Context, p *policy.Policy, endpoint settings.Endpoint, stac
 	for _, f := range policy.FindingsIn(p.Check()) {
 		c.trouble(f.Requirement, problem{text: f.Text}, "")
 	}
-	all := situations(endpoint.URL, p.Contract)
+	all := situations(endpoint.URL)
 	given := play.Play{Endpoint: endpoint.URL, Bucket: bucket}
 	for _, o := range p.Objects {
 		given.Policies = append(given.Policies, o.Object)
@@ -201,6 +201,10 @@ func (c *checker) row(s situation, course play.Course, reason string) {
 	f := &found{course: course, contract: c.contract, subjects: c.subjects}
 	row.describe(f)
 	s.judge(f)
+	if f.unknown != "" {
+		row.Verdict, row.Text = Unknown, f.unknown
+		f.problems = nil
+	}
 	for _, p := range f.problems {
 		row.Verdict = c.trouble(s.requirement, p, "")
 		if row.Text == "" {

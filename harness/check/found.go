@@ -19,6 +19,7 @@ type found struct {
 	contract policy.Contract
 	subjects subjects
 	problems []problem
+	unknown  string // why what is wrong may yet be right
 }
 
 // problem is one thing that is wrong, and whose doing it probably is.
@@ -225,7 +226,6 @@ func (f *found) promisesHourlyBackup() {
 				f.wrong(e.Policy, "ReplicationSource %s keeps %v %s snapshots, wanted %v", o.GetName(), value, kind, want)
 			}
 		}
-		return
 	}
 }
 
@@ -359,6 +359,16 @@ func (f *found) hasDestinationOfItsOwn() {
 		return
 	}
 	f.wrong(f.subjects.makes(destination), "the new PVC gets no ReplicationDestination: what the old one left is in its place%s", f.failures())
+}
+
+// triedAgain leaves open what comes of a generate rule that failed: Kyverno tries those again, which is not played. A
+// GeneratingPolicy that failed has been seen to be tried at once only.
+func (f *found) triedAgain() {
+	for _, e := range f.course.Events {
+		if e.What == play.Failed && strings.HasPrefix(e.Policy, "ClusterPolicy/") && len(f.problems) > 0 {
+			f.unknown = "cannot be judged without a cluster: Kyverno tries again what failed, " + e.Policy + ": " + e.Text
+		}
+	}
 }
 
 // repositoriesDiffer wants no two PVCs to have one repository.

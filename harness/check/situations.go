@@ -50,7 +50,7 @@ type situation struct {
 }
 
 // situations are all that a policy is tried in.
-func situations(endpoint string, contract policy.Contract) []situation {
+func situations(endpoint string) []situation {
 	all := []situation{
 		{
 			name: "no backup", requirement: "core/fresh", wanted: "RS, no RD",
@@ -79,13 +79,13 @@ func situations(endpoint string, contract policy.Contract) []situation {
 		},
 	}
 	for _, row := range scenario.Faults {
-		all = append(all, outage(row, contract))
+		all = append(all, outage(row))
 	}
 	return append(all, safety(endpoint)...)
 }
 
 // outage is a row of the fault table.
-func outage(row scenario.Fault, contract policy.Contract) situation {
+func outage(row scenario.Fault) situation {
 	s := situation{
 		name: "S3 down: " + row.Name, requirement: "core/s3-down/" + row.Name, wanted: "RS, no RD, also later",
 		play: scene(backup(), begin(row), create(claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis)),
@@ -134,8 +134,8 @@ func safety(endpoint string) []situation {
 		},
 		{
 			name: "an app starts before the restore is done", requirement: "safety/no-app-before-restore", wanted: "its pod waits", feature: "gated-start",
-			play: scene(backup(), create(claim(claimName)), wait(afterMillis), create(pod("early", claimName)), play.Step{Restored: true}, wait(afterMillis),
-				create(pod("late", claimName))),
+			play: scene(backup(), create(claim(claimName)), wait(afterMillis), create(pod("early")), play.Step{Restored: true}, wait(afterMillis),
+				create(pod("late"))),
 			judge: (*found).appWaits,
 		},
 		{
@@ -159,6 +159,7 @@ func safety(endpoint string) []situation {
 			judge: func(f *found) {
 				f.hasSource(2*afterMillis + 1000)
 				f.repositoryIs(endpoint)
+				f.triedAgain()
 			},
 		},
 		{
@@ -224,12 +225,13 @@ func in(namespace string, object map[string]any) map[string]any {
 	return object
 }
 
-func pod(name, claim string) map[string]any {
+// pod is one that uses the PVC.
+func pod(name string) map[string]any {
 	return map[string]any{
 		"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": name, "namespace": namespace},
 		"spec": map[string]any{
 			"containers": []any{map[string]any{"name": "app", "image": "app"}},
-			"volumes":    []any{map[string]any{"name": "data", "persistentVolumeClaim": map[string]any{"claimName": claim}}},
+			"volumes":    []any{map[string]any{"name": "data", "persistentVolumeClaim": map[string]any{"claimName": claimName}}},
 		},
 	}
 }
