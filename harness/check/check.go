@@ -169,6 +169,7 @@ func (c *checker) accepted(all []play.Acceptance) (reason string) {
 	}
 	switch {
 	case len(refused) > 0:
+		c.NotCalled = nil // nothing was played
 		return "cannot be judged before Kyverno takes " + strings.Join(refused, ", ")
 	case len(unjudged) > 0:
 		return "cannot be judged without a cluster: " + strings.Join(unjudged, ", ")

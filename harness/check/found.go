@@ -329,6 +329,9 @@ func (f *found) noBackupWhileRestoring() {
 
 // appWaits wants a pod to be refused before the restore is done, and taken after.
 func (f *found) appWaits() {
+	if len(f.made(destination)) == 0 {
+		return // core/restore says so
+	}
 	for _, e := range f.sent("Pod") {
 		switch early := object(e).GetName() == "early"; {
 		case early && e.What == play.Admitted:
