@@ -5,7 +5,7 @@ BIN   := build/bin
 export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP ARTIFACTS
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e known-bad test unit vet lint vulncheck up down list images prebuild matrix cells table report rerun diff bench clean build
+.PHONY: help e2e check check-policies known-bad test unit vet lint vulncheck up down list images prebuild matrix cells table report rerun diff bench clean build
 
 help: build ## this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,13 @@ help: build ## this
 
 e2e: build ## from nothing to a verdict: kind, Kyverno, VolSync, S3, the policy, the specs
 	@$(BIN)/smart-restore e2e
+
+check: build ## what can be found about POLICY without a cluster, by Kyverno's own engine, in seconds
+	@$(BIN)/smart-restore check
+
+check-policies: build ## check all that ships, and see policies known to be bad be caught
+	@$(BIN)/smart-restore check $(patsubst %/,%,$(wildcard policies/*/))
+	@$(BIN)/smart-restore check --known-bad
 
 known-bad: build ## the suite's own test: policies known to be bad are caught (NAMES="a b": only these)
 	@$(BIN)/smart-restore known-bad $(NAMES)

@@ -19,11 +19,12 @@ var layers = [][]string{
 	{"harness/strict"},
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/cmd/agent/probe"},
-	{"harness/gomod", "harness/fault", "harness/cluster", "harness/matrix", "harness/report/timeline", "harness/report/decisions", "harness/report/github"},
+	{"harness/gomod", "harness/fault", "harness/cluster", "harness/matrix", "harness/check/play", "harness/report/timeline", "harness/report/decisions", "harness/report/github"},
 	{"harness/images", "harness/install", "harness/report/page"},
 	{"harness/runs", "harness/objectstore", "harness/policy"},
 	{"harness/stand"},
 	{"harness/scenario"},
+	{"harness/check"},
 	{"harness/session", "e2e"},
 	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause"},
 }

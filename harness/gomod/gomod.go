@@ -108,18 +108,7 @@ func (b *Builder) Has(build *stack.Build) bool {
 
 func compile(ctx context.Context, module string, build *stack.Build, out string, packages []string, compiled func()) error {
 	args := append([]string{"build", "-v", "-trimpath", "-ldflags", strings.TrimSpace("-s -w " + build.LDFlags), "-o", out}, packages...)
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = module
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly -buildvcs=false", "GOWORK=off", "GOTOOLCHAIN=local")
-	lines, err := runLines(cmd, func(line string) {
-		if !strings.Contains(line, " ") {
-			compiled()
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("go build of %s: %w\n%s", build.Name, err, lines)
-	}
-	return nil
+	return goCommand(ctx, module, build, compiled, args...)
 }
 
 // runLines runs cmd, calls each for every line of its stderr, and returns the last lines, for an error's text.

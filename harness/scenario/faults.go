@@ -261,9 +261,9 @@ func (f Fault) delay() time.Duration { return time.Duration(f.HTTP.DelayMillis) 
 // late says that an answer comes later than a look should wait for one, so that something is to be done meanwhile.
 func (f Fault) late() bool { return f.delay() > answerTimeout }
 
-// rules are what the gateway is told for a PVC's outage: the beginning of the paths of all that is its namespace's, and of
+// Rules are what the gateway is told for a PVC's outage: the beginning of the paths of all that is its namespace's, and of
 // its own repository's.
-func (f Fault) rules(id, namespacePath, pvcPath string) []gateway.Rule {
+func (f Fault) Rules(id, namespacePath, pvcPath string) []gateway.Rule {
 	prefix := namespacePath
 	if f.Key != "" {
 		prefix = pvcPath + f.Key

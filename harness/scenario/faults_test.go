@@ -28,12 +28,12 @@ func TestTheFaultTableIsSound(t *testing.T) {
 			t.Errorf("fault %q: name, sentence and outcome are needed, and the name once", f.Name)
 		}
 		seen[f.Name] = true
-		for _, rule := range f.rules("ns", "/b/ns/", "/b/ns/data/") {
+		for _, rule := range f.Rules("ns", "/b/ns/", "/b/ns/data/") {
 			if err := rule.Validate(); err != nil {
 				t.Errorf("fault %s: %v", f.Name, err)
 			}
 		}
-		if f.HTTP.Kind == "redirect" && f.HTTP.Location != f.rules("ns", "/b/ns/", "/b/ns/data/")[len(f.rules("ns", "/b/ns/", "/b/ns/data/"))-1].PathPrefix {
+		if f.HTTP.Kind == "redirect" && f.HTTP.Location != f.Rules("ns", "/b/ns/", "/b/ns/data/")[len(f.Rules("ns", "/b/ns/", "/b/ns/data/"))-1].PathPrefix {
 			// Nothing of a test may ask anybody outside: only the cluster's own names, with nothing to search for.
 			u, err := url.Parse(f.HTTP.Location)
 			if err != nil || !strings.HasSuffix(u.Hostname(), ".svc.cluster.local.") {
@@ -155,7 +155,7 @@ func TestAFaultOfOneKeyLeavesTheRestAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rules := f.rules("id", "/b/ns/", "/b/ns/data/"); len(rules) != 1 || rules[0].PathPrefix != "/b/ns/data/config" {
+	if rules := f.Rules("id", "/b/ns/", "/b/ns/data/"); len(rules) != 1 || rules[0].PathPrefix != "/b/ns/data/config" {
 		t.Errorf("rules %+v", rules)
 	}
 	if _, err := FaultNamed("rain"); err == nil {

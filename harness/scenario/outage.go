@@ -176,7 +176,7 @@ func redirected(r probe.Result) string {
 // arm puts the fault in force.
 func (o *outage) arm(ctx context.Context) {
 	sc := o.sc
-	for _, rule := range o.fault.rules(o.id, sc.namespacePath(), sc.path(sc.prefix(o.pvc))) {
+	for _, rule := range o.fault.Rules(o.id, sc.namespacePath(), sc.path(sc.prefix(o.pvc))) {
 		sc.must(sc.Gateway.Put(ctx, rule))
 	}
 	o.say(true)
@@ -198,7 +198,7 @@ func (o *outage) heal(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
 	var err error
-	for _, rule := range o.fault.rules(o.id, o.sc.namespacePath(), o.sc.path(o.sc.prefix(o.pvc))) {
+	for _, rule := range o.fault.Rules(o.id, o.sc.namespacePath(), o.sc.path(o.sc.prefix(o.pvc))) {
 		err = errors.Join(err, o.sc.Gateway.Heal(ctx, rule.ID))
 	}
 	if o.armed != nil {

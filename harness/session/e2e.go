@@ -68,6 +68,7 @@ func (s *Session) E2E(ctx context.Context) error {
 	if err := s.preflight(); err != nil {
 		return err
 	}
+	s.checkFirst(ctx, p)
 	artifacts, err := s.newArtifacts()
 	if err != nil {
 		return err

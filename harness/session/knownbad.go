@@ -86,7 +86,7 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	return nil
 }
 
-// loadKnownBad loads the policies of these names, or all, and checks their contracts.
+// loadKnownBad loads the policies of these names, or all, and checks their contracts against the specs that are to run.
 func (s *Session) loadKnownBad(names, specs []string) ([]*policy.Policy, error) {
 	entries, err := os.ReadDir(knownBadFolder)
 	if err != nil {
@@ -111,6 +111,10 @@ func (s *Session) loadKnownBad(names, specs []string) ([]*policy.Policy, error) 
 		p, err := policy.Load(filepath.Join(knownBadFolder, name), s.Settings.S3Endpoint)
 		if err != nil {
 			problems = append(problems, err)
+			continue
+		}
+		if specs == nil { // nobody runs any
+			policies = append(policies, p)
 			continue
 		}
 		if err := errors.Join(p.Contract.CheckRequirements(specs), p.Contract.CheckStack(s.Stack.Name, s.Lock.StackNames())); err != nil {

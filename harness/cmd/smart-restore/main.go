@@ -68,6 +68,7 @@ func root() *cobra.Command {
 	}})
 	root.AddCommand(matrixCommand())
 	root.AddCommand(aboutReports()...)
+	root.AddCommand(checkCommand())
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
 			fmt.Printf("  %-12s %s\n               default: %s\n", setting.Name, setting.Meaning, setting.Default)
@@ -86,6 +87,26 @@ func root() *cobra.Command {
 
 // schemas are those of the files that people write.
 var schemas = map[string][]byte{"contract": policy.Schema}
+
+// checkCommand is the command that needs no cluster.
+func checkCommand() *cobra.Command {
+	var format string
+	var knownBad bool
+	command := &cobra.Command{Use: "check [policy...]", Short: "find what can be found about policies (default: POLICY) without a cluster", RunE: func(cmd *cobra.Command, paths []string) error {
+		if format != "text" && format != "json" {
+			return fmt.Errorf("--format=%s is unknown: allowed are text, json", format)
+		}
+		return with(cmd, func(s *session.Session) error {
+			if knownBad {
+				return s.CheckKnownBad(cmd.Context())
+			}
+			return s.Check(cmd.Context(), paths, format == "json")
+		})
+	}}
+	command.Flags().StringVar(&format, "format", "text", "text or json")
+	command.Flags().BoolVar(&knownBad, "known-bad", false, "instead: see policies that are known to be bad be caught")
+	return command
+}
 
 // with opens a session for one command. A setting's flag beats its environment variable.
 func with(cmd *cobra.Command, do func(*session.Session) error) (err error) {

@@ -61,7 +61,7 @@ Exit code 2: there is no comparison, because a report cannot be read.`,
 					return err
 				}
 			}
-			return with(func(s *session.Session) error { return s.Rerun(cmd.Context(), report) })
+			return with(cmd, func(s *session.Session) error { return s.Rerun(cmd.Context(), report) })
 		},
 	}
 	return []*cobra.Command{report, diff, rerun}

@@ -31,7 +31,7 @@ func (s *Server) controlHandler(token string) http.Handler {
 		rule, err := readRule(http.MaxBytesReader(w, r.Body, 1<<20), r.PathValue("id"))
 		if err == nil {
 			var status RuleStatus
-			if status, err = s.rules.put(rule); err == nil {
+			if status, err = s.Put(rule); err == nil {
 				writeJSON(w, http.StatusOK, status)
 				return
 			}
@@ -44,7 +44,7 @@ func (s *Server) controlHandler(token string) http.Handler {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	api.HandleFunc("DELETE /rules", func(w http.ResponseWriter, _ *http.Request) {
-		s.rules.remove(func(*activeRule) bool { return true })
+		s.HealAll()
 		w.WriteHeader(http.StatusNoContent)
 	})
 	api.HandleFunc("GET /rules", func(w http.ResponseWriter, _ *http.Request) {

@@ -30,6 +30,8 @@ type Config struct {
 	Log io.Writer
 	// Keep is how many records are kept in memory; 0: 200 000 (about 100 MB).
 	Keep int
+	// Dial connects to the real server; nil: by TCP.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Server is the gateway.
@@ -55,10 +57,13 @@ func New(c Config) (*Server, error) {
 	if c.Keep == 0 {
 		c.Keep = 200_000
 	}
+	if c.Dial == nil {
+		c.Dial = dialUpstream
+	}
 	s := &Server{upstream: c.Upstream, book: newBook(c.Keep, c.Log)}
 	// No timeouts: how long a request may take is between client and server.
 	s.transport = &http.Transport{
-		DialContext:           dialUpstream,
+		DialContext:           c.Dial,
 		DisableCompression:    true, // it would add Accept-Encoding
 		MaxIdleConnsPerHost:   1024,
 		IdleConnTimeout:       5 * time.Second, // before the real server tires of it
@@ -129,9 +134,15 @@ func (s *Server) Serve(data, control net.Listener) error {
 	return err
 }
 
+// Put puts a rule into force, as the control API does.
+func (s *Server) Put(r Rule) (RuleStatus, error) { return s.rules.put(r) }
+
+// HealAll ends every rule.
+func (s *Server) HealAll() { s.rules.remove(func(*activeRule) bool { return true }) }
+
 // Close ends everything at once, requests in flight too.
 func (s *Server) Close() error {
-	s.rules.remove(func(*activeRule) bool { return true })
+	s.HealAll()
 	err := errors.Join(s.data.Close(), s.control.Close())
 	s.transport.CloseIdleConnections()
 	return err

@@ -1,0 +1,380 @@
+package check
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/settings"
+)
+
+const url = "http://192.168.10.133:9000"
+
+// fake is a judge that takes every policy, and says of each situation what it is told to.
+type fake struct {
+	acceptances []play.Acceptance
+	course      func(play.Situation) play.Course
+	err         error
+}
+
+func (f fake) Play(_ context.Context, given play.Play) (*play.Record, error) {
+	r := &play.Record{Engine: "nobody", Policies: f.acceptances}
+	for _, s := range given.Situations {
+		c := f.course(s)
+		c.Name = s.Name
+		r.Situations = append(r.Situations, c)
+	}
+	return r, f.err
+}
+
+var taken = []play.Acceptance{{Kind: "GeneratingPolicy", Name: "p-restore", Called: 1}}
+
+// plan is what the plan's policies are about.
+var plan = plot{policy.Default(), url}
+
+// nothing happens.
+func nothing(play.Situation) play.Course {
+	return play.Course{Events: []play.Event{{What: play.Admitted, Object: plan.claim(claimName)}}}
+}
+
+// loaded is a policy of one file, with a contract.
+func loaded(t *testing.T, contract string) *policy.Policy {
+	t.Helper()
+	folder := t.TempDir()
+	for name, content := range map[string]string{
+		"policy.yaml": `# A comment.
+apiVersion: policies.kyverno.io/v1
+kind: GeneratingPolicy
+metadata:
+  name: p-restore
+spec:
+  matchConstraints:
+    objectSelector: {matchLabels: {backup: hourly}}
+  variables:
+  - name: a
+    expression: "1"
+  - name: b
+    expression: http.get("http://192.168.10.133:9000/volsync-backups/").statusCode
+  generate:
+  - expression: generator.apply("ReplicationDestination, ReplicationSource")
+`,
+		"conformance.yaml": "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: p\ndescription: d\nadmissionSeconds: 6\n" + contract,
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := policy.Load(folder, endpoint(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func endpoint(t *testing.T) settings.Endpoint {
+	t.Helper()
+	e, err := settings.ParseEndpoint(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func run(t *testing.T, p *policy.Policy, judge fake) *Report {
+	t.Helper()
+	r, err := Run(t.Context(), p, endpoint(t), "kyverno-1.19", judge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func row(t *testing.T, r *Report, requirement string) Row {
+	t.Helper()
+	for _, row := range r.Rows {
+		if row.Requirement == requirement {
+			return row
+		}
+	}
+	t.Fatalf("no row for %s", requirement)
+	return Row{}
+}
+
+func TestWhatIsNotThereIsFound(t *testing.T) {
+	r := run(t, loaded(t, ""), fake{acceptances: taken, course: nothing})
+	if got := row(t, r, "core/restore"); got.Verdict != Finding || got.Restores != "no" || !strings.Contains(got.Text, "no ReplicationDestination is made") {
+		t.Errorf("%+v", got)
+	}
+	if got := row(t, r, "core/unlabelled"); got.Verdict != OK {
+		t.Errorf("%+v", got)
+	}
+	if r.OK() {
+		t.Error("a policy that does nothing is not in order")
+	}
+	for _, trouble := range r.Findings {
+		if trouble.Policy != "" && (filepath.Base(trouble.File) != "policy.yaml" || trouble.Line != 2) {
+			t.Errorf("%s: at %s:%d, wanted policy.yaml:2", trouble.Requirement, trouble.File, trouble.Line)
+		}
+	}
+}
+
+func TestWhatTheContractExpectsIsNoFinding(t *testing.T) {
+	bad := fake{acceptances: taken, course: func(s play.Situation) play.Course {
+		if s.Name != "backup" {
+			return good(s)
+		}
+		return nothing(s)
+	}}
+	if r := run(t, loaded(t, ""), bad); r.OK() || row(t, r, "core/restore").Verdict != Finding {
+		t.Errorf("without an expectation: %+v", r.Findings)
+	}
+	r := run(t, loaded(t, "expectedFailures: [{requirement: core/restore, reason: so it is}]\n"), bad)
+	if got := row(t, r, "core/restore"); !r.OK() || got.Verdict != Expected || !strings.Contains(r.Findings[0].Text, "so it is") {
+		t.Errorf("%+v %+v", got, r.Findings)
+	}
+}
+
+func TestGoodPolicyHasNoFinding(t *testing.T) {
+	r := run(t, loaded(t, "features: [visible-decision, gated-start, relabel]\n"), fake{acceptances: taken, course: good})
+	if !r.OK() || len(r.Findings) > 0 {
+		t.Errorf("%+v", r.Findings)
+	}
+	for _, row := range r.Rows {
+		if row.Verdict != OK {
+			t.Errorf("%+v", row)
+		}
+	}
+}
+
+func TestFeaturesAreAskedOfWhoPromisesThem(t *testing.T) {
+	has := func(contract, requirement string) bool {
+		r := run(t, loaded(t, contract), fake{acceptances: taken, course: good})
+		return slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Requirement == requirement })
+	}
+	if has("", "safety/no-app-before-restore") || !has("features: [gated-start]\n", "safety/no-app-before-restore") {
+		t.Error("gated-start is asked of those who do not promise it, or not of those who do")
+	}
+}
+
+func TestWhatCannotBeJudgedIsUnknown(t *testing.T) {
+	for name, c := range map[string]struct {
+		acceptance play.Acceptance
+		course     func(play.Situation) play.Course
+		ok         bool
+		want       string
+	}{
+		"of another kind": {play.Acceptance{Kind: "CleanupPolicy", Name: "x", Unjudged: "no"}, good, true, "cannot be judged without a cluster: CleanupPolicy/x"},
+		"not taken": {
+			play.Acceptance{Kind: "GeneratingPolicy", Name: "p-restore", Problems: []play.Problem{{Field: "spec.variables[1].expression", Text: "undeclared reference"}}},
+			good, false, "before Kyverno takes GeneratingPolicy/p-restore",
+		},
+		"not played": {
+			taken[0], func(play.Situation) play.Course { return play.Course{Error: "has no CronJob"} }, true, "cannot be judged without a cluster: has no CronJob",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := run(t, loaded(t, ""), fake{acceptances: []play.Acceptance{c.acceptance}, course: c.course})
+			for _, row := range r.Rows {
+				if row.Verdict != Unknown || !strings.Contains(row.Text, c.want) {
+					t.Errorf("%+v", row)
+				}
+			}
+			if r.OK() != c.ok {
+				t.Errorf("%+v", r.Findings)
+			}
+			if !c.ok && (r.Findings[0].Requirement != policy.Accepted || r.Findings[0].Line != 13) {
+				t.Errorf("wanted %s at line 13: %+v", policy.Accepted, r.Findings[0])
+			}
+		})
+	}
+}
+
+func TestNobodyCalled(t *testing.T) {
+	r := run(t, loaded(t, ""), fake{acceptances: []play.Acceptance{{Kind: "GeneratingPolicy", Name: "p-restore"}}, course: good})
+	if len(r.Findings) != 1 || r.Findings[0].Requirement != policy.Acts || len(r.NotCalled) != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestJudgeThatFails(t *testing.T) {
+	_, err := Run(t.Context(), loaded(t, ""), endpoint(t), "", fake{course: good, err: errors.New("crashed")})
+	if err == nil || err.Error() != "crashed" {
+		t.Error(err)
+	}
+}
+
+// good is what a policy does that is in order, as far as a course shows.
+func good(s play.Situation) play.Course {
+	c := play.Course{Objects: slices.Clone(s.Objects)}
+	backedUp, restoring := false, false
+	for i, step := range s.Steps {
+		backedUp = backedUp || step.Backup != ""
+		switch {
+		case step.Outage != nil && step.Outage.Rules == nil, step.Outage != nil && step.Outage.Rules[0].ID != "slow" && step.Outage.Rules[0].ID != "mover-credentials":
+			backedUp = false
+		case step.Create["kind"] == "Pod":
+			e := play.Event{Step: i, What: play.Admitted, Object: step.Create}
+			if restoring {
+				e.What = play.Refusal
+			}
+			c.Events = append(c.Events, e)
+		case step.Restored:
+			restoring = false
+		case step.Create["kind"] == "PersistentVolumeClaim":
+			o := step.Create
+			metadata := o["metadata"].(map[string]any)
+			metadata["uid"] = "uid-of-step-" + string(rune('a'+i))
+			if metadata["name"] == longName {
+				c.Events = append(c.Events, play.Event{Step: i, What: play.Refusal, Text: "too long", Object: o})
+				continue
+			}
+			e := play.Event{Step: i, What: play.Admitted, Object: o}
+			c.Events = append(c.Events, e)
+			relabelled := slices.ContainsFunc(s.Steps, func(s play.Step) bool { return s.Update != nil })
+			if metadata["labels"] == nil && !relabelled {
+				continue
+			}
+			if metadata["labels"] != nil {
+				metadata["annotations"] = map[string]any{"p/decision": "something"}
+			}
+			if restoring = backedUp && metadata["labels"] != nil; restoring {
+				c.Events = append(c.Events, made(i, destination, metadata, map[string]any{"restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"]}}))
+			}
+			c.Events = append(c.Events, made(i, source, metadata, map[string]any{
+				"sourcePVC": metadata["name"], "trigger": map[string]any{"schedule": "0 * * * *"},
+				"restic": map[string]any{"repository": metadata["name"], "retain": map[string]any{"hourly": 24.0, "daily": 7.0}},
+			}))
+			secret := plan.base(metadata["namespace"].(string))
+			secret["metadata"] = map[string]any{"name": metadata["name"], "namespace": metadata["namespace"]}
+			secret["data"].(map[string]any)["RESTIC_REPOSITORY"] = base64.StdEncoding.EncodeToString([]byte(repository(plan.Contract, url, metadata["namespace"].(string), metadata["name"].(string))))
+			c.Objects = append(c.Objects, secret)
+		}
+	}
+	return c
+}
+
+func made(step int, kind string, of, spec map[string]any) play.Event {
+	return play.Event{Step: step, What: play.Made, Policy: "GeneratingPolicy/p-restore", Object: map[string]any{
+		"apiVersion": "volsync.backube/v1alpha1", "kind": kind, "spec": spec,
+		"metadata": map[string]any{"name": of["name"], "namespace": of["namespace"], "ownerReferences": []any{
+			map[string]any{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": of["name"], "uid": of["uid"]},
+		}},
+	}}
+}
+
+// What each look takes down, of courses in which one thing is not as in a good one.
+func TestLooks(t *testing.T) {
+	claimed := play.Event{What: play.Admitted, Object: plan.claim(claimName)}
+	metadata := map[string]any{"name": claimName, "namespace": namespace, "uid": "u"}
+	rd := func(into string) play.Event {
+		return made(1, destination, metadata, map[string]any{"restic": map[string]any{"destinationPVC": into, "repository": claimName}})
+	}
+	rs := func(spec map[string]any) play.Event {
+		spec["sourcePVC"] = claimName
+		return made(1, source, metadata, spec)
+	}
+	at := func(e play.Event, millis int64) play.Event { e.Millis = millis; return e }
+	job := func(what string) play.Event {
+		return play.Event{What: what, Object: map[string]any{"kind": "Job", "metadata": map[string]any{"name": "mover"}}}
+	}
+	for name, c := range map[string]struct {
+		look   func(*found)
+		events []play.Event
+		want   string // of the first problem; empty: there is none
+	}{
+		"in time":           {(*found).admittedInTime, []play.Event{{What: play.Admitted, Object: plan.claim(claimName), TookMillis: 6000}}, ""},
+		"not in time":       {(*found).admittedInTime, []play.Event{{What: play.Admitted, Object: plan.claim(claimName), TookMillis: 6001}}, "admitted after 6s, wanted within 6s"},
+		"refused":           {(*found).admittedInTime, []play.Event{{What: play.Refusal, Object: plan.claim(claimName), Text: "Policy p-restore failed: no"}}, "the PVC is refused: Policy p-restore failed: no"},
+		"restored":          {(*found).neverRestored, []play.Event{claimed, rd(claimName)}, "ReplicationDestination data is made"},
+		"restored late":     {(*found).neverRestored, []play.Event{claimed, at(rd(claimName), 20_000)}, "20s after the PVC was admitted: over what an app has written"},
+		"still waiting":     {(*found).neverRestored, []play.Event{claimed, {What: play.Waiting, Policy: "GeneratingPolicy/x"}}, "still waiting"},
+		"into the PVC":      {func(f *found) { f.hasDestination(1000) }, []play.Event{claimed, rd(claimName)}, ""},
+		"beside the PVC":    {func(f *found) { f.hasDestination(1000) }, []play.Event{claimed, rd("")}, `its destinationPVC is ""`},
+		"into the PVC late": {func(f *found) { f.hasDestination(1000) }, []play.Event{claimed, at(rd(claimName), 1001)}, "comes 1s after"},
+		"asked wrongly":     {func(f *found) { f.hasDestination(1000) }, []play.Event{claimed, {What: play.Asked, Text: "GET /x → 404"}}, "(GET /x → 404)"},
+		"source":            {func(f *found) { f.hasSource(1000) }, []play.Event{claimed, rs(map[string]any{})}, ""},
+		"no source":         {func(f *found) { f.hasSource(1000) }, []play.Event{claimed, {What: play.Failed, Policy: "p", Text: "why"}}, "no ReplicationSource is made for the PVC; p: why"},
+		"seldom":            {(*found).backsUpAsPromised, []play.Event{claimed, rs(map[string]any{"trigger": map[string]any{"schedule": "0 0 * * *"}})}, "wanted @hourly"},
+		"no Secret":         {func(f *found) { f.repositoryIs(url) }, []play.Event{claimed, rd(claimName)}, `names the Secret "data", which nothing makes`},
+		"backup meanwhile":  {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), job(play.Admitted)}, "half of the data"},
+		"no backup then":    {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), job(play.Refusal)}, ""},
+		"unlabelled":        {(*found).untouched, []play.Event{claimed, rd(claimName)}, "a PVC without the label gets ReplicationDestination data"},
+		"app first":         {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Admitted, Object: pod("early")}}, "is taken before the restore is done"},
+		"app never":         {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Refusal, Object: pod("late")}}, "is refused when the restore is done"},
+		"app unrestored":    {(*found).appWaits, []play.Event{claimed, {What: play.Admitted, Object: pod("early")}}, ""},
+		"long name":         {(*found).worksOrRefused, []play.Event{{What: play.Admitted, Object: plan.claim(longName)}}, "it is never backed up"},
+		"long name refused": {(*found).worksOrRefused, []play.Event{{What: play.Refusal, Object: plan.claim(longName)}}, ""},
+		"token":             {(*found).noToken, []play.Event{{What: play.Asked, Text: "GET / → 200, with credentials (bearer)"}}, "a token goes to S3"},
+		"the old one's":     {(*found).hasDestinationOfItsOwn, []play.Event{claimed, rd(claimName), {Step: 2, What: play.Admitted, Object: plan.claim(claimName)}}, "what the old one left is in its place"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := loaded(t, "")
+			f := &found{course: play.Course{Events: c.events}, contract: p.Contract, subjects: subjectsOf(p)}
+			c.look(f)
+			switch {
+			case c.want == "" && len(f.problems) > 0:
+				t.Errorf("found %+v", f.problems)
+			case c.want != "" && (len(f.problems) == 0 || !strings.Contains(f.problems[0].text, c.want)):
+				t.Errorf("got  %+v\nwant %s", f.problems, c.want)
+			}
+		})
+	}
+}
+
+func TestOutput(t *testing.T) {
+	r := run(t, loaded(t, "stacks: [kyverno-1.13]\n"), fake{acceptances: taken, course: func(s play.Situation) play.Course {
+		c := nothing(s)
+		c.Events = append(c.Events, made(1, destination, map[string]any{"name": claimName, "namespace": namespace}, map[string]any{"restic": map[string]any{"destinationPVC": claimName}}))
+		return c
+	}})
+	var text strings.Builder
+	if err := r.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"policy p (", "judged by nobody", "it is made for kyverno-1.13", "finding  S3 down: refused",
+		"core/s3-down/refused core/s3-down/black-hole", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
+	} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("%q is not in\n%s", want, text.String())
+		}
+	}
+	var raw strings.Builder
+	if err := r.JSON(&raw); err != nil {
+		t.Fatal(err)
+	}
+	var again Report
+	if err := json.Unmarshal([]byte(raw.String()), &again); err != nil || len(again.Rows) != len(r.Rows) || again.OK() {
+		t.Errorf("%v\n%s", err, raw.String())
+	}
+}
+
+func TestEveryFaultIsPlayed(t *testing.T) {
+	for _, s := range situations(plan) {
+		for _, step := range s.play.Steps {
+			if o := step.Outage; o != nil && o.Dial == "" && len(o.Rules) == 0 {
+				t.Errorf("%s: an outage in which nothing is down", s.name)
+			}
+		}
+	}
+}
+
+func TestPositionOfAField(t *testing.T) {
+	s := subjectsOf(loaded(t, ""))
+	for field, want := range map[string]int{"": 2, "spec.variables[1].expression": 13, "spec.variables[7].expression": 10, "spec.nothing": 7} {
+		if _, line := s.position("GeneratingPolicy/p-restore", field); line != want {
+			t.Errorf("%s is at line %d, wanted %d", field, line, want)
+		}
+	}
+	if file, line := s.position("GeneratingPolicy/other", ""); file != "" || line != 0 {
+		t.Error(file, line)
+	}
+}

@@ -1,0 +1,301 @@
+package check
+
+import (
+	"encoding/base64"
+	"maps"
+	"strings"
+
+	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/fault"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/scenario"
+)
+
+// plot is what situations are made of: what the policy under test is about, by its contract, and S3's address.
+type plot struct {
+	policy.Contract
+	endpoint string
+}
+
+// The names in a situation.
+const (
+	namespace = "shop"
+	elsewhere = "office"
+	claimName = "data"
+)
+
+// On a situation's clock, where waiting costs nothing.
+const (
+	// outageMillis is how long S3 is down: longer than any webhook may wait, shorter than Kyverno's own dialer does.
+	outageMillis = 20_000
+	// afterMillis is how long is looked on when S3 is back, or when nothing more should come.
+	afterMillis = 60_000
+	// atOnceMillis is within what the background controller is done if S3 has nothing to do with it.
+	atOnceMillis = outageMillis
+)
+
+// situation is a row of the table: what happens, and what a policy must do then.
+type situation struct {
+	name        string // of the row
+	requirement string // a spec's ID
+	wanted      string
+	// feature is the one that the requirement is of. Empty: it is everybody's.
+	feature string
+	play    play.Situation
+	// judge reports what is wrong. Each thing that it reports is a finding.
+	judge func(*found)
+}
+
+// situations are all that a policy is tried in.
+func situations(p plot) []situation {
+	all := []situation{
+		{
+			name: "no backup", requirement: "core/fresh", wanted: "RS, no RD",
+			play:  p.scene(create(p.claim(claimName)), wait(afterMillis)),
+			judge: func(f *found) { f.admittedInTime(); f.hasSource(atOnceMillis); f.neverRestored() },
+		},
+		{
+			name: "what is backed up, and where to", requirement: "core/backup", wanted: "RS as promised, to its path",
+			play:  p.scene(create(p.claim(claimName)), wait(afterMillis)),
+			judge: func(f *found) { f.backsUpAsPromised(); f.repositoryIs(p.endpoint) },
+		},
+		{
+			name: "backup", requirement: "core/restore", wanted: "RD into the PVC, RS",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis)),
+			judge: func(f *found) {
+				f.admittedInTime()
+				f.hasDestination(afterMillis)
+				f.repositoryIs(p.endpoint)
+				f.hasSource(2*afterMillis + 1000)
+			},
+		},
+		{
+			name: "no label", requirement: "core/unlabelled", wanted: "nothing",
+			play:  p.scene(p.backup(), create(unlabelled(p.claim(claimName))), wait(afterMillis)),
+			judge: func(f *found) { f.untouched() },
+		},
+	}
+	for _, row := range scenario.Faults {
+		all = append(all, p.outage(row))
+	}
+	return append(all, p.safety()...)
+}
+
+// outage is a row of the fault table.
+func (p plot) outage(row scenario.Fault) situation {
+	s := situation{
+		name: "S3 down: " + row.Name, requirement: "core/s3-down/" + row.Name, wanted: "RS, no RD, also later",
+		play: p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis)),
+		judge: func(f *found) {
+			f.admittedInTime()
+			f.decisionVisible()
+			if f.neverRestored(); len(f.made(destination)) == 0 { // a policy may hold one back for the other
+				f.hasSource(atOnceMillis)
+			}
+		},
+	}
+	if row.Outcome == scenario.OutcomeBackup || row.Outcome == scenario.OutcomeLater {
+		s.wanted = "RD"
+		s.judge = func(f *found) {
+			f.admittedInTime()
+			f.decisionVisible()
+			f.hasDestination(atOnceMillis)
+		}
+	}
+	return s
+}
+
+// safety are the situations beyond core.
+func (p plot) safety() []situation {
+	return []situation{
+		{
+			name: "S3 holds the question, app writes, PVC changes", requirement: "safety/late-restore", wanted: "no RD, also later",
+			play: p.scene(p.backup(), p.begin(scenario.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
+				change("annotations", "example.com/touched", "yes"), wait(afterMillis)),
+			judge: (*found).neverRestored,
+		},
+		{
+			name: "volume in use is annotated, relabelled, resized", requirement: "safety/live-immunity", wanted: "no RD",
+			play: p.scene(create(p.claim(claimName)), wait(afterMillis), p.backup(),
+				change("annotations", "example.com/touched", "yes"), wait(afterMillis),
+				change("labels", p.PVC.Label, nil), wait(afterMillis),
+				change("labels", p.PVC.Label, p.PVC.Value), wait(afterMillis),
+				play.Step{Update: merge(reference(claimName), map[string]any{"spec": map[string]any{"resources": map[string]any{"requests": map[string]any{"storage": "300Mi"}}}})},
+				wait(afterMillis)),
+			judge: (*found).neverRestored,
+		},
+		{
+			name: "a restore is running", requirement: "safety/backup-during-restore", wanted: "no backup mover meanwhile",
+			play:  p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			judge: (*found).noBackupWhileRestoring,
+		},
+		{
+			name: "an app starts before the restore is done", requirement: "safety/no-app-before-restore", wanted: "its pod waits", feature: "gated-start",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), create(pod("early")), play.Step{Restored: true}, wait(afterMillis),
+				create(pod("late"))),
+			judge: (*found).appWaits,
+		},
+		{
+			name: "an earlier PVC's objects are still there", requirement: "safety/stale-destination", wanted: "RD of its own",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
+				play.Step{Delete: p.claim(claimName)}, create(p.claim(claimName)), wait(afterMillis)),
+			judge: (*found).hasDestinationOfItsOwn,
+		},
+		{
+			name: "PVCs of one name, or nearly", requirement: "safety/isolation", wanted: "a repository each",
+			play:  p.scene(create(p.claim(claimName)), create(p.claim(claimName+"-2")), create(in(elsewhere, p.claim(claimName))), wait(afterMillis)),
+			judge: func(f *found) { f.repositoriesDiffer() },
+		},
+		{
+			name: "a name of 64 characters", requirement: "safety/long-names", wanted: "RS, or refused", play: p.scene(create(p.claim(longName)), wait(afterMillis)),
+			judge: (*found).worksOrRefused,
+		},
+		{
+			name: "the base Secret comes later", requirement: "resilience/base-secret-late", wanted: "RS, and its Secret then",
+			play: play.Situation{Steps: []play.Step{create(p.claim(claimName)), wait(afterMillis), create(p.base(namespace)), wait(afterMillis)}},
+			judge: func(f *found) {
+				f.hasSource(2*afterMillis + 1000)
+				f.repositoryIs(p.endpoint)
+				f.triedAgain()
+			},
+		},
+		{
+			name: "a PVC is labelled later", requirement: "resilience/relabel", wanted: "RS, no RD", feature: "relabel",
+			play:  p.scene(p.backup(), create(unlabelled(p.claim(claimName))), wait(afterMillis), change("labels", p.PVC.Label, p.PVC.Value), wait(afterMillis)),
+			judge: func(f *found) { f.hasSource(2*afterMillis + 1000); f.neverRestored() },
+		},
+	}
+}
+
+var longName = strings.Repeat("a", 64)
+
+// scene is a situation in namespaces that have what policies need.
+func (p plot) scene(steps ...play.Step) play.Situation {
+	objects := p.namespaces()
+	for _, namespace := range p.baseSecretNamespaces() {
+		objects = append(objects, p.base(namespace))
+	}
+	return play.Situation{Objects: objects, Steps: steps}
+}
+
+// namespaces are the situation's, where the policy asks for labels on them.
+func (p plot) namespaces() []map[string]any {
+	if len(p.NamespaceLabels) == 0 {
+		return nil
+	}
+	labels := map[string]any{}
+	for key, value := range p.NamespaceLabels {
+		labels[key] = value
+	}
+	var all []map[string]any
+	for _, name := range []string{namespace, elsewhere} {
+		all = append(all, map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name, "labels": labels}})
+	}
+	return all
+}
+
+// baseSecretNamespaces are those with a base Secret.
+func (p plot) baseSecretNamespaces() []string {
+	if p.BaseSecret.Namespace != "" {
+		return []string{p.BaseSecret.Namespace}
+	}
+	return []string{namespace, elsewhere}
+}
+
+func create(object map[string]any) play.Step { return play.Step{Create: object} }
+func wait(millis int64) play.Step            { return play.Step{WaitMillis: millis} }
+
+// backup puts a repository where the PVC's is to be.
+func (p plot) backup() play.Step {
+	return play.Step{Backup: strings.TrimSuffix(p.S3.Prefix(namespace, claimName), "/")}
+}
+
+// begin begins an outage.
+func (p plot) begin(row scenario.Fault) play.Step {
+	if row.HoldsForAll() {
+		return play.Step{Outage: &play.Outage{Dial: dialFaults[row.Packet]}}
+	}
+	return play.Step{Outage: &play.Outage{Rules: row.Rules(row.Name, p.path(p.S3.NamespacePrefix(namespace)), p.path(p.S3.Prefix(namespace, claimName)))}}
+}
+
+// path is how a request names what begins with this prefix.
+func (p plot) path(prefix string) string { return "/" + p.S3.Bucket + "/" + prefix }
+
+// dialFaults is what faults on packets are to somebody who connects.
+var dialFaults = map[fault.PacketFault]string{fault.Refused: play.Refused, fault.BlackHole: play.BlackHole, fault.NoRoute: play.NoRoute}
+
+// change merges one label or annotation into the PVC.
+func change(where, key string, value any) play.Step {
+	return play.Step{Update: merge(reference(claimName), map[string]any{"metadata": map[string]any{"name": claimName, "namespace": namespace, where: map[string]any{key: value}}})}
+}
+
+func merge(object, more map[string]any) map[string]any {
+	for key, value := range more {
+		object[key] = value
+	}
+	return object
+}
+
+func reference(name string) map[string]any {
+	return map[string]any{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": map[string]any{"name": name, "namespace": namespace}}
+}
+
+func (p plot) claim(name string) map[string]any {
+	spec := map[string]any{"accessModes": []any{"ReadWriteOnce"}, "resources": map[string]any{"requests": map[string]any{"storage": "256Mi"}}}
+	if p.PVC.StorageClass != "" {
+		spec["storageClassName"] = p.PVC.StorageClass
+	}
+	return merge(reference(name), map[string]any{
+		"metadata": map[string]any{"name": name, "namespace": namespace, "labels": map[string]any{p.PVC.Label: p.PVC.Value}},
+		"spec":     spec,
+	})
+}
+
+func unlabelled(claim map[string]any) map[string]any {
+	delete(claim["metadata"].(map[string]any), "labels")
+	return claim
+}
+
+func in(namespace string, object map[string]any) map[string]any {
+	object["metadata"].(map[string]any)["namespace"] = namespace
+	return object
+}
+
+// pod is one that uses the PVC.
+func pod(name string) map[string]any {
+	return map[string]any{
+		"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": name, "namespace": namespace},
+		"spec": map[string]any{
+			"containers": []any{map[string]any{"name": "app", "image": "app"}},
+			"volumes":    []any{map[string]any{"name": "data", "persistentVolumeClaim": map[string]any{"claimName": claimName}}},
+		},
+	}
+}
+
+// baseSecretData is what the base Secret holds, with values that can be told from each other.
+func (p plot) baseSecretData() map[string]string {
+	data := maps.Clone(p.BaseSecret.Data)
+	if data == nil {
+		data = map[string]string{}
+	}
+	for _, key := range []string{p.BaseSecret.Keys.AccessKey, p.BaseSecret.Keys.SecretKey, p.BaseSecret.Keys.ResticPassword} {
+		data[key] = sourceOf(key)
+	}
+	return data
+}
+
+// sourceOf is the value of a key of the base Secret.
+func sourceOf(key string) string { return "the base Secret's " + key }
+
+func (p plot) base(namespace string) map[string]any {
+	data := map[string]any{}
+	for key, value := range p.baseSecretData() {
+		data[key] = base64.StdEncoding.EncodeToString([]byte(value))
+	}
+	return map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": p.BaseSecret.Name, "namespace": namespace}, "data": data}
+}
+
+// repository is where a PVC's repository must be.
+func repository(c policy.Contract, endpoint, namespace, claim string) string {
+	return "s3:" + endpoint + "/" + c.S3.Bucket + "/" + strings.TrimSuffix(c.S3.Prefix(namespace, claim), "/")
+}

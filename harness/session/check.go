@@ -1,0 +1,130 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/smart-restore/conformance/fixtures"
+	"github.com/smart-restore/conformance/harness/check"
+	"github.com/smart-restore/conformance/harness/gomod"
+	"github.com/smart-restore/conformance/harness/policy"
+)
+
+// judge is Kyverno's own engine, out of the default stack's build: it is what the judge's program is written for. It also
+// returns that stack's name.
+func (s *Session) judge() (*check.Kyverno, string, error) {
+	of, err := s.Lock.Stack("")
+	if err != nil {
+		return nil, "", err
+	}
+	build, err := check.BuildOf(s.Lock, of)
+	return &check.Kyverno{Modules: &gomod.Builder{Cache: s.Cache, Fixtures: fixtures.Files}, Build: build, Log: s.Log}, of.Name, err
+}
+
+// readyJudge is judge, compiled.
+func (s *Session) readyJudge(ctx context.Context) (*check.Kyverno, string, error) {
+	judge, stackName, err := s.judge()
+	if err == nil {
+		err = judge.Prepare(ctx)
+	}
+	return judge, stackName, err
+}
+
+// Check finds what can be found about policies without a cluster: those named, or POLICY.
+func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error {
+	if len(paths) == 0 {
+		paths = []string{s.Settings.Policy}
+	}
+	judge, stackName, err := s.readyJudge(ctx)
+	if err != nil {
+		return err
+	}
+	ok := true
+	for i, path := range paths {
+		p, err := policy.Load(path, s.Settings.S3Endpoint)
+		if err != nil {
+			return err
+		}
+		report, err := check.Run(ctx, p, p.Endpoint, stackName, judge)
+		if err != nil {
+			return fmt.Errorf("POLICY=%s: %w", path, err)
+		}
+		write := report.Text
+		if asJSON {
+			write = report.JSON
+		} else if i > 0 {
+			fmt.Fprintln(s.Out)
+		}
+		if err := write(s.Out); err != nil {
+			return err
+		}
+		ok = ok && report.OK()
+	}
+	if !ok {
+		return ErrNotProven
+	}
+	return nil
+}
+
+// CheckKnownBad is the check's own test: each policy that is known to be bad is caught by what a check sees of each requirement
+// that must catch it. Of some of them it sees nothing, and says so.
+func (s *Session) CheckKnownBad(ctx context.Context) error {
+	policies, err := s.loadKnownBad(nil, nil)
+	if err != nil {
+		return err
+	}
+	judge, stackName, err := s.readyJudge(ctx)
+	if err != nil {
+		return err
+	}
+	var catches []catch
+	var unseen []string
+	for _, p := range policies {
+		report, err := check.Run(ctx, p, p.Endpoint, stackName, judge)
+		if err != nil {
+			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
+		}
+		for _, id := range p.Contract.CaughtBy {
+			if !slices.Contains(check.Requirements(), id) {
+				unseen = append(unseen, p.Contract.Name+" by "+id)
+				continue
+			}
+			c := catch{Policy: p.Contract.Name, Requirement: id, Text: "the check finds nothing of the kind"}
+			for _, t := range report.Findings {
+				if t.Requirement == id && !c.Caught {
+					c.Caught, c.Text = true, t.Text
+				}
+			}
+			catches = append(catches, c)
+		}
+	}
+	missed := printCatches(s.Out, catches)
+	if len(unseen) > 0 {
+		fmt.Fprintf(s.Out, "only a cluster can catch %s\n", strings.Join(unseen, ", "))
+	}
+	if missed {
+		return ErrNotProven
+	}
+	return nil
+}
+
+// checkFirst says before a run what a check finds, where the judge is there already: a finding now saves minutes. The run's
+// verdict is its own.
+func (s *Session) checkFirst(ctx context.Context, p *policy.Policy) {
+	judge, stackName, err := s.judge()
+	if err != nil || !judge.Built() {
+		return
+	}
+	report, err := check.Run(ctx, p, p.Endpoint, stackName, judge)
+	if err != nil {
+		s.Log.Printf("check: %v", err)
+		return
+	}
+	for _, t := range report.Findings {
+		if t.Verdict == check.Finding {
+			s.Log.Printf("check: %s: %s%s", t.Requirement, t.Where(), t.Text)
+		}
+	}
+}
