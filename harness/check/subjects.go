@@ -26,7 +26,11 @@ type subject struct {
 type subjects []subject
 
 func subjectsOf(p *policy.Policy) subjects {
-	documents := documentsBelow(p.Path, map[string]bool{})
+	var documents []document
+	seen := map[string]bool{}
+	for _, source := range p.Sources {
+		documents = append(documents, documentsBelow(source, seen)...)
+	}
 	var all subjects
 	for _, o := range p.Kyverno() {
 		raw, err := json.Marshal(o.Object)

@@ -25,6 +25,7 @@ import (
 // Policy is the policy under test.
 type Policy struct {
 	Path     string
+	Sources  []string                     // the manifests, folders and kustomizations that it is read from
 	Endpoint settings.Endpoint            // of S3, as the policy names it
 	Objects  []*unstructured.Unstructured // in the order they are applied in
 	SHA256   string                       // of the objects as they are sent to the API server, hex
@@ -34,7 +35,7 @@ type Policy struct {
 // Load reads a policy and its contract: both must parse, and it must hold a Kyverno policy and name the S3 endpoint, which
 // is the one that is set, or the contract's where none is. Check says whether it can be what is to be tested.
 func Load(path string, set settings.Endpoint) (*Policy, error) {
-	objects, contract, err := read(path)
+	objects, contract, sources, err := read(path)
 	if err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 	}
@@ -48,7 +49,7 @@ func Load(path string, set settings.Endpoint) (*Policy, error) {
 		return nil, err
 	}
 	sum := sha256.Sum256(raw)
-	p := &Policy{Path: path, Endpoint: endpoint, Objects: objects, SHA256: hex.EncodeToString(sum[:]), Contract: contract}
+	p := &Policy{Path: path, Sources: sources, Endpoint: endpoint, Objects: objects, SHA256: hex.EncodeToString(sum[:]), Contract: contract}
 	if len(p.Kyverno()) == 0 {
 		return nil, fmt.Errorf("POLICY=%s: none of its %d objects is a Kyverno policy (of kyverno.io or policies.kyverno.io)", path, len(objects))
 	}
@@ -94,28 +95,29 @@ func (p *Policy) Describe() []string {
 }
 
 // read reads the contract first: it may say what the policy is.
-func read(path string) ([]*unstructured.Unstructured, Contract, error) {
+func read(path string) (objects []*unstructured.Unstructured, contract Contract, sources []string, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, Contract{}, err
+		return nil, Contract{}, nil, err
 	}
 	contract, file, err := contractOf(path, info.IsDir())
 	if err != nil {
-		return nil, Contract{}, err
+		return nil, Contract{}, nil, err
 	}
 	if len(contract.Policy) == 0 {
-		objects, err := readAll(described(path, info.IsDir()))
-		return objects, contract, err
+		source := described(path, info.IsDir())
+		objects, err := readAll(source)
+		return objects, contract, []string{source}, err
 	}
-	var objects []*unstructured.Unstructured
 	for i, part := range contract.Policy {
-		more, err := readAll(filepath.Join(filepath.Dir(file), filepath.FromSlash(part)))
+		source := filepath.Join(filepath.Dir(file), filepath.FromSlash(part))
+		more, err := readAll(source)
 		if err != nil {
-			return nil, Contract{}, contract.doc.At(fmt.Sprintf("%s: %v", part, err), "policy", i)
+			return nil, Contract{}, nil, contract.doc.At(fmt.Sprintf("%s: %v", part, err), "policy", i)
 		}
-		objects = append(objects, more...)
+		objects, sources = append(objects, more...), append(sources, source)
 	}
-	return objects, contract, once(objects)
+	return objects, contract, sources, once(objects)
 }
 
 // described is what a contract is about that does not say it: its folder, or the manifest that it stands beside. Any other
