@@ -139,9 +139,22 @@ func (c *insideConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// PrepareAttached is Prepare, the first time on an attached stand: it refuses a bucket that is not empty where the run would
+// write, and only of one that was is anything deleted afterwards.
+func (s *Suite) PrepareAttached(ctx context.Context) error {
+	if err := s.prepareTools(ctx); err != nil {
+		return err
+	}
+	if err := s.bucketIsOurs(ctx); err != nil {
+		return err
+	}
+	s.ownsBucket = true
+	return s.prepareSeed(ctx)
+}
+
 // bucketIsOurs refuses a bucket in which there is anything where this run would write.
 func (s *Suite) bucketIsOurs(ctx context.Context) error {
-	left, err := s.InBucket(ctx)
+	left, err := s.inBucket(ctx)
 	if err != nil {
 		return fmt.Errorf("the bucket %s at %s cannot be looked at from inside the cluster with the base Secret's credentials: %w", s.Stand.Store.Bucket, s.Stand.Endpoint.URL, err)
 	}
@@ -151,8 +164,8 @@ func (s *Suite) bucketIsOurs(ctx context.Context) error {
 	return nil
 }
 
-// InBucket lists the keys of the run's own prefixes of the bucket.
-func (s *Suite) InBucket(ctx context.Context) ([]string, error) {
+// inBucket lists the keys of the run's own prefixes of the bucket.
+func (s *Suite) inBucket(ctx context.Context) ([]string, error) {
 	var keys []string
 	for _, prefix := range s.Stand.BucketPrefixes() {
 		listing, err := s.Stand.Store.List(ctx, s.Stand.Credentials, prefix)
@@ -167,11 +180,18 @@ func (s *Suite) InBucket(ctx context.Context) ([]string, error) {
 	return keys, nil
 }
 
-// EmptyBucket removes all that is in the run's own prefixes of the bucket.
-func (s *Suite) EmptyBucket(ctx context.Context) error {
+// EmptyBucket removes all that is in the run's own prefixes of the bucket, where PrepareAttached found them empty, and
+// lists what is left.
+func (s *Suite) EmptyBucket(ctx context.Context) (left []string, err error) {
+	if !s.ownsBucket {
+		return nil, nil
+	}
 	var problems []error
 	for _, prefix := range s.Stand.BucketPrefixes() {
 		problems = append(problems, s.Stand.Store.RemovePrefix(ctx, s.Stand.Credentials, prefix))
 	}
-	return errors.Join(problems...)
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	return s.inBucket(ctx)
 }

@@ -69,8 +69,8 @@ func (s *Suite) createInspector(ctx context.Context) error {
 	return err
 }
 
-// prepareSeed makes the seed repository, where it is not there yet.
-func (s *Suite) prepareSeed(ctx context.Context) error {
+// inspectorRuns waits until the pod that looks into repositories can be used.
+func (s *Suite) inspectorRuns(ctx context.Context) error {
 	if err := wait.For(func(ctx context.Context) (bool, error) {
 		pod := &corev1.Pod{}
 		if err := s.API.Get(ctx, client.ObjectKey{Namespace: s.toolsNamespace(), Name: inspectorPod}, pod); err != nil {
@@ -80,17 +80,14 @@ func (s *Suite) prepareSeed(ctx context.Context) error {
 	}, wait.WithContext(ctx), wait.WithTimeout(inspectorTimeout), wait.WithInterval(pollInterval), wait.WithImmediate()); err != nil {
 		return fmt.Errorf("the pod that looks into repositories (%s/%s) does not run after %s", s.toolsNamespace(), inspectorPod, inspectorTimeout)
 	}
-	if err := s.bringAgent(ctx, s.toolsNamespace(), inspectorPod, "agent"); err != nil {
-		return err
-	}
+	return s.bringAgent(ctx, s.toolsNamespace(), inspectorPod, "agent")
+}
+
+// prepareSeed makes the seed repository, where it is not there yet.
+func (s *Suite) prepareSeed(ctx context.Context) error {
 	existing, err := s.Stand.Store.List(ctx, s.Stand.Credentials, s.Stand.SeedPrefix()+"snapshots/")
 	if err != nil || len(existing) > 0 {
 		return err
-	}
-	if s.Stand.Attached != nil {
-		if err := s.bucketIsOurs(ctx); err != nil {
-			return err
-		}
 	}
 	if _, err := s.execIn(ctx, s.toolsNamespace(), inspectorPod, "agent", []string{s.Stand.AgentPath(), "put", "--file", "/data/" + dataset.SentinelName, "--content", SeedContent}); err != nil {
 		return err

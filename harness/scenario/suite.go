@@ -80,7 +80,8 @@ type Suite struct {
 	Redactor  *observe.Redactor
 	Artifacts string
 
-	watch *observe.Watch // what Made is on an attached stand
+	watch      *observe.Watch // what Made is on an attached stand
+	ownsBucket bool           // the run's prefixes were empty before it
 }
 
 // Connect connects to the stand that the environment names.
@@ -123,7 +124,7 @@ func Open(up *stand.Stand, artifacts string) (*Suite, error) {
 // Prepare makes what all specs share: the pod that looks into repositories, a repository with a good backup to copy from,
 // and a firewall without faults of a run that was killed. It is called before any spec; what is there already stays.
 func (s *Suite) Prepare(ctx context.Context) error {
-	if s.Stand.Attached == nil {
+	if s.Stand.Attached == nil { // of one that is not, nothing is left
 		if err := s.Firewall.HealAll(ctx); err != nil {
 			return err
 		}
@@ -131,6 +132,14 @@ func (s *Suite) Prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.prepareTools(ctx); err != nil {
+		return err
+	}
+	return s.prepareSeed(ctx)
+}
+
+// prepareTools starts the pod that looks into repositories.
+func (s *Suite) prepareTools(ctx context.Context) error {
 	err := s.API.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name: s.toolsNamespace(), Labels: map[string]string{runs.Label: s.Stand.RunID},
 	}})
@@ -140,7 +149,7 @@ func (s *Suite) Prepare(ctx context.Context) error {
 	if err := s.createInspector(ctx); err != nil {
 		return err
 	}
-	return s.prepareSeed(ctx)
+	return s.inspectorRuns(ctx)
 }
 
 // applyBaseSecret makes the base Secret in a namespace, where it is to be in each.

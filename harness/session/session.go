@@ -153,8 +153,10 @@ func (s *Session) loadPolicy() (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Contract.CheckStack(s.Stack.Name, s.Lock.StackNames()); err != nil {
-		return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
+	if s.Settings.Own.Context == "" {
+		if err := p.Contract.CheckStack(s.Stack.Name, s.Lock.StackNames()); err != nil {
+			return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
+		}
 	}
 	for _, warning := range p.Contract.Warnings() {
 		s.Log.Printf("POLICY=%s: %v", p.Path, warning)

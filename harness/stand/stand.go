@@ -52,7 +52,7 @@ type Stand struct {
 	Contract    policy.Contract          `json:"contract"` // of the policy applied
 	CreatedAt   time.Time                `json:"createdAt"`
 	Attached    *Attached                `json:"attached,omitempty"` // nil: the cluster is ours
-	Phases      func(string) func(error) `json:"-"` // told of each phase; nil: nobody is
+	Phases      func(string) func(error) `json:"-"`                  // told of each phase; nil: nobody is
 	Log         *progress.Log            `json:"-"`
 }
 

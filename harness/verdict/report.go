@@ -114,6 +114,16 @@ type Stack struct {
 	Requested map[string]string `json:"requested,omitempty"` // component → version
 	// Observed is what the cluster itself said, by component.
 	Observed map[string]Component `json:"observed,omitempty"`
+	// OwnCluster is set where the cluster was there before.
+	OwnCluster *OwnCluster `json:"ownCluster,omitempty"`
+}
+
+// OwnCluster is what a run said and saw of a cluster that was there before.
+type OwnCluster struct {
+	// Plan is what was said before anything was made.
+	Plan []string `json:"plan"`
+	// Left is what of the run was found after it.
+	Left []string `json:"left,omitempty"`
 }
 
 // Component is one part of a stack as the cluster reported it.
