@@ -87,7 +87,7 @@ func (l *looker) nodes() error {
 		}
 	}
 	slices.Sort(versions)
-	l.found("Kubernetes", "%s, %d nodes", strings.Join(slices.Compact(versions), ", "), len(nodes.Items))
+	l.found("Kubernetes", "%s, nodes: %d", strings.Join(slices.Compact(versions), ", "), len(nodes.Items))
 	if len(others) > 0 {
 		l.refuse("nodes of "+runtime.GOARCH+", for which this run's agent is compiled", strings.Join(others, ", "),
 			"start the run on a machine of the nodes' architecture; a mixed cluster cannot be used so far")
@@ -274,16 +274,19 @@ func (l *looker) policy() error {
 		}
 	}
 	name := l.Policy.Contract.Name
+	switch {
+	case len(differing) > 0:
+		l.refuse("the policy "+name+" as in the files, or none of it", "it is there and different: "+strings.Join(differing, "; "), "test what is deployed (POLICY), or deploy what is to be tested: this run changes no policy that it did not make")
+		return nil
+	case len(absent) > 0 && len(same) > 0:
+		l.refuse("the policy "+name+" as a whole, or none of it", fmt.Sprintf("there are %s; there are no %s", strings.Join(same, ", "), strings.Join(absent, ", ")), "deploy all of it, or none")
+		return nil
+	}
 	others, err := l.otherPolicies()
 	if err != nil {
 		return err
 	}
-	switch {
-	case len(differing) > 0:
-		l.refuse("the policy "+name+" as in the files, or none of it", "it is there and different: "+strings.Join(differing, "; "), "test what is deployed (POLICY), or deploy what is to be tested: this run changes no policy that it did not make")
-	case len(absent) > 0 && len(same) > 0:
-		l.refuse("the policy "+name+" as a whole, or none of it", fmt.Sprintf("there are %s; there are no %s", strings.Join(same, ", "), strings.Join(absent, ", ")), "deploy all of it, or none")
-	case len(absent) == 0:
+	if len(absent) == 0 {
 		l.found("policy", "%s: its %d objects are there, and as in the files; they are used, and not touched", name, len(same))
 		if len(beyond) > 0 {
 			l.found("", "beyond the files they have: %s", strings.Join(beyond, ", "))

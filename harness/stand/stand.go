@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/smart-restore/conformance/harness/cluster"
@@ -262,6 +263,7 @@ func (s *Stand) Client() (klient.Client, error) {
 	}
 	if s.Attached != nil {
 		config.QPS, config.Burst = 20, 40 // not ours: others use it, too
+		config.WarningHandler = rest.NoWarnings{}
 	}
 	return klient.New(config)
 }
