@@ -85,8 +85,11 @@ func All() []Setting {
 
 func defaultProcs() int { return min(maxDefaultProcs, max(4, 2*runtime.NumCPU())) }
 
-// Flag is the name of the setting as a command line flag: s3-endpoint for S3_ENDPOINT.
-func (s Setting) Flag() string { return strings.ReplaceAll(strings.ToLower(s.Name), "_", "-") }
+// Flag is the name of the setting as a command line flag: s3-endpoint for S3_ENDPOINT, and context for KUBE_CONTEXT, as
+// kubectl has it.
+func (s Setting) Flag() string {
+	return strings.TrimPrefix(strings.ReplaceAll(strings.ToLower(s.Name), "_", "-"), "kube-")
+}
 
 // FromEnvironment reads and checks every setting; what is given beats the environment. Relative paths are taken from
 // root. Every problem is in the error.

@@ -115,7 +115,7 @@ type Stack struct {
 	// Observed is what the cluster itself said, by component.
 	Observed map[string]Component `json:"observed,omitempty"`
 	// OwnCluster is set where the cluster was there before.
-	OwnCluster *OwnCluster `json:"ownCluster,omitempty"`
+	OwnCluster OwnCluster `json:"ownCluster,omitzero"`
 }
 
 // OwnCluster is what a run said and saw of a cluster that was there before.
