@@ -71,7 +71,9 @@ func (s *Session) onOwnCluster(ctx context.Context, specs []spec, p *policy.Poli
 	r.run, r.own = run, own
 	r.report.Run.ID = run.ID
 	r.report.Run.Host = s.host("")
-	r.report.Stack = verdict.Stack{Name: "own cluster " + chosen.Cluster, OwnCluster: verdict.OwnCluster{Plan: own.Lines()}}
+	r.report.Stack = verdict.Stack{Name: "own cluster " + chosen.Cluster, Endpoint: s.Settings.S3Endpoint.URL, Images: s.Settings.Images, OwnCluster: verdict.OwnCluster{
+		Name: chosen.Cluster, Context: chosen.Context, BaseSecretFrom: s.Settings.Own.BaseSecretFrom, Plan: own.Lines(),
+	}}
 	r.report.Partial = append(r.report.Partial, "it ran on a cluster that was there before: there is no audit log, so that something did not happen is known from a watch while each spec ran, and was not looked at again after all of them")
 	r.redactor.Add(own.Credentials.Secrets()...)
 	return r.toVerdict(ctx, p)

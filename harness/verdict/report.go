@@ -120,6 +120,11 @@ type Stack struct {
 
 // OwnCluster is what a run said and saw of a cluster that was there before.
 type OwnCluster struct {
+	// Name is the cluster's in the kubeconfig, of which Context is the context.
+	Name    string `json:"name"`
+	Context string `json:"context"`
+	// BaseSecretFrom is where its credentials were: namespace/name.
+	BaseSecretFrom string `json:"baseSecretFrom,omitempty"`
 	// Plan is what was said before anything was made.
 	Plan []string `json:"plan"`
 	// Left is what of the run was found after it.
