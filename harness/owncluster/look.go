@@ -106,7 +106,7 @@ func (l *looker) controllers() error {
 	ready := map[string][]string{}
 	for _, d := range deployments.Items {
 		for _, container := range d.Spec.Template.Spec.Containers {
-			product := ""
+			var product string
 			switch {
 			case strings.Contains(container.Image, "/volsync") || hasVariable(container, resticVariable):
 				product = "VolSync"

@@ -85,7 +85,7 @@ func TestFlagsAreNamedLikeSettings(t *testing.T) {
 	for _, s := range All() {
 		flags = append(flags, s.Flag())
 	}
-	if want := "stack images policy s3-endpoint focus labels procs keep artifacts"; strings.Join(flags, " ") != want {
+	if want := "stack images policy s3-endpoint focus labels procs keep artifacts context kubeconfig allow-cluster base-secret-from plan"; strings.Join(flags, " ") != want {
 		t.Errorf("the flags are %v, wanted %s", flags, want)
 	}
 }
