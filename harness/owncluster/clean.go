@@ -129,8 +129,8 @@ var snapshotContent = schema.GroupVersionKind{Group: "snapshot.storage.k8s.io", 
 func Leaks(ctx context.Context, api client.Client, runID string, p *policy.Policy, patience time.Duration) ([]string, error) {
 	var left []string
 	var problem error
-	_ = wait.For(func(ctx context.Context) (bool, error) {
-		left, problem = leaks(ctx, api, runID, p)
+	_ = wait.For(func(context.Context) (bool, error) {
+		left, problem = leaks(ctx, api, runID, p) // a look that the end of patience cut off would see nothing
 		return problem == nil && len(left) == 0, nil
 	}, wait.WithContext(ctx), wait.WithTimeout(patience), wait.WithInterval(goneInterval), wait.WithImmediate())
 	return left, problem

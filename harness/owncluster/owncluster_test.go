@@ -104,6 +104,12 @@ func clusterOf(objects map[string]client.Object, denied ...string) client.WithWa
 			review.Status.Allowed = !slices.Contains(denied, asked.Verb+" "+asked.Resource)
 			return nil
 		},
+		List: func(ctx context.Context, api client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			if err := ctx.Err(); err != nil {
+				return err // the fake answers whatever its context says
+			}
+			return api.List(ctx, list, options...)
+		},
 		// The fake knows nothing of UIDs.
 		Delete: func(ctx context.Context, api client.WithWatch, o client.Object, options ...client.DeleteOption) error {
 			current := o.DeepCopyObject().(client.Object)
@@ -262,7 +268,7 @@ func TestPolicyIsMadeLabelledAndDeletedByUID(t *testing.T) {
 	if err != nil || len(made) != 2 || made[0].GetKind() != "ClusterRole" {
 		t.Fatalf("made %v, %v, wanted the role first", made, err)
 	}
-	left, err := Leaks(t.Context(), api, runID, p, time.Millisecond)
+	left, err := Leaks(t.Context(), api, runID, p, time.Nanosecond)
 	if err != nil || len(left) != 2 {
 		t.Errorf("left are %v, %v, wanted both objects", left, err)
 	}
@@ -327,7 +333,7 @@ func TestOnlyTheRunsOwnNamespacesAreDeleted(t *testing.T) {
 	if got := there(); !slices.Equal(got, want) {
 		t.Errorf("there are %v, wanted %v: what has not both label and name is not deleted", got, want)
 	}
-	left, err := Leaks(t.Context(), api, runID, thePolicy(), time.Millisecond)
+	left, err := Leaks(t.Context(), api, runID, thePolicy(), time.Nanosecond)
 	if err != nil || len(left) != 2 || !strings.Contains(left[0], "named-otherwise") || !strings.Contains(left[1], "unlabelled") {
 		t.Errorf("left are %v, %v, wanted what has one of them", left, err)
 	}
@@ -340,7 +346,7 @@ func TestLeaksAreVolumesAndSnapshots(t *testing.T) {
 	snapshot := object("snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "", "content")
 	_ = unstructured.SetNestedField(snapshot.Object, "sr-"+runID+"-x", "spec", "volumeSnapshotRef", "namespace")
 	api := clusterOf(map[string]client.Object{"ours": volume("pv-1", "sr-"+runID+"-x"), "theirs": volume("pv-2", "family"), "snapshot": snapshot})
-	left, err := Leaks(t.Context(), api, runID, thePolicy(), time.Millisecond)
+	left, err := Leaks(t.Context(), api, runID, thePolicy(), time.Nanosecond)
 	if err != nil || len(left) != 2 || !strings.Contains(left[0], "pv-1") || !strings.Contains(left[1], "content") {
 		t.Errorf("left are %v, %v", left, err)
 	}
