@@ -6,7 +6,7 @@ export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP ARTIFACTS
 export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e check check-policies known-bad test unit vet lint vulncheck up down list images prebuild matrix cells table report rerun diff bench clean build
+.PHONY: help e2e check check-policies known-bad test unit vet lint vulncheck up down list images prebuild matrix cells table report rerun diff compare bench clean build
 
 help: build ## this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,7 +77,15 @@ rerun: build ## run exactly what failed or was unknown (REPORT=artifacts/latest)
 	@$(BIN)/smart-restore rerun $(REPORT)
 
 diff: build ## the decisions of two policies side by side (BASE=folder CANDIDATE=folder)
-	@$(BIN)/smart-restore diff $(BASE) $(CANDIDATE)
+	@$(BIN)/smart-restore diff $(if $(MARKDOWN),--markdown) $(BASE) $(CANDIDATE)
+
+# A base that fails, or is not there yet, is no reason not to look at the candidate; what counts is the candidate's verdict.
+compare: build ## e2e of two policies, then their decisions side by side (BASE_POLICY=folder POLICY=folder)
+	@if [[ -e "$(BASE_POLICY)" ]]; then POLICY="$(BASE_POLICY)" ARTIFACTS=artifacts/base $(BIN)/smart-restore e2e || true; \
+	else echo "there is no BASE_POLICY=$(BASE_POLICY): nothing to compare with"; fi
+	@status=0; ARTIFACTS=artifacts/candidate $(BIN)/smart-restore e2e || status=$$?; \
+	if [[ -e artifacts/base/latest/report.yaml && -e artifacts/candidate/latest/report.yaml ]]; then \
+	  $(BIN)/smart-restore diff artifacts/base/latest artifacts/candidate/latest || [[ $$? == 1 ]]; fi; exit $$status
 
 bench: build ## the phases' times of the last run, beside its longest spec
 	@$(BIN)/smart-restore bench

@@ -153,15 +153,33 @@ func (s *Session) loadPolicy() (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.Settings.Own.Context == "" {
-		if err := p.Contract.CheckStack(s.Stack.Name, s.Lock.StackNames()); err != nil {
-			return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
-		}
+	if err := s.chooseStack(p.Contract); err != nil {
+		return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
 	}
 	for _, warning := range p.Contract.Warnings() {
 		s.Log.Printf("POLICY=%s: %v", p.Path, warning)
 	}
 	return p, p.Check()
+}
+
+// chooseStack takes, where no stack is set, the first one that the policy is made for. A cluster that is there is what it is.
+func (s *Session) chooseStack(contract policy.Contract) error {
+	if s.Settings.Own.Context != "" {
+		return nil
+	}
+	names := s.Lock.StackNames()
+	err := contract.CheckStack(s.Stack.Name, names)
+	if err == nil || s.Settings.Stack != "" {
+		return err
+	}
+	for _, name := range names {
+		if contract.CheckStack(name, names) == nil {
+			s.Log.Printf("STACK=%s, which the policy %s is made for", name, contract.Name)
+			s.Stack, err = s.Lock.Stack(name)
+			return err
+		}
+	}
+	return err
 }
 
 // makeReady refuses what cannot end well, and makes sure that an engine runs.

@@ -3,6 +3,7 @@ package github
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -113,20 +114,12 @@ func (p places) blame(result verdict.Result) place {
 // find reads the policy's own files, as far as they can be read: whoever loads the policy says what is wrong with it.
 func find(policy string) places {
 	p := places{expected: map[string]place{}}
-	if here, err := os.Getwd(); err == nil && filepath.IsAbs(policy) {
-		if rel, err := filepath.Rel(here, policy); err == nil && filepath.IsLocal(rel) {
-			policy = rel
-		}
-	}
 	for _, file := range filesOf(policy) {
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			continue
 		}
-		shown := file
-		if filepath.IsAbs(file) {
-			shown = "" // of another checkout than GitHub's
-		}
+		shown := inRepository(file)
 		decoder := yaml.NewDecoder(bytes.NewReader(raw))
 		for {
 			var doc yaml.Node
@@ -137,6 +130,24 @@ func find(policy string) places {
 		}
 	}
 	return p
+}
+
+// inRepository is a file's path in the repository that the workflow runs for, which need not be the folder that this program
+// runs in; empty where it is not in it.
+func inRepository(file string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return ""
+	}
+	whole := file
+	if !filepath.IsAbs(whole) {
+		whole = filepath.Join(here, file)
+	}
+	repository := cmp.Or(os.Getenv("GITHUB_WORKSPACE"), here)
+	if rel, err := filepath.Rel(repository, whole); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return ""
 }
 
 // filesOf lists the YAML files of a policy, in order.
