@@ -3,6 +3,7 @@ SHELL := /bin/bash
 BIN   := build/bin
 
 export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP ARTIFACTS
+export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
 .PHONY: help e2e check check-policies known-bad test unit vet lint vulncheck up down list images prebuild matrix cells table report rerun diff compare bench clean build

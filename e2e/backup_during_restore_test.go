@@ -30,7 +30,7 @@ var _ = Prove("safety/backup-during-restore", verdict.Safety,
 		s.Step("and from now on there are backups, of the whole volume")
 		second.BackUp(ctx)
 		second.BackupIsExactly(ctx, written)
-	}, longest)
+	}, longest, needs{scenario.NeedsGateway})
 
 // At this many bytes a second the restore of restoreSlowly takes some ten seconds: wide enough for VolSync to begin a
 // backup, which it does within a second or two, and to make its snapshot of what is there.

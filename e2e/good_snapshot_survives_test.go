@@ -33,4 +33,4 @@ var _ = Prove("safety/good-snapshot-survives", verdict.Safety,
 		}
 		s.Step("%d of 2 backups were made", backups)
 		claim.SnapshotHolds(ctx, good, "the last good one")
-	}, longest)
+	}, longest, needs{scenario.NeedsGateway})

@@ -25,4 +25,4 @@ var _ = Prove("safety/no-app-before-restore", verdict.Safety,
 		app.Running(ctx)
 		app.SawAtFirst(ctx, written)
 		second.HasReplicationDestination(ctx)
-	}, longest, feature("gated-start"))
+	}, longest, feature("gated-start"), needs{scenario.NeedsGateway, scenario.NeedsAgentImage})

@@ -41,7 +41,7 @@ var _ = Describe("S3 down", func() {
 
 func proveOutage(fault scenario.Fault) {
 	o := outcomes[fault.Outcome]
-	decorators := []any{Label("s3-down")}
+	decorators := []any{Label("s3-down"), needs{scenario.NeedsGateway}}
 	if fault.Outcome != scenario.OutcomeUnknown { // they wait for movers
 		decorators = append(decorators, longest)
 	}

@@ -51,6 +51,11 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 // feature, among Prove's decorators, is one of verdict.Features: the spec runs only where the policy promises it.
 type feature string
 
+// needs, among Prove's decorators, are what a spec needs of the stand that not every stand has (scenario.Needs…). Where it
+// is not there the spec does not run, and what it proves stays unknown. They are labels, too: LABELS='!needs-gateway'.
+// A spec that is alone breaks what all share: it needs a stand of our own.
+type needs []string
+
 // unless, among Prove's decorators, is why a spec cannot run with the policy as its contract has it; empty: it can.
 type unless func(*scenario.Suite) string
 
@@ -62,8 +67,15 @@ var changesBaseSecret = unless((*scenario.Suite).SharedBaseSecret)
 func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), decorators ...any) bool {
 	requirement := verdict.Requirement{ID: id, Level: level, Sentence: sentence}
 	cannot := unless(func(*scenario.Suite) string { return "" })
+	var needed needs
 	for i, decorator := range decorators {
+		if decorator == any(alone) {
+			needed = append(needed, scenario.NeedsPlatform)
+		}
 		switch d := decorator.(type) {
+		case needs:
+			needed = append(needed, d...)
+			decorators[i] = Label()
 		case feature:
 			if err := verdict.CheckFeature(string(d)); err != nil {
 				panic(id + ": " + err.Error())
@@ -74,7 +86,7 @@ func Prove(id, level, sentence string, body func(context.Context, *scenario.Scen
 			cannot, decorators[i] = d, Label()
 		}
 	}
-	return It(id+" "+sentence, append([]any{Label(level), SpecTimeout(specTimeout)}, append(decorators, func(ctx SpecContext) {
+	return It(id+" "+sentence, append([]any{Label(level), Label(needed...), SpecTimeout(specTimeout)}, append(decorators, func(ctx SpecContext) {
 		AddReportEntry(verdict.NameRequirement, verdict.EntryRequirement(requirement), ReportEntryVisibilityNever)
 		reason := cannot(suite)
 		if f := requirement.Feature; f != "" && !suite.Stand.Contract.Promises(f) {
@@ -83,6 +95,9 @@ func Prove(id, level, sentence string, body func(context.Context, *scenario.Scen
 		if reason != "" {
 			AddReportEntry(verdict.NameNotPromised, verdict.EntryNotPromised(reason), ReportEntryVisibilityNever)
 			Skip(reason)
+		}
+		if lack := suite.Stand.Lacks(needed...); lack != "" {
+			ginkgoReporter{}.Unknown("not testable here: " + lack)
 		}
 		s := suite.Start(ctx, id, ginkgoReporter{})
 		DeferCleanup(func(ctx SpecContext) {

@@ -17,4 +17,4 @@ var _ = Prove("safety/token-leak", verdict.Safety,
 		restored.SecretIsSound(ctx)
 		s.NoTokenSent(ctx, "fresh")
 		s.NoTokenSent(ctx, "restored")
-	})
+	}, needs{scenario.NeedsGateway})

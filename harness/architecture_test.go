@@ -23,7 +23,7 @@ var layers = [][]string{
 	{"harness/images", "harness/install", "harness/report/page"},
 	{"harness/runs", "harness/objectstore", "harness/policy"},
 	{"harness/stand"},
-	{"harness/scenario"},
+	{"harness/scenario", "harness/owncluster"},
 	{"harness/check"},
 	{"harness/session", "e2e"},
 	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause"},

@@ -194,6 +194,11 @@ func (m *Maker) Agent(ctx context.Context) (reference, archive string, err error
 	return built.reference, built.archive, nil
 }
 
+// AgentBinary compiles the agent and returns its path, which is good for this process only.
+func (m *Maker) AgentBinary(ctx context.Context) (string, error) {
+	return m.program(ctx, "harness/cmd/agent")
+}
+
 // Gateway makes the gateway's image available to the engine and returns its reference.
 func (m *Maker) Gateway(ctx context.Context) (string, error) { return m.inEngine(ctx, GatewayImage) }
 

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -76,6 +77,7 @@ func VolSyncAnswers(ctx context.Context, c klient.Client, timeout time.Duration)
 type Canary struct {
 	PVCLabels       map[string]string
 	StorageClass    string // of the PVC; empty: one that no provisioner serves, so that no mover starts
+	NamespacePrefix string // begins the namespace's name; empty: smart-restore-canary-
 	NamespaceLabels map[string]string
 	BaseSecret      *corev1.Secret // of the PVC's namespace; nil: it has none
 	Policies        []*unstructured.Unstructured
@@ -94,7 +96,7 @@ func PolicyActs(ctx context.Context, c klient.Client, canary Canary) error {
 	}
 	canary.Status("waiting for it to act on a labelled PVC")
 	for attempt := 1; ; attempt++ {
-		namespace := "smart-restore-canary-" + strings.ToLower(rand.Text()[:8])
+		namespace := cmp.Or(canary.NamespacePrefix, "smart-restore-canary-") + strings.ToLower(rand.Text()[:8])
 		acted, err := acts(ctx, api, namespace, canary, actTimeout<<(attempt-1))
 		if err == nil && acted {
 			return nil
@@ -211,11 +213,12 @@ func readiness(policy *unstructured.Unstructured) (bool, string) {
 
 // acts creates a labelled PVC in a namespace of its own and looks, for this long, for any trace of the policy.
 func acts(ctx context.Context, api client.Client, namespace string, canary Canary, within time.Duration) (bool, error) {
-	if err := api.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: canary.NamespaceLabels}}); err != nil {
+	made := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: canary.NamespaceLabels}}
+	if err := api.Create(ctx, made); err != nil {
 		return false, err
 	}
 	defer func() {
-		_ = api.Delete(context.WithoutCancel(ctx), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
+		_ = api.Delete(context.WithoutCancel(ctx), made, client.Preconditions{UID: &made.UID})
 	}()
 	if canary.BaseSecret != nil {
 		secret := canary.BaseSecret.DeepCopy()

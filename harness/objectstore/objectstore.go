@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -70,6 +72,11 @@ type Handle struct {
 	Control    string   `json:"control"`    // URL of the gateway's control API, on this host's loopback
 	GatewayIP  string   `json:"gatewayIP"`  // the gateway's address in the run's network
 	Bucket     string   `json:"bucket"`
+	// Dial is how the server is reached where it cannot be from here; nil: it can.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error) `json:"-"`
+
+	once   sync.Once
+	shared *http.Transport // of all clients, with Dial
 }
 
 // Start starts the S3 server and the gateway and makes the bucket. On failure what was started is left to the run's
@@ -196,9 +203,28 @@ func retryUntil(ctx context.Context, timeout time.Duration, try func() error) er
 // GatewayContainer is the name of the gateway's container.
 func (h *Handle) GatewayContainer() string { return h.Containers[1] }
 
+// transport keeps connections: with Dial, one is dear.
+func (h *Handle) transport() *http.Transport {
+	h.once.Do(func() {
+		h.shared = &http.Transport{DialContext: h.Dial, MaxIdleConnsPerHost: 4, MaxConnsPerHost: 4, IdleConnTimeout: time.Minute, DisableCompression: true}
+	})
+	return h.shared
+}
+
+// Close ends the connections that are kept.
+func (h *Handle) Close() {
+	if h.Dial != nil {
+		h.transport().CloseIdleConnections()
+	}
+}
+
 // S3 is a client of the S3 server itself, past the gateway.
 func (h *Handle) S3(c Credentials) (*minio.Client, error) {
-	return minio.New(h.Server, &minio.Options{Creds: credentials.NewStaticV4(c.AccessKey, c.SecretKey, ""), Region: "us-east-1"})
+	options := &minio.Options{Creds: credentials.NewStaticV4(c.AccessKey, c.SecretKey, ""), Region: "us-east-1"}
+	if h.Dial != nil {
+		options.Transport = h.transport()
+	}
+	return minio.New(h.Server, options)
 }
 
 // Gateway is a client of the gateway's control API.

@@ -29,8 +29,9 @@ var (
 // Options of a Collector; the zero value collects everything as it is.
 type Options struct {
 	// Namespace selects the namespaces whose pods' logs are kept; nil is all.
-	// Events are always kept, of all namespaces.
 	Namespace func(namespace string) bool
+	// Events selects the namespaces whose events are kept; nil is all.
+	Events func(namespace string) bool
 	// Pod narrows that to single pods; nil is all.
 	Pod func(namespace, pod string) bool
 	// Redact replaces secrets before anything reaches the disk; nil leaves all as it is.
@@ -333,6 +334,9 @@ func (c *Collector) onEvents(items []unstructured.Unstructured) {
 
 func (c *Collector) onEvent(t watch.EventType, o *unstructured.Unstructured) {
 	if t == watch.Deleted { // expiry, or its namespace went
+		return
+	}
+	if c.options.Events != nil && !c.options.Events(o.GetNamespace()) {
 		return
 	}
 	record := eventRecord(o)

@@ -175,7 +175,31 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 	for _, o := range items {
 		list = append(list, o)
 	}
-	answer(w, 200, object{"apiVersion": "v1", "kind": "List", "metadata": object{"resourceVersion": strconv.Itoa(f.version)}, "items": list})
+	apiVersion, kind := "v1", "List"
+	if metadataOnly(r) {
+		apiVersion, kind = "meta.k8s.io/v1", "PartialObjectMetadataList"
+	}
+	answer(w, 200, object{"apiVersion": apiVersion, "kind": kind, "metadata": object{"resourceVersion": strconv.Itoa(f.version)}, "items": list})
+}
+
+func metadataOnly(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadata")
+}
+
+// asAsked is an object, or its metadata where the request asks for no more.
+func asAsked(r *http.Request, whole json.RawMessage) json.RawMessage {
+	if !metadataOnly(r) {
+		return whole
+	}
+	var o object
+	if err := json.Unmarshal(whole, &o); err != nil {
+		panic(err)
+	}
+	b, err := json.Marshal(object{"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": o["metadata"]})
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 func (f *fakeAPI) serveWatch(w http.ResponseWriter, r *http.Request, resource string, from int) {
@@ -183,10 +207,11 @@ func (f *fakeAPI) serveWatch(w http.ResponseWriter, r *http.Request, resource st
 	for {
 		f.mu.Lock()
 		changed, oldest, down := f.changed, f.oldest, f.down
-		news := slices.Clone(f.history)
+		news, version := slices.Clone(f.history), f.version
 		if f.mute {
 			news = nil
 		}
+		bookmarks := !f.mute && r.URL.Query().Get("allowWatchBookmarks") == "true"
 		f.mu.Unlock()
 		if down {
 			panic(http.ErrAbortHandler)
@@ -198,8 +223,11 @@ func (f *fakeAPI) serveWatch(w http.ResponseWriter, r *http.Request, resource st
 		for _, c := range news {
 			if c.resource == resource && c.version > from {
 				from = c.version
-				_ = json.NewEncoder(w).Encode(object{"type": c.kind, "object": c.object})
+				_ = json.NewEncoder(w).Encode(object{"type": c.kind, "object": asAsked(r, c.object)})
 			}
+		}
+		if bookmarks {
+			_ = json.NewEncoder(w).Encode(object{"type": "BOOKMARK", "object": asAsked(r, json.RawMessage(fmt.Sprintf(`{"apiVersion":"v1","kind":"Any","metadata":{"resourceVersion":"%d"}}`, version)))})
 		}
 		w.(http.Flusher).Flush()
 		select {

@@ -14,7 +14,6 @@ import (
 	"sigs.k8s.io/e2e-framework/klient/wait"
 
 	"github.com/smart-restore/conformance/harness/objectstore"
-	"github.com/smart-restore/conformance/harness/observe"
 )
 
 // auditTimeout: the API server writes an event as it answers; this is for a busy disk.
@@ -33,11 +32,11 @@ type Absence struct {
 	Resources []string          `json:"resources"`
 }
 
-// Violations lists what the audit log knows of that must not have been.
-func (a Absence) Violations(ctx context.Context, audit *observe.AuditLog) ([]string, error) {
+// Violations lists what was made, as far as is known, that must not have been.
+func (a Absence) Violations(ctx context.Context, known Creations) ([]string, error) {
 	var found []string
 	for _, kind := range a.Resources {
-		created, err := audit.Created(ctx, kind, a.Namespace, a.Since)
+		created, err := known.Created(ctx, kind, a.Namespace, a.Since)
 		if err != nil {
 			return nil, err
 		}
@@ -106,14 +105,14 @@ func (c *Claim) StaysUnrestored(ctx context.Context, after string) {
 func (c *Claim) unrestoredUntil(ctx context.Context, until time.Time, after string) {
 	absence := c.absence("replicationdestinations")
 	err := wait.For(func(ctx context.Context) (bool, error) {
-		violations, err := absence.Violations(ctx, c.sc.Audit)
+		violations, err := absence.Violations(ctx, c.sc.Made)
 		if len(violations) > 0 {
 			c.sc.Failf("after %s, a volume in use is restored over: %s", after, strings.Join(violations, "; "))
 		}
 		return time.Now().After(until), err
 	}, wait.WithContext(ctx), wait.WithTimeout(time.Until(until)+auditTimeout), wait.WithInterval(pollInterval), wait.WithImmediate())
 	if err != nil {
-		c.sc.Unknownf("the audit log could not be watched after %s: %v", after, err)
+		c.sc.Unknownf("%s could not be watched after %s: %v", c.sc.witness(), after, err)
 	}
 	c.never(ctx, "replicationdestinations")
 }
@@ -130,13 +129,13 @@ func (c *Claim) NothingMade(ctx context.Context) {
 func (c *Claim) never(ctx context.Context, resources ...string) {
 	c.sc.auditIsCurrent(ctx)
 	c.sc.prove(ctx, c.absence(resources...))
-	c.sc.Evidence("audit", fmt.Sprintf("the audit log has no create of %s for PVC %s in %.1f s", strings.Join(resources, ", "), c.Name, time.Since(c.CreatedAt).Seconds()), nil)
+	c.sc.Evidence("audit", fmt.Sprintf("%s has no create of %s for PVC %s in %.1f s", c.sc.witness(), strings.Join(resources, ", "), c.Name, time.Since(c.CreatedAt).Seconds()), nil)
 }
 
 // prove fails the spec where the audit log, which must be current, knows of what must not have been, and has it looked at
 // again at the end of the run.
 func (s *Scenario) prove(ctx context.Context, absence Absence) {
-	violations, err := absence.Violations(ctx, s.Audit)
+	violations, err := absence.Violations(ctx, s.Made)
 	s.must(err)
 	if len(violations) > 0 {
 		s.Failf("what must not be was made: %s", strings.Join(violations, "; "))
@@ -144,18 +143,21 @@ func (s *Scenario) prove(ctx context.Context, absence Absence) {
 	s.must(s.appendLine(AbsenceFile, absence))
 }
 
-// auditIsCurrent makes a request that is audited and waits until it is in the log: all earlier ones then are, too.
+// auditIsCurrent makes a request that is audited and waits until it is in the log: all earlier ones then are, too. Of a
+// watch it waits until that is past all that was there.
 func (s *Scenario) auditIsCurrent(ctx context.Context) {
 	now := time.Now()
-	s.must(s.API.Create(ctx, &corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: "audit-marker"},
-		Spec: corev1.PersistentVolumeClaimSpec{
-			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
-			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Mi")}},
-		},
-	}, client.DryRunAll))
-	if err := wait.For(func(ctx context.Context) (bool, error) { return s.Audit.Covers(ctx, now) },
+	if s.watch == nil { // a watch is told without
+		s.must(s.API.Create(ctx, &corev1.PersistentVolumeClaim{
+			ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: "audit-marker"},
+			Spec: corev1.PersistentVolumeClaimSpec{
+				AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+				Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Mi")}},
+			},
+		}, client.DryRunAll))
+	}
+	if err := wait.For(func(ctx context.Context) (bool, error) { return s.Made.Covers(ctx, now) },
 		wait.WithContext(ctx), wait.WithTimeout(auditTimeout), wait.WithInterval(pollInterval), wait.WithImmediate()); err != nil {
-		s.Unknownf("the API server's audit log does not show a request made %s ago: absence cannot be proven (%v)", time.Since(now).Round(time.Second), err)
+		s.Unknownf("%s does not show what was there %s ago: absence cannot be proven (%v)", s.witness(), time.Since(now).Round(time.Second), err)
 	}
 }

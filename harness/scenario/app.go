@@ -61,12 +61,10 @@ func (sc *Scenario) AppOfAll(ctx context.Context, claims []*Claim) *App {
 // pod is a pod of the agent with these volumes, mount path → PVC. Its name can be a host name, too.
 func (sc *Scenario) pod(name string, volumes map[string]string) *corev1.Pod {
 	var now int64
-	container := corev1.Container{
-		Name: "app", Image: sc.Stand.AgentImage, Command: []string{"/agent", "idle"}, ImagePullPolicy: corev1.PullNever,
-	}
+	container, agentVolumes := sc.agentContainer("app")
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: hostName(name)},
-		Spec:       corev1.PodSpec{TerminationGracePeriodSeconds: &now},
+		Spec:       corev1.PodSpec{TerminationGracePeriodSeconds: &now, Volumes: agentVolumes},
 	}
 	for i, path := range slices.Sorted(maps.Keys(volumes)) {
 		volume := fmt.Sprintf("volume-%d", i)
@@ -143,6 +141,7 @@ func (a *App) Running(ctx context.Context) {
 		}
 		return pod.Status.Phase == corev1.PodRunning, seen, nil
 	})
+	a.sc.must(a.sc.bringAgent(ctx, a.sc.Namespace, a.pod, "app"))
 }
 
 // Write lets the app write the data set to its volume, and returns what is there then.
@@ -223,7 +222,7 @@ func (a *App) manifest(ctx context.Context, args ...string) dataset.Manifest {
 // exec runs the agent in the app's pod. That it cannot be run is the harness's failure; what it cannot do is the
 // app's, and fails the spec.
 func (a *App) exec(ctx context.Context, args ...string) []byte {
-	out, err := a.sc.execIn(ctx, a.sc.Namespace, a.pod, "app", append([]string{"/agent"}, args...))
+	out, err := a.sc.execIn(ctx, a.sc.Namespace, a.pod, "app", append([]string{a.sc.Stand.AgentPath()}, args...))
 	if err != nil {
 		if ctx.Err() != nil {
 			a.sc.Unknownf("interrupted while the app in pod %s did: agent %s", a.pod, args[0])

@@ -84,7 +84,7 @@ func (sc *Scenario) recordDecisions(ctx context.Context) {
 
 // madeFor lists what was made for a claim, also what is gone again.
 func (sc *Scenario) madeFor(ctx context.Context, resource string, claim *Claim) ([]observe.CreatedObject, error) {
-	made, err := sc.Audit.Created(ctx, resource, sc.Namespace, claim.CreatedAt)
+	made, err := sc.Made.Created(ctx, resource, sc.Namespace, claim.CreatedAt)
 	return slices.DeleteFunc(made, func(o observe.CreatedObject) bool {
 		return !o.For(claim.Name, "") && !strings.HasPrefix(o.Name, claim.Name+"-")
 	}), err

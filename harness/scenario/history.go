@@ -27,7 +27,7 @@ func (sc *Scenario) AddSnapshot(ctx context.Context, name, sentinel string, at t
 
 // tool runs a command in a container of the inspector. That it fails is the harness's failure.
 func (sc *Scenario) tool(ctx context.Context, container string, command ...string) []byte {
-	out, err := sc.execIn(ctx, toolsNamespace, inspectorPod, container, command)
+	out, err := sc.execIn(ctx, sc.toolsNamespace(), inspectorPod, container, command)
 	sc.must(err)
 	return out
 }
@@ -64,7 +64,7 @@ func (c *Claim) SnapshotHolds(ctx context.Context, id, sentinel string) {
 	}
 	target := fmt.Sprintf("/scratch/%s/restored-%s", c.sc.Namespace, id[:min(8, len(id))])
 	c.restic(ctx, "restore", id, "--target", target, "--quiet")
-	if got := string(c.sc.tool(ctx, "agent", "/agent", "get", "--file", target+"/"+dataset.SentinelName)); got != sentinel {
+	if got := string(c.sc.tool(ctx, "agent", c.sc.Stand.AgentPath(), "get", "--file", target+"/"+dataset.SentinelName)); got != sentinel {
 		c.sc.Failf("snapshot %s of PVC %s holds %q, wanted %q", id, c.Name, got, sentinel)
 	}
 	c.sc.Evidence("restic", fmt.Sprintf("snapshot %.8s of PVC %s can be restored and holds %q", id, c.Name, sentinel), nil)

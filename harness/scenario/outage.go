@@ -238,7 +238,7 @@ type observer struct {
 // observerFor finds an observer: the pod that all specs share, unless the fault goes by the observer's own address.
 func (sc *Scenario) observerFor(ctx context.Context, f Fault) *observer {
 	if !f.HoldsForAll() {
-		return &observer{suite: sc.Suite, namespace: toolsNamespace, pod: inspectorPod, container: "agent"}
+		return &observer{suite: sc.Suite, namespace: sc.toolsNamespace(), pod: inspectorPod, container: "agent"}
 	}
 	app := sc.Observer(ctx)
 	address, err := netip.ParseAddr(app.IP(ctx))
@@ -250,7 +250,7 @@ func (sc *Scenario) observerFor(ctx context.Context, f Fault) *observer {
 func (o *observer) look(ctx context.Context, url string, timeout time.Duration) (result probe.Result, err error) {
 	for range lookTries {
 		var out []byte
-		out, err = o.suite.execIn(ctx, o.namespace, o.pod, o.container, []string{"/agent", "probe", "--url", url, "--timeout", timeout.String(), "--follow"})
+		out, err = o.suite.execIn(ctx, o.namespace, o.pod, o.container, []string{o.suite.Stand.AgentPath(), "probe", "--url", url, "--timeout", timeout.String(), "--follow"})
 		if err != nil {
 			return probe.Result{}, err
 		}

@@ -41,7 +41,7 @@ func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Cl
 				return true, "", nil
 			}
 		}
-		violations, err := absence.Violations(ctx, sc.Audit)
+		violations, err := absence.Violations(ctx, sc.Made)
 		if err == nil && len(violations) > 0 {
 			sc.Failf("a ReplicationDestination was made while S3 is %s: %s", f.Sentence, strings.Join(violations, "; "))
 		}

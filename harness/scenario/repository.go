@@ -21,10 +21,7 @@ const (
 	inspectorPod = "inspector"
 	// inspectorSecret has the inspector's credentials, under restic's own names.
 	inspectorSecret = "restic"
-	// seedPrefix holds a repository with one snapshot that is copied wherever a spec needs a good backup to be there. No
-	// namespace can have this name.
-	seedPrefix = "_seed/repository/"
-	// SeedContent is what that snapshot holds, in the file dataset.SentinelName.
+	// SeedContent is what the snapshot of the seed repository holds, in the file dataset.SentinelName.
 	SeedContent = "from-the-backup"
 	// inspectorTimeout bounds how long the pod may take to run after it was created.
 	inspectorTimeout = 60 * time.Second
@@ -37,9 +34,11 @@ func (s *Suite) createInspector(ctx context.Context) error {
 	volume := func(name string) corev1.Volume {
 		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
 	}
+	agent, agentVolumes := s.agentContainer("agent")
 	mounts := []corev1.VolumeMount{{Name: "scratch", MountPath: "/scratch"}, {Name: "data", MountPath: "/data"}, {Name: "tmp", MountPath: "/tmp"}}
+	agent.VolumeMounts = append(agent.VolumeMounts, mounts...)
 	err := s.API.Create(ctx, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: toolsNamespace, Name: inspectorSecret},
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.toolsNamespace(), Name: inspectorSecret},
 		StringData: map[string]string{
 			"AWS_ACCESS_KEY_ID": s.Stand.Credentials.AccessKey, "AWS_SECRET_ACCESS_KEY": s.Stand.Credentials.SecretKey,
 			"RESTIC_PASSWORD": s.Stand.Credentials.ResticPassword,
@@ -49,10 +48,10 @@ func (s *Suite) createInspector(ctx context.Context) error {
 		return err
 	}
 	err = s.API.Create(ctx, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: toolsNamespace, Name: inspectorPod},
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.toolsNamespace(), Name: inspectorPod},
 		Spec: corev1.PodSpec{
 			TerminationGracePeriodSeconds: &now,
-			Volumes:                       []corev1.Volume{volume("scratch"), volume("data"), volume("tmp")},
+			Volumes:                       append(agentVolumes, volume("scratch"), volume("data"), volume("tmp")),
 			Containers: []corev1.Container{
 				{
 					Name: "restic", Image: s.Stand.Images.Restic, ImagePullPolicy: corev1.PullIfNotPresent,
@@ -60,7 +59,7 @@ func (s *Suite) createInspector(ctx context.Context) error {
 					EnvFrom:      []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: inspectorSecret}}}},
 					VolumeMounts: mounts,
 				},
-				{Name: "agent", Image: s.Stand.AgentImage, ImagePullPolicy: corev1.PullNever, Command: []string{"/agent", "idle"}, VolumeMounts: mounts},
+				agent,
 			},
 		},
 	})
@@ -70,26 +69,31 @@ func (s *Suite) createInspector(ctx context.Context) error {
 	return err
 }
 
-// prepareSeed makes the seed repository, where it is not there yet.
-func (s *Suite) prepareSeed(ctx context.Context) error {
+// inspectorRuns waits until the pod that looks into repositories can be used.
+func (s *Suite) inspectorRuns(ctx context.Context) error {
 	if err := wait.For(func(ctx context.Context) (bool, error) {
 		pod := &corev1.Pod{}
-		if err := s.API.Get(ctx, client.ObjectKey{Namespace: toolsNamespace, Name: inspectorPod}, pod); err != nil {
+		if err := s.API.Get(ctx, client.ObjectKey{Namespace: s.toolsNamespace(), Name: inspectorPod}, pod); err != nil {
 			return false, nil
 		}
 		return pod.Status.Phase == corev1.PodRunning, nil
 	}, wait.WithContext(ctx), wait.WithTimeout(inspectorTimeout), wait.WithInterval(pollInterval), wait.WithImmediate()); err != nil {
-		return fmt.Errorf("the pod that looks into repositories (%s/%s) does not run after %s", toolsNamespace, inspectorPod, inspectorTimeout)
+		return fmt.Errorf("the pod that looks into repositories (%s/%s) does not run after %s", s.toolsNamespace(), inspectorPod, inspectorTimeout)
 	}
-	existing, err := s.Stand.Store.List(ctx, s.Stand.Credentials, seedPrefix+"snapshots/")
+	return s.bringAgent(ctx, s.toolsNamespace(), inspectorPod, "agent")
+}
+
+// prepareSeed makes the seed repository, where it is not there yet.
+func (s *Suite) prepareSeed(ctx context.Context) error {
+	existing, err := s.Stand.Store.List(ctx, s.Stand.Credentials, s.Stand.SeedPrefix()+"snapshots/")
 	if err != nil || len(existing) > 0 {
 		return err
 	}
-	if _, err := s.execIn(ctx, toolsNamespace, inspectorPod, "agent", []string{"/agent", "put", "--file", "/data/" + dataset.SentinelName, "--content", SeedContent}); err != nil {
+	if _, err := s.execIn(ctx, s.toolsNamespace(), inspectorPod, "agent", []string{s.Stand.AgentPath(), "put", "--file", "/data/" + dataset.SentinelName, "--content", SeedContent}); err != nil {
 		return err
 	}
-	script := fmt.Sprintf("cd /data && restic -q init -r %[1]s && restic -q backup -r %[1]s --no-cache --host volsync .", s.repository(seedPrefix))
-	_, err = s.execIn(ctx, toolsNamespace, inspectorPod, "restic", []string{"/bin/bash", "-c", script})
+	script := fmt.Sprintf("cd /data && restic -q init -r %[1]s && restic -q backup -r %[1]s --no-cache --host volsync .", s.repository(s.Stand.SeedPrefix()))
+	_, err = s.execIn(ctx, s.toolsNamespace(), inspectorPod, "restic", []string{"/bin/bash", "-c", script})
 	return err
 }
 
@@ -115,7 +119,7 @@ func (sc *Scenario) namespacePath() string {
 func (sc *Scenario) GoodBackup(ctx context.Context, name string) objectstore.Listing {
 	s3, err := sc.Stand.Store.S3(sc.Stand.Credentials)
 	sc.must(err)
-	seed, err := sc.Stand.Store.List(ctx, sc.Stand.Credentials, seedPrefix)
+	seed, err := sc.Stand.Store.List(ctx, sc.Stand.Credentials, sc.Stand.SeedPrefix())
 	sc.must(err)
 	if len(seed) == 0 {
 		sc.Unknownf("there is no seed repository to copy from")
@@ -126,7 +130,7 @@ func (sc *Scenario) GoodBackup(ctx context.Context, name string) objectstore.Lis
 			continue
 		}
 		_, err := s3.CopyObject(ctx,
-			minio.CopyDestOptions{Bucket: bucket, Object: sc.prefix(name) + strings.TrimPrefix(key, seedPrefix)},
+			minio.CopyDestOptions{Bucket: bucket, Object: sc.prefix(name) + strings.TrimPrefix(key, sc.Stand.SeedPrefix())},
 			minio.CopySrcOptions{Bucket: bucket, Object: key})
 		sc.must(err)
 	}
@@ -161,7 +165,7 @@ func (c *Claim) Snapshots(ctx context.Context) []Snapshot {
 func (c *Claim) BackupIsExactly(ctx context.Context, want dataset.Manifest) {
 	target := "/scratch/" + c.sc.Namespace + "-" + c.Name
 	c.restic(ctx, "restore", "latest", "--target", target, "--quiet")
-	out, err := c.sc.execIn(ctx, toolsNamespace, inspectorPod, "agent", []string{"/agent", "manifest", "--dir", target})
+	out, err := c.sc.execIn(ctx, c.sc.toolsNamespace(), inspectorPod, "agent", []string{c.sc.Stand.AgentPath(), "manifest", "--dir", target})
 	c.sc.must(err)
 	got, err := decode[dataset.Manifest](out)
 	c.sc.must(err)
@@ -170,7 +174,7 @@ func (c *Claim) BackupIsExactly(ctx context.Context, want dataset.Manifest) {
 
 func (c *Claim) restic(ctx context.Context, args ...string) []byte {
 	command := append([]string{"restic", "-r", c.sc.repository(c.Prefix()), "--no-cache", "--no-lock"}, args...)
-	out, err := c.sc.execIn(ctx, toolsNamespace, inspectorPod, "restic", command)
+	out, err := c.sc.execIn(ctx, c.sc.toolsNamespace(), inspectorPod, "restic", command)
 	if err != nil {
 		if ctx.Err() != nil {
 			c.sc.Unknownf("interrupted while restic looked at the backup of PVC %s", c.Name)

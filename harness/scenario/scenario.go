@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/klient/wait"
 
@@ -40,6 +41,7 @@ type Scenario struct {
 
 	report   Reporter
 	siblings *[]string // more namespaces of the spec's
+	made     map[string]types.UID
 	// situations are the rows of the decision table that the spec is about.
 	situations *[]*situation
 }
@@ -50,9 +52,9 @@ var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 func (s *Suite) Start(ctx context.Context, id string, report Reporter) *Scenario {
 	name := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(id), "-"), "-")
 	sc := &Scenario{
-		siblings: new([]string), situations: new([]*situation),
+		siblings: new([]string), situations: new([]*situation), made: map[string]types.UID{},
 		Suite: s, ID: id, report: report, Started: time.Now(),
-		Namespace: fmt.Sprintf("%s-%s", name, strings.ToLower(randomSuffix())),
+		Namespace: s.Stand.Namespace(fmt.Sprintf("%s-%s", name, strings.ToLower(randomSuffix()))),
 	}
 	sc.createNamespace(ctx)
 	return sc
@@ -70,21 +72,30 @@ func (sc *Scenario) Sibling(ctx context.Context, suffix string) *Scenario {
 func (sc *Scenario) createNamespace(ctx context.Context) {
 	labels := map[string]string{runs.Label: sc.Stand.RunID}
 	maps.Copy(labels, sc.Stand.Contract.NamespaceLabels)
-	sc.must(sc.API.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name:        sc.Namespace,
 		Labels:      labels,
 		Annotations: map[string]string{PrivilegedMovers: "true"},
-	}}))
+	}}
+	sc.must(sc.API.Create(ctx, namespace))
+	sc.made[sc.Namespace] = namespace.UID
+	if sc.watch != nil {
+		sc.must(sc.watch.Follow(ctx, sc.Namespace))
+	}
 	sc.must(sc.applyBaseSecret(ctx, sc.Namespace))
 }
 
-// Finish deletes the spec's namespaces and what it left in the bucket. It does not wait for the namespaces to be gone.
+// Finish deletes the spec's namespaces, those that it made itself, and what it left in the bucket. It does not wait for
+// the namespaces to be gone.
 func (sc *Scenario) Finish(ctx context.Context) error {
 	sc.recordDecisions(ctx)
 	var problems []error
-	for _, namespace := range append([]string{sc.Namespace}, *sc.siblings...) {
+	for namespace, uid := range sc.made {
+		if sc.watch != nil {
+			sc.watch.Leave(namespace)
+		}
 		problems = append(problems,
-			client.IgnoreNotFound(sc.API.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})),
+			client.IgnoreNotFound(sc.API.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, client.Preconditions{UID: &uid})),
 			sc.Stand.Store.RemovePrefix(ctx, sc.Stand.Credentials, sc.Stand.Contract.S3.NamespacePrefix(namespace)))
 	}
 	return errors.Join(problems...)

@@ -89,7 +89,7 @@ func (s *Storm) NoneRestored(ctx context.Context) {
 	s.sc.auditIsCurrent(ctx)
 	for _, claim := range s.claims {
 		absence := claim.absence("replicationdestinations")
-		violations, err := absence.Violations(ctx, s.sc.Audit)
+		violations, err := absence.Violations(ctx, s.sc.Made)
 		s.sc.must(err)
 		if len(violations) > 0 {
 			s.sc.Failf("what must not be was made: %s", strings.Join(violations, "; "))

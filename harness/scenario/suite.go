@@ -24,6 +24,7 @@ import (
 	"github.com/smart-restore/conformance/harness/engine"
 	"github.com/smart-restore/conformance/harness/fault"
 	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/stand"
 )
 
@@ -40,7 +41,12 @@ const (
 )
 
 // toolsNamespace holds the pod that looks into repositories. It is no spec's, and no policy's business.
-const toolsNamespace = "smart-restore-tools"
+func (s *Suite) toolsNamespace() string {
+	if s.Stand.Attached != nil {
+		return s.Stand.Namespace("tools")
+	}
+	return "smart-restore-tools"
+}
 
 // Reporter takes what a scenario sees. Fail and Unknown do not return.
 type Reporter interface {
@@ -52,17 +58,30 @@ type Reporter interface {
 	Unknown(reason string)
 }
 
+// Creations knows what was made in the cluster, also what is gone again: the API server's audit log or, in a cluster that
+// has none of ours, a watch.
+type Creations interface {
+	// Created returns what was made of a resource in a namespace since then, oldest first.
+	Created(ctx context.Context, resource, namespace string, since time.Time) ([]observe.CreatedObject, error)
+	// Covers says whether all that was made before t is known.
+	Covers(ctx context.Context, t time.Time) (bool, error)
+	Close() error
+}
+
 // Suite is one process's connection to the stand.
 type Suite struct {
 	Stand     *stand.Stand
 	Config    *rest.Config
 	Kube      klient.Client
 	API       client.Client // Kube's own
-	Audit     *observe.AuditLog
+	Made      Creations
 	Gateway   *fault.Gateway
 	Firewall  *fault.Firewall
 	Redactor  *observe.Redactor
 	Artifacts string
+
+	watch      *observe.Watch // what Made is on an attached stand
+	ownsBucket bool           // the run's prefixes were empty before it
 }
 
 // Connect connects to the stand that the environment names.
@@ -89,33 +108,48 @@ func Open(up *stand.Stand, artifacts string) (*Suite, error) {
 	if s.Kube, err = s.Stand.Client(); err != nil {
 		return nil, fmt.Errorf("stand of run %s: %w", up.RunID, err)
 	}
-	node := &cluster.Cluster{Node: s.Stand.Node, Engine: &engine.Engine{Host: s.Stand.EngineHost}}
 	s.Config = s.Kube.RESTConfig()
 	s.API = s.Kube.Resources().GetControllerRuntimeClient()
-	s.Audit = observe.OpenAudit(s.Stand.AuditLog)
+	s.Redactor = observe.NewRedactor(s.Stand.Credentials.Secrets()...)
+	if up.Attached != nil {
+		return s, s.attach()
+	}
+	node := &cluster.Cluster{Node: s.Stand.Node, Engine: &engine.Engine{Host: s.Stand.EngineHost}}
+	s.Made = observe.OpenAudit(s.Stand.AuditLog)
 	s.Gateway = s.Stand.Store.Gateway(s.Stand.Credentials)
 	s.Firewall = &fault.Firewall{Exec: node.Exec}
-	s.Redactor = observe.NewRedactor(s.Stand.Credentials.Secrets()...)
 	return s, nil
 }
 
 // Prepare makes what all specs share: the pod that looks into repositories, a repository with a good backup to copy from,
 // and a firewall without faults of a run that was killed. It is called before any spec; what is there already stays.
 func (s *Suite) Prepare(ctx context.Context) error {
-	if err := s.Firewall.HealAll(ctx); err != nil {
+	if s.Stand.Attached == nil { // of one that is not, nothing is left
+		if err := s.Firewall.HealAll(ctx); err != nil {
+			return err
+		}
+		if err := s.Gateway.HealAll(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.prepareTools(ctx); err != nil {
 		return err
 	}
-	if err := s.Gateway.HealAll(ctx); err != nil {
-		return err
-	}
-	err := s.API.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: toolsNamespace}})
+	return s.prepareSeed(ctx)
+}
+
+// prepareTools starts the pod that looks into repositories.
+func (s *Suite) prepareTools(ctx context.Context) error {
+	err := s.API.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: s.toolsNamespace(), Labels: map[string]string{runs.Label: s.Stand.RunID},
+	}})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
 	}
 	if err := s.createInspector(ctx); err != nil {
 		return err
 	}
-	return s.prepareSeed(ctx)
+	return s.inspectorRuns(ctx)
 }
 
 // applyBaseSecret makes the base Secret in a namespace, where it is to be in each.
@@ -155,4 +189,7 @@ type ProgressLine struct {
 }
 
 // Close ends the connection.
-func (s *Suite) Close() error { return s.Audit.Close() }
+func (s *Suite) Close() error {
+	s.Stand.Store.Close()
+	return s.Made.Close()
+}

@@ -40,6 +40,7 @@ type e2eRun struct {
 	run       *runs.Run
 	stand     *stand.Stand
 	kept      bool // the stand was up before
+	own       *ownCluster
 	artifacts string
 	report    *verdict.Report
 	redactor  *observe.Redactor
@@ -64,6 +65,9 @@ func (s *Session) E2E(ctx context.Context) error {
 	}
 	if err := p.Contract.CheckRequirements(ids(specs)); err != nil {
 		return fmt.Errorf("POLICY=%s: %w", p.Path, err)
+	}
+	if s.Settings.Own.Context != "" {
+		return s.onOwnCluster(ctx, specs, p)
 	}
 	if err := s.preflight(); err != nil {
 		return err
@@ -139,8 +143,11 @@ func (s *Session) newArtifacts() (string, error) {
 	return folder, nil
 }
 
-// prove gets the stand, runs the specs and takes their results. Its error is about what kept it from doing so.
-func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
+// getReady gets the stand with the policy acting on it.
+func (r *e2eRun) getReady(ctx context.Context, p *policy.Policy) error {
+	if r.own != nil {
+		return r.attach(ctx, p)
+	}
 	if r.engine == nil {
 		if err := r.startEngine(ctx); err != nil {
 			return err
@@ -151,7 +158,12 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 	if err := r.getStand(ctx, p); err != nil {
 		return err
 	}
-	if err := r.stand.ApplyPolicy(ctx, p); err != nil {
+	return r.stand.ApplyPolicy(ctx, p)
+}
+
+// prove gets the stand, runs the specs and takes their results. Its error is about what kept it from doing so.
+func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
+	if err := r.getReady(ctx, p); err != nil {
 		return err
 	}
 	r.report.Stack.Observed = r.observed(ctx)
@@ -189,6 +201,7 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 func (r *e2eRun) rerunLine(id string) string {
 	values := map[string]string{
 		"STACK": r.Stack.Name, "IMAGES": r.Settings.Images, "POLICY": r.report.Implementation.Policy, "S3_ENDPOINT": r.Settings.S3Endpoint.URL,
+		"KUBE_CONTEXT": r.Settings.Own.Context, "ALLOW_CLUSTER": r.Settings.Own.Allow, "BASE_SECRET_FROM": r.Settings.Own.BaseSecretFrom,
 	}
 	line := verdict.RerunLine(id)
 	for _, setting := range settings.All() {
@@ -309,7 +322,7 @@ func (r *e2eRun) observed(ctx context.Context) map[string]verdict.Component {
 	}
 	if err := api.List(ctx, pods); err == nil {
 		for _, pod := range pods.Items {
-			if !slices.Contains([]string{"kyverno", "volsync-system", "kube-system", "local-path-storage"}, pod.Namespace) {
+			if !slices.Contains(r.platform(), pod.Namespace) {
 				continue
 			}
 			for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
@@ -326,6 +339,14 @@ func (r *e2eRun) observed(ctx context.Context) map[string]verdict.Component {
 	return components
 }
 
+// platform are the namespaces of what the policy runs on.
+func (r *e2eRun) platform() []string {
+	if r.own != nil {
+		return r.own.Platform
+	}
+	return []string{"kyverno", "volsync-system", "kube-system", "local-path-storage"}
+}
+
 // tagOf is the tag of an image's reference.
 func tagOf(reference string) string {
 	reference, _, _ = strings.Cut(reference, "@")
@@ -334,6 +355,9 @@ func tagOf(reference string) string {
 
 // lookAgain looks, after all specs, for what a spec has proven not to have happened while it ran.
 func (r *e2eRun) lookAgain(ctx context.Context) error {
+	if r.own != nil {
+		return nil // a watch knows of nothing after its end
+	}
 	raw, err := os.ReadFile(filepath.Join(r.artifacts, scenario.AbsenceFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -380,11 +404,13 @@ func (r *e2eRun) finish(ctx context.Context) error {
 		r.stopLogs()
 		r.followers.Wait()
 	}
-	if r.stand != nil {
+	if r.stand != nil && r.own == nil {
 		problems = append(problems, r.saveAudit())
 	}
 	problems = append(problems, r.writeReport())
-	if r.run != nil {
+	if r.own != nil {
+		problems = append(problems, r.leave(ctx))
+	} else if r.run != nil {
 		problems = append(problems, r.keepOrRemove(cleanup))
 	}
 	for _, err := range problems {

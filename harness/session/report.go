@@ -77,12 +77,21 @@ func Diff(out io.Writer, basePath, candidatePath string, markdown bool) error {
 	return nil
 }
 
-// RerunEnvironment is the environment in which a rerun of the report's run tries the same policy on the same stack.
+// RerunEnvironment is the environment in which a rerun of the report's run tries the same policy on the same stack. A cluster
+// that was there before has to be allowed by its name once more.
 func RerunEnvironment(report *verdict.Report) map[string]string {
-	return map[string]string{
+	environment := map[string]string{
 		"POLICY": report.Implementation.Policy, "STACK": report.Stack.Name, "S3_ENDPOINT": report.Stack.Endpoint, "IMAGES": report.Stack.Images,
-		"FOCUS": "", "LABELS": "",
+		"FOCUS": "", "LABELS": "", "PLAN": "",
 	}
+	own := report.Stack.OwnCluster
+	environment["KUBE_CONTEXT"], environment["BASE_SECRET_FROM"] = own.Context, own.BaseSecretFrom
+	if own.Name == "" {
+		environment["ALLOW_CLUSTER"] = ""
+	} else {
+		environment["STACK"] = ""
+	}
+	return environment
 }
 
 // toRerun are the requirements of a report that failed or were unknown.

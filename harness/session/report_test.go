@@ -109,6 +109,22 @@ func TestWhatIsRunAgain(t *testing.T) {
 	}
 }
 
+func TestRerunOnAClusterHasToBeAllowedAgain(t *testing.T) {
+	own := RerunEnvironment(&verdict.Report{Stack: verdict.Stack{Name: "own cluster theirs", OwnCluster: verdict.OwnCluster{Name: "theirs", Context: "test", BaseSecretFrom: "a/b"}}})
+	if own["KUBE_CONTEXT"] != "test" || own["BASE_SECRET_FROM"] != "a/b" || own["STACK"] != "" {
+		t.Error(own)
+	}
+	if _, set := own["ALLOW_CLUSTER"]; set {
+		t.Error("a report allows a cluster")
+	}
+	ours := RerunEnvironment(&verdict.Report{Stack: verdict.Stack{Name: "s"}})
+	for _, name := range []string{"KUBE_CONTEXT", "ALLOW_CLUSTER", "PLAN"} {
+		if value, set := ours[name]; !set || value != "" {
+			t.Errorf("%s of the environment is left to a rerun on a stack of ours", name)
+		}
+	}
+}
+
 func TestPartialSaysWhichSpecsWereChosen(t *testing.T) {
 	s := &Session{only: []string{"core/a", "core/b"}, rerunOf: "r7"}
 	got := s.onlyThese([]string{"labels x", "focus " + exactly(s.only)})

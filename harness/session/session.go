@@ -162,8 +162,11 @@ func (s *Session) loadPolicy() (*policy.Policy, error) {
 	return p, p.Check()
 }
 
-// chooseStack takes, where no stack is set, the first one that the policy is made for.
+// chooseStack takes, where no stack is set, the first one that the policy is made for. A cluster that is there is what it is.
 func (s *Session) chooseStack(contract policy.Contract) error {
+	if s.Settings.Own.Context != "" {
+		return nil
+	}
 	names := s.Lock.StackNames()
 	err := contract.CheckStack(s.Stack.Name, names)
 	if err == nil || s.Settings.Stack != "" {

@@ -40,6 +40,16 @@ type Settings struct {
 	Procs      int
 	Keep       Keep
 	Artifacts  string // absolute path of a folder
+	Own        OwnCluster
+}
+
+// OwnCluster names a cluster that is there, to run on instead of one of our own.
+type OwnCluster struct {
+	Kubeconfig     string // as kubectl takes it; empty: kubectl's own
+	Context        string // empty: a cluster of our own
+	Allow          string // the cluster's name in the kubeconfig, as whoever started this wrote it
+	BaseSecretFrom string // namespace/name
+	PlanOnly       bool
 }
 
 // Setting documents one setting.
@@ -65,13 +75,21 @@ func All() []Setting {
 		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run side by side"},
 		{"KEEP", "never", "keep the stack after the run: never, failure, always"},
 		{"ARTIFACTS", "artifacts", "the folder that gets a folder per run: reports, logs, events, audit log, dumps"},
+		{"KUBE_CONTEXT", "", "run on the cluster of this context of the kubeconfig, which is there, instead of one of our own"},
+		{"KUBECONFIG", "", "the kubeconfig of KUBE_CONTEXT (default: kubectl's own)"},
+		{"ALLOW_CLUSTER", "", "the name, in the kubeconfig, of the cluster that KUBE_CONTEXT may make things in: without it, nothing is done"},
+		{"BASE_SECRET_FROM", "", "with KUBE_CONTEXT: namespace/name of the Secret with the credentials of S3 and restic to use"},
+		{"PLAN", "", "with KUBE_CONTEXT: 1 shows what would be made there, and ends"},
 	}
 }
 
 func defaultProcs() int { return min(maxDefaultProcs, max(4, 2*runtime.NumCPU())) }
 
-// Flag is the name of the setting as a command line flag: s3-endpoint for S3_ENDPOINT.
-func (s Setting) Flag() string { return strings.ReplaceAll(strings.ToLower(s.Name), "_", "-") }
+// Flag is the name of the setting as a command line flag: s3-endpoint for S3_ENDPOINT, and context for KUBE_CONTEXT, as
+// kubectl has it.
+func (s Setting) Flag() string {
+	return strings.TrimPrefix(strings.ReplaceAll(strings.ToLower(s.Name), "_", "-"), "kube-")
+}
 
 // FromEnvironment reads and checks every setting; what is given beats the environment. Relative paths are taken from
 // root. Every problem is in the error.
@@ -121,6 +139,19 @@ func parse(root string, values map[string]string, stacks, imageModes []string) (
 		problems = append(problems, fmt.Errorf("PROCS=%s must be a number from 1 to 64", values["PROCS"]))
 	}
 	s.Procs = procs
+	s.Own = OwnCluster{
+		Kubeconfig: values["KUBECONFIG"], Context: values["KUBE_CONTEXT"], Allow: values["ALLOW_CLUSTER"],
+		BaseSecretFrom: values["BASE_SECRET_FROM"], PlanOnly: oneOf("PLAN", []string{"1", "true"}) != "",
+	}
+	if s.Own.Context == "" {
+		for _, name := range []string{"ALLOW_CLUSTER", "BASE_SECRET_FROM", "PLAN"} {
+			if values[name] != "" {
+				problems = append(problems, fmt.Errorf("%s=%s is for a cluster that is there: say which with KUBE_CONTEXT, a context of the kubeconfig", name, values[name]))
+			}
+		}
+	} else if s.Stack != "" {
+		problems = append(problems, fmt.Errorf("STACK=%s is for clusters of our own: the one of KUBE_CONTEXT=%s is what it is; leave one of them out", s.Stack, s.Own.Context))
+	}
 	if set := values["S3_ENDPOINT"]; set != "" {
 		if s.S3Endpoint, err = ParseEndpoint(set); err != nil {
 			problems = append(problems, fmt.Errorf("S3_ENDPOINT=%s: %w", set, err))

@@ -42,6 +42,10 @@ func TestBadValuesAreRefusedWithWhatIsAllowed(t *testing.T) {
 		{"POLICY", "no/such/file", "cannot be read"},
 		{"FOCUS", "(", "no regular expression"},
 		{"LABELS", "core &&", "no label filter"},
+		{"ALLOW_CLUSTER", "prod", "say which with KUBE_CONTEXT"},
+		{"BASE_SECRET_FROM", "a/b", "say which with KUBE_CONTEXT"},
+		{"PLAN", "1", "say which with KUBE_CONTEXT"},
+		{"PLAN", "perhaps", "allowed are 1, true"},
 		{"PROCS", "0", "from 1 to 64"},
 		{"PROCS", "many", "from 1 to 64"},
 		{"S3_ENDPOINT", "nas", "no URL"},
@@ -81,7 +85,7 @@ func TestFlagsAreNamedLikeSettings(t *testing.T) {
 	for _, s := range All() {
 		flags = append(flags, s.Flag())
 	}
-	if want := "stack images policy s3-endpoint focus labels procs keep artifacts"; strings.Join(flags, " ") != want {
+	if want := "stack images policy s3-endpoint focus labels procs keep artifacts context kubeconfig allow-cluster base-secret-from plan"; strings.Join(flags, " ") != want {
 		t.Errorf("the flags are %v, wanted %s", flags, want)
 	}
 }

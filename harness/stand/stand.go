@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/smart-restore/conformance/harness/cluster"
@@ -51,7 +52,8 @@ type Stand struct {
 	PolicySHA   string                   `json:"policySHA256"`
 	Contract    policy.Contract          `json:"contract"` // of the policy applied
 	CreatedAt   time.Time                `json:"createdAt"`
-	Phases      func(string) func(error) `json:"-"` // told of each phase; nil: nobody is
+	Attached    *Attached                `json:"attached,omitempty"` // nil: the cluster is ours
+	Phases      func(string) func(error) `json:"-"`                  // told of each phase; nil: nobody is
 	Log         *progress.Log            `json:"-"`
 }
 
@@ -208,17 +210,22 @@ func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 			}
 			return err
 		}
-		err := s.PolicyActs(ctx, client, task.Status)
-		switch {
-		case ctx.Err() != nil:
-			return err
-		case errors.Is(err, install.ErrNotReady):
-			return found(policy.Accepted, err)
-		case errors.Is(err, install.ErrIdle):
-			return found(policy.Acts, err)
-		}
-		return err
+		return s.seenActing(ctx, client, task.Status)
 	})
+}
+
+// seenActing is PolicyActs, with what the policy itself is to blame for as a policy.Finding.
+func (s *Stand) seenActing(ctx context.Context, client klient.Client, status func(string, ...any)) error {
+	err := s.PolicyActs(ctx, client, status)
+	switch {
+	case ctx.Err() != nil:
+		return err
+	case errors.Is(err, install.ErrNotReady):
+		return found(policy.Accepted, err)
+	case errors.Is(err, install.ErrIdle):
+		return found(policy.Acts, err)
+	}
+	return err
 }
 
 // found is a finding of one line.
@@ -228,9 +235,13 @@ func found(requirement string, err error) error {
 
 // PolicyActs waits until Kyverno has the applied policy ready and acts on it.
 func (s *Stand) PolicyActs(ctx context.Context, client klient.Client, status func(string, ...any)) error {
+	canary := "" // the usual one
+	if s.Attached != nil {
+		canary = s.Namespace("canary-")
+	}
 	return install.PolicyActs(ctx, client, install.Canary{
-		PVCLabels: s.Contract.PVC.Labels(), StorageClass: s.Contract.PVC.StorageClass,
-		NamespaceLabels: s.Contract.NamespaceLabels, BaseSecret: s.BaseSecret(),
+		PVCLabels: s.Contract.PVC.Labels(), StorageClass: s.Contract.PVC.StorageClass, NamespacePrefix: canary,
+		NamespaceLabels: s.NamespaceLabels(), BaseSecret: s.BaseSecret(),
 		Policies: (&policy.Policy{Objects: s.PolicyObjects()}).Kyverno(), Status: status,
 	})
 }
@@ -249,6 +260,10 @@ func (s *Stand) Client() (klient.Client, error) {
 	config, err := (&cluster.Cluster{Kubeconfig: s.Kubeconfig}).Config()
 	if err != nil {
 		return nil, err
+	}
+	if s.Attached != nil {
+		config.QPS, config.Burst = 20, 40 // not ours: others use it, too
+		config.WarningHandler = rest.NoWarnings{}
 	}
 	return klient.New(config)
 }

@@ -114,6 +114,21 @@ type Stack struct {
 	Requested map[string]string `json:"requested,omitempty"` // component → version
 	// Observed is what the cluster itself said, by component.
 	Observed map[string]Component `json:"observed,omitempty"`
+	// OwnCluster is set where the cluster was there before.
+	OwnCluster OwnCluster `json:"ownCluster,omitzero"`
+}
+
+// OwnCluster is what a run said and saw of a cluster that was there before.
+type OwnCluster struct {
+	// Name is the cluster's in the kubeconfig, of which Context is the context.
+	Name    string `json:"name"`
+	Context string `json:"context"`
+	// BaseSecretFrom is where its credentials were: namespace/name.
+	BaseSecretFrom string `json:"baseSecretFrom,omitempty"`
+	// Plan is what was said before anything was made.
+	Plan []string `json:"plan"`
+	// Left is what of the run was found after it.
+	Left []string `json:"left,omitempty"`
 }
 
 // Component is one part of a stack as the cluster reported it.

@@ -49,6 +49,7 @@ var commands = []command{
 	{"put", "write one small file and sync it", put},
 	{"get", "print one file", get},
 	{"probe", "look at an HTTP endpoint; exit 0 whatever it does", probeURL},
+	{"connect", "lead stdin and stdout to a TCP address, until either ends", connect},
 }
 
 // usageError is an error of whoever typed the command.

@@ -43,6 +43,7 @@ func root() *cobra.Command {
 	for _, setting := range settings.All() {
 		root.PersistentFlags().String(setting.Flag(), "", fmt.Sprintf("%s; also %s", setting.Meaning, setting.Name))
 	}
+	root.PersistentFlags().Lookup("plan").NoOptDefVal = "1"
 	for _, c := range []struct {
 		name, short string
 		run         func(*session.Session, context.Context) error
@@ -71,7 +72,7 @@ func root() *cobra.Command {
 	root.AddCommand(checkCommand())
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
-			fmt.Printf("  %-12s %s\n               default: %s\n", setting.Name, setting.Meaning, setting.Default)
+			fmt.Printf("  %-16s %s\n                   default: %s\n", setting.Name, setting.Meaning, setting.Default)
 		}
 	}})
 	root.AddCommand(&cobra.Command{

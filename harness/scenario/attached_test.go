@@ -1,0 +1,68 @@
+package scenario
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/stand"
+)
+
+// bucketWith is a suite on an attached stand whose S3 server lists these keys and fails the test where anything is changed.
+func bucketWith(t *testing.T, keys ...string) *Suite {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			t.Errorf("%s %s: a bucket that is not the run's was changed", r.Method, r.URL)
+		}
+		var contents strings.Builder
+		for _, key := range keys {
+			if strings.HasPrefix(key, r.URL.Query().Get("prefix")) {
+				fmt.Fprintf(&contents, "<Contents><Key>%s</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>e</ETag><Size>1</Size></Contents>", key)
+			}
+		}
+		_, _ = fmt.Fprintf(w, `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>false</IsTruncated>%s</ListBucketResult>`, &contents)
+	}))
+	t.Cleanup(server.Close)
+	return &Suite{Stand: &stand.Stand{
+		RunID: "abcdefgh", Attached: &stand.Attached{}, Contract: policy.Default(),
+		Credentials: objectstore.Credentials{AccessKey: "access", SecretKey: "secret"},
+		Store:       &objectstore.Handle{Server: strings.TrimPrefix(server.URL, "http://"), Bucket: "backups"},
+	}}
+}
+
+func TestBucketMustBeEmptyWhereTheRunWrites(t *testing.T) {
+	for name, c := range map[string]struct {
+		keys []string
+		want string // in the error; none: it may be used
+	}{
+		"empty":                 {nil, ""},
+		"somebody's":            {[]string{"family/photos/config", "sr-otherone-x/data/config"}, ""},
+		"of a namespace's name": {[]string{"sr-abcdefgh-core-fresh-1/data/config"}, "such as sr-abcdefgh-core-fresh-1/data/config"},
+		"of the seed's":         {[]string{"_sr-abcdefgh-seed/repository/config"}, "_sr-abcdefgh-seed/repository/config"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := bucketWith(t, c.keys...)
+			err := s.bucketIsOurs(t.Context())
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, wanted %q", err, c.want)
+			}
+			// Nobody has said that it is the run's: nothing is removed.
+			if left, err := s.EmptyBucket(t.Context()); err != nil || len(left) > 0 {
+				t.Errorf("left are %v, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestBucketThatDoesNotAnswerIsNotEmpty(t *testing.T) {
+	s := bucketWith(t)
+	s.Stand.Store.Server = "127.0.0.1:1"
+	if err := s.bucketIsOurs(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be looked at") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,197 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/fixtures"
+	"github.com/smart-restore/conformance/harness/images"
+	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/owncluster"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/runs"
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+const (
+	// leaveTimeout bounds the clean-up of a cluster that is not ours: volumes may take their time.
+	leaveTimeout = 5 * time.Minute
+	// leakPatience is how long what was deleted may take to be gone.
+	leakPatience = 30 * time.Second
+)
+
+// ownCluster is a cluster that was there before, as a run uses it.
+type ownCluster struct {
+	*owncluster.Plan
+	kubeconfig string
+	api        client.Client
+	suite      *scenario.Suite // nil: nothing was made in bucket and cluster
+	made       []*unstructured.Unstructured
+}
+
+// onOwnCluster runs the selected specs on a cluster that is there. Nothing is made in it before the plan was shown, and
+// nothing if anything speaks against it.
+func (s *Session) onOwnCluster(ctx context.Context, specs []spec, p *policy.Policy) error {
+	chosen, err := owncluster.Choose(s.Settings.Own.Kubeconfig, s.Settings.Own.Context)
+	if err != nil {
+		return err
+	}
+	if err := chosen.Allowed(s.Settings.Own.Allow); err != nil {
+		return err
+	}
+	run, err := runs.New(s.runsDir())
+	if err != nil {
+		return err
+	}
+	own, err := s.planFor(ctx, run, chosen, specs, p)
+	if err == nil {
+		fmt.Fprintf(s.Out, "\n%s\n\n", strings.Join(own.Lines(), "\n"))
+		if n := len(own.Refusals); n > 0 {
+			err = fmt.Errorf("the run is refused for the %d reasons above; nothing was made", n)
+		}
+	}
+	if err != nil || s.Settings.Own.PlanOnly {
+		return errors.Join(err, run.Forget())
+	}
+	artifacts, err := s.newArtifacts()
+	if err != nil {
+		return errors.Join(err, run.Forget())
+	}
+	r := s.newE2E(p, artifacts)
+	r.run, r.own = run, own
+	r.report.Run.ID = run.ID
+	r.report.Run.Host = s.host("")
+	r.report.Stack = verdict.Stack{Name: "own cluster " + chosen.Cluster, Endpoint: s.Settings.S3Endpoint.URL, Images: s.Settings.Images, OwnCluster: verdict.OwnCluster{
+		Name: chosen.Cluster, Context: chosen.Context, BaseSecretFrom: s.Settings.Own.BaseSecretFrom, Plan: own.Lines(),
+	}}
+	r.report.Partial = append(r.report.Partial, "it ran on a cluster that was there before: there is no audit log, so that something did not happen is known from a watch while each spec ran, and was not looked at again after all of them")
+	r.redactor.Add(own.Credentials.Secrets()...)
+	return r.toVerdict(ctx, p)
+}
+
+// planFor looks at the cluster and says what the run would do there.
+func (s *Session) planFor(ctx context.Context, run *runs.Run, chosen *owncluster.Chosen, specs []spec, p *policy.Policy) (*ownCluster, error) {
+	own := &ownCluster{kubeconfig: filepath.Join(run.Dir, "kubeconfig")}
+	if err := chosen.Write(own.kubeconfig); err != nil {
+		return nil, err
+	}
+	kube, err := (&stand.Stand{Kubeconfig: own.kubeconfig, Attached: &stand.Attached{}}).Client()
+	if err != nil {
+		return nil, err
+	}
+	own.api = kube.Resources().GetControllerRuntimeClient()
+	request := owncluster.Request{RunID: run.ID, Chosen: chosen, BaseSecretFrom: s.Settings.Own.BaseSecretFrom, Policy: p}
+	facts, err := owncluster.Look(ctx, own.api, request)
+	if err != nil {
+		return nil, err
+	}
+	own.Plan = &owncluster.Plan{Request: request, Facts: facts, Untestable: map[string][]string{}}
+	for _, sp := range specs {
+		if !sp.Selected {
+			continue
+		}
+		lack := (&stand.Stand{Attached: &stand.Attached{}}).Lacks(sp.needs()...)
+		switch f := sp.feature(); {
+		case f != "" && !p.Contract.Promises(f):
+			own.NotAsked = append(own.NotAsked, sp.ID)
+		case lack != "":
+			own.Untestable[lack] = append(own.Untestable[lack], sp.ID)
+		default:
+			own.Provable = append(own.Provable, sp.ID)
+		}
+	}
+	return own, nil
+}
+
+// needs are the spec's labels that say what it needs of a stand.
+func (sp spec) needs() []string {
+	return slices.DeleteFunc(slices.Clone(sp.Labels), func(label string) bool { return stand.AttachedLacks[label] == "" })
+}
+
+// attach makes in the cluster what all specs share, and waits until the policy acts.
+func (r *e2eRun) attach(ctx context.Context, p *policy.Policy) error {
+	end := r.phases.Start("attach")
+	err := r.makeAttached(ctx, p)
+	end(err)
+	if err != nil {
+		return err
+	}
+	return r.stand.SeePolicyAct(ctx)
+}
+
+func (r *e2eRun) makeAttached(ctx context.Context, p *policy.Policy) error {
+	agent, err := images.New(r.Lock, images.Mode(r.Settings.Images), r.Cache, fixtures.Files, nil, r.Log).AgentBinary(ctx)
+	if err != nil {
+		return err
+	}
+	r.stand = stand.Attach(stand.AttachOptions{
+		Run: r.run, Cluster: r.own.Chosen.Cluster, Kubeconfig: r.own.kubeconfig, Agent: agent, MoverImage: r.own.MoverImage,
+		Credentials: r.own.Credentials, Policy: p, Phases: r.phases.Start, Log: r.Log,
+	})
+	kube, err := r.stand.Client()
+	if err != nil {
+		return err
+	}
+	ours := func(namespace string) bool { return strings.HasPrefix(namespace, stand.NamePrefix(r.run.ID)) }
+	if r.collector, err = observe.StartCollector(ctx, kube.RESTConfig(), r.artifacts, observe.Options{Namespace: ours, Events: ours, Redact: r.redactor}); err != nil {
+		return err
+	}
+	if r.own.suite, err = scenario.Open(r.stand, r.artifacts); err != nil {
+		return err
+	}
+	task := r.Log.Task("a pod to look at %s from inside the cluster", r.stand.Endpoint.URL)
+	if err := task.Done(r.own.suite.PrepareAttached(ctx)); err != nil {
+		return err
+	}
+	if !r.own.MakePolicy {
+		return nil
+	}
+	if err := owncluster.StillNobodys(ctx, r.own.api, r.own.Request); err != nil {
+		return err
+	}
+	r.own.made, err = owncluster.MakePolicy(ctx, r.own.api, p, r.run.ID)
+	return err
+}
+
+// leave deletes what the run made, and looks for what is left of it. It has its own time: an interrupt must not stop it.
+func (r *e2eRun) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	end := r.phases.Start("clean-up")
+	task := r.Log.Task("cleaning up in the cluster %s", r.own.Chosen.Cluster)
+	problems := []error{owncluster.DeletePolicy(ctx, r.own.api, r.own.made)}
+	var left []string
+	if suite := r.own.suite; suite != nil {
+		// The bucket is reached through the tools' namespace, and movers write to it as long as they are there.
+		problems = append(problems, owncluster.DeleteNamespaces(ctx, r.own.api, r.run.ID, r.stand.Namespace("tools")))
+		keys, err := suite.EmptyBucket(ctx)
+		for _, key := range keys {
+			left = append(left, "object "+key+" of the bucket "+r.stand.Store.Bucket)
+		}
+		problems = append(problems, err, suite.Close())
+	}
+	problems = append(problems, owncluster.DeleteNamespaces(ctx, r.own.api, r.run.ID))
+	task.Status("looking for what is left")
+	more, err := owncluster.Leaks(ctx, r.own.api, r.run.ID, r.own.Policy, leakPatience)
+	left = append(left, more...)
+	if len(left) > 0 {
+		err = errors.Join(err, fmt.Errorf("%d things of this run are left in the cluster %s, and are yours to look at: %s", len(left), r.own.Chosen.Cluster, strings.Join(left, "; ")))
+	}
+	err = errors.Join(append(problems, err, r.run.Forget())...)
+	end(err)
+	r.report.Stack.OwnCluster.Left = left
+	if err == nil {
+		r.Log.Printf("nothing of this run is left in the cluster %s and the bucket %s", r.own.Chosen.Cluster, r.own.Policy.Contract.S3.Bucket)
+	}
+	return task.Done(err)
+}

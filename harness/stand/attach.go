@@ -1,0 +1,144 @@
+package stand
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/images"
+	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/progress"
+	"github.com/smart-restore/conformance/harness/runs"
+)
+
+// Attached is what is different about a stand on a cluster that was there before: nothing under it is ours. It has no
+// container of the node, no gateway before S3 and no audit log.
+type Attached struct {
+	Cluster string `json:"cluster"` // as the kubeconfig calls it
+	// AgentBinary is on this host. The agent's image is in no registry: pods are of VolSync's image, which the cluster has,
+	// and get the agent once they run.
+	AgentBinary string `json:"agentBinary"`
+}
+
+// agentFolder is where pods of an attached stand have the agent.
+const agentFolder = "/smart-restore"
+
+// What a spec may need of a stand that an attached one does not have.
+const (
+	// NeedsGateway: S3 can be made to fail, and the requests to it are seen.
+	NeedsGateway = "needs-gateway"
+	// NeedsPlatform: what all share can be broken: the policy, Kyverno, VolSync, the node.
+	NeedsPlatform = "needs-platform"
+	// NeedsAgentImage: a pod can be of the agent from its first moment.
+	NeedsAgentImage = "needs-agent-image"
+)
+
+// AttachedLacks is why what specs may need is not there on an attached stand.
+var AttachedLacks = map[string]string{
+	NeedsGateway:    "the S3 server is not ours, so it cannot be made to fail, and the requests to it are not seen",
+	NeedsPlatform:   "the cluster is not ours, so what others use there (the policy, Kyverno, VolSync, the node) is not touched",
+	NeedsAgentImage: "the agent's image is in no registry, so nothing can be seen at the moment in which an app starts",
+}
+
+// Lacks is why a stand does not have what a spec needs; empty: it has.
+func (s *Stand) Lacks(needs ...string) string {
+	if s.Attached == nil {
+		return ""
+	}
+	var reasons []string
+	for _, need := range needs {
+		reasons = append(reasons, AttachedLacks[need])
+	}
+	return strings.Join(reasons, "; ")
+}
+
+// AttachOptions are what Attach needs. That the cluster may be used, and has what is needed, is for others to say.
+type AttachOptions struct {
+	Run         *runs.Run
+	Cluster     string // as the kubeconfig calls it
+	Kubeconfig  string // of the one context to use
+	Agent       string // path of the agent's binary
+	MoverImage  string // VolSync's, as the cluster has it: with restic and a shell
+	Credentials objectstore.Credentials
+	Policy      *policy.Policy
+	Phases      func(name string) func(error)
+	Log         *progress.Log
+}
+
+// Attach is a stand on a cluster that is there. It makes nothing.
+func Attach(o AttachOptions) *Stand {
+	s := &Stand{
+		RunID: o.Run.ID, Stack: "own cluster " + o.Cluster, Endpoint: o.Policy.Endpoint, Contract: o.Policy.Contract,
+		Cluster: o.Cluster, Kubeconfig: o.Kubeconfig, AgentImage: o.MoverImage,
+		Images:      &images.Set{Restic: o.MoverImage},
+		Credentials: o.Credentials, CreatedAt: time.Now().UTC(), Phases: o.Phases, Log: o.Log,
+		Attached: &Attached{Cluster: o.Cluster, AgentBinary: o.Agent},
+		Store:    &objectstore.Handle{Server: o.Policy.Endpoint.Addr.String(), Bucket: o.Policy.Contract.S3.Bucket},
+
+		PolicySHA: o.Policy.SHA256,
+	}
+	for _, object := range o.Policy.Objects {
+		s.Policy = append(s.Policy, object.Object)
+	}
+	return s
+}
+
+// SeePolicyAct waits until the policy that an attached stand's cluster has acts on a labelled PVC. What the policy itself
+// is to blame for is a policy.Finding.
+func (s *Stand) SeePolicyAct(ctx context.Context) error {
+	client, err := s.Client()
+	if err != nil {
+		return err
+	}
+	return s.phase("policy", "policy %s in the cluster", []any{s.Contract.Name}, func(task *progress.Task) error {
+		return s.seenActing(ctx, client, task.Status)
+	})
+}
+
+// NamePrefix begins the names of all namespaces of a run on a cluster that is not ours, and so those of its folders in the
+// bucket.
+func NamePrefix(runID string) string { return "sr-" + runID + "-" }
+
+// Namespace is the name of a namespace of the run's.
+func (s *Stand) Namespace(name string) string {
+	if s.Attached == nil {
+		return name
+	}
+	return NamePrefix(s.RunID) + name
+}
+
+// NamespaceLabels are those of every namespace in which the policy is to act: what its contract wants, and on a cluster
+// that is not ours the run's.
+func (s *Stand) NamespaceLabels() map[string]string {
+	if s.Attached == nil {
+		return s.Contract.NamespaceLabels
+	}
+	labels := map[string]string{runs.Label: s.RunID}
+	maps.Copy(labels, s.Contract.NamespaceLabels)
+	return labels
+}
+
+// AgentPath is where pods have the agent.
+func (s *Stand) AgentPath() string {
+	if s.Attached == nil {
+		return "/agent"
+	}
+	return agentFolder + "/agent"
+}
+
+// SeedPrefix holds a repository with one snapshot that is copied wherever a spec needs a good backup to be there. No
+// namespace can have this name.
+func (s *Stand) SeedPrefix() string {
+	if s.Attached == nil {
+		return "_seed/repository/"
+	}
+	return "_" + NamePrefix(s.RunID) + "seed/repository/"
+}
+
+// BucketPrefixes begin the keys of everything that the run makes in the bucket of an attached stand.
+func (s *Stand) BucketPrefixes() []string {
+	path := string(s.Contract.S3.Path)
+	return []string{path[:strings.Index(path, "{namespace}")] + NamePrefix(s.RunID), s.SeedPrefix()}
+}
