@@ -20,10 +20,12 @@ var _ = Prove("safety/recreate-race", verdict.Safety,
 			app.Put(ctx, dataset.SentinelName, content)
 			claim.BackedUp(ctx)
 			app.Delete(ctx)
-			for range recreations {
-				claim = claim.Recreate(ctx)
-			}
-			claim.RestoredByItsOwn(ctx)
+			s.WhileS3IsUp(ctx, func() {
+				for range recreations {
+					claim = claim.Recreate(ctx)
+				}
+				claim.RestoredByItsOwn(ctx)
+			})
 			claim.OwnsItsObjects(ctx)
 			app = claim.App(ctx)
 			if got := app.Get(ctx, dataset.SentinelName); got != content {

@@ -159,7 +159,7 @@ var _ = Prove("resilience/base-secret-late", verdict.Resilience,
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		arrives := s.WithoutBaseSecret(ctx)
-		claim := s.ClaimWhileS3IsUp(ctx, "data")
+		claim := s.Claim(ctx, "data")
 		claim.AdmittedWithin(s.Stand.Contract.AdmissionBound())
 		claim.StaysAdmitted(ctx)
 		arrives(ctx)

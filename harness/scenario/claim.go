@@ -48,9 +48,10 @@ type Claim struct {
 // Prefix is where the claim's repository is in the bucket.
 func (c *Claim) Prefix() string { return c.sc.prefix(c.Name) }
 
-// Claim creates a labelled PVC. While S3 is to be reachable for Kyverno, use ClaimWhileS3IsUp.
-func (sc *Scenario) Claim(ctx context.Context, name string) *Claim {
-	return sc.createClaim(ctx, name, sc.Stand.Contract.PVC.Labels())
+// Claim creates a labelled PVC while S3 is up for Kyverno. For one in an outage there is ClaimInOutage.
+func (sc *Scenario) Claim(ctx context.Context, name string) (claim *Claim) {
+	sc.WhileS3IsUp(ctx, func() { claim = sc.createClaim(ctx, name, sc.Stand.Contract.PVC.Labels()) })
+	return claim
 }
 
 // ClaimOrRefusal creates a labelled PVC while S3 is up, or returns nil where an admission webhook refuses it, with a reason
@@ -58,7 +59,7 @@ func (sc *Scenario) Claim(ctx context.Context, name string) *Claim {
 func (sc *Scenario) ClaimOrRefusal(ctx context.Context, name string) *Claim {
 	err := sc.API.Create(ctx, sc.pvc(name, sc.Stand.Contract.PVC.Labels()), client.DryRunAll)
 	if err == nil {
-		return sc.ClaimWhileS3IsUp(ctx, name)
+		return sc.Claim(ctx, name)
 	}
 	if !strings.Contains(err.Error(), "denied the request:") {
 		sc.Unknownf("PVC %s was neither admitted nor refused: %v", name, err)
@@ -103,12 +104,6 @@ func (sc *Scenario) TwinIsRestored(ctx context.Context) {
 				pvc.Spec.StorageClassName = &class
 			}
 		}).HasReplicationDestination(ctx)
-}
-
-// ClaimWhileS3IsUp creates a labelled PVC while S3 is up.
-func (sc *Scenario) ClaimWhileS3IsUp(ctx context.Context, name string) *Claim {
-	defer sc.s3Up(ctx)()
-	return sc.Claim(ctx, name)
 }
 
 func (sc *Scenario) pvc(name string, labels map[string]string) *corev1.PersistentVolumeClaim {

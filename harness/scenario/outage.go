@@ -321,6 +321,12 @@ const outageLock = "outage.lock"
 // s3Up waits until no packet fault is in force and keeps it so until the returned function is called.
 func (sc *Scenario) s3Up(ctx context.Context) func() { return sc.lock(ctx, unix.LOCK_SH) }
 
+// WhileS3IsUp does something that needs Kyverno to reach S3, while no other spec's outage keeps it from that.
+func (sc *Scenario) WhileS3IsUp(ctx context.Context, do func()) {
+	defer sc.s3Up(ctx)()
+	do()
+}
+
 // onlyMe waits until no other spec needs S3 or has it down, and keeps it so until the returned function is called.
 func (sc *Scenario) onlyMe(ctx context.Context) func() { return sc.lock(ctx, unix.LOCK_EX) }
 

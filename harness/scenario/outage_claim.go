@@ -23,7 +23,7 @@ func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Cl
 		defer sc.s3Up(ctx)()
 	}
 	sc.Situation("s3-down/"+f.Name, f.Outcome.wanted(), name)
-	claim := sc.Claim(ctx, name)
+	claim := sc.createClaim(ctx, name, sc.Stand.Contract.PVC.Labels())
 	claim.AdmittedWithin(sc.Stand.Contract.AdmissionBound())
 	if f.Outcome == OutcomeBackup || f.Outcome == OutcomeLater {
 		claim.HasNewReplicationDestination(ctx)
