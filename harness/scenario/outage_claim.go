@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -80,10 +81,11 @@ func decisionText(annotations, labels, sent map[string]string) string {
 		domain, _, _ := strings.Cut(strings.TrimPrefix(key, "label "), "/")
 		return domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io")
 	})
-	if len(written) == 0 {
-		return ""
+	var lines []string
+	for _, key := range slices.Sorted(maps.Keys(written)) {
+		lines = append(lines, key+": "+written[key])
 	}
-	return fmt.Sprint(written) // sorted by key
+	return strings.Join(lines, ", ")
 }
 
 // NothingMadeToRestore proves that the claim got no ReplicationDestination so far, as NeverRestored does, of a claim
