@@ -152,8 +152,8 @@ func start(ctx context.Context, request testcontainers.ContainerRequest, o Optio
 	return provider.RunContainer(ctx, request)
 }
 
-// UseBucket makes the bucket, where it is not there yet, works in it from now on, and lets anybody read and list it: a probe without credentials can so tell a missing
-// object (404) from a forbidden one (403), as the plan needs it.
+// UseBucket makes the bucket, where it is not there yet, works in it from now on, and lets anybody read and list it: a probe
+// without credentials can so tell a missing object (404) from a forbidden one (403), as the plan needs it.
 func (h *Handle) UseBucket(ctx context.Context, c Credentials, bucket string) error {
 	s3, err := h.S3(c)
 	if err != nil {

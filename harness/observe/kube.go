@@ -21,12 +21,18 @@ type kube struct {
 	core    rest.Interface
 }
 
-func newKube(config *rest.Config) (*kube, error) {
+// observing is the configuration of an observer's clients.
+func observing(config *rest.Config) *rest.Config {
 	c := rest.CopyConfig(config)
 	c.QPS = -1 // an observer that waits its turn sees less
 	c.Timeout = 0
 	c.UserAgent = "smart-restore-conformance/observe"
 	c.WarningHandler = rest.NoWarnings{}
+	return c
+}
+
+func newKube(config *rest.Config) (*kube, error) {
+	c := observing(config)
 	httpClient, err := rest.HTTPClientFor(c)
 	if err != nil {
 		return nil, err

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
@@ -71,11 +73,7 @@ var watchedResources = []schema.GroupVersionResource{volsync("replicationsources
 
 // NewWatch watches nothing yet: see Follow.
 func NewWatch(config *rest.Config) (*Watch, error) {
-	c := rest.CopyConfig(config)
-	c.QPS = -1 // an observer that waits its turn sees less
-	c.Timeout = 0
-	c.UserAgent = "smart-restore-conformance/observe"
-	c.WarningHandler = rest.NoWarnings{}
+	c := observing(config)
 	objects, err := dynamic.NewForConfig(c)
 	if err != nil {
 		return nil, err
@@ -144,11 +142,7 @@ func (w *Watch) newStream(resource schema.GroupVersionResource, namespace string
 			if err != nil {
 				return "", nil, err
 			}
-			var objects []watched
-			for i := range list.Items {
-				objects = append(objects, &list.Items[i])
-			}
-			return list.ResourceVersion, objects, nil
+			return list.ResourceVersion, itemsOf(list), nil
 		}
 		return s
 	}
@@ -159,13 +153,18 @@ func (w *Watch) newStream(resource schema.GroupVersionResource, namespace string
 		if err != nil {
 			return "", nil, err
 		}
-		var objects []watched
-		for i := range list.Items {
-			objects = append(objects, &list.Items[i])
-		}
-		return list.GetResourceVersion(), objects, nil
+		return list.GetResourceVersion(), itemsOf(list), nil
 	}
 	return s
+}
+
+// itemsOf are the objects of a list.
+func itemsOf(list runtime.Object) (objects []watched) {
+	_ = meta.EachListItem(list, func(item runtime.Object) error { // a list of ours has items that are objects
+		objects = append(objects, item.(watched))
+		return nil
+	})
+	return objects
 }
 
 // follow watches from where it was, again and again, until the Watch is closed or there is a gap.

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,11 +36,7 @@ func Choose(kubeconfig, context string) (*Chosen, error) {
 	}
 	chosen, ok := config.Contexts[context]
 	if !ok {
-		var names []string
-		for name := range config.Contexts {
-			names = append(names, name)
-		}
-		slices.Sort(names)
+		names := slices.Sorted(maps.Keys(config.Contexts))
 		return nil, fmt.Errorf("KUBE_CONTEXT=%s is no context of %s; there are: %s", context, strings.Join(rules.GetLoadingPrecedence(), ", "), cmp.Or(strings.Join(names, ", "), "none"))
 	}
 	cluster, ok := config.Clusters[chosen.Cluster]

@@ -1,7 +1,9 @@
 package owncluster
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -31,20 +33,15 @@ func (p *Plan) Lines() []string {
 	line("  %-12s %s, bucket %s, reached from inside the cluster", "S3", p.Policy.Endpoint.URL, s3.Bucket)
 	line("")
 	line("It makes, and deletes again:")
-	line("  - namespaces %s…, labelled %s=%s, and in them PVCs labelled %s=%s, pods of %s, Secrets", prefix, runs.Label, p.RunID, p.Policy.Contract.PVC.Label, p.Policy.Contract.PVC.Value, orNone(p.MoverImage))
+	line("  - namespaces %s…, labelled %s=%s, and in them PVCs labelled %s=%s, pods of %s, Secrets", prefix, runs.Label, p.RunID, p.Policy.Contract.PVC.Label, p.Policy.Contract.PVC.Value, cmp.Or(p.MoverImage, "none"))
 	line("  - objects of the bucket %s below %s, where there must be none before", s3.Bucket, strings.Join((&stand.Stand{RunID: p.RunID, Contract: p.Policy.Contract, Attached: &stand.Attached{}}).BucketPrefixes(), "… and "))
 	if p.MakePolicy {
 		line("  - the policy's objects, labelled: %s. While they are there they act on every PVC that anybody labels", strings.Join(p.Policy.Describe(), ", "))
 	}
 	line("It deletes nothing without that label, and nothing but by UID. At its end it looks for what is left.")
 	line("")
-	line("%d requirements can be proven here: %s", len(p.Provable), orNone(strings.Join(p.Provable, ", ")))
-	reasons := make([]string, 0, len(p.Untestable))
-	for reason := range p.Untestable {
-		reasons = append(reasons, reason)
-	}
-	slices.Sort(reasons)
-	for _, reason := range reasons {
+	line("%d requirements can be proven here: %s", len(p.Provable), cmp.Or(strings.Join(p.Provable, ", "), "none"))
+	for _, reason := range slices.Sorted(maps.Keys(p.Untestable)) {
 		line("%d stay unknown, as %s: %s", len(p.Untestable[reason]), reason, strings.Join(p.Untestable[reason], ", "))
 	}
 	if len(p.NotAsked) > 0 {
@@ -61,11 +58,4 @@ func (p *Plan) Lines() []string {
 		}
 	}
 	return lines
-}
-
-func orNone(text string) string {
-	if text == "" {
-		return "none"
-	}
-	return text
 }

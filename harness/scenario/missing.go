@@ -3,7 +3,6 @@ package scenario
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -31,14 +30,10 @@ func (sc *Scenario) WithoutRights(ctx context.Context) (back func(context.Contex
 	}
 	sc.must(install.Delete(ctx, sc.Kube, rights))
 	sc.Step("%d roles and bindings of the policy are gone", len(rights))
-	var once sync.Once
-	return func(ctx context.Context) {
-		once.Do(func() {
-			ctx := context.WithoutCancel(ctx)
-			sc.must(install.Apply(ctx, sc.Kube, rights, nil))
-			sc.Step("the policy's roles and bindings are there")
-		})
-	}
+	return once(func(ctx context.Context) {
+		sc.must(install.Apply(ctx, sc.Kube, rights, nil))
+		sc.Step("the policy's roles and bindings are there")
+	})
 }
 
 // WithoutVolSync takes VolSync away, its CRDs with everything that was made of them. The returned function, which can be
@@ -72,16 +67,12 @@ func (sc *Scenario) WithoutVolSync(ctx context.Context) (back func(context.Conte
 		})
 	}
 	sc.Step("VolSync is gone, with its %d CRDs", len(crds))
-	var once sync.Once
-	return func(ctx context.Context) {
-		once.Do(func() {
-			ctx := context.WithoutCancel(ctx)
-			sc.must(install.Apply(ctx, sc.Kube, crds, nil))
-			on(ctx)
-			sc.must(install.VolSyncAnswers(ctx, sc.Kube, platformTimeout))
-			sc.Step("VolSync is installed again")
-		})
-	}
+	return once(func(ctx context.Context) {
+		sc.must(install.Apply(ctx, sc.Kube, crds, nil))
+		on(ctx)
+		sc.must(install.VolSyncAnswers(ctx, sc.Kube, platformTimeout))
+		sc.Step("VolSync is installed again")
+	})
 }
 
 // TryPolicy applies the policy. That the API server or Kyverno refuses something of it is evidence, and what whoever applies

@@ -81,9 +81,15 @@ func (sc *Scenario) RemovePolicy(ctx context.Context) (reapply func(context.Cont
 			return apierrors.IsNotFound(err), "it is there", nil
 		})
 	}
+	return once(sc.ReapplyPolicy)
+}
+
+// once is what puts something back that a spec took away: it does so when it is first called, also where the spec was
+// interrupted, and nothing after that.
+func once(back func(context.Context)) func(context.Context) {
 	var once sync.Once
 	return func(ctx context.Context) {
-		once.Do(func() { sc.ReapplyPolicy(context.WithoutCancel(ctx)) })
+		once.Do(func() { back(context.WithoutCancel(ctx)) })
 	}
 }
 
@@ -211,17 +217,13 @@ func (sc *Scenario) Off(ctx context.Context, controller client.ObjectKey) (on fu
 			return len(pods.Items) == 0, fmt.Sprintf("%d pods", len(pods.Items)), nil
 		})
 	}
-	var once sync.Once
-	return func(ctx context.Context) {
-		once.Do(func() {
-			ctx := context.WithoutCancel(ctx)
-			for _, d := range scaled {
-				replicas(ctx, d, 1)
-			}
-			sc.must(install.DeploymentsReady(ctx, sc.Kube, controller.Namespace, platformTimeout))
-			sc.Step("%s is back", controller.Namespace)
-		})
-	}
+	return once(func(ctx context.Context) {
+		for _, d := range scaled {
+			replicas(ctx, d, 1)
+		}
+		sc.must(install.DeploymentsReady(ctx, sc.Kube, controller.Namespace, platformTimeout))
+		sc.Step("%s is back", controller.Namespace)
+	})
 }
 
 // HasObjects fails the spec where one of the objects is gone or another one.

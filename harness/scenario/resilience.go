@@ -43,7 +43,7 @@ func (c *Claim) NeverRestoredOver(ctx context.Context, on func(context.Context))
 			return false, "", fmt.Errorf("the late restore has written over it: the app had written %q and reads %q", own, got)
 		}
 		for _, d := range c.sc.list(ctx, install.ReplicationDestination) {
-			if nested(&d, "spec", "restic", "destinationPVC") == c.Name && !c.restoreDone(ctx, &d) {
+			if c.isDestination(&d) && !triggerDone(&d) {
 				return false, "ReplicationDestination " + d.GetName() + " is not done", nil
 			}
 		}

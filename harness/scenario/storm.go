@@ -111,8 +111,7 @@ func (s *Storm) AllRestored(ctx context.Context) {
 	s.sc.eventually(ctx, fmt.Sprintf("all %d PVCs restored", len(s.claims)), stormTimeout, func(ctx context.Context) (bool, string, error) {
 		done := map[string]bool{}
 		for _, d := range s.sc.list(ctx, install.ReplicationDestination) {
-			manual := nested(&d, "spec", "trigger", "manual")
-			if manual == nested(&d, "status", "lastManualSync") && nested(&d, "status", "latestMoverStatus", "result") == "Successful" {
+			if triggerDone(&d) && nested(&d, "status", "latestMoverStatus", "result") == "Successful" {
 				done[nested(&d, "spec", "restic", "destinationPVC")] = true
 			}
 		}

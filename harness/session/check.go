@@ -79,6 +79,7 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	looksAt := check.Requirements()
 	var catches []catch
 	var unseen []string
 	for _, p := range policies {
@@ -87,7 +88,7 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
 		}
 		for _, id := range p.Contract.CaughtBy {
-			if !slices.Contains(check.Requirements(), id) {
+			if !slices.Contains(looksAt, id) {
 				unseen = append(unseen, p.Contract.Name+" by "+id)
 				continue
 			}

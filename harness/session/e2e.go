@@ -56,16 +56,30 @@ func (s *Session) E2E(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkSelection(specs); err != nil {
+	p, err := s.policyFor(specs)
+	if err != nil {
 		return err
+	}
+	return s.e2e(ctx, specs, p)
+}
+
+// policyFor reads the policy for specs that were listed, and refuses a selection or a policy that cannot be run.
+func (s *Session) policyFor(specs []spec) (*policy.Policy, error) {
+	if err := s.checkSelection(specs); err != nil {
+		return nil, err
 	}
 	p, err := s.loadPolicy()
 	if err != nil {
-		return errors.Join(err, s.annotate(err))
+		return nil, errors.Join(err, s.annotate(err))
 	}
 	if err := p.Contract.CheckRequirements(ids(specs)); err != nil {
-		return fmt.Errorf("POLICY=%s: %w", p.Path, err)
+		return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
 	}
+	return p, nil
+}
+
+// e2e is E2E of what was read already.
+func (s *Session) e2e(ctx context.Context, specs []spec, p *policy.Policy) error {
 	if s.Settings.Own.Context != "" {
 		return s.onOwnCluster(ctx, specs, p)
 	}

@@ -45,7 +45,7 @@ func (s *Session) matrix(ctx context.Context, self string, cells []matrix.Cell) 
 		}
 		proven = proven && err == nil
 		lines = append(lines, fmt.Sprintf("%-44s %6.1f min  %s", cell.Name(), time.Since(start).Minutes(), result))
-		if report, err := verdict.Read(filepath.Join(artifacts, "latest", "report.yaml")); err == nil && cell.Target == matrix.E2E {
+		if report, _, err := ReadReport(filepath.Join(artifacts, "latest")); err == nil && cell.Target == matrix.E2E {
 			reports = append(reports, report)
 		}
 		if ctx.Err() != nil {

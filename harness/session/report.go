@@ -132,14 +132,14 @@ func (s *Session) Rerun(ctx context.Context, report *verdict.Report) error {
 	if len(gone) > 0 {
 		return fmt.Errorf("the suite has no %s any more: the report of run %s is of another one", strings.Join(gone, ", "), report.Run.ID)
 	}
-	p, err := s.loadPolicy()
+	p, err := s.policyFor(specs)
 	if err != nil {
 		return err
 	}
 	if p.SHA256 != report.Implementation.SHA256 {
 		s.Log.Printf("the policy %s is not as it was in run %s: it has changed since", report.Implementation.Policy, report.Run.ID)
 	}
-	return s.E2E(ctx)
+	return s.e2e(ctx, specs, p)
 }
 
 // onlyThese says in words which specs were chosen by their IDs, where Ginkgo has a regular expression for it.

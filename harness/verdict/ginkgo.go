@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -192,7 +193,7 @@ func irregular(specs types.SpecReports, results []Result) (reasons []string) {
 			say(fmt.Sprintf("tried %d times", spec.NumAttempts), spec)
 		}
 	}
-	for _, reason := range sortedKeys(named) {
+	for _, reason := range slices.Sorted(maps.Keys(named)) {
 		reasons = append(reasons, reason+": "+strings.Join(named[reason], ", "))
 	}
 	return reasons

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/xml"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -70,7 +72,7 @@ func (r *Report) WriteJUnit(path string) error {
 	if !r.Run.Started.IsZero() {
 		suite.Timestamp = r.Run.Started.UTC().Format("2006-01-02T15:04:05")
 	}
-	for _, name := range sortedKeys(r.Stack.Observed) {
+	for _, name := range slices.Sorted(maps.Keys(r.Stack.Observed)) {
 		suite.Properties = append(suite.Properties, junitProperty{"observed." + name, r.Stack.Observed[name].Version})
 	}
 	for _, p := range r.Partial {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -209,7 +210,7 @@ func (r *Report) markdownFacts(b *bytes.Buffer) {
 	}
 	if len(r.Stack.Observed) > 0 {
 		b.WriteString("<details><summary>Versions, as the cluster itself says</summary>\n\n| component | requested | observed |\n|---|---|---|\n")
-		for _, name := range sortedKeys(r.Stack.Observed) {
+		for _, name := range slices.Sorted(maps.Keys(r.Stack.Observed)) {
 			o := r.Stack.Observed[name]
 			fmt.Fprintf(b, "| %s | %s | %s |\n", cell(name), cell(r.Stack.Requested[name]), cell(o.Version))
 		}
@@ -279,13 +280,4 @@ func fence(s string) string {
 		ticks += "`"
 	}
 	return ticks + "\n" + strings.TrimRight(s, "\n") + "\n" + ticks + "\n"
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"html/template"
+	"maps"
 	"math"
 	"net/url"
 	"path"
@@ -171,7 +172,7 @@ func newView(folder string, report *verdict.Report, run *timeline.Run, a amount)
 		}
 		v.Decisions, v.Said = append(v.Decisions, d), v.Said || d.Said != ""
 	}
-	for _, name := range sortedKeys(report.Stack.Observed) {
+	for _, name := range slices.Sorted(maps.Keys(report.Stack.Observed)) {
 		o := report.Stack.Observed[name]
 		v.Components = append(v.Components, component{name, report.Stack.Requested[path.Base(name)], o.Version, cmp.Or(o.ImageID, o.Image)})
 	}
@@ -464,13 +465,4 @@ func length(seconds float64) string {
 		return fmt.Sprintf("%.0f s", seconds)
 	}
 	return fmt.Sprintf("%d min %02d s", int(seconds)/60, int(seconds)%60)
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
