@@ -168,8 +168,8 @@ var Faults = []Fault{
 	{
 		// The backup is hidden from Kyverno, not taken away: what is proven is that the answer decides. The movers see it.
 		Name: "404-key", Sentence: "answering 404 for the repository, which is: there is no backup", Outcome: OutcomeAbsent,
-		HTTP: gateway.Fault{Kind: "status", Status: 404}, Auth: unsigned,
-		Proof: Proof{LookConfig: answers(404), LookSigned: up},
+		HTTP: gateway.Fault{Kind: "absent"}, Auth: unsigned,
+		Proof: Proof{LookConfig: answers(404), LookListing: up, LookSigned: up},
 	},
 	{
 		// By its status alone this cannot be told from a missing key. So whether the policy calls it unknown or absent is

@@ -95,6 +95,8 @@ func TestFaultsAsSeenByAClient(t *testing.T) {
 		"truncate a head":  {fault: Fault{Kind: "truncate"}, method: "HEAD", see: breaks(isReset, ""), note: "no body to truncate"},
 		"slow":             {fault: Fault{Kind: "slow", DelayMillis: 30}, see: is(200, "text/plain; charset=utf-8", object), status: 200},
 		"throttle":         {fault: Fault{Kind: "throttle", BytesPerSecond: 1 << 20}, method: "PUT", body: "hello", see: is(200, "text/plain; charset=utf-8", object), status: 200},
+		"absent":           {fault: Fault{Kind: "absent"}, see: is(404, "application/xml", "<Code>NoSuchKey</Code>"), status: 404},
+		"absent of a put":  {fault: Fault{Kind: "absent"}, method: "PUT", body: "hello", see: is(200, "text/plain; charset=utf-8", object), status: 200},
 		"empty-200":        {fault: Fault{Kind: "empty-200"}, see: is(200, "", ""), status: 200},
 		"html-200":         {fault: Fault{Kind: "html-200"}, see: is(200, "text/html; charset=utf-8", "Sign in"), status: 200},
 	} {
@@ -110,6 +112,23 @@ func TestFaultsAsSeenByAClient(t *testing.T) {
 				t.Errorf("want status %d, rule f, error %q, found %+v", c.status, c.note, r)
 			}
 		})
+	}
+}
+
+func TestAListingOfWhatIsAbsentIsEmpty(t *testing.T) {
+	g := start(t, serveObject)
+	g.put(Rule{ID: "f", PathPrefix: "/b/ns/", Fault: Fault{Kind: "absent"}})
+	got := do(t, "GET", "http://"+g.data+"/b/?list-type=2&prefix=ns%2Fp%26q%2F", "")
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	for _, want := range []string{"<ListBucketResult xmlns=", "<Name>b</Name>", "<Prefix>ns/p&amp;q/</Prefix>", "<KeyCount>0</KeyCount>", "<IsTruncated>false</IsTruncated>"} {
+		if got.res.StatusCode != 200 || !strings.Contains(got.body, want) || strings.Contains(got.body, "<Contents>") {
+			t.Errorf("want 200 and %s, and nothing listed; found %d and %s", want, got.res.StatusCode, got.body)
+		}
+	}
+	if got := do(t, "GET", "http://"+g.data+"/b/?list-type=2&prefix=other%2F", ""); got.body != object {
+		t.Errorf("a listing of something else: %q", got.body)
 	}
 }
 

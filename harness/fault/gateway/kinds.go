@@ -46,6 +46,20 @@ var kinds = map[string]kind{
 			x.reply(f.Status, contentType, f.Headers, body)
 		},
 	},
+	// As if nothing were stored there: an object is missing, a listing is empty. Whoever asks by a listing is to learn the
+	// same as who asks for an object; a 404 for a listing would be the bucket's.
+	"absent": {serve: func(x *exchange, _ Fault) {
+		bucket, key, _ := strings.Cut(strings.TrimPrefix(rawPath(x.r), "/"), "/")
+		reads := x.r.Method == http.MethodGet || x.r.Method == http.MethodHead
+		switch {
+		case reads && key != "":
+			x.reply(http.StatusNotFound, "application/xml", nil, s3Error(Fault{Status: http.StatusNotFound}, x.entry.rec.Path, x.entry.rec.Seq))
+		case x.r.Method == http.MethodGet && x.r.URL.Query().Has("prefix"):
+			x.reply(http.StatusOK, "application/xml", nil, emptyListing(bucket, x.r.URL.Query().Get("prefix")))
+		default:
+			x.passThrough(nil)
+		}
+	}},
 	"redirect": {
 		takes: []string{"status", "location"},
 		check: func(f Fault) error {
@@ -190,13 +204,29 @@ func s3Error(f Fault, path string, seq int64) string {
 	if code == "" {
 		code = strings.ReplaceAll(http.StatusText(f.Status), " ", "")
 	}
-	doc, err := xml.Marshal(struct {
+	return document(struct {
 		XMLName                            xml.Name `xml:"Error"`
 		Code, Message, Resource, RequestId string
 	}{
 		Code: code, Message: "injected by rule", Resource: path, RequestId: fmt.Sprintf("%016X", seq),
 	})
-	if err != nil { // strings always encode
+}
+
+// emptyListing is what S3 answers to a listing of a prefix under which there is nothing, by either version of the API.
+func emptyListing(bucket, prefix string) string {
+	return document(struct {
+		XMLName           xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
+		Name, Prefix      string
+		KeyCount, MaxKeys int
+		IsTruncated       bool
+	}{
+		Name: bucket, Prefix: prefix, MaxKeys: 1000,
+	})
+}
+
+func document(v any) string {
+	doc, err := xml.Marshal(v)
+	if err != nil { // strings, numbers and booleans always encode
 		panic(err)
 	}
 	return xml.Header + string(doc)
