@@ -183,6 +183,14 @@ func configuration(fixtures fs.FS, o Options) ([]byte, error) {
 	if err := os.WriteFile(auditPolicyFile, auditPolicy, 0o644); err != nil {
 		return nil, err
 	}
+	patches, err := fs.Sub(fixtures, "cluster/patches")
+	if err != nil {
+		return nil, err
+	}
+	patchesFolder := filepath.Join(o.StateDir, "patches")
+	if err := errors.Join(os.RemoveAll(patchesFolder), os.CopyFS(patchesFolder, patches)); err != nil {
+		return nil, err
+	}
 	// The API server, root in the node, appends to a file that we own and can read.
 	auditLog, err := os.OpenFile(filepath.Join(o.AuditDir, "audit.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -204,6 +212,7 @@ func configuration(fixtures fs.FS, o Options) ([]byte, error) {
 	err = parsed.Execute(&config, map[string]any{
 		"AuditPolicy":         auditPolicyFile,
 		"AuditFolder":         o.AuditDir,
+		"Patches":             patchesFolder,
 		"UserNamespace":       lacking,
 		"RestrictOOMScoreAdj": lacking && o.NodePulled,
 	})

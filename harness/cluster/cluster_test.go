@@ -26,7 +26,7 @@ func TestConfigurationIsKindsAndTheAuditLogIsOurs(t *testing.T) {
 	if err := yaml.Unmarshal(raw, &config); err != nil {
 		t.Fatalf("%v\n%s", err, raw)
 	}
-	if config.Kind != "Cluster" || len(config.Nodes) != 1 || len(config.Nodes[0].ExtraMounts) != 2 {
+	if config.Kind != "Cluster" || len(config.Nodes) != 1 || len(config.Nodes[0].ExtraMounts) != 3 {
 		t.Errorf("got %+v", config)
 	}
 	if config.Networking.PodSubnet != PodSubnet || config.Networking.ServiceSubnet != ServiceSubnet || config.Networking.APIServerAddress != "127.0.0.1" {

@@ -61,10 +61,11 @@ func (sc *Scenario) AppOfAll(ctx context.Context, claims []*Claim) *App {
 // pod is a pod of the agent with these volumes, mount path → PVC. Its name can be a host name, too.
 func (sc *Scenario) pod(name string, volumes map[string]string) *corev1.Pod {
 	var now int64
+	var no bool // it asks the API server nothing, and no service
 	container, agentVolumes := sc.agentContainer("app")
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: hostName(name)},
-		Spec:       corev1.PodSpec{TerminationGracePeriodSeconds: &now, Volumes: agentVolumes},
+		Spec:       corev1.PodSpec{TerminationGracePeriodSeconds: &now, AutomountServiceAccountToken: &no, EnableServiceLinks: &no, Volumes: agentVolumes},
 	}
 	for i, path := range slices.Sorted(maps.Keys(volumes)) {
 		volume := fmt.Sprintf("volume-%d", i)

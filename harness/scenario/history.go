@@ -15,10 +15,12 @@ import (
 // AddSnapshot adds a restic snapshot to the repository of a PVC of this name, as VolSync would have made it at that time
 // of a volume with this sentinel. It makes the repository where there is none.
 func (sc *Scenario) AddSnapshot(ctx context.Context, name, sentinel string, at time.Time) {
+	if len(sc.Backup(ctx, name)) == 0 {
+		sc.EmptyRepository(ctx, name)
+	}
 	// The same host and path as VolSync's own: retention counts by them. One at a time: all specs share the folder.
 	script := fmt.Sprintf(`until mkdir /tmp/adding 2>/dev/null; do sleep 0.1; done; trap 'rmdir /tmp/adding' EXIT
 		printf %%s %[2]q > /data/%[4]s && cd /data &&
-		{ restic -q cat config -r %[1]s --no-cache --no-lock >/dev/null 2>&1 || restic -q init -r %[1]s; } &&
 		restic -q backup -r %[1]s --no-cache --host volsync --time %[3]q .`,
 		sc.repository(sc.prefix(name)), sentinel, at.UTC().Format(time.DateTime), dataset.SentinelName)
 	sc.tool(ctx, "restic", "/bin/bash", "-c", script)

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/minio/minio-go/v7"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/klient/wait"
@@ -29,6 +31,10 @@ const (
 
 // createInspector starts the pod that looks into repositories: restic as the mover has it, and the agent beside it, on
 // a scratch folder of both. /data is what the seed's snapshot is taken of: movers restore snapshots of that path only.
+//
+// The seed repository is made before, by a container that is kept slow: restic makes a password as costly to try as this
+// machine is fast, a fifth of a second of a core's time, and all that movers did with copies of it was, by four fifths,
+// that.
 func (s *Suite) createInspector(ctx context.Context) error {
 	var now int64
 	volume := func(name string) corev1.Volume {
@@ -47,20 +53,26 @@ func (s *Suite) createInspector(ctx context.Context) error {
 	if err := client.IgnoreAlreadyExists(err); err != nil {
 		return err
 	}
+	restic := func(name, script string, limits corev1.ResourceList) corev1.Container {
+		return corev1.Container{
+			Name: name, Image: s.Stand.Images.Restic, ImagePullPolicy: corev1.PullIfNotPresent,
+			Command:      []string{"/bin/bash", "-c", script},
+			EnvFrom:      []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: inspectorSecret}}}},
+			VolumeMounts: mounts,
+			Resources:    corev1.ResourceRequirements{Limits: limits},
+			// Of one that failed, its status has the last lines that it wrote.
+			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		}
+	}
 	err = s.API.Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: s.toolsNamespace(), Name: inspectorPod},
 		Spec: corev1.PodSpec{
 			TerminationGracePeriodSeconds: &now,
 			Volumes:                       append(agentVolumes, volume("scratch"), volume("data"), volume("tmp")),
-			Containers: []corev1.Container{
-				{
-					Name: "restic", Image: s.Stand.Images.Restic, ImagePullPolicy: corev1.PullIfNotPresent,
-					Command:      []string{"/bin/bash", "-c", "trap 'exit 0' TERM; sleep infinity & wait"},
-					EnvFrom:      []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: inspectorSecret}}}},
-					VolumeMounts: mounts,
-				},
-				agent,
-			},
+			InitContainers: []corev1.Container{restic("seed",
+				fmt.Sprintf("restic -q cat config -r %[1]s >/dev/null 2>&1 || restic -q init -r %[1]s", s.repository(s.Stand.SeedPrefix())),
+				corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")})},
+			Containers: []corev1.Container{restic("restic", "trap 'exit 0' TERM; sleep infinity & wait", nil), agent},
 		},
 	})
 	if apierrors.IsAlreadyExists(err) {
@@ -71,14 +83,20 @@ func (s *Suite) createInspector(ctx context.Context) error {
 
 // inspectorRuns waits until the pod that looks into repositories can be used.
 func (s *Suite) inspectorRuns(ctx context.Context) error {
+	var seed string
 	if err := wait.For(func(ctx context.Context) (bool, error) {
 		pod := &corev1.Pod{}
 		if err := s.API.Get(ctx, client.ObjectKey{Namespace: s.toolsNamespace(), Name: inspectorPod}, pod); err != nil {
 			return false, nil
 		}
+		for _, container := range pod.Status.InitContainerStatuses {
+			if ended := cmp.Or(container.State.Terminated, container.LastTerminationState.Terminated); ended != nil && ended.ExitCode != 0 {
+				seed = ": making the seed repository: " + s.Redactor.String(strings.TrimSpace(ended.Message))
+			}
+		}
 		return pod.Status.Phase == corev1.PodRunning, nil
 	}, wait.WithContext(ctx), wait.WithTimeout(inspectorTimeout), wait.WithInterval(pollInterval), wait.WithImmediate()); err != nil {
-		return fmt.Errorf("the pod that looks into repositories (%s/%s) does not run after %s", s.toolsNamespace(), inspectorPod, inspectorTimeout)
+		return fmt.Errorf("the pod that looks into repositories (%s/%s) does not run after %s%s", s.toolsNamespace(), inspectorPod, inspectorTimeout, seed)
 	}
 	return s.bringAgent(ctx, s.toolsNamespace(), inspectorPod, "agent")
 }
@@ -92,7 +110,7 @@ func (s *Suite) prepareSeed(ctx context.Context) error {
 	if _, err := s.execIn(ctx, s.toolsNamespace(), inspectorPod, "agent", []string{s.Stand.AgentPath(), "put", "--file", "/data/" + dataset.SentinelName, "--content", SeedContent}); err != nil {
 		return err
 	}
-	script := fmt.Sprintf("cd /data && restic -q init -r %[1]s && restic -q backup -r %[1]s --no-cache --host volsync .", s.repository(s.Stand.SeedPrefix()))
+	script := fmt.Sprintf("cd /data && restic -q backup -r %s --no-cache --host volsync .", s.repository(s.Stand.SeedPrefix()))
 	_, err = s.execIn(ctx, s.toolsNamespace(), inspectorPod, "restic", []string{"/bin/bash", "-c", script})
 	return err
 }

@@ -13,14 +13,18 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/e2e-framework/klient/wait"
 
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/runs"
 )
+
+// lookAgain is when a wait looks again: often at first, since most ends come within a second; then less, for the API server
+// has a run's other specs to serve.
+var lookAgain = wait.Backoff{Duration: 100 * time.Millisecond, Factor: 1.2, Steps: 10, Cap: 600 * time.Millisecond}
 
 const (
 	pollInterval = 150 * time.Millisecond
@@ -159,7 +163,9 @@ func (sc *Scenario) eventually(ctx context.Context, want string, within time.Dur
 	start := time.Now()
 	seen, since := "nothing yet", start
 	var lastUnseen error
-	err := wait.For(func(context.Context) (bool, error) {
+	waitCtx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	err := lookAgain.DelayFunc().Until(waitCtx, true, true, func(context.Context) (bool, error) {
 		// Its own time: a look that the wait's end cut off would see nothing.
 		lookCtx, cancel := context.WithTimeout(ctx, lookTimeout)
 		defer cancel()
@@ -173,7 +179,7 @@ func (sc *Scenario) eventually(ctx context.Context, want string, within time.Dur
 			seen, since = now, time.Now()
 		}
 		return done, terminal
-	}, wait.WithContext(ctx), wait.WithTimeout(within), wait.WithInterval(pollInterval), wait.WithImmediate())
+	})
 	switch {
 	case err == nil:
 		sc.Evidence("seen", fmt.Sprintf("%s, after %.1f s", want, time.Since(start).Seconds()), nil)
