@@ -337,65 +337,30 @@ func (r notingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// cutReader fails after some bytes.
-type cutReader struct {
-	src        io.Reader
-	left, sent int64
-}
+// readerFunc is a Reader.
+type readerFunc func(p []byte) (int, error)
 
-func (c *cutReader) Read(p []byte) (int, error) {
-	if c.left == 0 {
-		return 0, fmt.Errorf("truncated after %d bytes", c.sent)
-	}
-	n, err := c.src.Read(p[:min(int64(len(p)), c.left)])
-	c.left -= int64(n)
-	return n, err
-}
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// pacer shares out a rate in bytes per second.
-type pacer struct {
-	rate int64
-	mu   sync.Mutex
-	next time.Time // when the line is free again
-}
-
-// take books n bytes and returns how long to wait for the line.
-func (p *pacer) take(n int) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	// A timer that woke late is made good; a time without traffic is not.
-	if p.next.Before(now.Add(-100 * time.Millisecond)) {
-		p.next = now
-	}
-	p.next = p.next.Add(time.Duration(float64(n) / float64(p.rate) * float64(time.Second)))
-	return p.next.Sub(now)
-}
-
-// pacedReader reads at a pacer's rate until the rule ends.
+// pacedReader reads at the rule's rate until the rule ends.
 type pacedReader struct {
-	src          io.Reader
-	pace         *pacer
-	healed, gone <-chan struct{}
+	io.Reader
+	x *exchange
 }
 
-func (r *pacedReader) Read(p []byte) (int, error) {
+func (r pacedReader) Read(p []byte) (int, error) {
+	rule := r.x.rule
 	select {
-	case <-r.healed:
-		return r.src.Read(p)
+	case <-rule.healed:
+		return r.Reader.Read(p)
 	default:
 	}
-	// Pieces of a twentieth of a second: a stream, not gulps.
-	n, err := r.src.Read(p[:min(int64(len(p)), max(r.pace.rate/20, 1))])
+	n, err := r.Reader.Read(p[:min(len(p), rule.pace.Burst())])
 	if n == 0 {
 		return n, err
 	}
-	t := time.NewTimer(r.pace.take(n))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-r.healed:
-	case <-r.gone:
+	if delay := rule.pace.ReserveN(time.Now(), n).Delay(); delay > 0 {
+		r.x.wait(delay)
 	}
 	return n, err
 }

@@ -21,6 +21,12 @@ type kind struct {
 
 // kinds is every fault there is; adding one is adding an entry. Faults below
 // HTTP (refused, black hole, no route) are packet rules, in package fault.
+//
+// toxiproxy's toxics act on the bytes of a connection, these on one request:
+// timeout drops what was sent, so nothing could answer late; latency would need
+// a connection to S3 for each request, to delay its head; bandwidth is a rate
+// for each connection, in KB/s; reset_peer closes, but does not reset; and
+// limit_data does what io.LimitReader does, with goroutines.
 var kinds = map[string]kind{
 	"status": {
 		takes: []string{"status", "code", "body", "contentType", "headers"},
@@ -106,7 +112,10 @@ var kinds = map[string]kind{
 				if n < 0 || x.r.Method == http.MethodHead {
 					return errors.New("no body to truncate, reset before the reply")
 				}
-				res.Body = body{&cutReader{src: res.Body, left: n, sent: n}, res.Body}
+				cut := readerFunc(func([]byte) (int, error) {
+					return 0, fmt.Errorf("truncated after %d bytes", x.entry.bytesOut.Load())
+				})
+				res.Body = body{io.MultiReader(io.LimitReader(res.Body, n), cut), res.Body}
 				return nil
 			})
 		},
@@ -161,12 +170,9 @@ var kinds = map[string]kind{
 			return nil
 		},
 		serve: func(x *exchange, _ Fault) {
-			paced := func(b io.ReadCloser) io.ReadCloser {
-				return body{&pacedReader{src: b, pace: &x.rule.pace, healed: x.rule.healed, gone: x.r.Context().Done()}, b}
-			}
-			x.r.Body = paced(x.r.Body)
+			x.r.Body = body{pacedReader{x.r.Body, x}, x.r.Body}
 			x.passThrough(func(res *http.Response) error {
-				res.Body = paced(res.Body)
+				res.Body = body{pacedReader{res.Body, x}, res.Body}
 				return nil
 			})
 		},

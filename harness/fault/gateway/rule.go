@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // How long a rule lives, in seconds. A rule always ends by itself, so that a
@@ -115,7 +117,8 @@ type Fault struct {
 	// Location is where kind redirect sends the client.
 	Location string `json:"location,omitempty"`
 	// Bytes is how much of the body kind truncate lets through. A body that
-	// is no longer than this loses its last byte.
+	// is no longer than this loses its last byte; one of unknown length, the
+	// mark of its end.
 	Bytes int64 `json:"bytes,omitempty"`
 	// DelayMillis is how long kind slow waits before it passes a request on.
 	DelayMillis int64 `json:"delayMillis,omitempty"`
@@ -156,7 +159,7 @@ type activeRule struct {
 	clients []netip.Addr
 	expires time.Time
 	hits    atomic.Int64
-	pace    pacer
+	pace    *rate.Limiter // of kind throttle
 	healed  chan struct{} // closed when the rule ends
 	expiry  *time.Timer
 }
@@ -167,6 +170,12 @@ func (a *activeRule) fits(r *http.Request, client netip.Addr, resource string) b
 		(len(a.Methods) == 0 || slices.Contains(a.Methods, r.Method)) &&
 		(len(a.Auth) == 0 || slices.Contains(a.Auth, authKind(r))) &&
 		strings.Contains(r.UserAgent(), a.UserAgentContains)
+}
+
+// pace is a rate that is shared by all who ask for a part of it, in pieces of up to a twentieth of a second: a stream, not
+// gulps. A timer that woke late is made good by as much, and so is a time without traffic.
+func pace(bytesPerSecond int64) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(bytesPerSecond/20, 1)))
 }
 
 // ruleSet is the rules in force, oldest first.
@@ -183,7 +192,7 @@ func (s *ruleSet) put(r Rule) (RuleStatus, error) {
 		r.TTLSeconds = DefaultTTLSeconds
 	}
 	ttl := time.Duration(r.TTLSeconds) * time.Second
-	a := &activeRule{Rule: r, healed: make(chan struct{}), expires: time.Now().Add(ttl), pace: pacer{rate: r.Fault.BytesPerSecond}}
+	a := &activeRule{Rule: r, healed: make(chan struct{}), expires: time.Now().Add(ttl), pace: pace(r.Fault.BytesPerSecond)}
 	for _, ip := range r.ClientIPs {
 		a.clients = append(a.clients, netip.MustParseAddr(ip).Unmap())
 	}
