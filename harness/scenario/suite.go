@@ -122,13 +122,16 @@ func Open(up *stand.Stand, artifacts string) (*Suite, error) {
 }
 
 // Prepare makes what all specs share: the pod that looks into repositories, a repository with a good backup to copy from,
-// and a firewall without faults of a run that was killed. It is called before any spec; what is there already stays.
+// and a stand without faults or volumes of earlier runs. It is called before any spec; what is there already stays.
 func (s *Suite) Prepare(ctx context.Context) error {
 	if s.Stand.Attached == nil { // of one that is not, nothing is left
 		if err := s.Firewall.HealAll(ctx); err != nil {
 			return err
 		}
 		if err := s.Gateway.HealAll(ctx); err != nil {
+			return err
+		}
+		if err := s.pruneVolumes(ctx); err != nil {
 			return err
 		}
 	}
