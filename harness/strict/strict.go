@@ -84,6 +84,18 @@ func fieldName(f reflect.StructField) string {
 	return name
 }
 
+// Find follows a path of field names and indices into any YAML, to its end or as near to it as there is something.
+func Find(root *yaml.Node, path ...any) (nearest *yaml.Node, found bool) {
+	for _, step := range path {
+		next := child(root, step)
+		if next == nil {
+			return root, false
+		}
+		root = next
+	}
+	return root, root != nil
+}
+
 // Has says whether there is something at a path of field names and indices.
 func (d *Document) Has(path ...any) bool {
 	_, found := d.find(path)
@@ -118,18 +130,10 @@ func (d *Document) In(offset int, text string, path ...any) error {
 }
 
 func (d *Document) find(path []any) (node *yaml.Node, found bool) {
-	if d == nil || d.root == nil {
+	if d == nil {
 		return nil, false
 	}
-	node = d.root
-	for _, step := range path {
-		next := child(node, step)
-		if next == nil {
-			return node, false
-		}
-		node = next
-	}
-	return node, true
+	return Find(d.root, path...)
 }
 
 // Each calls do with every text, number and bool in the document and its path, in their order; an empty mapping is nil.
@@ -163,12 +167,15 @@ func each(node *yaml.Node, path []any, do func([]any, any)) {
 }
 
 func child(node *yaml.Node, step any) *yaml.Node {
+	if node == nil {
+		return nil
+	}
 	name, isName := step.(string)
 	key, isKey := step.(Key)
 	item, isItem := step.(Named)
 	index, isIndex := step.(int)
 	switch {
-	case isIndex && node.Kind == yaml.SequenceNode && index < len(node.Content):
+	case isIndex && node.Kind == yaml.SequenceNode && index >= 0 && index < len(node.Content):
 		return node.Content[index]
 	case isItem && node.Kind == yaml.SequenceNode:
 		for _, one := range node.Content {
