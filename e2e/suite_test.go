@@ -56,17 +56,13 @@ type feature string
 // A spec that is alone breaks what all share: it needs a stand of our own.
 type needs []string
 
-// unless, among Prove's decorators, is why a spec cannot run with the policy as its contract has it; empty: it can.
-type unless func(*scenario.Suite) string
-
 // changesBaseSecret is for specs that change the base Secret of their namespace.
-var changesBaseSecret = unless((*scenario.Suite).SharedBaseSecret)
+var changesBaseSecret = Label(scenario.ChangesBaseSecret)
 
 // Prove registers the spec of one requirement. Its level, its feature, and its labels among the decorators, can be selected
 // with LABELS.
 func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), decorators ...any) bool {
 	requirement := verdict.Requirement{ID: id, Level: level, Sentence: sentence}
-	cannot := unless(func(*scenario.Suite) string { return "" })
 	var needed needs
 	for i, decorator := range decorators {
 		if decorator == any(alone) {
@@ -82,17 +78,11 @@ func Prove(id, level, sentence string, body func(context.Context, *scenario.Scen
 			}
 			requirement.Feature = string(d)
 			decorators[i] = Label(string(d))
-		case unless:
-			cannot, decorators[i] = d, Label()
 		}
 	}
 	return It(id+" "+sentence, append([]any{Label(level), Label(needed...), SpecTimeout(specTimeout)}, append(decorators, func(ctx SpecContext) {
 		AddReportEntry(verdict.NameRequirement, verdict.EntryRequirement(requirement), ReportEntryVisibilityNever)
-		reason := cannot(suite)
-		if f := requirement.Feature; f != "" && !suite.Stand.Contract.Promises(f) {
-			reason = "the policy does not promise " + f
-		}
-		if reason != "" {
+		if reason := suite.Stand.Contract.NotPromised(CurrentSpecReport().Labels()); reason != "" {
 			AddReportEntry(verdict.NameNotPromised, verdict.EntryNotPromised(reason), ReportEntryVisibilityNever)
 			Skip(reason)
 		}

@@ -2,35 +2,27 @@ package check
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/strict"
 )
 
 // subject is one Kyverno policy of those under test.
 type subject struct {
-	name string // kind/name
-	text string // as JSON
-	file string // where it stands; empty: not found
-	node *yaml.Node
+	name  string // kind/name
+	text  string // as JSON
+	found policy.Document
 }
 
 // subjects are the Kyverno policies under test, and where they stand.
 type subjects []subject
 
 func subjectsOf(p *policy.Policy) subjects {
-	var documents []document
-	seen := map[string]bool{}
-	for _, source := range p.Sources {
-		documents = append(documents, documentsBelow(source, seen)...)
-	}
+	documents := policy.Documents(p.Path)
 	var all subjects
 	for _, o := range p.Kyverno() {
 		raw, err := json.Marshal(o.Object)
@@ -38,10 +30,8 @@ func subjectsOf(p *policy.Policy) subjects {
 			continue
 		}
 		s := subject{name: o.GetKind() + "/" + o.GetName(), text: string(raw)}
-		for _, d := range documents {
-			if scalar(d.node, "kind") == o.GetKind() && scalar(d.node, "metadata", "name") == o.GetName() {
-				s.file, s.node = d.file, d.node
-			}
+		if i := slices.IndexFunc(documents, func(d policy.Document) bool { return d.Kind() == o.GetKind() && d.Name() == o.GetName() }); i >= 0 {
+			s.found = documents[i]
 		}
 		all = append(all, s)
 	}
@@ -84,109 +74,23 @@ func (s subjects) first(is func(subject) bool) string {
 // position is where a policy stands, or a field of it like spec.variables[2].expression, as far as the file has it.
 func (s subjects) position(name, field string) (file string, line int) {
 	i := slices.IndexFunc(s, func(one subject) bool { return one.name == name })
-	if i < 0 || s[i].node == nil {
+	if i < 0 || s[i].found.Root == nil {
 		return "", 0
 	}
-	node := s[i].node
-	line = node.Line
-	for _, part := range regexp.MustCompile(`[^.\[\]]+`).FindAllString(field, -1) {
-		next := child(node, part)
-		if next == nil {
-			break
-		}
-		node, line = next, next.Line
-	}
-	return s[i].file, line
+	node, _ := strict.Find(s[i].found.Root, steps(field)...)
+	return s[i].found.File, node.Line
 }
 
-// child is the value of a key, or the item of a number.
-func child(node *yaml.Node, part string) *yaml.Node {
-	switch node.Kind {
-	case yaml.MappingNode:
-		for i := 0; i+1 < len(node.Content); i += 2 {
-			if node.Content[i].Value == part {
-				return node.Content[i+1]
-			}
-		}
-	case yaml.SequenceNode:
-		if n, err := strconv.Atoi(part); err == nil && n >= 0 && n < len(node.Content) {
-			return node.Content[n]
-		}
-	}
-	return nil
-}
+var step = regexp.MustCompile(`\[([0-9]+)\]|[^.\[\]]+`)
 
-func scalar(node *yaml.Node, path ...string) string {
-	for _, part := range path {
-		if node = child(node, part); node == nil {
-			return ""
+// steps are those of a field's path.
+func steps(field string) (path []any) {
+	for _, part := range step.FindAllStringSubmatch(field, -1) {
+		if index, err := strconv.Atoi(part[1]); err == nil {
+			path = append(path, index)
+		} else {
+			path = append(path, part[0])
 		}
 	}
-	return node.Value
-}
-
-// document is one of a file's.
-type document struct {
-	file string
-	node *yaml.Node
-}
-
-// documentsBelow reads the manifests of a file, a folder or a kustomization, and of what that is made of. Positions are a help:
-// what cannot be read has none, and whoever reads the policy itself says why.
-func documentsBelow(path string, seen map[string]bool) []document {
-	if seen[path] {
-		return nil
-	}
-	seen[path] = true
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil
-	}
-	if !info.IsDir() {
-		return documentsOf(path)
-	}
-	for _, name := range []string{"kustomization.yaml", "kustomization.yml", "Kustomization"} {
-		raw, err := os.ReadFile(filepath.Join(path, name))
-		if err != nil {
-			continue
-		}
-		var kustomization struct{ Resources, Components []string }
-		if yaml.Unmarshal(raw, &kustomization) != nil {
-			return nil
-		}
-		var all []document
-		for _, resource := range slices.Concat(kustomization.Resources, kustomization.Components) {
-			all = append(all, documentsBelow(filepath.Join(path, resource), seen)...)
-		}
-		return all
-	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return nil
-	}
-	var all []document
-	for _, entry := range entries {
-		if ext := filepath.Ext(entry.Name()); !entry.IsDir() && (ext == ".yaml" || ext == ".yml") {
-			all = append(all, documentsOf(filepath.Join(path, entry.Name()))...)
-		}
-	}
-	return all
-}
-
-func documentsOf(path string) []document {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = file.Close() }()
-	var all []document
-	for decoder := yaml.NewDecoder(file); ; {
-		var node yaml.Node
-		if decoder.Decode(&node) != nil {
-			return all
-		}
-		if len(node.Content) == 1 && node.Content[0].Kind == yaml.MappingNode {
-			all = append(all, document{file: path, node: node.Content[0]})
-		}
-	}
+	return path
 }

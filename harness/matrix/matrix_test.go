@@ -1,8 +1,6 @@
 package matrix
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -146,30 +144,6 @@ func TestTable(t *testing.T) {
 	}
 	if _, err := Table(nil); err == nil {
 		t.Error("a table of nothing was made")
-	}
-}
-
-func TestWriteIntoReplacesWhatStandsBetweenTheLines(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "README.md")
-	for range 2 { // again, over its own work
-		if _, err := os.Stat(file); err != nil {
-			if err := os.WriteFile(file, []byte("before\n"+tableBegin+"\nold\n"+tableEnd+"\nafter\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := WriteInto(file, "| new |\n"); err != nil {
-			t.Fatal(err)
-		}
-		got, err := os.ReadFile(file)
-		if want := "before\n" + tableBegin + "\n\n| new |\n\n" + tableEnd + "\nafter\n"; err != nil || string(got) != want {
-			t.Errorf("got %q, %v, wanted %q", got, err, want)
-		}
-	}
-	if err := os.WriteFile(file, []byte("no lines\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := WriteInto(file, "x"); err == nil || !strings.Contains(err.Error(), "lacks the lines") {
-		t.Errorf("a file without the lines: %v", err)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/strict"
+	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 // contractFile is the contract's name in a policy's folder. For a policy that is a single file F.yaml it is
@@ -202,6 +203,22 @@ func (c *Contract) fillIn() {
 // Promises says whether the policy promises a feature.
 func (c Contract) Promises(feature string) bool { return slices.Contains(c.Features, feature) }
 
+// ChangesBaseSecret labels specs that change the base Secret of their namespace.
+const ChangesBaseSecret = "changes-base-secret"
+
+// NotPromised is why a spec with these labels is not tried on the policy; empty: it is.
+func (c Contract) NotPromised(labels []string) string {
+	for _, label := range labels {
+		switch {
+		case verdict.IsFeature(label) && !c.Promises(label):
+			return "the policy does not promise " + label
+		case label == ChangesBaseSecret && c.BaseSecret.Namespace != "":
+			return fmt.Sprintf("the policy takes its base Secret from the namespace %s: it is every spec's", c.BaseSecret.Namespace)
+		}
+	}
+	return ""
+}
+
 // AdmissionBound is within what a labelled PVC is admitted, whatever S3 does.
 func (c Contract) AdmissionBound() time.Duration {
 	return time.Duration(cmp.Or(c.AdmissionSeconds, Default().AdmissionSeconds)) * time.Second
@@ -264,21 +281,33 @@ func (c Contract) Reasons() map[string]string {
 	return reasons
 }
 
-// CheckStack refuses a stack that the policy is not made for or that cannot do what it needs, and a contract that names a
-// stack which is none. Stacks are named by shell patterns: kyverno-1.19* is Kyverno 1.19 on any Kubernetes.
-func (c Contract) CheckStack(stack string, known []string) error {
+// MadeFor are those of the known stacks that the policy is made for. A contract that names a stack which is none is refused.
+func (c Contract) MadeFor(known []string) ([]string, error) {
+	if len(c.Stacks) == 0 {
+		return known, nil
+	}
 	var madeFor []string
 	for i, pattern := range c.Stacks {
 		names, err := matching(pattern, known)
 		switch {
 		case err != nil:
-			return c.doc.At(fmt.Sprintf("%q is no pattern of a stack's name: %s", pattern, err), "stacks", i)
+			return nil, c.doc.At(fmt.Sprintf("%q is no pattern of a stack's name: %s", pattern, err), "stacks", i)
 		case len(names) == 0:
-			return c.doc.At(fmt.Sprintf("there is no stack %q: the lock has %s", pattern, strings.Join(known, ", ")), "stacks", i)
+			return nil, c.doc.At(fmt.Sprintf("there is no stack %q: the lock has %s", pattern, strings.Join(known, ", ")), "stacks", i)
 		}
 		madeFor = append(madeFor, names...)
 	}
-	if len(c.Stacks) > 0 && !slices.Contains(madeFor, stack) {
+	return madeFor, nil
+}
+
+// CheckStack refuses a stack that the policy is not made for or that cannot do what it needs, and a contract that names a
+// stack which is none. Stacks are named by shell patterns: kyverno-1.19* is Kyverno 1.19 on any Kubernetes.
+func (c Contract) CheckStack(stack string, known []string) error {
+	madeFor, err := c.MadeFor(known)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(madeFor, stack) {
 		return fmt.Errorf("the policy %s is made for %s, not for the stack %s: choose with STACK=%s", c.Name, strings.Join(c.Stacks, ", "), stack, madeFor[0])
 	}
 	if c.CopyMethod != CopyDirect {

@@ -17,6 +17,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/kustomize/api/konfig"
 
 	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/settings"
@@ -25,7 +26,6 @@ import (
 // Policy is the policy under test.
 type Policy struct {
 	Path     string
-	Sources  []string                     // the manifests, folders and kustomizations that it is read from
 	Endpoint settings.Endpoint            // of S3, as the policy names it
 	Objects  []*unstructured.Unstructured // in the order they are applied in
 	SHA256   string                       // of the objects as they are sent to the API server, hex
@@ -35,7 +35,7 @@ type Policy struct {
 // Load reads a policy and its contract: both must parse, and it must hold a Kyverno policy and name the S3 endpoint, which
 // is the one that is set, or the contract's where none is. Check says whether it can be what is to be tested.
 func Load(path string, set settings.Endpoint) (*Policy, error) {
-	objects, contract, sources, err := read(path)
+	objects, contract, err := read(path)
 	if err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 	}
@@ -49,7 +49,7 @@ func Load(path string, set settings.Endpoint) (*Policy, error) {
 		return nil, err
 	}
 	sum := sha256.Sum256(raw)
-	p := &Policy{Path: path, Sources: sources, Endpoint: endpoint, Objects: objects, SHA256: hex.EncodeToString(sum[:]), Contract: contract}
+	p := &Policy{Path: path, Endpoint: endpoint, Objects: objects, SHA256: hex.EncodeToString(sum[:]), Contract: contract}
 	if len(p.Kyverno()) == 0 {
 		return nil, fmt.Errorf("POLICY=%s: none of its %d objects is a Kyverno policy (of kyverno.io or policies.kyverno.io)", path, len(objects))
 	}
@@ -95,29 +95,41 @@ func (p *Policy) Describe() []string {
 }
 
 // read reads the contract first: it may say what the policy is.
-func read(path string) (objects []*unstructured.Unstructured, contract Contract, sources []string, err error) {
-	info, err := os.Stat(path)
+func read(path string) ([]*unstructured.Unstructured, Contract, error) {
+	sources, contract, _, err := sourcesOf(path)
 	if err != nil {
-		return nil, Contract{}, nil, err
-	}
-	contract, file, err := contractOf(path, info.IsDir())
-	if err != nil {
-		return nil, Contract{}, nil, err
+		return nil, Contract{}, err
 	}
 	if len(contract.Policy) == 0 {
-		source := described(path, info.IsDir())
-		objects, err := readAll(source)
-		return objects, contract, []string{source}, err
+		objects, err := readAll(sources[0])
+		return objects, contract, err
 	}
-	for i, part := range contract.Policy {
-		source := filepath.Join(filepath.Dir(file), filepath.FromSlash(part))
+	var objects []*unstructured.Unstructured
+	for i, source := range sources {
 		more, err := readAll(source)
 		if err != nil {
-			return nil, Contract{}, nil, contract.doc.At(fmt.Sprintf("%s: %v", part, err), "policy", i)
+			return nil, Contract{}, contract.doc.At(fmt.Sprintf("%s: %v", contract.Policy[i], err), "policy", i)
 		}
-		objects, sources = append(objects, more...), append(sources, source)
+		objects = append(objects, more...)
 	}
-	return objects, contract, sources, once(objects)
+	return objects, contract, once(objects)
+}
+
+// sourcesOf are the manifests, folders and kustomizations that a policy is read from, one for each that its contract lists
+// or else one, and the file of its contract, if it has one.
+func sourcesOf(path string) (sources []string, contract Contract, file string, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, Contract{}, "", err
+	}
+	contract, file, err = contractOf(path, info.IsDir())
+	for _, part := range contract.Policy {
+		sources = append(sources, filepath.Join(filepath.Dir(file), filepath.FromSlash(part)))
+	}
+	if len(sources) == 0 {
+		sources = []string{described(path, info.IsDir())}
+	}
+	return sources, contract, file, err
 }
 
 // described is what a contract is about that does not say it: its folder, or the manifest that it stands beside. Any other
@@ -162,21 +174,16 @@ func readObjects(path string, folder bool) ([]*unstructured.Unstructured, error)
 	if !folder {
 		return decode(path)
 	}
-	for _, name := range []string{"kustomization.yaml", "kustomization.yml", "Kustomization"} {
-		if _, err := os.Stat(filepath.Join(path, name)); err == nil {
-			return install.Kustomize(path)
-		}
+	if kustomizationIn(path) != "" {
+		return install.Kustomize(path)
 	}
-	var objects []*unstructured.Unstructured
-	entries, err := os.ReadDir(path)
+	files, err := manifestsIn(path)
 	if err != nil {
 		return nil, err
 	}
-	for _, entry := range entries {
-		if ext := filepath.Ext(entry.Name()); entry.IsDir() || isContract(entry.Name()) || ext != ".yaml" && ext != ".yml" {
-			continue
-		}
-		more, err := decode(filepath.Join(path, entry.Name()))
+	var objects []*unstructured.Unstructured
+	for _, file := range files {
+		more, err := decode(file)
 		if err != nil {
 			return nil, err
 		}
@@ -186,6 +193,28 @@ func readObjects(path string, folder bool) ([]*unstructured.Unstructured, error)
 		return nil, errors.New("no .yaml file in this folder has an object in it")
 	}
 	return objects, nil
+}
+
+// kustomizationIn is the file that makes a folder a kustomization; empty: it is none.
+func kustomizationIn(folder string) string {
+	for _, name := range konfig.RecognizedKustomizationFileNames() {
+		file := filepath.Join(folder, name)
+		if _, err := os.Stat(file); err == nil {
+			return file
+		}
+	}
+	return ""
+}
+
+// manifestsIn are the files of a folder of manifests, in order.
+func manifestsIn(folder string) (files []string, err error) {
+	entries, err := os.ReadDir(folder)
+	for _, entry := range entries {
+		if ext := filepath.Ext(entry.Name()); !entry.IsDir() && !isContract(entry.Name()) && (ext == ".yaml" || ext == ".yml") {
+			files = append(files, filepath.Join(folder, entry.Name()))
+		}
+	}
+	return files, err
 }
 
 func decode(path string) ([]*unstructured.Unstructured, error) {

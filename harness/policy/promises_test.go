@@ -67,6 +67,26 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 }
 
 // What a contract leaves out is as in the plan, field by field.
+func TestWhatASpecsLabelsAskOfAPolicy(t *testing.T) {
+	c := Contract{Features: []string{"relabel"}}
+	shared := Contract{BaseSecret: BaseSecret{Namespace: "backup"}}
+	for _, test := range []struct {
+		contract Contract
+		labels   []string
+		want     string
+	}{
+		{c, nil, ""},
+		{c, []string{"resilience", "needs-gateway", "relabel", ChangesBaseSecret}, ""},
+		{c, []string{"safety", "gated-start"}, "the policy does not promise gated-start"},
+		{shared, []string{"resilience"}, ""},
+		{shared, []string{"resilience", ChangesBaseSecret}, "the policy takes its base Secret from the namespace backup: it is every spec's"},
+	} {
+		if got := test.contract.NotPromised(test.labels); got != test.want {
+			t.Errorf("%v: got %q, wanted %q", test.labels, got, test.want)
+		}
+	}
+}
+
 func TestWhatIsLeftOutIsThePlans(t *testing.T) {
 	const head = "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: n\ndescription: d\n"
 	for _, c := range []struct {

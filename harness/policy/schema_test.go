@@ -20,6 +20,7 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/strfmt"
 	"k8s.io/kube-openapi/pkg/validation/validate"
 
+	"github.com/smart-restore/conformance/harness/report/markdown"
 	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/strict"
 	"github.com/smart-restore/conformance/harness/verdict"
@@ -209,14 +210,12 @@ func TestSchemaAndTableAreThoseOfTheTypes(t *testing.T) {
 	}
 	example := "```yaml\n" + readFile(t, filepath.Join(sample, contractFile)) + "```\n"
 	text := readFile(t, page)
-	for _, part := range []struct{ name, content string }{{"fields", table(fields)}, {"features", features}, {"example", example}} {
-		begin, end := "<!-- "+part.name+": made by go test ./harness/policy -update -->\n", "<!-- end of "+part.name+" -->\n"
-		before, rest, found := strings.Cut(text, begin)
-		_, after, ended := strings.Cut(rest, end)
-		if !found || !ended {
-			t.Fatalf("%s has no place for the %s: %s%s", page, part.name, begin, end)
+	for name, content := range map[string]string{"fields": table(fields), "features": features, "example": example} {
+		place := markdown.Place{Begin: "<!-- " + name + ": made by go test ./harness/policy -update -->", End: "<!-- end of " + name + " -->"}
+		var err error
+		if text, err = place.Fill(text, content); err != nil {
+			t.Fatalf("%s: %v", page, err)
 		}
-		text = before + begin + part.content + end + after
 	}
 	sameFile(t, page, text)
 }

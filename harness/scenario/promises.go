@@ -10,6 +10,9 @@ import (
 	"github.com/smart-restore/conformance/harness/policy"
 )
 
+// ChangesBaseSecret labels specs that change the base Secret of their namespace: not every policy has one there.
+const ChangesBaseSecret = policy.ChangesBaseSecret
+
 // BackupIsAsPromised fails the spec unless the claim's ReplicationSource has the schedule, the retention and the copy method
 // of the policy's contract, and it and its Secret the names.
 func (c *Claim) BackupIsAsPromised(ctx context.Context) {
@@ -94,13 +97,4 @@ func (c *Claim) Unlabel(ctx context.Context) bool {
 func (c *Claim) Relabel(ctx context.Context) bool {
 	pvc := c.sc.Stand.Contract.PVC
 	return c.Patch(ctx, "labelled", fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, pvc.Label, pvc.Value))
-}
-
-// SharedBaseSecret is why a spec that changes the namespace's base Secret cannot run; empty: it can.
-func (s *Suite) SharedBaseSecret() string {
-	base := s.Stand.Contract.BaseSecret
-	if base.Namespace == "" {
-		return ""
-	}
-	return fmt.Sprintf("the policy takes its base Secret from the namespace %s: it is every spec's", base.Namespace)
 }

@@ -101,8 +101,8 @@ func (s *Session) planFor(ctx context.Context, run *runs.Run, chosen *owncluster
 			continue
 		}
 		lack := (&stand.Stand{Attached: &stand.Attached{}}).Lacks(sp.needs()...)
-		switch f := sp.feature(); {
-		case f != "" && !p.Contract.Promises(f):
+		switch {
+		case p.Contract.NotPromised(sp.Labels) != "":
 			own.NotAsked = append(own.NotAsked, sp.ID)
 		case lack != "":
 			own.Untestable[lack] = append(own.Untestable[lack], sp.ID)

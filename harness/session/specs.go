@@ -20,7 +20,10 @@ import (
 	"github.com/onsi/ginkgo/v2/types"
 
 	"github.com/smart-restore/conformance/harness/gomod"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/report/promises"
 	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -63,16 +66,6 @@ func ids(specs []spec) (ids []string) {
 		ids = append(ids, sp.ID)
 	}
 	return ids
-}
-
-// feature is the feature that a spec belongs to: its label of that name.
-func (sp spec) feature() string {
-	for _, label := range sp.Labels {
-		if verdict.IsFeature(label) {
-			return label
-		}
-	}
-	return ""
 }
 
 // ginkgoArgs are the arguments that select specs.
@@ -186,11 +179,48 @@ func (s *Session) List(ctx context.Context) error {
 			mark = "-"
 		}
 		fmt.Fprintf(s.Out, "%s %-28s [%s]\n      %s\n", mark, sp.ID, strings.Join(sp.Labels, ", "), sp.Sentence)
-		if f := sp.feature(); f != "" {
+		if f := verdict.FeatureOf(sp.Labels); f != "" {
 			fmt.Fprintf(s.Out, "      only where the policy promises %s\n", f)
 		}
 	}
 	return nil
+}
+
+// Promises puts policies beside each other by what their contracts say of the specs' requirements: those named, or POLICY. The
+// table goes into a Markdown file, where one is named.
+func (s *Session) Promises(ctx context.Context, paths []string, file string) error {
+	if len(paths) == 0 {
+		paths = []string{s.Settings.Policy}
+	}
+	table, err := s.promises(ctx, paths)
+	if err != nil {
+		return err
+	}
+	if file != "" {
+		return promises.Place.WriteInto(file, table)
+	}
+	_, err = io.WriteString(s.Out, table)
+	return err
+}
+
+func (s *Session) promises(ctx context.Context, paths []string) (string, error) {
+	var contracts []policy.Contract
+	for _, path := range paths {
+		p, err := policy.Load(path, settings.Endpoint{})
+		if err != nil {
+			return "", err
+		}
+		contracts = append(contracts, p.Contract)
+	}
+	all, err := s.listSpecs(ctx)
+	if err != nil {
+		return "", err
+	}
+	var specs []promises.Spec
+	for _, sp := range all {
+		specs = append(specs, promises.Spec{ID: sp.ID, Labels: sp.Labels})
+	}
+	return promises.Table(contracts, specs, s.Lock.StackNames())
 }
 
 // runSpecs runs the selected specs in Ginkgo's parallel processes. It returns Ginkgo's JSON report, also where specs

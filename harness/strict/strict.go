@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -84,6 +85,18 @@ func fieldName(f reflect.StructField) string {
 	return name
 }
 
+// Find follows a path of field names and indices into any YAML, to its end or as near to it as there is something.
+func Find(root *yaml.Node, path ...any) (nearest *yaml.Node, found bool) {
+	for _, step := range path {
+		next := child(root, step)
+		if next == nil {
+			return root, false
+		}
+		root = next
+	}
+	return root, root != nil
+}
+
 // Has says whether there is something at a path of field names and indices.
 func (d *Document) Has(path ...any) bool {
 	_, found := d.find(path)
@@ -118,21 +131,14 @@ func (d *Document) In(offset int, text string, path ...any) error {
 }
 
 func (d *Document) find(path []any) (node *yaml.Node, found bool) {
-	if d == nil || d.root == nil {
+	if d == nil {
 		return nil, false
 	}
-	node = d.root
-	for _, step := range path {
-		next := child(node, step)
-		if next == nil {
-			return node, false
-		}
-		node = next
-	}
-	return node, true
+	return Find(d.root, path...)
 }
 
-// Each calls do with every text, number and bool in the document and its path, in their order; an empty mapping is nil.
+// Each calls do with every text, number and bool in the document and its path, in their order; an empty mapping is nil, and
+// so is null, where that may be.
 func (d *Document) Each(do func(path []any, value any)) {
 	if d != nil && d.root != nil {
 		each(d.root, nil, do)
@@ -155,7 +161,7 @@ func each(node *yaml.Node, path []any, do func([]any, any)) {
 		}
 	case yaml.ScalarNode:
 		value := any(node.Value)
-		if node.ShortTag() != "!!str" {
+		if tag := tagOf(node); tag != "!!str" && tag != "!!timestamp" {
 			_ = node.Decode(&value) // it was read: see take
 		}
 		do(path, value)
@@ -163,12 +169,15 @@ func each(node *yaml.Node, path []any, do func([]any, any)) {
 }
 
 func child(node *yaml.Node, step any) *yaml.Node {
+	if node == nil {
+		return nil
+	}
 	name, isName := step.(string)
 	key, isKey := step.(Key)
 	item, isItem := step.(Named)
 	index, isIndex := step.(int)
 	switch {
-	case isIndex && node.Kind == yaml.SequenceNode && index < len(node.Content):
+	case isIndex && node.Kind == yaml.SequenceNode && index >= 0 && index < len(node.Content):
 		return node.Content[index]
 	case isItem && node.Kind == yaml.SequenceNode:
 		for _, one := range node.Content {
@@ -196,56 +205,108 @@ func (d *Document) position(node *yaml.Node, text string) error {
 	return fmt.Errorf("%s:%d:%d: %s", d.file, max(1, node.Line), max(1, node.Column), strings.ReplaceAll(text, "\n", `\n`))
 }
 
+// form is what a type is written as.
+type form struct {
+	kind yaml.Kind
+	tags []string
+	name string
+}
+
+var (
+	aTime = form{yaml.ScalarNode, []string{"!!str", "!!timestamp"}, "a time like 2006-01-02T15:04:05Z"}
+	forms = map[reflect.Kind]form{
+		reflect.Struct:  {yaml.MappingNode, []string{"!!map"}, "a mapping"},
+		reflect.Map:     {yaml.MappingNode, []string{"!!map"}, "a mapping"},
+		reflect.Slice:   {yaml.SequenceNode, []string{"!!seq"}, "a list"},
+		reflect.String:  {yaml.ScalarNode, []string{"!!str"}, "a text"},
+		reflect.Int:     {yaml.ScalarNode, []string{"!!int"}, "a whole number"},
+		reflect.Int64:   {yaml.ScalarNode, []string{"!!int"}, "a whole number"},
+		reflect.Float64: {yaml.ScalarNode, []string{"!!int", "!!float"}, "a number"},
+		reflect.Bool:    {yaml.ScalarNode, []string{"!!bool"}, "true or false"},
+	}
+	timeType = reflect.TypeFor[time.Time]()
+	anyType  = reflect.TypeFor[any]()
+	// free are the types of what stands where anything may, as JSON has them.
+	free = map[string]reflect.Type{
+		"!!map": reflect.TypeFor[map[string]any](), "!!seq": reflect.TypeFor[[]any](), "!!str": reflect.TypeFor[string](),
+		"!!int": reflect.TypeFor[float64](), "!!float": reflect.TypeFor[float64](), "!!bool": reflect.TypeFor[bool](),
+	}
+)
+
 // take is a node's content as JSON would have it, if it fits the type.
 func (d *Document) take(node *yaml.Node, t reflect.Type) (any, error) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	wanted, ok := map[reflect.Kind]struct {
-		kind yaml.Kind
-		tag  string
-		name string
-	}{
-		reflect.Struct: {yaml.MappingNode, "!!map", "a mapping"},
-		reflect.Map:    {yaml.MappingNode, "!!map", "a mapping"},
-		reflect.Slice:  {yaml.SequenceNode, "!!seq", "a list"},
-		reflect.String: {yaml.ScalarNode, "!!str", "a text"},
-		reflect.Int:    {yaml.ScalarNode, "!!int", "a whole number"},
-		reflect.Bool:   {yaml.ScalarNode, "!!bool", "true or false"},
-	}[t.Kind()]
+	wanted, ok := forms[t.Kind()]
+	if t == timeType {
+		wanted = aTime
+	}
+	tag := tagOf(node)
 	switch {
-	case !ok:
-		return nil, d.position(node, "a "+t.String()+" cannot be read: that is this program's fault")
 	case node.Anchor != "" || node.Kind == yaml.AliasNode:
 		return nil, d.position(node, "anchors and aliases are not taken: write it out")
-	case node.ShortTag() == "!!null":
+	case t == anyType:
+		return d.takeAnything(node)
+	case !ok:
+		return nil, d.position(node, "a "+t.String()+" cannot be read: that is this program's fault")
+	case tag == "!!null":
 		return nil, d.position(node, "there is nothing here: wanted is "+wanted.name+", or leave the field out")
-	case node.Kind != wanted.kind || node.ShortTag() != wanted.tag:
+	case node.Kind != wanted.kind || !slices.Contains(wanted.tags, tag):
 		hint := ""
 		if t.Kind() == reflect.String && node.Kind == yaml.ScalarNode {
 			hint = fmt.Sprintf(": put it in quotes, %q", node.Value)
 		}
 		return nil, d.position(node, fmt.Sprintf("found is %s, wanted %s%s", named(node), wanted.name, hint))
 	}
-	switch t.Kind() {
-	case reflect.Slice:
+	switch wanted.kind {
+	case yaml.SequenceNode:
 		return d.takeList(node, t)
-	case reflect.Struct, reflect.Map:
+	case yaml.MappingNode:
 		return d.takeMapping(node, t)
-	case reflect.Int:
-		var n int
-		if err := node.Decode(&n); err != nil {
-			return nil, d.position(node, fmt.Sprintf("%q is no whole number", node.Value))
-		}
-		return n, nil
-	case reflect.Bool:
-		var b bool
-		if err := node.Decode(&b); err != nil {
-			return nil, d.position(node, fmt.Sprintf("%q is neither true nor false", node.Value))
-		}
-		return b, nil
 	}
-	return node.Value, nil
+	value, err := scalar(node, t)
+	if err != nil {
+		return nil, d.position(node, fmt.Sprintf("%q cannot be read as %s", node.Value, wanted.name))
+	}
+	return value, nil
+}
+
+// scalar is the value of one that looks like it; it may still be too large, or no time.
+func scalar(node *yaml.Node, t reflect.Type) (any, error) {
+	if t == timeType {
+		return node.Value, new(time.Time).UnmarshalText([]byte(node.Value))
+	}
+	into := reflect.New(t)
+	if err := node.Decode(into.Interface()); err != nil {
+		return nil, err
+	}
+	value := into.Elem().Interface()
+	_, err := json.Marshal(value) // it has no infinity
+	return value, err
+}
+
+// tagOf is a node's tag. Without anchors there is nothing to merge: "<<" is a text.
+func tagOf(node *yaml.Node) string {
+	if tag := node.ShortTag(); tag != "!!merge" {
+		return tag
+	}
+	return "!!str"
+}
+
+// takeAnything is a node's content where it may be of any type: JSON has no times, so those are text.
+func (d *Document) takeAnything(node *yaml.Node) (any, error) {
+	tag := tagOf(node)
+	t, ok := free[tag]
+	switch {
+	case tag == "!!null" && node.Kind == yaml.ScalarNode:
+		return nil, nil
+	case tag == "!!timestamp" && node.Kind == yaml.ScalarNode:
+		return node.Value, nil
+	case !ok:
+		return nil, d.position(node, fmt.Sprintf("found is %s: that is nothing that JSON has", named(node)))
+	}
+	return d.take(node, t)
 }
 
 func named(node *yaml.Node) string {
@@ -255,7 +316,7 @@ func named(node *yaml.Node) string {
 	case yaml.SequenceNode:
 		return "a list"
 	}
-	return fmt.Sprintf("%q (%s)", node.Value, strings.TrimLeft(node.ShortTag(), "!"))
+	return fmt.Sprintf("%q (%s)", node.Value, strings.TrimLeft(tagOf(node), "!"))
 }
 
 func (d *Document) takeList(node *yaml.Node, t reflect.Type) (any, error) {

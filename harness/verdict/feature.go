@@ -41,6 +41,14 @@ func IsFeature(name string) bool {
 	return slices.ContainsFunc(Features, func(f Feature) bool { return f.Name == name })
 }
 
+// FeatureOf is the feature among a spec's labels; empty: it is of none.
+func FeatureOf(labels []string) string {
+	if i := slices.IndexFunc(labels, IsFeature); i >= 0 {
+		return labels[i]
+	}
+	return ""
+}
+
 // FeatureSupport is what the policy's contract says of the features that are
 // known, and what the run makes of that.
 type FeatureSupport struct {

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
 
-// Whatever is read as a report: never a panic, always a reason, and what is taken can be written and is taken again.
+var position = regexp.MustCompile(`^report\.yaml:[1-9][0-9]*:[1-9][0-9]*: \S`)
+
+// Whatever is read as a report: never a panic, always a position and a reason, and what is taken can be written and is taken again.
 func FuzzParse(f *testing.F) {
 	dir := f.TempDir()
 	if err := sample().Write(dir); err != nil {
@@ -29,10 +32,12 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		r, err := Parse(text)
+		r, err := Parse("report.yaml", text)
 		if err != nil {
-			if strings.TrimSpace(err.Error()) == "" {
-				t.Fatal("an error without a reason")
+			for line := range strings.Lines(err.Error()) {
+				if !position.MatchString(line) {
+					t.Fatalf("no position or no reason: %q", line)
+				}
 			}
 			return
 		}
@@ -47,7 +52,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatalf("it was read and cannot be written: %v", err)
 		}
-		if _, err := Parse(inYAML); err != nil {
+		if _, err := Parse("report.yaml", inYAML); err != nil {
 			t.Fatalf("it was written and cannot be read: %v\n%s", err, inYAML)
 		}
 	})

@@ -62,9 +62,7 @@ func FromGinkgo(r io.Reader) ([]Result, SuiteInfo, error) {
 	for _, report := range reports {
 		results = append(results, readSuite(report, &info)...)
 	}
-	slices.SortStableFunc(results, func(a, b Result) int {
-		return cmp.Or(cmp.Compare(rank(a.Level), rank(b.Level)), cmp.Compare(a.ID, b.ID))
-	})
+	slices.SortStableFunc(results, func(a, b Result) int { return Compare(a.Requirement, b.Requirement) })
 	for i := 1; i < len(results); i++ {
 		if results[i].ID == results[i-1].ID {
 			info.fail("two specs claim the requirement " + results[i].ID)
@@ -72,14 +70,6 @@ func FromGinkgo(r io.Reader) ([]Result, SuiteInfo, error) {
 	}
 	slices.Sort(info.NotSelected)
 	return results, info, nil
-}
-
-// rank orders levels; those that are none come last.
-func rank(level string) int {
-	if i := slices.Index(levels, level); i >= 0 {
-		return i
-	}
-	return len(levels)
 }
 
 func (info *SuiteInfo) fail(message string) {
@@ -281,7 +271,7 @@ func readSpec(spec types.SpecReport, suitePath string) Result {
 				continue
 			}
 			if r.Level == "" {
-				r.Level = levelOf(r.ID)
+				r.Level = LevelOf(r.ID)
 			}
 			result.Requirement = r
 		case NameUnknown:
@@ -385,14 +375,6 @@ func decodeEntry(entry types.ReportEntry, into any) error {
 
 var requirementID = regexp.MustCompile(`^(` + strings.Join(levels, "|") + `)/[A-Za-z0-9][A-Za-z0-9._/-]*$`)
 
-func levelOf(id string) string {
-	level, _, found := strings.Cut(id, "/")
-	if found && slices.Contains(levels, level) {
-		return level
-	}
-	return ""
-}
-
 // identify finds a spec's requirement where its body did not get to record it:
 // a text or label of the spec that is, or begins with, an ID.
 func identify(spec types.SpecReport) Requirement {
@@ -403,7 +385,7 @@ func identify(spec types.SpecReport) Requirement {
 		if !requirementID.MatchString(id) {
 			continue
 		}
-		r := Requirement{ID: id, Level: levelOf(id), Sentence: strings.TrimLeft(rest, " :–—-")}
+		r := Requirement{ID: id, Level: LevelOf(id), Sentence: strings.TrimLeft(rest, " :–—-")}
 		if r.Sentence == "" && text != spec.LeafNodeText {
 			r.Sentence = spec.LeafNodeText
 		}

@@ -1,16 +1,18 @@
 package verdict
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"time"
 
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 // What report.yaml says it is.
@@ -126,7 +128,7 @@ type OwnCluster struct {
 	// BaseSecretFrom is where its credentials were: namespace/name.
 	BaseSecretFrom string `json:"baseSecretFrom,omitempty"`
 	// Plan is what was said before anything was made.
-	Plan []string `json:"plan"`
+	Plan []string `json:"plan,omitempty"`
 	// Left is what of the run was found after it.
 	Left []string `json:"left,omitempty"`
 }
@@ -319,13 +321,28 @@ func (r *Report) Write(dir string) error {
 	)
 }
 
-// encode is the report as it is written, before it is redacted.
+// notInYAML are the characters that JSON has in a text as they are, and YAML
+// not.
+var notInYAML = regexp.MustCompile(`[\x{7f}-\x{9f}\x{feff}\x{fffe}\x{ffff}]`)
+
+// encode is the report as it is written, before it is redacted. The JSON is
+// YAML, too, and so is read as that.
 func (r *Report) encode() (inYAML, inJSON []byte, err error) {
 	r.complete()
-	if inJSON, err = json.MarshalIndent(r, "", "  "); err == nil {
-		inYAML, err = yaml.JSONToYAML(inJSON)
+	if inJSON, err = json.MarshalIndent(r, "", "  "); err != nil {
+		return nil, nil, err
 	}
-	return inYAML, inJSON, err
+	inJSON = notInYAML.ReplaceAllFunc(inJSON, func(char []byte) []byte { return fmt.Appendf(nil, `\u%04x`, bytes.Runes(char)[0]) })
+	var content any
+	if err := yaml.Unmarshal(inJSON, &content); err != nil {
+		return nil, nil, err
+	}
+	var text bytes.Buffer
+	encoder := yaml.NewEncoder(&text)
+	encoder.SetIndent(2)
+	encoder.CompactSeqIndent()
+	err = errors.Join(encoder.Encode(content), encoder.Close())
+	return text.Bytes(), inJSON, err
 }
 
 // complete makes what follows from the rest.

@@ -191,18 +191,20 @@ func TestReportWriteRead(t *testing.T) {
 
 	// Strict: each of these changes must be refused.
 	for _, c := range []struct{ from, to, why string }{
-		{"kind: Report", "kind: Reports", "want a Report"},
-		{"v1alpha1", "v2", "want a Report"},
-		{"verdict: pass", "verdict: good", `verdict "good"`},
+		{"kind: Report", "kind: Reports", `report.yaml:14:7: found is a "Reports"`},
+		{"v1alpha1", "v2", `report.yaml:1:13: found is a "Report" of "conformance.smart-restore.io/v2", wanted a Report of conformance.smart-restore.io/v1alpha1`},
+		{"verdict: pass", "verdict: good", `the verdict "good", wanted one of [pass fail unknown not-promised]`},
 		{"summary:\n  expectedFail: 0", "summary:\n  expectedFail: 1", "its summary"},
-		{"    pass: 1", "    pass: 2", "line 16, column 3: its levels"},
-		{"kind: Report", "kind: Report\nextra: 1", `line 15, column 1: there is no field "extra"`},
-		{"durationSeconds: 8.1", "durationSeconds: long", "requirements.durationSeconds is a string, want a float64"},
+		{"    pass: 1", "    pass: 2", "report.yaml:16:3: its levels"},
+		{"kind: Report", "kind: Report\nextra: 1", `report.yaml:15:1: there is no field "extra"`},
+		{"durationSeconds: 8.1", "durationSeconds: long", `report.yaml:40:20: found is "long" (str), wanted a number`},
 		{"sentence: A labelled", "sentense: A labelled", `there is no field "sentense"`},
 		{"id: core/restore", "id: core/fresh", "core/fresh is there twice"},
-		{"apiVersion:", "# text\n--- \napiVersion: x\n---\napiVersion:", "more than one document"},
-		{"labels: core", "labels: &l core\n  focus: *l", "an alias"},
-		{"kind: Report", "kind: Report\nkind: Report", "kind"},
+		{"apiVersion:", "# text\n--- \napiVersion: x\n---\napiVersion:", "a second document"},
+		{"labels: core", "labels: &l core\n  focus: *l", "anchors and aliases are not taken"},
+		{"kind: Report", "kind: Report\nkind: Report", `report.yaml:15:1: "kind" is there twice: first in line 14`},
+		{"started: \"", "started: \"on ", `cannot be read as a time like 2006-01-02T15:04:05Z`},
+		{"memoryBytes: ", "memoryBytes: 99999999", "cannot be read as a whole number"},
 		{"id: core/fresh", "id: ''", "no id"},
 	} {
 		changed := strings.Replace(string(text), c.from, c.to, 1)
@@ -219,6 +221,30 @@ func TestReportWriteRead(t *testing.T) {
 	}
 	if _, err := Read(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
+	}
+}
+
+// What a container wrote, or a PVC is called, is read back as it was, whatever YAML could take it for.
+func TestAnyTextIsReadBack(t *testing.T) {
+	for _, text := range []string{
+		"0o17", "0777", "089", "0b1", "0x1F", "1_000", "1e3", ".5", "5.", "+1", ".inf", "-.INF", ".NaN", "12:30:45", "2026-01-01", "2026-01-01T00:00:00Z",
+		"yes", "y", "NO", "on", "~", "null", "true", "<<", "=", "-", "? a", "&a", "*a", "!x", "%", "@", "`", "|", ">", "|-\n a", "---", "...", "--- a",
+		"a: b", "- a", "#", "a #b", "'", `"`, `\`, " lead", "trail ", "a\n\nb ", " a\nb", "\n", "\t", "a\tb", "\r\n",
+		"\x00", "\x1b[31m", "\x7f", "\u0085", "\u0090", "\u00a0", "\u2028", "\ud7ff", "\ufeff", "\ufffe", "\uffff", "\U0001F4BE",
+	} {
+		r := sample()
+		r.Requirements[1].Message = text
+		r.Requirements[0].Evidence[0].Data = map[string]any{text: []any{text, nil, 0.5}}
+		inYAML, inJSON, err := r.encode()
+		if err != nil {
+			t.Errorf("%q cannot be written: %v", text, err)
+			continue
+		}
+		for name, raw := range map[string][]byte{"report.yaml": inYAML, "report.json": inJSON} {
+			if back, err := Parse(name, raw); err != nil || !reflect.DeepEqual(back, r) {
+				t.Errorf("%q: %v\n%s", text, err, raw)
+			}
+		}
 	}
 }
 

@@ -36,10 +36,14 @@ func schemaOf(t *testing.T, of reflect.Type) map[string]any {
 		return map[string]any{"type": "object", "additionalProperties": schemaOf(t, of.Elem())}
 	case reflect.Struct:
 		properties, required := map[string]any{}, []string{}
-		for _, f := range fieldsOf(of) {
-			properties[f.name] = schemaOf(t, f.of)
-			if !f.optional {
-				required = append(required, f.name)
+		for _, f := range reflect.VisibleFields(of) {
+			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.Anonymous || name == "-" {
+				continue
+			}
+			properties[name] = schemaOf(t, f.Type)
+			if !strings.Contains(options, "omit") {
+				required = append(required, name)
 			}
 		}
 		return map[string]any{"type": "object", "properties": properties, "required": required, "additionalProperties": false}

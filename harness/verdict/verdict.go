@@ -8,8 +8,10 @@
 package verdict
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -40,6 +42,27 @@ const (
 )
 
 var levels = []string{Core, Safety, Resilience, Scale}
+
+// LevelOf is the level that an ID begins with; empty: none.
+func LevelOf(id string) string {
+	level, _, found := strings.Cut(id, "/")
+	if found && slices.Contains(levels, level) {
+		return level
+	}
+	return ""
+}
+
+// Compare orders requirements as reports list them: by level, those that have
+// none last, then by ID.
+func Compare(a, b Requirement) int {
+	rank := func(level string) int {
+		if i := slices.Index(levels, level); i >= 0 {
+			return i
+		}
+		return len(levels)
+	}
+	return cmp.Or(cmp.Compare(rank(a.Level), rank(b.Level)), cmp.Compare(a.ID, b.ID))
+}
 
 // Requirement is one sentence about the policy under test.
 type Requirement struct {

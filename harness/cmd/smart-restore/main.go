@@ -69,7 +69,7 @@ func root() *cobra.Command {
 	}})
 	root.AddCommand(matrixCommand())
 	root.AddCommand(aboutReports()...)
-	root.AddCommand(checkCommand())
+	root.AddCommand(checkCommand(), promisesCommand())
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
 			fmt.Printf("  %-16s %s\n                   default: %s\n", setting.Name, setting.Meaning, setting.Default)
@@ -106,6 +106,19 @@ func checkCommand() *cobra.Command {
 	}}
 	command.Flags().StringVar(&format, "format", "text", "text or json")
 	command.Flags().BoolVar(&knownBad, "known-bad", false, "instead: see policies that are known to be bad be caught")
+	return command
+}
+
+// promisesCommand is about contracts alone.
+func promisesCommand() *cobra.Command {
+	var write string
+	command := &cobra.Command{
+		Use: "promises [policy...]", Short: "put what policies (default: POLICY) promise beside each other, requirement by requirement, as a table in Markdown",
+		RunE: func(cmd *cobra.Command, paths []string) error {
+			return with(cmd, func(s *session.Session) error { return s.Promises(cmd.Context(), paths, write) })
+		},
+	}
+	command.Flags().StringVar(&write, "write", "", "put it into this Markdown file, between the lines that mark its place")
 	return command
 }
 

@@ -80,7 +80,7 @@ func matrixCommand() *cobra.Command {
 				return err
 			}
 			if write != "" {
-				return matrix.WriteInto(write, text)
+				return matrix.Place.WriteInto(write, "\n"+text+"\n")
 			}
 			_, err = fmt.Fprint(os.Stdout, text)
 			return err

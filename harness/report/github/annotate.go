@@ -4,16 +4,16 @@ package github
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/strict"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -58,8 +58,8 @@ func Annotate(w io.Writer, report *verdict.Report) error {
 }
 
 // Finding annotates what was found in a policy before anything was tried.
-func Finding(w io.Writer, policy, requirement, text string) error {
-	_, err := io.WriteString(w, command(find(policy).first, requirement, text))
+func Finding(w io.Writer, path, requirement, text string) error {
+	_, err := io.WriteString(w, command(find(path).first, requirement, text))
 	return err
 }
 
@@ -111,22 +111,12 @@ func (p places) blame(result verdict.Result) place {
 	return p.first
 }
 
-// find reads the policy's own files, as far as they can be read: whoever loads the policy says what is wrong with it.
-func find(policy string) places {
+// find reads the policy's own files, as far as they can be read.
+func find(path string) places {
 	p := places{expected: map[string]place{}}
-	for _, file := range filesOf(policy) {
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		shown := inRepository(file)
-		decoder := yaml.NewDecoder(bytes.NewReader(raw))
-		for {
-			var doc yaml.Node
-			if err := decoder.Decode(&doc); errors.Is(err, io.EOF) || err != nil || len(doc.Content) == 0 {
-				break
-			}
-			p.look(filepath.ToSlash(shown), doc.Content[0])
+	for _, document := range policy.Documents(path) {
+		if file := inRepository(document.File); file != "" {
+			p.look(filepath.ToSlash(file), document)
 		}
 	}
 	return p
@@ -150,38 +140,14 @@ func inRepository(file string) string {
 	return ""
 }
 
-// filesOf lists the YAML files of a policy, in order.
-func filesOf(policy string) []string {
-	info, err := os.Stat(policy)
-	if err != nil {
-		return nil
-	}
-	if !info.IsDir() {
-		contract := strings.TrimSuffix(policy, filepath.Ext(policy)) + ".conformance.yaml"
-		return []string{policy, contract}
-	}
-	entries, err := os.ReadDir(policy)
-	if err != nil {
-		return nil
-	}
-	var files []string
-	for _, entry := range entries {
-		if ext := filepath.Ext(entry.Name()); ext == ".yaml" || ext == ".yml" {
-			files = append(files, filepath.Join(policy, entry.Name()))
-		}
-	}
-	slices.Sort(files)
-	return files
-}
-
-// look takes from an object what annotations may be about.
-func (p *places) look(file string, object *yaml.Node) {
-	kind, version := value(object, "kind"), value(object, "apiVersion")
-	if kind != nil && kind.Value == "PolicyContract" {
-		p.contract(file, object)
+// look takes from a document what annotations may be about.
+func (p *places) look(file string, document policy.Document) {
+	kind, _ := strict.Find(document.Root, "kind")
+	if document.Kind() == policy.Default().Kind {
+		p.contract(file, document)
 		return
 	}
-	if kind == nil || version == nil || file == "" || !strings.Contains(version.Value, "kyverno.io/") {
+	if !strings.Contains(document.Text("apiVersion"), "kyverno.io/") {
 		return
 	}
 	if p.first.file == "" {
@@ -190,44 +156,35 @@ func (p *places) look(file string, object *yaml.Node) {
 	if !strings.HasSuffix(kind.Value, "GeneratingPolicy") && kind.Value != "ClusterPolicy" && kind.Value != "Policy" {
 		return // it can make nothing
 	}
+	spec, found := strict.Find(document.Root, "spec")
+	if !found {
+		return
+	}
 	for _, wanted := range []struct {
 		word string
 		at   *place
 	}{{"ReplicationDestination", &p.restores}, {"ReplicationSource", &p.backsUp}} {
-		if line := lineOf(value(object, "spec"), wanted.word); line > 0 && wanted.at.file == "" {
+		if line := lineOf(spec, wanted.word); line > 0 && wanted.at.file == "" {
 			*wanted.at = place{file: file, line: line}
 		}
 	}
 }
 
-func (p *places) contract(file string, object *yaml.Node) {
-	list := value(object, "expectedFailures")
-	if list == nil || file == "" {
+func (p *places) contract(file string, document policy.Document) {
+	list, found := strict.Find(document.Root, "expectedFailures")
+	if !found {
 		return
 	}
 	for _, item := range list.Content {
-		if id := value(item, "requirement"); id != nil {
+		if id, found := strict.Find(item, "requirement"); found {
 			p.expected[id.Value] = place{file: file, line: id.Line}
 		}
 	}
 }
 
-// value is a mapping's value; nil where it has none.
-func value(mapping *yaml.Node, key string) *yaml.Node {
-	for i := 0; mapping != nil && mapping.Kind == yaml.MappingNode && i+1 < len(mapping.Content); i += 2 {
-		if mapping.Content[i].Value == key {
-			return mapping.Content[i+1]
-		}
-	}
-	return nil
-}
-
 // lineOf is the first line below node where kind is the kind of what is made: the value of a key "kind", in YAML or in an
 // expression; 0 where there is none.
 func lineOf(node *yaml.Node, kind string) int {
-	if node == nil {
-		return 0
-	}
 	if node.Kind == yaml.ScalarNode {
 		offset := 0
 		if node.Style == yaml.LiteralStyle || node.Style == yaml.FoldedStyle {
@@ -240,7 +197,7 @@ func lineOf(node *yaml.Node, kind string) int {
 		}
 		return 0
 	}
-	if k := value(node, "kind"); k != nil && k.Value == kind {
+	if k, found := strict.Find(node, "kind"); found && k.Value == kind {
 		return k.Line
 	}
 	for _, child := range node.Content {

@@ -90,6 +90,49 @@ func TestAnnotationsAreOnTheLineToBlame(t *testing.T) {
 	}
 }
 
+// A policy need not be the files of one folder: what a kustomization is made of, and what a contract names, is blamed where it
+// stands; what is in the folder and not in the policy is not.
+func TestBlameFollowsThePolicyToItsFiles(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{
+		"overlay/kustomization.yaml": "resources: [../base]\n", "overlay/aside.yaml": restorePolicy,
+		"base/kustomization.yaml": "resources: [parts/backup.yaml, parts/restore.yaml]\n",
+		"base/parts/backup.yaml":  backupPolicy, "base/parts/restore.yaml": restorePolicy, "base/parts/aside.yaml": backupPolicy,
+		"tests/conformance.yaml": contract + "policy: [../overlay]\n",
+		"tests/aside.yaml":       restorePolicy,
+	} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	surprise := verdict.Result{Requirement: verdict.Requirement{ID: "core/surprise"}, Verdict: verdict.Pass, ExpectedFailure: "b"}
+	for _, c := range []struct {
+		policy string
+		result verdict.Result
+		want   string
+	}{
+		{"overlay", outcome("core/a", verdict.Fail, verdict.None, verdict.Restore), "file=base/parts/restore.yaml,line=11,"},
+		{"overlay", outcome("core/a", verdict.Fail, verdict.None, verdict.Failed), "file=base/parts/backup.yaml,line=9,"},
+		{"overlay", outcome("core/a", verdict.Unknown, verdict.None, verdict.None), "file=base/parts/backup.yaml,line=2,"},
+		{"tests", outcome("core/a", verdict.Fail, verdict.None, verdict.Restore), "file=base/parts/restore.yaml,line=11,"},
+		{"tests", surprise, "file=tests/conformance.yaml,line=5,"},
+		{"tests/conformance.yaml", outcome("core/a", verdict.Fail, verdict.None, verdict.Failed), "file=base/parts/backup.yaml,line=9,"},
+		{"tests/conformance.yaml", surprise, "file=tests/conformance.yaml,line=5,"},
+	} {
+		var b strings.Builder
+		r := &verdict.Report{Implementation: verdict.Implementation{Policy: c.policy}, Requirements: []verdict.Result{c.result}}
+		if err := Annotate(&b, r); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.String(); !strings.HasPrefix(got, "::error "+c.want+"title=") {
+			t.Errorf("%s: got %q, wanted %s", c.policy, got, c.want)
+		}
+	}
+}
+
 func TestFindingIsOnThePolicysFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)

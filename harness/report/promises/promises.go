@@ -1,0 +1,143 @@
+// Package promises puts policies beside each other by what their contracts say: what each promises of each requirement, what
+// it is known not to hold, and why. Nothing of it was tried: that is in reports.
+package promises
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/report/markdown"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+// Place is where the table stands in a Markdown file.
+var Place = markdown.MadeBy("smart-restore promises")
+
+// Spec is that of a requirement, with its labels.
+type Spec struct {
+	ID     string
+	Labels []string
+}
+
+const (
+	promised    = "✓"
+	notHeld     = "✗"
+	notPromised = "–"
+
+	legend = promised + " promised, or made for it; " + notHeld + " known not to hold, with the number of the reason below; " +
+		notPromised + " not promised, or not made for it."
+)
+
+// Table is a table in Markdown, a column per contract: the stacks that the policy is made for, every requirement, the features
+// that show in others' requirements, and the reasons of what is known not to be held.
+func Table(contracts []policy.Contract, specs []Spec, stacks []string) (string, error) {
+	if len(contracts) == 0 {
+		return "", errors.New("a table needs a policy")
+	}
+	t := table{contracts: contracts}
+	labels := map[string][]string{}
+	var requirements []verdict.Requirement
+	var ids []string
+	for _, s := range specs {
+		requirements = append(requirements, verdict.Requirement{ID: s.ID, Level: verdict.LevelOf(s.ID), Feature: verdict.FeatureOf(s.Labels)})
+		ids, labels[s.ID] = append(ids, s.ID), s.Labels
+	}
+	var heads []string
+	var problems []error
+	for _, c := range contracts {
+		if slices.Contains(heads, c.Name) {
+			problems = append(problems, fmt.Errorf("two policies are called %s", c.Name))
+		}
+		heads = append(heads, c.Name)
+		if err := c.CheckRequirements(ids); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", c.Name, err))
+		}
+	}
+	rows, err := t.stacks(stacks)
+	if err := errors.Join(append(problems, err)...); err != nil {
+		return "", err
+	}
+	rows = append(rows, markdown.Requirements(requirements, func(r verdict.Requirement) []string {
+		return t.cells(func(c policy.Contract) string { return t.requirement(c, r.ID, labels[r.ID]) })
+	})...)
+	for _, f := range verdict.Features {
+		if f.Within != "" {
+			rows = append(rows, markdown.Row{
+				Label: markdown.Of(fmt.Sprintf("`%s…`: %s", f.Within, strings.TrimSuffix(f.Sentence, ".")), f.Name),
+				Cells: t.cells(func(c policy.Contract) string { return yes(c.Promises(f.Name)) }),
+			})
+		}
+	}
+	text := markdown.Table(heads, rows) + "\n" + legend + "\n"
+	for i, reason := range t.reasons {
+		if i == 0 {
+			text += "\n"
+		}
+		text += fmt.Sprintf("%d. %s\n", i+1, reason)
+	}
+	return text, nil
+}
+
+// table is one that is being made.
+type table struct {
+	contracts []policy.Contract
+	reasons   []string // by number, from 1
+}
+
+func (t *table) cells(of func(policy.Contract) string) (cells []string) {
+	for _, c := range t.contracts {
+		cells = append(cells, of(c))
+	}
+	return cells
+}
+
+func yes(is bool) string {
+	if is {
+		return promised
+	}
+	return notPromised
+}
+
+// requirement is what a contract says of one.
+func (t *table) requirement(c policy.Contract, id string, labels []string) string {
+	reason, known := c.Reasons()[id]
+	switch {
+	case c.NotPromised(labels) != "": // and so it is not tried
+		return notPromised
+	case !known:
+		return promised
+	}
+	number := slices.Index(t.reasons, reason)
+	if number < 0 {
+		number = len(t.reasons)
+		t.reasons = append(t.reasons, reason)
+	}
+	return fmt.Sprintf("%s %d", notHeld, number+1)
+}
+
+// stacks are rows about stacks, those for which the same policies are made in one.
+func (t *table) stacks(stacks []string) (rows []markdown.Row, err error) {
+	madeFor := map[string][]string{} // by policy
+	var problems []error
+	for _, c := range t.contracts {
+		names, err := c.MadeFor(stacks)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", c.Name, err))
+		}
+		madeFor[c.Name] = names
+	}
+	var groups [][]string
+	for _, stack := range slices.Sorted(slices.Values(stacks)) {
+		cells := t.cells(func(c policy.Contract) string { return yes(slices.Contains(madeFor[c.Name], stack)) })
+		alike := slices.IndexFunc(rows, func(row markdown.Row) bool { return slices.Equal(row.Cells, cells) })
+		if alike < 0 {
+			alike, rows, groups = len(rows), append(rows, markdown.Row{Cells: cells}), append(groups, nil)
+		}
+		groups[alike] = append(groups[alike], stack)
+		rows[alike].Label = "made for " + markdown.Names(groups[alike])
+	}
+	return rows, errors.Join(problems...)
+}

@@ -1,0 +1,76 @@
+package promises
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/smart-restore/conformance/harness/policy"
+)
+
+var (
+	specs = []Spec{
+		{"scale/storm", []string{"scale"}},
+		{"core/s3-down/401", []string{"core", "needs-gateway"}},
+		{"core/s3-down/500", []string{"core"}},
+		{"core/s3-down/200", []string{"core"}},
+		{"safety/gate", []string{"safety", "gated-start"}},
+		{"resilience/late", []string{"resilience", policy.ChangesBaseSecret}},
+	}
+	stacks = []string{"b-2", "a-1", "b-1"}
+)
+
+func TestTableOfContracts(t *testing.T) {
+	all := policy.Contract{Name: "all", Features: []string{"gated-start", "visible-decision"}}
+	some := policy.Contract{
+		Name: "some", Stacks: []string{"b-*"}, Features: []string{"relabel"},
+		ExpectedFailures: []policy.Expectation{
+			{Requirement: "scale/storm", Reason: "it is slow"},
+			{Requirement: "core/s3-down/200", Reason: "200 is 200"},
+			{Requirement: "safety/gate", Reason: "is not tried"},
+		},
+	}
+	other := policy.Contract{
+		Name: "other", Stacks: []string{"a-1"}, BaseSecret: policy.BaseSecret{Namespace: "backup"},
+		ExpectedFailures: []policy.Expectation{{Requirement: "scale/storm", Reason: "200 is 200"}},
+	}
+	got, err := Table([]policy.Contract{all, some, other}, specs, stacks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.ReplaceAll(`|  | all | some | other |
+|---|:-:|:-:|:-:|
+| made for 'a-1' | ✓ | – | ✓ |
+| made for 'b-1', 'b-2' | ✓ | ✓ | – |
+| 'core/s3-down/200' | ✓ | ✗ 1 | ✓ |
+| 'core/s3-down/…': '401', '500' | ✓ | ✓ | ✓ |
+| 'safety/gate' ('gated-start') | ✓ | – | – |
+| 'resilience/late' | ✓ | ✓ | – |
+| 'scale/storm' | ✓ | ✗ 2 | ✗ 1 |
+| 'core/s3-down/…': The PVC itself says what was decided and why, whatever S3 does ('visible-decision') | ✓ | – | – |
+
+`+legend+`
+
+1. 200 is 200
+2. it is slow
+`, "'", "`")
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestTableRefuses(t *testing.T) {
+	of := func(c policy.Contract) []policy.Contract { return []policy.Contract{c} }
+	for name, c := range map[string]struct {
+		contracts []policy.Contract
+		want      string
+	}{
+		"nothing":                       {nil, "a table needs a policy"},
+		"two of a name":                 {append(of(policy.Contract{Name: "a"}), policy.Contract{Name: "a"}), "two policies are called a"},
+		"a requirement that no one has": {of(policy.Contract{Name: "a", ExpectedFailures: []policy.Expectation{{Requirement: "core/none"}}}), `a: no spec has the requirement "core/none"`},
+		"a stack that is none":          {of(policy.Contract{Name: "a", Stacks: []string{"c-*"}}), `a: there is no stack "c-*"`},
+	} {
+		if table, err := Table(c.contracts, specs, stacks); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, %q, wanted %s", name, err, table, c.want)
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package session
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/smart-restore/conformance/fixtures"
+	"github.com/smart-restore/conformance/harness/cache"
+	"github.com/smart-restore/conformance/harness/progress"
+	"github.com/smart-restore/conformance/harness/report/promises"
+	"github.com/smart-restore/conformance/harness/settings"
+	"github.com/smart-restore/conformance/harness/stack"
+)
+
+// Contracts speak of requirements, and only the compiled specs know which there are.
+func TestContractsSpeakOfTheSpecsThatThereAre(t *testing.T) {
+	t.Chdir("../..")
+	lookAt(t, "e2e/*.go")
+	t.Setenv("SMART_RESTORE_CACHE", t.TempDir())
+	dir, err := cache.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := stack.Load(fixtures.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of, err := lock.Stack("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Session{Settings: &settings.Settings{}, Lock: lock, Stack: of, Cache: dir, Log: progress.New(io.Discard), Out: io.Discard}
+	specs, err := s.listSpecs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("policies known to be bad", func(t *testing.T) {
+		if _, err := s.loadKnownBad(nil, ids(specs)); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("the table of promises", func(t *testing.T) {
+		paths, err := filepath.Glob("policies/*/conformance.yaml")
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("%v, %v", paths, err)
+		}
+		table, err := s.promises(t.Context(), paths)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const page = "policies/README.md"
+		raw, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want, err := promises.Place.Fill(string(raw), table); err != nil || want != string(raw) {
+			t.Errorf("%s is not what the contracts say any more: make promises writes it (%v)", page, err)
+		}
+	})
+}
+
+// lookAt makes files an input of the test: the go command takes a test for one that need not run again by the files that
+// it looked at itself, not by those that it had compiled.
+func lookAt(t *testing.T, pattern string) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: %v, %v", pattern, files, err)
+	}
+	for _, file := range files {
+		if _, err := os.Stat(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
