@@ -394,7 +394,7 @@ func TestDumpNamespace(t *testing.T) {
 	}
 	f.put("namespaces/ns/persistentvolumeclaims", object1("PersistentVolumeClaim", "data", object{"spec": object{"volumeName": "pv1"}}))
 	f.put("namespaces/ns/pods", object1("Pod", "app", object{"spec": object{"env": "hunter22secret"}}))
-	f.put("namespaces/ns/events", event("ns", "e", "x", "m"))
+	f.put("namespaces/ns/events", event("ns", "e", "x", "a mover's \x7f and \u0085"))
 	f.put("batch/v1/namespaces/ns/jobs", object1("Job", "j", nil))
 	f.put("volsync.backube/v1alpha1/namespaces/ns/replicationsources", object1("ReplicationSource", "rs", nil))
 	f.put("namespaces/ns/configmaps", object1("ConfigMap", "cm", object{"data": object{"file": "content-of-it"}}))
@@ -415,7 +415,7 @@ func TestDumpNamespace(t *testing.T) {
 	for file, want := range map[string][]string{
 		"persistentvolumeclaims.yaml": {"name: data", "volumeName: pv1"},
 		"pods.yaml":                   {"name: app", "[redacted]"},
-		"events.yaml":                 {"reason: Pulled"},
+		"events.yaml":                 {"reason: Pulled", `\x7F and \N`},
 		"jobs.yaml":                   {"name: j"},
 		"replicationsources.yaml":     {"name: rs"},
 		"configmaps.yaml":             {"name: cm", "- file"},

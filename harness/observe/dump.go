@@ -10,11 +10,11 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/yaml"
 )
 
 // kyvernoNamespace is where Kyverno keeps its UpdateRequests.
@@ -127,7 +127,12 @@ func (d dumped) text(ctx context.Context, k *kube, namespace string) ([]byte, er
 		}
 		items = append(items, o)
 	}
-	return yaml.Marshal(map[string]any{"apiVersion": "v1", "kind": "List", "items": items})
+	// Not by way of JSON: that has characters that YAML has to escape.
+	var text bytes.Buffer
+	encoder := yaml.NewEncoder(&text)
+	encoder.SetIndent(2)
+	err = errors.Join(encoder.Encode(map[string]any{"apiVersion": "v1", "kind": "List", "items": items}), encoder.Close())
+	return text.Bytes(), err
 }
 
 // namesOnly shows of a Secret or a ConfigMap what it is called and which keys
