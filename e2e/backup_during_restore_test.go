@@ -30,11 +30,12 @@ var _ = Prove("safety/backup-during-restore", verdict.Safety,
 		s.Step("and from now on there are backups, of the whole volume")
 		second.BackUp(ctx)
 		second.BackupIsExactly(ctx, written)
+		second.NoBackupOfHalf(ctx, destination)
 	}, longest, needs{scenario.NeedsGateway})
 
-// At this many bytes a second the restore of restoreSlowly takes some ten seconds: wide enough for VolSync to begin a
-// backup, which it does within a second or two, and to make its snapshot of what is there.
-const slowly = 1 << 20
+// At this many bytes a second the restore of restoreSlowly takes some forty seconds: wide enough for VolSync, also on a busy
+// machine, to begin a backup and to make its snapshot of what is there.
+const slowly = 256 << 10
 
 func restoreSlowly(s *scenario.Scenario) dataset.Spec {
 	return dataset.Spec{Seed: s.Namespace, SmallFiles: 20, LargeFileBytes: 10 << 20}

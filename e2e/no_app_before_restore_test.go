@@ -17,7 +17,7 @@ var _ = Prove("safety/no-app-before-restore", verdict.Safety,
 		app.Delete(ctx)
 		first.Delete(ctx)
 
-		heal := s.SlowS3(ctx, slowly)
+		heal := s.SlowS3(ctx, 4*slowly) // some ten seconds
 		defer heal()
 		second := s.Claim(ctx, "data")
 		app = second.AppThatLooks(ctx)

@@ -27,6 +27,8 @@ func (c *Claim) NeverRestoredOver(ctx context.Context, on func(context.Context))
 		app.Running(ctx)
 		app.Put(ctx, dataset.SentinelName, own)
 	}
+	// Else a policy's own backup may be quicker than its late restore, which then restores what the app has written.
+	defer c.holdBackups(ctx)()
 	on(ctx)
 	if held {
 		app = c.App(ctx)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,23 +50,38 @@ func (c *Claim) Patch(ctx context.Context, what, patch string) bool {
 // SlowS3 lets all that the spec's namespace moves to and from S3 share this many bytes a second, until the returned
 // function is called.
 func (sc *Scenario) SlowS3(ctx context.Context, bytesPerSecond int64) (heal func()) {
-	id := sc.Namespace + "-slow"
-	sc.must(sc.Gateway.Put(ctx, gateway.Rule{
-		ID: id, PathPrefix: sc.namespacePath(), TTLSeconds: faultTTL,
-		Fault: gateway.Fault{Kind: "throttle", BytesPerSecond: bytesPerSecond},
-	}))
-	sentence := fmt.Sprintf("slow, %d bytes/s for the namespace", bytesPerSecond)
-	sc.faultIs("slow", sentence, true)
+	return sc.putFault(ctx, "slow", fmt.Sprintf("slow, %d bytes/s for the namespace", bytesPerSecond), gateway.Rule{
+		PathPrefix: sc.namespacePath(),
+		Fault:      gateway.Fault{Kind: "throttle", BytesPerSecond: bytesPerSecond},
+	})
+}
+
+// holdBackups keeps every backup of the claim from ending, until the returned function is called: S3 does not answer to
+// the last that a mover writes, the snapshot. A restore meanwhile finds the snapshots that were there before.
+func (c *Claim) holdBackups(ctx context.Context) (release func()) {
+	return c.sc.putFault(ctx, "hold-backups", "holding new snapshots of PVC "+c.Name, gateway.Rule{
+		PathPrefix: c.sc.path(c.Prefix() + "snapshots/"), Methods: []string{http.MethodPut},
+		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
+	})
+}
+
+// putFault puts a fault of the spec's own in force until the returned function is called, which may be done twice: as soon
+// as it can, and when the spec ends.
+func (sc *Scenario) putFault(ctx context.Context, name, sentence string, rule gateway.Rule) (heal func()) {
+	rule.ID, rule.TTLSeconds = sc.Namespace+"-"+name, faultTTL
+	sc.must(sc.Gateway.Put(ctx, rule))
+	sc.faultIs(name, sentence, true)
+	healed := false
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		defer cancel()
-		if err := sc.Gateway.Heal(ctx, id); err != nil {
-			sc.Evidence("harness", "the slow S3 could not be healed: "+err.Error(), nil)
+		if err := sc.Gateway.Heal(ctx, rule.ID); err != nil {
+			sc.Evidence("harness", "the fault "+name+" could not be healed: "+err.Error(), nil)
 			return
 		}
-		if sentence != "" { // it is healed twice: as soon as it may be, and when the spec ends
-			sc.faultIs("slow", sentence, false)
-			sentence = ""
+		if !healed {
+			sc.faultIs(name, sentence, false)
+			healed = true
 		}
 	}
 }
@@ -90,12 +106,11 @@ func (c *Claim) restoreDone(ctx context.Context, destination *unstructured.Unstr
 	return triggerDone(destination)
 }
 
-// NoBackupWhileRestoring asks for a backup, as a person would, while the restore runs, and fails the spec where a snapshot
-// is added before the restore is done.
+// NoBackupWhileRestoring asks for backups, as a person would, one after the other while the restore runs, and fails the spec
+// where a snapshot is added before the restore is done.
 func (c *Claim) NoBackupWhileRestoring(ctx context.Context, destination *unstructured.Unstructured) {
 	before := c.sc.SnapshotKeys(ctx, c.Name)
-	c.askForBackup(ctx)
-	looks := 0
+	looks, asked := 0, 0
 	c.sc.eventually(ctx, "restore of PVC "+c.Name+" reported done, with no snapshot added before", moverTimeout, func(ctx context.Context) (bool, string, error) {
 		done := c.restoreDone(ctx, destination)
 		if now := c.sc.SnapshotKeys(ctx, c.Name); !done && !slices.Equal(before, now) {
@@ -103,25 +118,46 @@ func (c *Claim) NoBackupWhileRestoring(ctx context.Context, destination *unstruc
 		}
 		if !done {
 			looks++
+			// The first may find the volume still empty, which VolSync does not back up.
+			if c.askForBackup(ctx) {
+				asked++
+			}
 		}
 		return done, conditionsText(destination), nil
 	})
 	if looks < 5 {
 		c.sc.Unknownf("the restore was done after %d looks: the window was too narrow to see a backup in", looks)
 	}
+	c.sc.Evidence("seen", fmt.Sprintf("meanwhile %d backups of PVC %s were asked for by hand", asked, c.Name), nil)
 }
 
-// askForBackup triggers a backup by hand, where there is a ReplicationSource.
-func (c *Claim) askForBackup(ctx context.Context) {
-	for _, source := range c.sc.list(ctx, install.ReplicationSource) {
-		if !c.isSource(&source) {
-			continue
-		}
-		c.sc.must(client.IgnoreNotFound(c.sc.triggerBackup(ctx, &source)))
-		c.sc.Evidence("seen", "a backup of PVC "+c.Name+" is asked for by hand", nil)
-		return
+// NoBackupOfHalf fails the spec where any snapshot in the claim's repository was begun after the claim was made, and before
+// its restore was done: whenever it ended, it is of a volume that was being filled.
+func (c *Claim) NoBackupOfHalf(ctx context.Context, destination *unstructured.Unstructured) {
+	done, err := time.Parse(time.RFC3339, nested(destination, "status", "lastSyncTime"))
+	if err != nil {
+		c.sc.Unknownf("when the restore of PVC %s was done is not known: %v", c.Name, err)
 	}
-	c.sc.Evidence("seen", "PVC "+c.Name+" has no ReplicationSource yet: nobody can ask for a backup", nil)
+	snapshots := c.Snapshots(ctx)
+	for _, snapshot := range snapshots {
+		if snapshot.Time.After(c.CreatedAt) && snapshot.Time.Before(done) {
+			c.sc.Failf("snapshot %.8s was begun at %s, and the restore was done at %s: a half-restored volume was backed up", snapshot.ID,
+				snapshot.Time.UTC().Format(time.TimeOnly), done.UTC().Format(time.TimeOnly))
+		}
+	}
+	c.sc.Evidence("restic", fmt.Sprintf("none of %d snapshots was begun while the restore was writing", len(snapshots)), nil)
+}
+
+// askForBackup triggers a backup by hand, where there is a ReplicationSource that has done what it was last asked for, and
+// says whether there was one.
+func (c *Claim) askForBackup(ctx context.Context) bool {
+	for _, source := range c.sc.list(ctx, install.ReplicationSource) {
+		if c.isSource(&source) && triggerDone(&source) {
+			c.sc.must(client.IgnoreNotFound(c.sc.triggerBackup(ctx, &source)))
+			return true
+		}
+	}
+	return false
 }
 
 // BackUpOrHold triggers a backup by hand and waits until VolSync has made it, or, for as long as a mover would take, sees
@@ -129,13 +165,19 @@ func (c *Claim) askForBackup(ctx context.Context) {
 func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 	source := c.HasReplicationSource(ctx)
 	before, asked := c.sc.SnapshotKeys(ctx, c.Name), false
-	// As long as a first sync and one by hand take, each some 10 s.
-	deadline := time.Now().Add(30 * time.Second)
+	// As long as a first sync and one by hand take, each some 10 s; longer while a mover is at work on a busy machine.
+	const patience = 30 * time.Second
+	start, deadline := time.Now(), time.Now().Add(patience)
 	for time.Now().Before(deadline) && !made {
 		c.sc.must(c.sc.API.Get(ctx, client.ObjectKeyFromObject(source), source))
+		if c.sc.moverAtWork(ctx, "volsync-src-"+source.GetName()) {
+			deadline = time.Now().Add(patience)
+			if time.Since(start) > 2*moverTimeout {
+				c.sc.Unknownf("a backup of PVC %s is neither made nor refused after %s", c.Name, 2*moverTimeout)
+			}
+		}
 		if !asked && nested(source, "status", "lastSyncTime") != "" {
-			c.askForBackup(ctx)
-			asked = true
+			asked = c.askForBackup(ctx)
 		}
 		made = !slices.Equal(before, c.sc.SnapshotKeys(ctx, c.Name)) &&
 			(!asked || triggerDone(source))
@@ -151,6 +193,15 @@ func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 		c.sc.Evidence("seen", "no backup of PVC "+c.Name+" is made: "+conditionsText(source), nil)
 	}
 	return made
+}
+
+// moverAtWork says whether there is a pod of this Job that has not ended.
+func (sc *Scenario) moverAtWork(ctx context.Context, job string) bool {
+	pods := &corev1.PodList{}
+	sc.must(sc.API.List(ctx, pods, client.InNamespace(sc.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job}))
+	return slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool {
+		return pod.Status.Phase == corev1.PodPending || pod.Status.Phase == corev1.PodRunning
+	})
 }
 
 // Marks are the annotations and labels that the claim has now.
