@@ -32,9 +32,9 @@ const (
 // createInspector starts the pod that looks into repositories: restic as the mover has it, and the agent beside it, on
 // a scratch folder of both. /data is what the seed's snapshot is taken of: movers restore snapshots of that path only.
 //
-// The seed repository is made before, by a container that is kept slow: restic makes a password as costly to try as this
-// machine is fast, a fifth of a second of a core's time, and all that movers did with copies of it was, by four fifths,
-// that.
+// On a stand of our own the seed repository is made before, by a container that is kept slow: restic makes a password as
+// costly to try as this machine is fast, a fifth of a second of a core's time, and all that movers did with copies of it
+// was, by four fifths, that. On somebody's cluster this pod is what first looks whether anything is there.
 func (s *Suite) createInspector(ctx context.Context) error {
 	var now int64
 	volume := func(name string) corev1.Volume {
@@ -64,15 +64,17 @@ func (s *Suite) createInspector(ctx context.Context) error {
 			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		}
 	}
+	var first []corev1.Container
+	if s.Stand.Attached == nil {
+		first = append(first, restic("seed", s.initSeed(), corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")}))
+	}
 	err = s.API.Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: s.toolsNamespace(), Name: inspectorPod},
 		Spec: corev1.PodSpec{
 			TerminationGracePeriodSeconds: &now,
 			Volumes:                       append(agentVolumes, volume("scratch"), volume("data"), volume("tmp")),
-			InitContainers: []corev1.Container{restic("seed",
-				fmt.Sprintf("restic -q cat config -r %[1]s >/dev/null 2>&1 || restic -q init -r %[1]s", s.repository(s.Stand.SeedPrefix())),
-				corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")})},
-			Containers: []corev1.Container{restic("restic", "trap 'exit 0' TERM; sleep infinity & wait", nil), agent},
+			InitContainers:                first,
+			Containers:                    []corev1.Container{restic("restic", "trap 'exit 0' TERM; sleep infinity & wait", nil), agent},
 		},
 	})
 	if apierrors.IsAlreadyExists(err) {
@@ -110,9 +112,14 @@ func (s *Suite) prepareSeed(ctx context.Context) error {
 	if _, err := s.execIn(ctx, s.toolsNamespace(), inspectorPod, "agent", []string{s.Stand.AgentPath(), "put", "--file", "/data/" + dataset.SentinelName, "--content", SeedContent}); err != nil {
 		return err
 	}
-	script := fmt.Sprintf("cd /data && restic -q backup -r %s --no-cache --host volsync .", s.repository(s.Stand.SeedPrefix()))
+	script := fmt.Sprintf("{ %s; } && cd /data && restic -q backup -r %s --no-cache --host volsync .", s.initSeed(), s.repository(s.Stand.SeedPrefix()))
 	_, err = s.execIn(ctx, s.toolsNamespace(), inspectorPod, "restic", []string{"/bin/bash", "-c", script})
 	return err
+}
+
+// initSeed is a script that makes the seed repository, where there is none.
+func (s *Suite) initSeed() string {
+	return fmt.Sprintf("restic -q cat config -r %[1]s >/dev/null 2>&1 || restic -q init -r %[1]s", s.repository(s.Stand.SeedPrefix()))
 }
 
 // repository is the restic address of a prefix of the bucket.
