@@ -68,7 +68,7 @@ func (s *Suite) createInspector(ctx context.Context) error {
 	if s.Stand.Attached == nil {
 		first = append(first, restic("seed", s.initSeed(), corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")}))
 	}
-	err = s.API.Create(ctx, &corev1.Pod{
+	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: s.toolsNamespace(), Name: inspectorPod},
 		Spec: corev1.PodSpec{
 			TerminationGracePeriodSeconds: &now,
@@ -76,11 +76,22 @@ func (s *Suite) createInspector(ctx context.Context) error {
 			InitContainers:                first,
 			Containers:                    []corev1.Container{restic("restic", "trap 'exit 0' TERM; sleep infinity & wait", nil), agent},
 		},
-	})
-	if apierrors.IsAlreadyExists(err) {
-		return nil
 	}
-	return err
+	// A new namespace has no ServiceAccount yet, and takes no pod before; in a cluster that has just started for seconds.
+	var refused error
+	if err := wait.For(func(ctx context.Context) (bool, error) {
+		refused = s.API.Create(ctx, pod.DeepCopy())
+		switch {
+		case refused == nil, apierrors.IsAlreadyExists(refused):
+			return true, nil
+		case apierrors.IsForbidden(refused) && strings.Contains(refused.Error(), "service account"):
+			return false, nil
+		}
+		return false, refused
+	}, wait.WithContext(ctx), wait.WithTimeout(inspectorTimeout), wait.WithInterval(pollInterval), wait.WithImmediate()); err != nil {
+		return fmt.Errorf("the pod that looks into repositories (%s/%s) is not taken: %w", s.toolsNamespace(), inspectorPod, refused)
+	}
+	return nil
 }
 
 // inspectorRuns waits until the pod that looks into repositories can be used.
