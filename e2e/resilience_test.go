@@ -168,6 +168,21 @@ var _ = Prove("resilience/base-secret-late", verdict.Resilience,
 		claim.BackedUp(ctx)
 	}, longest, changesBaseSecret)
 
+var _ = Prove("resilience/base-secret-changed", verdict.Resilience,
+	"The base Secret had mistakes that were put right before the PVC was created: what Kyverno does late about them is not in the way of the restore.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		s.GoodBackup(ctx, "data")
+		// Kyverno works off what it has missed in no particular order: of a dozen requests the last is hardly the newest.
+		on := s.Off(ctx, scenario.KyvernoBackground)
+		defer on(ctx)
+		s.ResticPasswordMistaken(ctx, 12)
+		claim := s.Claim(ctx, "data")
+		claim.AdmittedWithin(s.Stand.Contract.AdmissionBound())
+		on(ctx)
+		claim.RestoredByItsOwn(ctx)
+		claim.App(ctx).SeesGoodBackup(ctx)
+	}, alone, changesBaseSecret)
+
 var _ = Prove("resilience/wrong-restic-password", verdict.Resilience,
 	"A wrong restic password: no restore is called successful, and nothing in the repository is changed.",
 	func(ctx context.Context, s *scenario.Scenario) {

@@ -160,6 +160,15 @@ func (p plot) safety() []situation {
 			},
 		},
 		{
+			name: "the base Secret had a mistake, Kyverno is late", requirement: "resilience/base-secret-changed", wanted: "the Secret as put right",
+			play: play.Situation{Objects: p.namespaces(), Steps: []play.Step{
+				{BackgroundOff: true}, create(p.claim(claimName)),
+				create(p.mistaken(p.baseSecretNamespaces()[0])), {Update: p.base(p.baseSecretNamespaces()[0])},
+				{BackgroundOn: true}, wait(afterMillis),
+			}},
+			judge: func(f *found) { f.hasSource(afterMillis + 1000); f.repositoryIs(p.endpoint) },
+		},
+		{
 			name: "a PVC is labelled later", requirement: "resilience/relabel", wanted: "RS, no RD", feature: "relabel",
 			play:  p.scene(p.backup(), create(unlabelled(p.claim(claimName))), wait(afterMillis), change("labels", p.PVC.Label, p.PVC.Value), wait(afterMillis)),
 			judge: func(f *found) { f.hasSource(2*afterMillis + 1000); f.neverRestored() },
@@ -293,6 +302,15 @@ func (p plot) base(namespace string) map[string]any {
 		data[key] = base64.StdEncoding.EncodeToString([]byte(value))
 	}
 	return map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": p.BaseSecret.Name, "namespace": namespace}, "data": data}
+}
+
+// mistaken is the base Secret with another restic password.
+func (p plot) mistaken(namespace string) map[string]any {
+	secret := p.base(namespace)
+	secret["data"] = merge(secret["data"].(map[string]any), map[string]any{
+		p.BaseSecret.Keys.ResticPassword: base64.StdEncoding.EncodeToString([]byte("not-the-one")),
+	})
+	return secret
 }
 
 // repository is where a PVC's repository must be.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -80,10 +81,25 @@ func (sc *Scenario) WithoutBaseSecret(ctx context.Context) (back func(context.Co
 
 // WrongResticPassword changes the password in the namespace's base Secret.
 func (sc *Scenario) WrongResticPassword(ctx context.Context) {
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: sc.Stand.Contract.BaseSecret.Name}}
-	patch := fmt.Appendf(nil, `{"stringData":{%q:"not-the-one"}}`, sc.Stand.Contract.BaseSecret.Keys.ResticPassword)
-	sc.must(sc.API.Patch(ctx, secret, client.RawPatch("application/merge-patch+json", patch)))
+	sc.setResticPassword(ctx, []byte("not-the-one"))
 	sc.Step("the base Secret has another restic password")
+}
+
+// ResticPasswordMistaken changes the password in the namespace's base Secret to wrong ones, one after the other, and puts
+// it right at last.
+func (sc *Scenario) ResticPasswordMistaken(ctx context.Context, times int) {
+	for n := range times {
+		sc.setResticPassword(ctx, fmt.Appendf(nil, "not-the-one-%d", n))
+	}
+	sc.setResticPassword(ctx, []byte(sc.Stand.Credentials.ResticPassword))
+	sc.Step("the base Secret had %d wrong restic passwords, and has the right one again", times)
+}
+
+func (sc *Scenario) setResticPassword(ctx context.Context, password []byte) {
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: sc.Stand.Contract.BaseSecret.Name}}
+	patch, err := json.Marshal(map[string]any{"data": map[string][]byte{sc.Stand.Contract.BaseSecret.Keys.ResticPassword: password}})
+	sc.must(err)
+	sc.must(sc.API.Patch(ctx, secret, client.RawPatch("application/merge-patch+json", patch)))
 }
 
 // CorruptConfig replaces the config of a PVC's repository by as many random bytes.

@@ -48,6 +48,10 @@ type Step struct {
 	Restored bool `json:"restored,omitempty"`
 	// Movers lets VolSync begin the backup of every ReplicationSource that is not paused: it creates a Job for each.
 	Movers bool `json:"movers,omitempty"`
+	// BackgroundOff takes Kyverno's background controller away. BackgroundOn brings it back: it works off what was asked of
+	// it meanwhile, newest first, for Kyverno keeps no order.
+	BackgroundOff bool `json:"backgroundOff,omitempty"`
+	BackgroundOn  bool `json:"backgroundOn,omitempty"`
 	// WaitMillis passes.
 	WaitMillis int64 `json:"waitMillis,omitempty"`
 }
