@@ -10,6 +10,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -95,8 +96,11 @@ func once(back func(context.Context)) func(context.Context) {
 
 // RestartKyverno kills all of Kyverno's pods and waits until new ones act on the policy.
 func (sc *Scenario) RestartKyverno(ctx context.Context) {
+	pods := &corev1.PodList{}
+	sc.must(sc.API.List(ctx, pods, client.InNamespace(kyvernoNamespace)))
 	sc.must(sc.API.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(kyvernoNamespace), client.GracePeriodSeconds(0)))
 	sc.Step("all of Kyverno's pods are killed")
+	sc.endLeadership(ctx, pods.Items)
 	sc.KyvernoBack(ctx)
 }
 
@@ -208,14 +212,18 @@ func (sc *Scenario) Off(ctx context.Context, controller client.ObjectKey) (on fu
 		sc.must(sc.API.Patch(ctx, d, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n))))
 	}
 	for _, d := range scaled {
+		pods := &corev1.PodList{}
+		ofController := []client.ListOption{client.InNamespace(d.Namespace), client.MatchingLabels(d.Spec.Selector.MatchLabels)}
+		sc.must(sc.API.List(ctx, pods, ofController...))
 		replicas(ctx, d, 0)
 		sc.eventually(ctx, "pods of "+d.Name+" gone", goneTimeout, func(ctx context.Context) (bool, string, error) {
-			pods := &corev1.PodList{}
-			if err := sc.API.List(ctx, pods, client.InNamespace(d.Namespace), client.MatchingLabels(d.Spec.Selector.MatchLabels)); err != nil {
+			left := &corev1.PodList{}
+			if err := sc.API.List(ctx, left, ofController...); err != nil {
 				return blind(err)
 			}
-			return len(pods.Items) == 0, fmt.Sprintf("%d pods", len(pods.Items)), nil
+			return len(left.Items) == 0, fmt.Sprintf("%d pods", len(left.Items)), nil
 		})
+		sc.endLeadership(ctx, pods.Items)
 	}
 	return once(func(ctx context.Context) {
 		for _, d := range scaled {
@@ -224,6 +232,20 @@ func (sc *Scenario) Off(ctx context.Context, controller client.ObjectKey) (on fu
 		sc.must(install.DeploymentsReady(ctx, sc.Kube, controller.Namespace, platformTimeout))
 		sc.Step("%s is back", controller.Namespace)
 	})
+}
+
+// endLeadership deletes the leases of pods that are gone: Kyverno and VolSync leave theirs, and a new pod would wait until it
+// runs out, some 15 seconds.
+func (sc *Scenario) endLeadership(ctx context.Context, gone []corev1.Pod) {
+	for _, pod := range gone {
+		leases := &coordinationv1.LeaseList{}
+		sc.must(sc.API.List(ctx, leases, client.InNamespace(pod.Namespace)))
+		for i := range leases.Items {
+			if holder := leases.Items[i].Spec.HolderIdentity; holder != nil && strings.HasPrefix(*holder, pod.Name) {
+				sc.must(client.IgnoreNotFound(sc.API.Delete(ctx, &leases.Items[i])))
+			}
+		}
+	}
 }
 
 // HasObjects fails the spec where one of the objects is gone or another one.
