@@ -14,7 +14,7 @@ import (
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
-// specTimeout bounds a spec as a whole: the longest one takes under a minute.
+// specTimeout bounds a spec as a whole: on two cores the longest take up to three minutes. The storm has a bound of its own.
 const specTimeout = 6 * time.Minute
 
 // The order in which specs are begun: those that a run's length hangs on, then those that others have to wait for, while

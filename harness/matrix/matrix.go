@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"sigs.k8s.io/yaml"
+	"github.com/smart-restore/conformance/harness/strict"
 )
 
 // APIVersion and Kind are those of matrix.yaml.
@@ -59,9 +59,11 @@ func (c Cell) Name() string {
 	return name
 }
 
+const matrixFile = "matrix.yaml"
+
 // Load reads matrix.yaml from files. stacks are those of the lock.
 func Load(files fs.FS, stacks []string) (*Matrix, error) {
-	raw, err := fs.ReadFile(files, "matrix.yaml")
+	raw, err := fs.ReadFile(files, matrixFile)
 	if err != nil {
 		return nil, fmt.Errorf("matrix: %w", err)
 	}
@@ -71,15 +73,16 @@ func Load(files fs.FS, stacks []string) (*Matrix, error) {
 // Parse reads a matrix strictly: unknown fields, stacks and occasions are errors, and so is a cell that is there twice.
 func Parse(raw []byte, stacks []string) (*Matrix, error) {
 	var m Matrix
-	if err := yaml.UnmarshalStrict(raw, &m); err != nil {
-		return nil, fmt.Errorf("matrix: %w", err)
+	doc, err := strict.Read(matrixFile, raw, &m)
+	if err != nil {
+		return nil, err
 	}
 	var problems []error
 	if m.APIVersion != APIVersion || m.Kind != Kind {
-		problems = append(problems, fmt.Errorf("it is %s/%s, wanted %s/%s", m.APIVersion, m.Kind, APIVersion, Kind))
+		problems = append(problems, doc.At(fmt.Sprintf("it is %q of %q, wanted is %s of %s", m.Kind, m.APIVersion, Kind, APIVersion), "kind"))
 	}
 	if len(m.Cells) == 0 {
-		problems = append(problems, errors.New("it has no cells"))
+		problems = append(problems, doc.At("it has no cells", "cells"))
 	}
 	var names []string
 	for i := range m.Cells {
@@ -87,24 +90,24 @@ func Parse(raw []byte, stacks []string) (*Matrix, error) {
 		if c.Target == "" {
 			c.Target = E2E
 		}
-		report := func(format string, args ...any) {
-			problems = append(problems, fmt.Errorf("cell %d (%s): "+format, append([]any{i + 1, c.Name()}, args...)...))
+		report := func(text string, path ...any) {
+			problems = append(problems, doc.At(fmt.Sprintf("cell %d (%s): %s", i+1, c.Name(), text), append([]any{"cells", i}, path...)...))
 		}
 		if !slices.Contains(stacks, c.Stack) {
-			report("there is no stack %q: the lock has %s", c.Stack, strings.Join(stacks, ", "))
+			report(fmt.Sprintf("there is no stack %q: the lock has %s", c.Stack, strings.Join(stacks, ", ")), "stack")
 		}
 		if !fs.ValidPath(c.Policy) {
-			report("policy %q must be a clean path below the repository's root", c.Policy)
+			report(fmt.Sprintf("policy %q must be a clean path below the repository's root", c.Policy), "policy")
 		}
 		if c.Target != E2E && c.Target != KnownBad {
-			report("target %q: wanted %s or %s", c.Target, E2E, KnownBad)
+			report(fmt.Sprintf("target %q: wanted %s or %s", c.Target, E2E, KnownBad), "target")
 		}
 		for j, event := range c.Events {
 			if event != Push && event != PullRequest {
-				report("events: %q: wanted %s or %s; on a %s every cell runs", event, Push, PullRequest, Schedule)
+				report(fmt.Sprintf("events: %q: wanted %s or %s; on a %s every cell runs", event, Push, PullRequest, Schedule), "events", j)
 			}
 			if slices.Contains(c.Events[:j], event) {
-				report("events: %s is there twice", event)
+				report(fmt.Sprintf("events: %s is there twice", event), "events", j)
 			}
 		}
 		if slices.Contains(names, c.Name()) {
@@ -113,7 +116,7 @@ func Parse(raw []byte, stacks []string) (*Matrix, error) {
 		names = append(names, c.Name())
 	}
 	if err := errors.Join(problems...); err != nil {
-		return nil, fmt.Errorf("matrix: %w", err)
+		return nil, err
 	}
 	return &m, nil
 }

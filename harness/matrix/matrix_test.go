@@ -22,18 +22,18 @@ var stacks = []string{"one", "two"}
 
 func TestParseRefusesWithAReason(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
-		"no YAML":              {valid, "{", "matrix: "},
-		"unknown field":        {"policy: policies/b", "polcy: policies/b", "polcy"},
-		"another kind":         {"kind: Matrix", "kind: StackLock", "wanted conformance.smart-restore.io/v1alpha1/Matrix"},
-		"no cells":             {valid[strings.Index(valid, "cells:"):], "cells: []", "it has no cells"},
-		"no such stack":        {"{stack: two, policy: policies/a}", "{stack: three, policy: policies/a}", `cell 3 (three/a): there is no stack "three": the lock has one, two`},
+		"no YAML":              {valid, "{", "matrix.yaml:1:1: it is no YAML"},
+		"unknown field":        {"policy: policies/b", "polcy: policies/b", `matrix.yaml:6:16: there is no field "polcy"; there are stack, policy, target, events`},
+		"another kind":         {"kind: Matrix", "kind: StackLock", `matrix.yaml:3:7: it is "StackLock" of "conformance.smart-restore.io/v1alpha1", wanted is Matrix of ` + APIVersion},
+		"no cells":             {valid[strings.Index(valid, "cells:"):], "cells: []", "matrix.yaml:4:8: it has no cells"},
+		"no such stack":        {"{stack: two, policy: policies/a}", "{stack: three, policy: policies/a}", `matrix.yaml:7:11: cell 3 (three/a): there is no stack "three": the lock has one, two`},
 		"a policy elsewhere":   {"policies/b", "../b", "clean path"},
 		"no policy":            {"policy: policies/b, ", "", "clean path"},
 		"no such target":       {"target: known-bad", "target: unit", `target "unit": wanted e2e or known-bad`},
-		"no such occasion":     {"events: [push]", "events: [release]", `events: "release": wanted push or pull_request`},
+		"no such occasion":     {"events: [push]", "events: [release]", `matrix.yaml:6:45: cell 2 (one/b): events: "release": wanted push or pull_request`},
 		"the schedule":         {"events: [push]", "events: [schedule]", "on a schedule every cell runs"},
 		"an occasion twice":    {"events: [push]", "events: [push, push]", "events: push is there twice"},
-		"a cell twice":         {"policies/b", "policies/a", "cell 2 (one/a): it is there twice"},
+		"a cell twice":         {"policies/b", "policies/a", "matrix.yaml:6:3: cell 2 (one/a): it is there twice"},
 		"the default target 2": {"target: known-bad", "target: e2e", "it is there twice"},
 	} {
 		t.Run(name, func(t *testing.T) {

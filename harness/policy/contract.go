@@ -191,10 +191,14 @@ func (c *Contract) fillIn() {
 	if c.PVC.Label == "" {
 		c.PVC.Label, c.PVC.Value = d.PVC.Label, d.PVC.Value
 	}
-	c.S3 = S3{cmp.Or(c.S3.Endpoint, d.S3.Endpoint), cmp.Or(c.S3.Bucket, d.S3.Bucket), cmp.Or(c.S3.Path, d.S3.Path)}
+	c.S3.Endpoint = cmp.Or(c.S3.Endpoint, d.S3.Endpoint)
+	c.S3.Bucket = cmp.Or(c.S3.Bucket, d.S3.Bucket)
+	c.S3.Path = cmp.Or(c.S3.Path, d.S3.Path)
 	c.BaseSecret.Name = cmp.Or(c.BaseSecret.Name, d.BaseSecret.Name)
 	keys, defaults := &c.BaseSecret.Keys, d.BaseSecret.Keys
-	*keys = SecretKeys{cmp.Or(keys.AccessKey, defaults.AccessKey), cmp.Or(keys.SecretKey, defaults.SecretKey), cmp.Or(keys.ResticPassword, defaults.ResticPassword)}
+	keys.AccessKey = cmp.Or(keys.AccessKey, defaults.AccessKey)
+	keys.SecretKey = cmp.Or(keys.SecretKey, defaults.SecretKey)
+	keys.ResticPassword = cmp.Or(keys.ResticPassword, defaults.ResticPassword)
 	c.CopyMethod = cmp.Or(c.CopyMethod, d.CopyMethod)
 	c.Schedule = cmp.Or(c.Schedule, d.Schedule)
 	c.Retain = cmp.Or(c.Retain, d.Retain)

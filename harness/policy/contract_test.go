@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/smart-restore/conformance/harness/strict"
 )
 
 const contract = `apiVersion: conformance.smart-restore.io/v1alpha1
@@ -43,7 +45,7 @@ func TestContract(t *testing.T) {
 func TestContractRefusesWithAPosition(t *testing.T) {
 	for name, c := range map[string]struct{ from, to, want string }{
 		"no YAML":                 {"name: one", "name: [", "conformance.yaml:3:1: it is no YAML: did not find expected ',' or ']'"},
-		"unknown field":           {"stacks:", "stack:", `conformance.yaml:7:1: there is no field "stack"; there are apiVersion, kind, name, description, policy, admissionSeconds, pvc, namespaceLabels, s3, baseSecret, names, copyMethod, schedule, retain, features, stacks, expectedFailures, caughtBy`},
+		"unknown field":           {"stacks:", "stack:", `conformance.yaml:7:1: there is no field "stack"; there are ` + strings.Join(strict.Fields(reflect.TypeFor[Contract]()), ", ")},
 		"unknown field below":     {"reason:", "why:", `conformance.yaml:9:38: there is no field "why"; there are requirement, reason`},
 		"field twice":             {"kind: PolicyContract", "kind: PolicyContract\nkind: PolicyContract", `conformance.yaml:3:1: "kind" is there twice: first in line 2`},
 		"another type":            {"admissionSeconds: 6", "admissionSeconds: soon", `conformance.yaml:5:19: found is "soon" (str), wanted a whole number`},
@@ -51,7 +53,7 @@ func TestContractRefusesWithAPosition(t *testing.T) {
 		"another version":         {"v1alpha1", "v2", `conformance.yaml:1:13: "conformance.smart-restore.io/v2" is not known here: wanted is conformance.smart-restore.io/v1alpha1`},
 		"no name":                 {"name: one", "name: ''", `conformance.yaml:3:7: "" will not do: wanted is some text`},
 		"no time":                 {"admissionSeconds: 6", "admissionSeconds: 0", "conformance.yaml:5:19: 0 will not do: wanted is 1 to 60"},
-		"unknown feature":         {"visible-decision", "visibel", `conformance.yaml:6:25: "visibel" is not known here: wanted is gated-start, visible-decision, existing-volumes, catches-up, relabel`},
+		"unknown feature":         {"visible-decision", "visibel", `conformance.yaml:6:25: "visibel" is not known here: wanted is ` + strings.Join(features(), ", ")},
 		"feature twice":           {"visible-decision", "gated-start", `conformance.yaml:6:25: feature "gated-start" is there twice`},
 		"no reason":               {"it asks again", "' '", `conformance.yaml:9:46: " " will not do: wanted is some text`},
 		"no name at all":          {"name: one\n", "", "conformance.yaml:1:1: there is no name"},

@@ -29,8 +29,14 @@ func TestKnownBadPolicies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if p.Contract.Name != entry.Name() || len(p.Contract.CaughtBy) == 0 || p.SHA256 == base.SHA256 {
-				t.Errorf("it is called %q, is caught by %v, and is the base: %v", p.Contract.Name, p.Contract.CaughtBy, p.SHA256 == base.SHA256)
+			if p.Contract.Name != entry.Name() {
+				t.Errorf("its conformance.yaml calls it %q: wanted is its folder's name", p.Contract.Name)
+			}
+			if len(p.Contract.CaughtBy) == 0 {
+				t.Error("its conformance.yaml has no caughtBy: name the requirements that must catch it")
+			}
+			if p.SHA256 == base.SHA256 {
+				t.Error("it is the base, unchanged: its kustomization.yaml must patch something")
 			}
 			var got []string
 			for _, finding := range FindingsIn(p.Check()) {

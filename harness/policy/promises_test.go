@@ -35,12 +35,12 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 	c := parsed(t, foreign)
 	want := Contract{
 		APIVersion: Default().APIVersion, Kind: Default().Kind, Name: "foreign", Description: "It does it otherwise.",
-		AdmissionSeconds: 7, PVC: PVC{"velero.example.org/protect", "yes", "nfs"},
+		AdmissionSeconds: 7, PVC: PVC{Label: "velero.example.org/protect", Value: "yes", StorageClass: "nfs"},
 		NamespaceLabels: map[string]string{"backups.example.org/enabled": "true"},
-		S3:              S3{"http://10.0.0.5:9000", "k8s-backups", "prod/{namespace}/{pvc}"},
-		BaseSecret: BaseSecret{"s3-credentials", "backup-system", SecretKeys{"id", "key", "password"},
-			map[string]string{"AWS_DEFAULT_REGION": "us-east-1"}},
-		Names:      Names{"{pvc}-backup", "{namespace}.{pvc}", "r-{uid}"},
+		S3:              S3{Endpoint: "http://10.0.0.5:9000", Bucket: "k8s-backups", Path: "prod/{namespace}/{pvc}"},
+		BaseSecret: BaseSecret{Name: "s3-credentials", Namespace: "backup-system",
+			Keys: SecretKeys{AccessKey: "id", SecretKey: "key", ResticPassword: "password"}, Data: map[string]string{"AWS_DEFAULT_REGION": "us-east-1"}},
+		Names:      Names{ReplicationSource: "{pvc}-backup", ReplicationDestination: "{namespace}.{pvc}", Secret: "r-{uid}"},
 		CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
 	}
 	got := c

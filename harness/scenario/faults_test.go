@@ -136,7 +136,7 @@ func TestProofsOnARealGateway(t *testing.T) {
 				defer o.heal(t.Context())
 				o.arm(t.Context())
 				if got := look(o); !f.Proof.shows(got) || upAll(f).shows(got) {
-					t.Errorf("during: %+v", got)
+					t.Errorf("during: the proof must hold (it does: %v), and S3 must not look up (it does: %v): %+v", f.Proof.shows(got), upAll(f).shows(got), got)
 				}
 				panic("as a spec does that fails")
 			}()

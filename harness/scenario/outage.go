@@ -32,6 +32,8 @@ const (
 	// faultTTL heals a fault by itself, in seconds, should this process be killed: later than any outage, of which the
 	// longest waits for a mover, and before the next run begins, which heals all.
 	faultTTL = 600
+	// healTimeout is how long it may take to take a fault away.
+	healTimeout = 20 * time.Second
 	// lookTries is how often a look is tried: an exec on a busy node may end well and lose its output.
 	lookTries = 3
 	// signatureLife is how long the signed look's URL is good for.
@@ -195,23 +197,30 @@ func (o *outage) arm(ctx context.Context) {
 
 // heal takes the fault away. It can be called again, and after ctx has ended.
 func (o *outage) heal(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
-	defer cancel()
-	var err error
-	for _, rule := range o.fault.Rules(o.id, o.sc.namespacePath(), o.sc.path(o.sc.prefix(o.pvc))) {
-		err = errors.Join(err, o.sc.Gateway.Heal(ctx, rule.ID))
-	}
-	if o.armed != nil {
-		err = errors.Join(err, o.armed.Heal(ctx))
-	}
-	if err != nil {
-		o.sc.Evidence("harness", "the fault could not be healed: "+err.Error(), nil)
-		return
-	}
-	if o.on {
+	gone := o.sc.healed(ctx, o.fault.Name, func(ctx context.Context) (err error) {
+		for _, rule := range o.fault.Rules(o.id, o.sc.namespacePath(), o.sc.path(o.sc.prefix(o.pvc))) {
+			err = errors.Join(err, o.sc.Gateway.Heal(ctx, rule.ID))
+		}
+		if o.armed != nil {
+			err = errors.Join(err, o.armed.Heal(ctx))
+		}
+		return err
+	})
+	if gone && o.on {
 		o.say(false)
 		o.sc.s3IsBack()
 	}
+}
+
+// healed takes a fault away, also after ctx has ended, and says whether it is gone.
+func (sc *Scenario) healed(ctx context.Context, name string, heal func(context.Context) error) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
+	defer cancel()
+	err := heal(ctx)
+	if err != nil {
+		sc.Evidence("harness", "the fault "+name+" could not be healed: "+err.Error(), nil)
+	}
+	return err == nil
 }
 
 func (o *outage) say(on bool) {

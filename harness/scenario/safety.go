@@ -71,17 +71,12 @@ func (sc *Scenario) putFault(ctx context.Context, name, sentence string, rule ga
 	rule.ID, rule.TTLSeconds = sc.Namespace+"-"+name, faultTTL
 	sc.must(sc.Gateway.Put(ctx, rule))
 	sc.faultIs(name, sentence, true)
-	healed := false
+	on := true
 	return func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
-		defer cancel()
-		if err := sc.Gateway.Heal(ctx, rule.ID); err != nil {
-			sc.Evidence("harness", "the fault "+name+" could not be healed: "+err.Error(), nil)
-			return
-		}
-		if !healed {
+		gone := sc.healed(ctx, name, func(ctx context.Context) error { return sc.Gateway.Heal(ctx, rule.ID) })
+		if gone && on {
 			sc.faultIs(name, sentence, false)
-			healed = true
+			on = false
 		}
 	}
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -69,7 +70,7 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error 
 }
 
 // CheckKnownBad is the check's own test: each policy that is known to be bad is caught by what a check sees of each requirement
-// that must catch it. Of some of them it sees nothing, and says so.
+// that must catch it, and the base that they are patches of is not. Of some of them it sees nothing, and says so.
 func (s *Session) CheckKnownBad(ctx context.Context) error {
 	policies, err := s.loadKnownBad(nil, nil)
 	if err != nil {
@@ -78,6 +79,14 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	judge, stackName, err := s.readyJudge(ctx)
 	if err != nil {
 		return err
+	}
+	base, err := policy.Load(filepath.Join(knownBadFolder, knownBadBase), s.Settings.S3Endpoint)
+	if err != nil {
+		return err
+	}
+	ofBase, err := check.Run(ctx, base, base.Endpoint, stackName, judge)
+	if err != nil {
+		return fmt.Errorf("POLICY=%s: %w", base.Path, err)
 	}
 	looksAt := check.Requirements()
 	var catches []catch
@@ -92,11 +101,13 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 				unseen = append(unseen, p.Contract.Name+" by "+id)
 				continue
 			}
-			c := catch{Policy: p.Contract.Name, Requirement: id, Text: "the check finds nothing of the kind"}
-			for _, t := range report.Findings {
-				if t.Requirement == id && !c.Caught {
-					c.Caught, c.Text = true, t.Text
-				}
+			c := catch{Policy: p.Contract.Name, Requirement: id}
+			c.Text, c.Caught = finding(report, id)
+			switch _, already := finding(ofBase, id); {
+			case !c.Caught:
+				c.Text = "the check finds nothing of the kind"
+			case already:
+				c.Caught, c.Text = false, base.Path+" is caught by it, too, so it does not show what is patched: name another requirement"
 			}
 			catches = append(catches, c)
 		}
@@ -109,6 +120,16 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 		return ErrNotProven
 	}
 	return nil
+}
+
+// finding is the first thing that a check found wrong about a requirement.
+func finding(report *check.Report, requirement string) (text string, found bool) {
+	for _, t := range report.Findings {
+		if t.Requirement == requirement {
+			return t.Text, true
+		}
+	}
+	return "", false
 }
 
 // checkFirst says before a run what a check finds, where the judge is there already: a finding now saves minutes. The run's

@@ -4,18 +4,22 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/smart-restore/conformance/fixtures"
 	"github.com/smart-restore/conformance/harness/cache"
+	"github.com/smart-restore/conformance/harness/check"
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/progress"
 	"github.com/smart-restore/conformance/harness/report/promises"
 	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/stack"
 )
 
-// Contracts speak of requirements, and only the compiled specs know which there are.
-func TestContractsSpeakOfTheSpecsThatThereAre(t *testing.T) {
+// Contracts and the check speak of requirements, and only the compiled specs know which there are.
+func TestRequirementsAreThoseOfTheSpecs(t *testing.T) {
 	t.Chdir("../..")
 	lookAt(t, "e2e/*.go")
 	t.Setenv("SMART_RESTORE_CACHE", t.TempDir())
@@ -39,6 +43,14 @@ func TestContractsSpeakOfTheSpecsThatThereAre(t *testing.T) {
 	t.Run("policies known to be bad", func(t *testing.T) {
 		if _, err := s.loadKnownBad(nil, ids(specs)); err != nil {
 			t.Error(err)
+		}
+	})
+	t.Run("situations of the check", func(t *testing.T) {
+		known := ids(specs)
+		for _, id := range check.Requirements() {
+			if !slices.Contains(known, id) && !policy.IsFinding(id) {
+				t.Errorf("a situation in harness/check/situations.go is of the requirement %q, which no spec has; there are %s", id, strings.Join(known, ", "))
+			}
 		}
 	})
 	t.Run("the table of promises", func(t *testing.T) {

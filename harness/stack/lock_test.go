@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/modfile"
+
 	"github.com/smart-restore/conformance/fixtures"
 )
 
@@ -25,6 +27,40 @@ func TestTheLockOfThisRepositoryIsSound(t *testing.T) {
 	for _, name := range []string{"gateway", "agent"} {
 		if image, ok := lock.Image(name); !ok || !strings.HasSuffix(image.Reference, ":content") {
 			t.Errorf("image %s must be in every lock, with the tag content", name)
+		}
+	}
+}
+
+// A build that was copied for a new version and still pins the old one differs from it by its name only.
+func TestBuildsAreOfTheVersionInTheirName(t *testing.T) {
+	lock, err := Load(fixtures.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range lock.Builds {
+		name := "builds/" + b.Name + ".mod"
+		raw, err := fixtures.Files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := modfile.ParseLax(name, raw, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "smart-restore.invalid/build/" + b.Name; file.Module.Mod.Path != want {
+			t.Errorf("%s is the module %s: wanted is %s", name, file.Module.Mod.Path, want)
+		}
+		_, version, _ := strings.Cut(b.Name, "-v")
+		var found []string
+		for _, r := range file.Require {
+			of := func(path string) bool { return path == r.Mod.Path || strings.HasPrefix(path, r.Mod.Path+"/") }
+			if len(b.Packages) == 0 && !r.Indirect || slices.ContainsFunc(b.Packages, of) {
+				found = append(found, r.Mod.Version)
+			}
+		}
+		// A version of no release has its commit behind it.
+		if !slices.ContainsFunc(found, func(v string) bool { return v == "v"+version || strings.HasPrefix(v, "v"+version+"-") }) {
+			t.Errorf("%s requires what it builds at %v: wanted is v%s, as it is called", name, found, version)
 		}
 	}
 }

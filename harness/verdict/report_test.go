@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -189,39 +190,53 @@ func TestReportWriteRead(t *testing.T) {
 		}
 	}
 
-	// Strict: each of these changes must be refused.
-	for _, c := range []struct{ from, to, why string }{
-		{"kind: Report", "kind: Reports", `report.yaml:14:7: found is a "Reports"`},
-		{"v1alpha1", "v2", `report.yaml:1:13: found is a "Report" of "conformance.smart-restore.io/v2", wanted a Report of conformance.smart-restore.io/v1alpha1`},
-		{"verdict: pass", "verdict: good", `the verdict "good", wanted one of [pass fail unknown not-promised]`},
-		{"summary:\n  expectedFail: 0", "summary:\n  expectedFail: 1", "its summary"},
-		{"    pass: 1", "    pass: 2", "report.yaml:16:3: its levels"},
-		{"kind: Report", "kind: Report\nextra: 1", `report.yaml:15:1: there is no field "extra"`},
-		{"durationSeconds: 8.1", "durationSeconds: long", `report.yaml:40:20: found is "long" (str), wanted a number`},
-		{"sentence: A labelled", "sentense: A labelled", `there is no field "sentense"`},
-		{"id: core/restore", "id: core/fresh", "core/fresh is there twice"},
-		{"apiVersion:", "# text\n--- \napiVersion: x\n---\napiVersion:", "a second document"},
-		{"labels: core", "labels: &l core\n  focus: *l", "anchors and aliases are not taken"},
-		{"kind: Report", "kind: Report\nkind: Report", `report.yaml:15:1: "kind" is there twice: first in line 14`},
-		{"started: \"", "started: \"on ", `cannot be read as a time like 2006-01-02T15:04:05Z`},
-		{"memoryBytes: ", "memoryBytes: 99999999", "cannot be read as a whole number"},
-		{"id: core/fresh", "id: ''", "no id"},
+	// Strict: each of these changes must be refused, where it says so at the | in the text that at has.
+	for _, c := range []struct{ from, to, at, why string }{
+		{"kind: Report", "kind: Reports", "kind: |Reports", `found is a "Reports"`},
+		{"v1alpha1", "v2", "apiVersion: |", `found is a "Report" of "conformance.smart-restore.io/v2", wanted a Report of conformance.smart-restore.io/v1alpha1`},
+		{"verdict: pass", "verdict: good", "", `the verdict "good", wanted one of [pass fail unknown not-promised]`},
+		{"summary:\n  expectedFail: 0", "summary:\n  expectedFail: 1", "", "its summary"},
+		{"    pass: 1", "    pass: 2", "levels:\n  |core:", "its levels"},
+		{"kind: Report", "kind: Report\nextra: 1", "\n|extra: 1", `there is no field "extra"`},
+		{"durationSeconds: 8.1", "durationSeconds: long", "durationSeconds: |long", `found is "long" (str), wanted a number`},
+		{"sentence: A labelled", "sentense: A labelled", "", `there is no field "sentense"`},
+		{"id: core/restore", "id: core/fresh", "", "core/fresh is there twice"},
+		{"apiVersion:", "# text\n--- \napiVersion: x\n---\napiVersion:", "", "a second document"},
+		{"labels: core", "labels: &l core\n  focus: *l", "", "anchors and aliases are not taken"},
+		{"kind: Report", "kind: Report\nkind: Report", "kind: Report\n|kind: Report", `"kind" is there twice: first in line`},
+		{"started: \"", "started: \"on ", "", `cannot be read as a time like 2006-01-02T15:04:05Z`},
+		{"memoryBytes: ", "memoryBytes: 99999999", "", "cannot be read as a whole number"},
+		{"id: core/fresh", "id: ''", "", "no id"},
 	} {
 		changed := strings.Replace(string(text), c.from, c.to, 1)
 		if changed == string(text) {
 			t.Errorf("nothing to change: %q", c.from)
+		}
+		if before, after, ok := strings.Cut(c.at, "|"); ok {
+			c.why = placeOf(t, changed, before, after) + c.why
 		}
 		path := filepath.Join(t.TempDir(), "report.yaml")
 		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Read(path); err == nil || !strings.Contains(err.Error(), c.why) {
-			t.Errorf("%q: %v", c.to, err)
+			t.Errorf("%q\ngot  %v\nwant %s", c.to, err, c.why)
 		}
 	}
 	if _, err := Read(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
+}
+
+// placeOf is how errors about report.yaml name the place between before and after in its text.
+func placeOf(t *testing.T, text, before, after string) string {
+	t.Helper()
+	head, _, ok := strings.Cut(text, before+after)
+	if !ok {
+		t.Fatalf("there is no %q in\n%s", before+after, text)
+	}
+	head += before
+	return fmt.Sprintf("report.yaml:%d:%d: ", 1+strings.Count(head, "\n"), len(head)-strings.LastIndexByte(head, '\n'))
 }
 
 // What a container wrote, or a PVC is called, is read back as it was, whatever YAML could take it for.
