@@ -20,4 +20,4 @@ var _ = Prove("core/backup", verdict.Core,
 			s.Failf("the backup was reported done, and there is no snapshot")
 		}
 		claim.BackupIsExactly(ctx, written)
-	}, longest)
+	}, long)

@@ -34,4 +34,4 @@ var _ = Prove("safety/late-restore", verdict.Safety,
 		s.Step("the positive control: a PVC with a backup does get a ReplicationDestination")
 		s.ClaimWithRestore(ctx, "twin")
 		app.SeesExactly(ctx, written)
-	}, longest, needs{scenario.NeedsGateway})
+	}, long, needs{scenario.NeedsGateway})

@@ -20,4 +20,4 @@ var _ = Prove("safety/no-poisoning", verdict.Safety,
 		written := app.Write(ctx, small(s))
 		claim.BackUp(ctx)
 		claim.BackupIsExactly(ctx, written)
-	}, longest)
+	}, long)

@@ -27,4 +27,4 @@ var _ = Prove("safety/probe-is-truthful", verdict.Safety,
 		empty.LooksUnlike(ctx, whole, "VolSync calls the restore of nothing a success, and nobody can see it")
 		s.Step("the app is not kept from starting for ever")
 		empty.App(ctx)
-	}, longest)
+	}, long)

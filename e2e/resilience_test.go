@@ -94,7 +94,7 @@ var _ = Prove("resilience/node-restart", verdict.Resilience,
 		s.HasObjects(ctx, objects)
 		live.StaysUnrestored(ctx, "the node started again")
 		app.KeepsMark(ctx)
-	}, alone, last)
+	}, alone, late)
 
 var _ = Prove("resilience/rights-missing", verdict.Resilience,
 	"The policy's roles are missing when a PVC is created, and come later: the PVC is admitted within the bound, what is restored late is not written over what the app has written, and the ReplicationSource comes.",
@@ -166,7 +166,7 @@ var _ = Prove("resilience/base-secret-late", verdict.Resilience,
 		claim.RestoredByItsOwn(ctx)
 		claim.App(ctx).SeesGoodBackup(ctx)
 		claim.BackedUp(ctx)
-	}, longest, changesBaseSecret)
+	}, long, changesBaseSecret)
 
 var _ = Prove("resilience/base-secret-changed", verdict.Resilience,
 	"The base Secret had mistakes that were put right before the PVC was created: what Kyverno does late about them is not in the way of the restore.",
@@ -190,7 +190,7 @@ var _ = Prove("resilience/wrong-restic-password", verdict.Resilience,
 		s.WrongResticPassword(ctx)
 		claim := s.ClaimWithRestore(ctx, "data")
 		claim.RestoreFailing(ctx, before)
-	}, longest, changesBaseSecret)
+	}, long, changesBaseSecret)
 
 var _ = Prove("resilience/corrupt-config", verdict.Resilience,
 	"A repository whose config is corrupt: no restore is called successful, and nothing in the repository is changed.",
@@ -199,7 +199,7 @@ var _ = Prove("resilience/corrupt-config", verdict.Resilience,
 		before := s.CorruptConfig(ctx, "data")
 		claim := s.ClaimWithRestore(ctx, "data")
 		claim.RestoreFailing(ctx, before)
-	}, longest)
+	}, long)
 
 var _ = Prove("resilience/stale-lock", verdict.Resilience,
 	"A stale lock in the repository keeps no restore from working, and loses no snapshot.",
@@ -211,4 +211,4 @@ var _ = Prove("resilience/stale-lock", verdict.Resilience,
 		claim.RestoredByItsOwn(ctx)
 		claim.App(ctx).SeesGoodBackup(ctx)
 		claim.SnapshotHolds(ctx, good, scenario.SeedContent)
-	}, longest)
+	}, long)

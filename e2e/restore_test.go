@@ -29,4 +29,4 @@ var _ = Prove("core/restore", verdict.Core,
 		second.Bound(ctx)
 		s.Step("and from now on it is backed up")
 		second.HasReplicationSource(ctx)
-	}, longest)
+	}, long)

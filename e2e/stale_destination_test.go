@@ -23,4 +23,4 @@ var _ = Prove("safety/stale-destination", verdict.Safety,
 		if got := claim.App(ctx).Get(ctx, dataset.SentinelName); got != "newest" {
 			s.Failf("the volume holds %q, wanted %q: the left-over restored", got, "newest")
 		}
-	}, longest)
+	}, long)

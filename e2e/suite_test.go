@@ -18,11 +18,13 @@ import (
 const specTimeout = 6 * time.Minute
 
 // The order in which specs are begun: those that a run's length hangs on, then those that others have to wait for, while
-// the longest ones are busy with their first backup and need S3 for nothing else.
+// the former are busy with their backups and need S3 for nothing else.
 const (
-	longest   = SpecPriority(2)
+	longest   = SpecPriority(3) // over a minute and a half, on two cores
+	long      = SpecPriority(2) // they wait for a mover or two
 	exclusive = SpecPriority(1)
-	last      = SpecPriority(-1) // it leaves a busy cluster behind
+	late      = SpecPriority(-1)
+	last      = SpecPriority(-2) // it leaves a busy cluster behind
 )
 
 // alone is for specs that change what all share: the policy, Kyverno, VolSync, the node. They run after all others, one at
