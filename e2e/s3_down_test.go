@@ -32,22 +32,21 @@ var _ = Describe("S3 down", Ordered, ContinueOnFailure, exclusive, func() {
 })
 
 // The others are in no container: Ginkgo begins a container's specs together, all when its first priority is due.
-var _ = func() (proven []bool) {
+func init() {
 	for _, fault := range scenario.Faults {
 		if !fault.HoldsForAll() {
-			proven = append(proven, proveOutage(fault))
+			proveOutage(fault)
 		}
 	}
-	return proven
-}()
+}
 
-func proveOutage(fault scenario.Fault) bool {
+func proveOutage(fault scenario.Fault) {
 	o := outcomes[fault.Outcome]
 	decorators := []any{Label("s3-down"), needs{scenario.NeedsGateway}}
 	if fault.Outcome != scenario.OutcomeUnknown { // they wait for movers
 		decorators = append(decorators, long)
 	}
-	return Prove("core/s3-down/"+fault.Name, verdict.Core, "While S3 is "+fault.Sentence+", a PVC with a backup "+o.sentence+".",
+	Prove("core/s3-down/"+fault.Name, verdict.Core, "While S3 is "+fault.Sentence+", a PVC with a backup "+o.sentence+".",
 		func(ctx context.Context, s *scenario.Scenario) { o.body(ctx, s, fault) }, decorators...)
 }
 

@@ -100,7 +100,7 @@ func (sc *Scenario) RestartKyverno(ctx context.Context) {
 	sc.must(sc.API.List(ctx, pods, client.InNamespace(kyvernoNamespace)))
 	sc.must(sc.API.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(kyvernoNamespace), client.GracePeriodSeconds(0)))
 	sc.Step("all of Kyverno's pods are killed")
-	sc.endLeadership(ctx, pods.Items)
+	sc.endLeadership(ctx, kyvernoNamespace, pods.Items)
 	sc.KyvernoBack(ctx)
 }
 
@@ -223,7 +223,7 @@ func (sc *Scenario) Off(ctx context.Context, controller client.ObjectKey) (on fu
 			}
 			return len(left.Items) == 0, fmt.Sprintf("%d pods", len(left.Items)), nil
 		})
-		sc.endLeadership(ctx, pods.Items)
+		sc.endLeadership(ctx, d.Namespace, pods.Items)
 	}
 	return once(func(ctx context.Context) {
 		for _, d := range scaled {
@@ -234,16 +234,15 @@ func (sc *Scenario) Off(ctx context.Context, controller client.ObjectKey) (on fu
 	})
 }
 
-// endLeadership deletes the leases of pods that are gone: Kyverno and VolSync leave theirs, and a new pod would wait until it
-// runs out, some 15 seconds.
-func (sc *Scenario) endLeadership(ctx context.Context, gone []corev1.Pod) {
-	for _, pod := range gone {
-		leases := &coordinationv1.LeaseList{}
-		sc.must(sc.API.List(ctx, leases, client.InNamespace(pod.Namespace)))
-		for i := range leases.Items {
-			if holder := leases.Items[i].Spec.HolderIdentity; holder != nil && strings.HasPrefix(*holder, pod.Name) {
-				sc.must(client.IgnoreNotFound(sc.API.Delete(ctx, &leases.Items[i])))
-			}
+// endLeadership deletes the leases of a namespace's pods that are gone: Kyverno and VolSync leave theirs, and a new pod would
+// wait until it runs out, some 15 seconds.
+func (sc *Scenario) endLeadership(ctx context.Context, namespace string, gone []corev1.Pod) {
+	leases := &coordinationv1.LeaseList{}
+	sc.must(sc.API.List(ctx, leases, client.InNamespace(namespace)))
+	for i := range leases.Items {
+		holder := leases.Items[i].Spec.HolderIdentity
+		if holder != nil && slices.ContainsFunc(gone, func(pod corev1.Pod) bool { return strings.HasPrefix(*holder, pod.Name) }) {
+			sc.must(client.IgnoreNotFound(sc.API.Delete(ctx, &leases.Items[i])))
 		}
 	}
 }

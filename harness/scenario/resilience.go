@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -81,7 +80,7 @@ func (sc *Scenario) WithoutBaseSecret(ctx context.Context) (back func(context.Co
 
 // WrongResticPassword changes the password in the namespace's base Secret.
 func (sc *Scenario) WrongResticPassword(ctx context.Context) {
-	sc.setResticPassword(ctx, []byte("not-the-one"))
+	sc.setResticPassword(ctx, "not-the-one")
 	sc.Step("the base Secret has another restic password")
 }
 
@@ -89,16 +88,15 @@ func (sc *Scenario) WrongResticPassword(ctx context.Context) {
 // it right at last.
 func (sc *Scenario) ResticPasswordMistaken(ctx context.Context, times int) {
 	for n := range times {
-		sc.setResticPassword(ctx, fmt.Appendf(nil, "not-the-one-%d", n))
+		sc.setResticPassword(ctx, fmt.Sprint("not-the-one-", n))
 	}
-	sc.setResticPassword(ctx, []byte(sc.Stand.Credentials.ResticPassword))
+	sc.setResticPassword(ctx, sc.Stand.Credentials.ResticPassword)
 	sc.Step("the base Secret had %d wrong restic passwords, and has the right one again", times)
 }
 
-func (sc *Scenario) setResticPassword(ctx context.Context, password []byte) {
+func (sc *Scenario) setResticPassword(ctx context.Context, password string) {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: sc.Stand.Contract.BaseSecret.Name}}
-	patch, err := json.Marshal(map[string]any{"data": map[string][]byte{sc.Stand.Contract.BaseSecret.Keys.ResticPassword: password}})
-	sc.must(err)
+	patch := fmt.Appendf(nil, `{"stringData":{%q:%q}}`, sc.Stand.Contract.BaseSecret.Keys.ResticPassword, password)
 	sc.must(sc.API.Patch(ctx, secret, client.RawPatch("application/merge-patch+json", patch)))
 }
 
