@@ -246,6 +246,7 @@ func (sc *Scenario) LeftOver(ctx context.Context, model *Claim, name string, res
 	sc.must(sc.API.Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: rename(secret.Name)}, Data: secret.Data,
 	}))
+	var left metav1.Time
 	for _, object := range []*unstructured.Unstructured{source, destination} {
 		old := &unstructured.Unstructured{Object: map[string]any{"spec": object.Object["spec"]}}
 		old.SetGroupVersionKind(object.GroupVersionKind())
@@ -264,11 +265,16 @@ func (sc *Scenario) LeftOver(ctx context.Context, model *Claim, name string, res
 			set(restoreAsOf.UTC().Format(time.RFC3339), "spec", "restic", "restoreAsOf")
 		}
 		sc.must(sc.API.Create(ctx, old))
+		left = old.GetCreationTimestamp()
 		sc.Evidence("seen", fmt.Sprintf("an earlier PVC %s left %s %s", name, old.GetKind(), old.GetName()), nil)
 	}
-	// One second: the resolution of the API server's timestamps. What is left over is older than what comes.
-	sc.eventually(ctx, "the left-overs a second old", 5*time.Second, func(context.Context) (bool, string, error) {
-		return time.Since(time.Now().Truncate(time.Second)) < 100*time.Millisecond, "", nil
+	// Its timestamps have a resolution of a second: the next PVC's must not be the left-overs'.
+	sc.eventually(ctx, "an API server that dates new objects later than the left-overs", 5*time.Second, func(ctx context.Context) (bool, string, error) {
+		next := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, GenerateName: "next-"}}
+		if err := sc.API.Create(ctx, next, client.DryRunAll); err != nil {
+			return blind(err)
+		}
+		return next.CreationTimestamp.After(left.Time), "the left-overs' second", nil
 	})
 }
 
