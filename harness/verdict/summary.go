@@ -14,8 +14,9 @@ import (
 )
 
 // Summary writes what a terminal shows at the end of a run: a line for each
-// requirement, then the counts. The very last line is "N passed, N failed",
-// where failed is Failures.
+// requirement, what fails last and with its whole reason, then the counts: the
+// end of a log is what is looked at, and all that some keep. The very last line
+// is "N passed, N failed", where failed is Failures.
 func (r *Report) Summary(w io.Writer, color bool) error {
 	paint := func(o outcome, s string) string {
 		code := map[outcome]string{good: "32", failed: "1;31", surprise: "1;31", unseen: "1;33"}[o]
@@ -29,14 +30,24 @@ func (r *Report) Summary(w io.Writer, color bool) error {
 		width, words = max(width, utf8.RuneCountInString(result.ID)), max(words, len(result.Word()))
 	}
 	var b bytes.Buffer
-	for _, result := range r.Requirements {
+	for _, result := range r.failsLast() {
 		fmt.Fprintf(&b, "%s  %-*s  %7.1f s", paint(result.outcome(), fmt.Sprintf("%-*s", words, result.Word())), width, result.ID, result.DurationSeconds)
-		if result.outcome() == good {
+		if !result.Fails() {
+			if result.outcome() != good {
+				fmt.Fprintf(&b, "  %s", FirstLine(result.Why()))
+			}
 			b.WriteString("\n")
 			continue
 		}
-		fmt.Fprintf(&b, "  %s\n", FirstLine(result.Why()))
-		if result.Rerun != "" && result.Fails() {
+		b.WriteString("\n")
+		for i, line := range readable(result.Why()) {
+			if i == maxReasonLines {
+				fmt.Fprintf(&b, "%*s… (the rest is in the report)\n", words+2, "")
+				break
+			}
+			fmt.Fprintf(&b, "%*s%s\n", words+2, "", line)
+		}
+		if result.Rerun != "" {
 			fmt.Fprintf(&b, "%*srerun: %s\n", words+2, "", result.Rerun)
 		}
 	}
@@ -60,6 +71,15 @@ func (r *Report) Summary(w io.Writer, color bool) error {
 	fmt.Fprintf(&b, "%d passed, %d failed\n", c.Pass, r.Failures())
 	_, err := w.Write(r.redact(b.Bytes()))
 	return err
+}
+
+// maxReasonLines is how much of a reason the summary shows: a comparison of two
+// listings can be long.
+const maxReasonLines = 12
+
+func (r *Report) failsLast() []Result {
+	rest := slices.DeleteFunc(slices.Clone(r.Requirements), Result.Fails)
+	return append(rest, slices.DeleteFunc(slices.Clone(r.Requirements), func(result Result) bool { return !result.Fails() })...)
 }
 
 // String is the counts of what was selected, in words; what is rare is named
@@ -231,6 +251,24 @@ func (r *Report) markdownFacts(b *bytes.Buffer) {
 // says what in the lines below, so those are joined to it; a wait says in its
 // second line what it saw instead.
 func FirstLine(message string) string {
+	lines := readable(message)
+	n := 1
+	if first := lines[0]; first == "Expected" {
+		n = 4 // the value, the matcher, what was wanted
+	} else if strings.HasPrefix(first, "Timed out after") || strings.HasPrefix(first, "wanted:") || first == "Unexpected error:" || strings.HasSuffix(first, ":") {
+		n = 2
+	}
+	line := strings.Join(lines[:min(n, len(lines))], " ")
+	const most = 160
+	if runes := []rune(line); len(runes) > most {
+		line = string(runes[:most-1]) + "…"
+	}
+	return line
+}
+
+// readable is a message's lines that say something, with nothing that a terminal
+// obeys: at least one.
+func readable(message string) []string {
 	var lines []string
 	printable := func(r rune) rune {
 		if unicode.IsControl(r) && !unicode.IsSpace(r) {
@@ -244,20 +282,9 @@ func FirstLine(message string) string {
 		}
 	}
 	if len(lines) == 0 {
-		return "no reason was given"
+		return []string{"no reason was given"}
 	}
-	n := 1
-	if first := lines[0]; first == "Expected" {
-		n = 4 // the value, the matcher, what was wanted
-	} else if strings.HasPrefix(first, "Timed out after") || strings.HasPrefix(first, "wanted:") || first == "Unexpected error:" || strings.HasSuffix(first, ":") {
-		n = 2
-	}
-	line := strings.Join(lines[:min(n, len(lines))], " ")
-	const most = 160
-	if runes := []rune(line); len(runes) > most {
-		line = string(runes[:most-1]) + "…"
-	}
-	return line
+	return lines
 }
 
 // cell makes text safe for a cell of a Markdown table.
