@@ -37,6 +37,7 @@ func claimWithoutKyverno(ctx context.Context, s *scenario.Scenario) (*scenario.C
 	claim := s.Claim(ctx, "data")
 	claim.AdmittedWithin(s.Stand.Contract.AdmissionBound())
 	stop()
+	s.SkipBackOff(ctx)
 	app := claim.App(ctx)
 	claim.Bound(ctx)
 	s.KyvernoBack(ctx)

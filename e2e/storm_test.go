@@ -21,6 +21,7 @@ var _ = Prove("scale/storm", verdict.Scale,
 		fresh.AllHaveSources(ctx)
 		fresh.NoneRestored(ctx)
 		fresh.RequestsPerPVC(ctx)
+		fresh.UpdateRequestsPerPVC(ctx)
 		fresh.Delete(ctx)
 
 		for _, name := range scenario.StormNames("restored", stormSize) {
@@ -30,5 +31,6 @@ var _ = Prove("scale/storm", verdict.Scale,
 		restoring.AllHaveSources(ctx)
 		restoring.AllRestored(ctx)
 		restoring.RequestsPerPVC(ctx)
+		restoring.UpdateRequestsPerPVC(ctx)
 		s.SameRestarts(ctx, restarts)
 	}, alone, last, SpecTimeout(10*time.Minute))

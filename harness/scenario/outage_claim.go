@@ -2,6 +2,8 @@ package scenario
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -145,4 +147,24 @@ func (a *App) SeesGoodBackup(ctx context.Context) {
 		a.sc.Failf("the volume is not as in the backup: wanted the one file %s with %q, found %d entries and %q", dataset.SentinelName, SeedContent, len(found.Entries), found.Seed)
 	}
 	a.sc.Evidence("volume", "the volume is as in the backup", nil)
+}
+
+// SeesGoodBackups fails the spec unless the volume of each claim, in a pod of AppOfAll, holds what GoodBackup's snapshot does,
+// and nothing else.
+func (a *App) SeesGoodBackups(ctx context.Context, claims []*Claim) {
+	sum := sha256.Sum256([]byte(SeedContent))
+	want := hex.EncodeToString(sum[:])
+	held := map[string][]dataset.Entry{}
+	for _, entry := range a.Reads(ctx).Entries {
+		if volume, below, ok := strings.Cut(entry.Path, "/"); ok {
+			entry.Path = below
+			held[volume] = append(held[volume], entry)
+		}
+	}
+	for _, claim := range claims {
+		if on := held[claim.Name]; len(on) != 1 || on[0].Path != dataset.SentinelName || on[0].SHA256 != want {
+			a.sc.Failf("PVC %s is not as in the backup: wanted the one file %s with %q, found %d entries: %+v", claim.Name, dataset.SentinelName, SeedContent, len(on), on)
+		}
+	}
+	a.sc.Evidence("volume", fmt.Sprintf("all %d volumes are as in the backup", len(claims)), nil)
 }

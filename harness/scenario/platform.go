@@ -170,6 +170,13 @@ func (sc *Scenario) KillAgainAndAgain(ctx context.Context, process string) (stop
 	return func() { cancel(); <-done }
 }
 
+// SkipBackOff replaces the pods of Kyverno's admission controller: after kills the kubelet waits ever longer before it starts
+// their containers again, which is nothing that a spec is about.
+func (sc *Scenario) SkipBackOff(ctx context.Context) {
+	sc.must(sc.API.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(kyvernoNamespace),
+		client.MatchingLabels{"app.kubernetes.io/component": "admission-controller"}, client.GracePeriodSeconds(0)))
+}
+
 // KyvernoBack waits until Kyverno acts on the policy again.
 func (sc *Scenario) KyvernoBack(ctx context.Context) {
 	sc.must(install.DeploymentsReady(ctx, sc.Kube, kyvernoNamespace, platformTimeout))
