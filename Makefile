@@ -6,7 +6,7 @@ export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP ARTIFACTS
 export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e check check-policies known-bad test unit vet lint vulncheck up down list images prebuild matrix cells table promises report rerun diff compare bench clean build
+.PHONY: help e2e check check-policies known-bad test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises report rerun diff compare bench clean build
 
 help: build ## this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ known-bad: build ## the suite's own test: policies known to be bad are caught (N
 
 matrix: build ## run the cells of fixtures/matrix.yaml, and put them into a table (CELLS="a b", EVENT=push: only these)
 	@$(BIN)/smart-restore matrix run $(if $(EVENT),--event $(EVENT)) $(CELLS)
+
+RUNS ?= 20
+
+soak: build ## run the selected specs RUNS times, each on a stack of its own: which did not always pass (RUNS=20)
+	@$(BIN)/smart-restore soak --runs $(RUNS)
 
 # For a workflow: the matrix as JSON, and a table of reports.
 cells:

@@ -34,18 +34,10 @@ func (s *Session) matrix(ctx context.Context, self string, cells []matrix.Cell) 
 		artifacts := filepath.Join(folder, filepath.FromSlash(cell.Name()))
 		s.Log.Printf("cell %d of %d: %s (%s)", i+1, len(cells), cell.Name(), artifacts)
 		start := time.Now()
-		err := s.runCell(ctx, self, cell, artifacts)
-		result := "proven"
-		var exit *exec.ExitError
-		switch {
-		case errors.As(err, &exit) && exit.ExitCode() == 1:
-			result = "not proven"
-		case err != nil:
-			result = "did not come to a verdict: " + err.Error()
-		}
+		result, report, err := s.tryCell(ctx, self, cell, artifacts)
 		proven = proven && err == nil
 		lines = append(lines, fmt.Sprintf("%-44s %6.1f min  %s", cell.Name(), time.Since(start).Minutes(), result))
-		if report, _, err := ReadReport(filepath.Join(artifacts, "latest")); err == nil && cell.Target == matrix.E2E {
+		if report != nil && cell.Target == matrix.E2E {
 			reports = append(reports, report)
 		}
 		if ctx.Err() != nil {
@@ -70,6 +62,23 @@ func (s *Session) matrix(ctx context.Context, self string, cells []matrix.Cell) 
 		return ErrNotProven
 	}
 	return nil
+}
+
+// tryCell runs one cell, and says what it came to. There is no report of a cell that did not come to a verdict.
+func (s *Session) tryCell(ctx context.Context, self string, cell matrix.Cell, artifacts string) (result string, report *verdict.Report, err error) {
+	err = s.runCell(ctx, self, cell, artifacts)
+	result = "proven"
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.ExitCode() == 1:
+		result = "not proven"
+	case err != nil:
+		result = "did not come to a verdict: " + err.Error()
+	}
+	if read, _, readErr := ReadReport(filepath.Join(artifacts, "latest")); readErr == nil {
+		report = read
+	}
+	return result, report, err
 }
 
 // runCell runs one cell with this program. An interrupt is passed on once, and waited for: the cell cleans up.

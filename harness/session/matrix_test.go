@@ -94,3 +94,41 @@ func TestTheMatrixRunsEveryCellToItsEnd(t *testing.T) {
 		t.Errorf("a matrix of which all is proven: %v", err)
 	}
 }
+
+func TestASoakRunsAllAndSaysWhatDidNotAlwaysHold(t *testing.T) {
+	reports := t.TempDir()
+	t.Setenv("REPORTS", reports)
+	self := filepath.Join(t.TempDir(), "self")
+	if err := os.WriteFile(self, []byte(cellProgram), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	failed := verdict.Result{Requirement: verdict.Requirement{ID: "core/fresh"}, Verdict: verdict.Fail, Message: "why"}
+	if err := (&verdict.Report{Requirements: []verdict.Result{failed}}).Write(filepath.Join(reports, "bad")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		stack string
+		err   error
+		want  string
+	}{
+		{"good", nil, "\n2 of 2 runs proven\n"},
+		{"bad", ErrNotProven, "core/fresh did not hold in 2 of 2 runs\n    run 1, fail: why\n    run 2, fail: why\n0 of 2 runs proven\n"},
+		{"broken", ErrNotProven, "\n0 of 2 runs proven\n"},
+	} {
+		var out bytes.Buffer
+		artifacts := t.TempDir()
+		s := &Session{Settings: &settings.Settings{Stack: c.stack, Policy: "policies/p", Artifacts: artifacts, Procs: 1}, Log: progress.New(&bytes.Buffer{}), Out: &out}
+		if err := s.soak(t.Context(), self, 2); !errors.Is(err, c.err) {
+			t.Errorf("%s: got %v, wanted %v", c.stack, err, c.err)
+		}
+		if !strings.Contains(out.String(), c.want) {
+			t.Errorf("%s: %q is not in what it says:\n%s", c.stack, c.want, out.String())
+		}
+		if runs, err := filepath.Glob(filepath.Join(artifacts, "soak", "*", "*")); err != nil || c.stack != "broken" && len(runs) != 2 {
+			t.Errorf("%s: the folders are %v, %v", c.stack, runs, err)
+		}
+	}
+	if err := (&Session{}).Soak(t.Context(), 0); err == nil {
+		t.Error("no run at all is taken for a soak")
+	}
+}

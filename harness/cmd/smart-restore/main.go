@@ -67,7 +67,7 @@ func root() *cobra.Command {
 	root.AddCommand(&cobra.Command{Use: "prebuild [stack...]", Short: "build the images of stacks for later; needs no engine", RunE: func(cmd *cobra.Command, names []string) error {
 		return with(cmd, func(s *session.Session) error { return s.Prebuild(cmd.Context(), names) })
 	}})
-	root.AddCommand(matrixCommand())
+	root.AddCommand(matrixCommand(), soakCommand())
 	root.AddCommand(aboutReports()...)
 	root.AddCommand(checkCommand(), promisesCommand())
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
@@ -119,6 +119,16 @@ func promisesCommand() *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&write, "write", "", "put it into this Markdown file, between the lines that mark its place")
+	return command
+}
+
+// soakCommand is about what fails now and then.
+func soakCommand() *cobra.Command {
+	runs := 0
+	command := &cobra.Command{Use: "soak", Short: "run the selected specs many times, each on a stack of its own, and say which did not always pass", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return with(cmd, func(s *session.Session) error { return s.Soak(cmd.Context(), runs) })
+	}}
+	command.Flags().IntVar(&runs, "runs", 20, "how many times")
 	return command
 }
 
