@@ -96,12 +96,17 @@ func once(back func(context.Context)) func(context.Context) {
 
 // RestartKyverno kills all of Kyverno's pods and waits until new ones act on the policy.
 func (sc *Scenario) RestartKyverno(ctx context.Context) {
-	pods := &corev1.PodList{}
-	sc.must(sc.API.List(ctx, pods, client.InNamespace(kyvernoNamespace)))
-	sc.must(sc.API.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(kyvernoNamespace), client.GracePeriodSeconds(0)))
+	sc.replaceKyverno(ctx, nil)
 	sc.Step("all of Kyverno's pods are killed")
-	sc.endLeadership(ctx, kyvernoNamespace, pods.Items)
 	sc.KyvernoBack(ctx)
+}
+
+// replaceKyverno has those of Kyverno's pods made anew that have the labels.
+func (sc *Scenario) replaceKyverno(ctx context.Context, labels client.MatchingLabels) {
+	pods := &corev1.PodList{}
+	sc.must(sc.API.List(ctx, pods, client.InNamespace(kyvernoNamespace), labels))
+	sc.must(sc.API.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(kyvernoNamespace), labels, client.GracePeriodSeconds(0)))
+	sc.endLeadership(ctx, kyvernoNamespace, pods.Items)
 }
 
 // ObjectsOfTheirs are the ReplicationSources, ReplicationDestinations and Secrets that the policy made for the claims:
@@ -173,8 +178,7 @@ func (sc *Scenario) KillAgainAndAgain(ctx context.Context, process string) (stop
 // SkipBackOff replaces the pods of Kyverno's admission controller: after kills the kubelet waits ever longer before it starts
 // their containers again, which is nothing that a spec is about.
 func (sc *Scenario) SkipBackOff(ctx context.Context) {
-	sc.must(sc.API.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(kyvernoNamespace),
-		client.MatchingLabels{"app.kubernetes.io/component": "admission-controller"}, client.GracePeriodSeconds(0)))
+	sc.replaceKyverno(ctx, client.MatchingLabels{"app.kubernetes.io/component": "admission-controller"})
 }
 
 // KyvernoBack waits until Kyverno acts on the policy again.
