@@ -173,7 +173,8 @@ func (s *Storm) UpdateRequestsPerPVC(ctx context.Context) {
 	s.sc.Evidence("seen", fmt.Sprintf("the policy engine made %d to %d requests to itself per PVC", slices.Min(numbers), slices.Max(numbers)), map[string]any{"updateRequests": counts})
 }
 
-// triggers are the objects that an UpdateRequest is about: one for each rule, and in older versions one for all.
+// triggers are the objects that an UpdateRequest is about: one for each rule, in older versions one for all, and of a
+// MutatingPolicy what was asked of the API server.
 func triggers(updateRequest map[string]any) []client.ObjectKey {
 	var keys []client.ObjectKey
 	add := func(object map[string]any, fields ...string) {
@@ -191,6 +192,9 @@ func triggers(updateRequest map[string]any) []client.ObjectKey {
 	}
 	if len(keys) == 0 {
 		add(updateRequest, "spec", "resource")
+	}
+	if len(keys) == 0 {
+		add(updateRequest, "spec", "context", "admissionRequestInfo", "admissionRequest")
 	}
 	return keys
 }
