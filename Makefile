@@ -6,7 +6,7 @@ export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP ARTIFACTS
 export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e check check-policies known-bad test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises report rerun diff compare bench clean build
+.PHONY: help e2e check check-policies known-bad test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises report rerun diff compare bench prune clean build
 
 help: build ## this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ compare: build ## e2e of two policies, then their decisions side by side (BASE_P
 
 bench: build ## the phases' times of the last run, beside its longest spec
 	@$(BIN)/smart-restore bench
+
+prune: build ## remove the images that no stack is made of: earlier versions of them
+	@$(BIN)/smart-restore prune
 
 clean: build ## remove the kept stack, everything built, and our own engine's data
 	@$(BIN)/smart-restore clean

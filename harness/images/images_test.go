@@ -182,3 +182,49 @@ func eachFile(t *testing.T, r io.Reader, do func(*tar.Header, io.Reader)) {
 		do(header, files)
 	}
 }
+
+// dockerScript answers as an engine with three of our images, of which one is used by a container; removals are written down.
+const dockerScript = `#!/bin/sh
+case $1 in
+images) echo "$OURS"; echo smart-restore/i:earlier; echo smart-restore/i:used;;
+ps) case $* in *i:used*) echo container;; esac;;
+rmi) echo "$2" >> "$REMOVED";;
+esac
+`
+
+func TestPruneRemovesWhatNoStackIsMadeOf(t *testing.T) {
+	image := stack.Image{Name: "i", Reference: "example.org/i:1", Build: build}
+	m := maker(t, Build, image)
+	current, err := m.build(t.Context(), &image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	earlier := m.Cache.Path("images", strings.Repeat("0", 64)+".tar")
+	if err := os.WriteFile(earlier, []byte("123"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bin, removed := t.TempDir(), filepath.Join(t.TempDir(), "removed")
+	if err := os.WriteFile(filepath.Join(bin, "docker"), []byte(dockerScript), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin)
+	t.Setenv("OURS", engineReference("i", current.key))
+	t.Setenv("REMOVED", removed)
+	got, err := m.Prune(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got.Archives, []string{earlier}) || got.Bytes != 3 ||
+		!slices.Equal(got.Images, []string{"smart-restore/i:earlier"}) || !slices.Equal(got.InUse, []string{"smart-restore/i:used"}) {
+		t.Errorf("got %+v", got)
+	}
+	if _, err := os.Stat(current.archive); err != nil {
+		t.Errorf("what the lock has is gone: %v", err)
+	}
+	if _, err := os.Stat(earlier); err == nil {
+		t.Error("the earlier archive is still there")
+	}
+	if calls, err := os.ReadFile(removed); err != nil || string(calls) != "smart-restore/i:earlier\n" {
+		t.Errorf("removed from the engine: %q, %v", calls, err)
+	}
+}

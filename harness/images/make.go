@@ -224,8 +224,13 @@ func (m *Maker) inEngine(ctx context.Context, name string) (string, error) {
 	return reference, task.Done(m.load(ctx, built, reference))
 }
 
+const (
+	engineReferences = "smart-restore/" // what all of ours begin with
+	nodeBase         = "node-base"
+)
+
 // engineReference is our own name for a built image in the engine: upstream's name would pass for upstream's image.
-func engineReference(name, key string) string { return "smart-restore/" + name + ":" + key[:12] }
+func engineReference(name, key string) string { return engineReferences + name + ":" + key[:12] }
 
 func (m *Maker) load(ctx context.Context, b *built, reference string) error {
 	archive, err := os.Open(b.archive)
@@ -291,7 +296,7 @@ func (m *Maker) bakedNode(ctx context.Context, s *stack.Stack, node *stack.Image
 		task := m.Log.Task("images: putting the node's file system together")
 		built, err := m.build(ctx, node)
 		if err == nil {
-			base = engineReference("node-base", built.key)
+			base = engineReference(nodeBase, built.key)
 			if !m.Engine.HasImage(ctx, base) {
 				err = m.load(ctx, built, base)
 			}

@@ -264,6 +264,23 @@ func (s *Session) forgetKept() error {
 	return run.Forget()
 }
 
+// Prune removes the images that no stack of this version's lock is made of.
+func (s *Session) Prune(ctx context.Context) error {
+	if err := s.startEngine(ctx); err != nil {
+		return err
+	}
+	task := s.Log.Task("removing images that no stack is made of")
+	pruned, err := s.maker.Prune(ctx)
+	if task.Done(err) != nil {
+		return err
+	}
+	fmt.Fprintf(s.Out, "removed %d archives in the cache (%.1f GB) and %d images in the engine\n", len(pruned.Archives), float64(pruned.Bytes)/1e9, len(pruned.Images))
+	for _, image := range pruned.InUse {
+		fmt.Fprintf(s.Out, "kept, since a container uses it: %s\n", image)
+	}
+	return nil
+}
+
 // Clean removes the kept stack, everything built, and our own engine's data.
 func (s *Session) Clean(ctx context.Context) error {
 	if err := s.Down(ctx); err != nil {

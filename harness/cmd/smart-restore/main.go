@@ -54,6 +54,7 @@ func root() *cobra.Command {
 		{"down", "remove the kept stack", (*session.Session).Down},
 		{"list", "list the specs with their requirements", (*session.Session).List},
 		{"images", "show what the stack consists of and where each piece would come from", (*session.Session).Images},
+		{"prune", "remove the images that no stack is made of: earlier versions of them", (*session.Session).Prune},
 		{"clean", "remove the kept stack, everything built, and our own engine's data", (*session.Session).Clean},
 		{"bench", "show the phases' times of the last run beside its longest spec", (*session.Session).Bench},
 	} {
