@@ -32,9 +32,10 @@ func (s *Session) soak(ctx context.Context, self string, runs int) error {
 	var reports []*verdict.Report
 	proven := 0
 	for i := range runs {
-		s.Log.Printf("run %d of %d: %s", i+1, runs, cell.Name())
+		artifacts := filepath.Join(folder, strconv.Itoa(i+1))
+		s.Log.Printf("run %d of %d (%s)", i+1, runs, artifacts)
 		start := time.Now()
-		result, report, err := s.tryCell(ctx, self, cell, filepath.Join(folder, strconv.Itoa(i+1)))
+		result, report, err := s.tryCell(ctx, self, cell, artifacts)
 		s.Log.Printf("run %d of %d: %s, in %.1f min", i+1, runs, result, time.Since(start).Minutes())
 		if ctx.Err() != nil {
 			return ctx.Err()
