@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -127,6 +128,13 @@ func TestASoakRunsAllAndSaysWhatDidNotAlwaysHold(t *testing.T) {
 		if runs, err := filepath.Glob(filepath.Join(artifacts, "soak", "*", "*")); err != nil || c.stack != "broken" && len(runs) != 2 {
 			t.Errorf("%s: the folders are %v, %v", c.stack, runs, err)
 		}
+	}
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out bytes.Buffer
+	s := &Session{Settings: &settings.Settings{Stack: "good", Artifacts: t.TempDir()}, Log: progress.New(&bytes.Buffer{}), Out: &out}
+	if err := s.soak(interrupted, self, 2); !errors.Is(err, context.Canceled) || !strings.Contains(out.String(), "0 of 0 runs proven") {
+		t.Errorf("interrupted: %v, and it says %q", err, out.String())
 	}
 	if err := (&Session{}).Soak(t.Context(), 0); err == nil {
 		t.Error("no run at all is taken for a soak")

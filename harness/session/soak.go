@@ -31,21 +31,24 @@ func (s *Session) soak(ctx context.Context, self string, runs int) error {
 	cell := matrix.Cell{Stack: s.Settings.Stack, Policy: s.Settings.Policy, Target: matrix.E2E}
 	var reports []*verdict.Report
 	proven := 0
-	for i := range runs {
+	for i := 0; i < runs && ctx.Err() == nil; i++ {
 		artifacts := filepath.Join(folder, strconv.Itoa(i+1))
 		s.Log.Printf("run %d of %d (%s)", i+1, runs, artifacts)
 		start := time.Now()
 		result, report, err := s.tryCell(ctx, self, cell, artifacts)
-		s.Log.Printf("run %d of %d: %s, in %.1f min", i+1, runs, result, time.Since(start).Minutes())
 		if ctx.Err() != nil {
-			return ctx.Err()
+			break
 		}
+		s.Log.Printf("run %d of %d: %s, in %.1f min", i+1, runs, result, time.Since(start).Minutes())
 		if err == nil {
 			proven++
 		}
 		reports = append(reports, report)
 	}
-	fmt.Fprintf(s.Out, "\n%s%d of %d runs proven\n%s\n", matrix.Unsteady(reports), proven, runs, folder)
+	fmt.Fprintf(s.Out, "\n%s%d of %d runs proven\n%s\n", matrix.Unsteady(reports), proven, len(reports), folder)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("interrupted after %d of %d runs: %w", len(reports), runs, err)
+	}
 	if proven < runs {
 		return ErrNotProven
 	}
