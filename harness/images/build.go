@@ -37,6 +37,12 @@ type built struct {
 	reference string
 }
 
+// archiveKind is the cache's folder of archives.
+const archiveKind = "images"
+
+// archiveName is what an archive is called there.
+func archiveName(key string) string { return key + ".tar" }
+
 // key hashes everything the image is made from, and compiles this project's own programs for that.
 func (m *Maker) key(ctx context.Context, image *stack.Image) (string, error) {
 	m.mu.Lock()
@@ -86,7 +92,7 @@ func (m *Maker) key(ctx context.Context, image *stack.Image) (string, error) {
 
 func (m *Maker) isBuilt(ctx context.Context, image *stack.Image) bool {
 	key, err := m.key(ctx, image)
-	return err == nil && m.Cache.Has("images", key+".tar")
+	return err == nil && m.Cache.Has(archiveKind, archiveName(key))
 }
 
 // build makes the image's archive, or finds it in the cache.
@@ -99,7 +105,7 @@ func (m *Maker) build(ctx context.Context, image *stack.Image) (*built, error) {
 	if base, tag, ok := strings.Cut(image.Reference, ":"); ok && tag == ContentTag {
 		result.reference = base + ":" + key[:12]
 	}
-	result.archive, err = m.Cache.Make(ctx, "images", key+".tar", func(archive string) error {
+	result.archive, err = m.Cache.Make(ctx, archiveKind, archiveName(key), func(archive string) error {
 		layer := archive + ".layer"
 		defer func() { _ = os.Remove(layer) }()
 		if err := m.writeLayer(ctx, layer, image.Build); err != nil {

@@ -27,13 +27,16 @@ func (m *Maker) Prune(ctx context.Context) (Pruned, error) {
 		return Pruned{}, err
 	}
 	var pruned Pruned
-	found, err := filepath.Glob(m.Cache.Path("images", "*.tar"))
+	found, err := filepath.Glob(m.Cache.Path(archiveKind, archiveName("*")))
 	if err != nil {
 		return pruned, err
 	}
 	for _, archive := range found {
+		if slices.Contains(archives, filepath.Base(archive)) {
+			continue
+		}
 		info, err := os.Stat(archive)
-		if err != nil || slices.Contains(archives, filepath.Base(archive)) {
+		if err != nil {
 			continue // another process has removed it
 		}
 		if err := os.Remove(archive); err != nil {
@@ -49,7 +52,11 @@ func (m *Maker) Prune(ctx context.Context) (Pruned, error) {
 		if slices.Contains(references, reference) {
 			continue
 		}
-		if users, err := m.Engine.Docker(ctx, "ps", "--all", "--quiet", "--filter", "ancestor="+reference); err != nil || users != "" {
+		users, err := m.Engine.Docker(ctx, "ps", "--all", "--quiet", "--filter", "ancestor="+reference)
+		if err != nil {
+			return pruned, err
+		}
+		if users != "" {
 			pruned.InUse = append(pruned.InUse, reference)
 			continue
 		}
@@ -72,7 +79,7 @@ func (m *Maker) current(ctx context.Context) (archives, references []string, err
 		if err != nil {
 			return nil, nil, fmt.Errorf("image %s: %w", image.Name, err)
 		}
-		archives = append(archives, key+".tar")
+		archives = append(archives, archiveName(key))
 		references = append(references, engineReference(image.Name, key), engineReference(nodeBase, key))
 	}
 	for _, name := range m.Lock.StackNames() {

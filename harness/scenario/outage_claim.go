@@ -143,17 +143,21 @@ func (c *Claim) destination(ctx context.Context) (*unstructured.Unstructured, er
 // SeesGoodBackup fails the spec unless the volume holds what GoodBackup's snapshot does, and nothing else.
 func (a *App) SeesGoodBackup(ctx context.Context) {
 	found := a.Reads(ctx)
-	if len(found.Entries) != 1 || found.Seed != SeedContent {
+	if !asInGoodBackup(found.Entries) {
 		a.sc.Failf("the volume is not as in the backup: wanted the one file %s with %q, found %d entries and %q", dataset.SentinelName, SeedContent, len(found.Entries), found.Seed)
 	}
 	a.sc.Evidence("volume", "the volume is as in the backup", nil)
 }
 
+// asInGoodBackup says whether these entries, by their paths on the volume, are what GoodBackup's snapshot holds.
+func asInGoodBackup(entries []dataset.Entry) bool {
+	sum := sha256.Sum256([]byte(SeedContent))
+	return len(entries) == 1 && entries[0].Path == dataset.SentinelName && entries[0].SHA256 == hex.EncodeToString(sum[:])
+}
+
 // SeesGoodBackups fails the spec unless the volume of each claim, in a pod of AppOfAll, holds what GoodBackup's snapshot does,
 // and nothing else.
 func (a *App) SeesGoodBackups(ctx context.Context, claims []*Claim) {
-	sum := sha256.Sum256([]byte(SeedContent))
-	want := hex.EncodeToString(sum[:])
 	held := map[string][]dataset.Entry{}
 	for _, entry := range a.Reads(ctx).Entries {
 		if volume, below, ok := strings.Cut(entry.Path, "/"); ok {
@@ -162,7 +166,7 @@ func (a *App) SeesGoodBackups(ctx context.Context, claims []*Claim) {
 		}
 	}
 	for _, claim := range claims {
-		if on := held[claim.Name]; len(on) != 1 || on[0].Path != dataset.SentinelName || on[0].SHA256 != want {
+		if on := held[claim.Name]; !asInGoodBackup(on) {
 			a.sc.Failf("PVC %s is not as in the backup: wanted the one file %s with %q, found %d entries: %+v", claim.Name, dataset.SentinelName, SeedContent, len(on), on)
 		}
 	}

@@ -150,9 +150,6 @@ func (s *Storm) RequestsPerPVC(ctx context.Context) {
 // UpdateRequestsPerPVC counts Kyverno's requests to itself about the storm's PVCs and what was made for them. Each is an object
 // that the API server stores, changes and deletes, and has Kyverno write again what it has made.
 func (s *Storm) UpdateRequestsPerPVC(ctx context.Context) {
-	if s.sc.watch != nil {
-		return // a watch does not see them
-	}
 	s.sc.auditIsCurrent(ctx)
 	made, err := s.sc.Made.Created(ctx, "updaterequests", "", s.start)
 	s.sc.must(err)

@@ -26,7 +26,7 @@ func (s *Session) Matrix(ctx context.Context, cells []matrix.Cell) error {
 }
 
 func (s *Session) matrix(ctx context.Context, self string, cells []matrix.Cell) error {
-	folder := filepath.Join(s.Settings.Artifacts, "matrix", time.Now().UTC().Format("20060102T150405Z"))
+	folder := s.seriesFolder("matrix")
 	var reports []*verdict.Report
 	var lines []string
 	proven := true
@@ -64,7 +64,12 @@ func (s *Session) matrix(ctx context.Context, self string, cells []matrix.Cell) 
 	return nil
 }
 
-// tryCell runs one cell, and says what it came to. There is no report of a cell that did not come to a verdict.
+// seriesFolder is where a series of runs that begins now keeps their artifacts.
+func (s *Session) seriesFolder(kind string) string {
+	return filepath.Join(s.Settings.Artifacts, kind, time.Now().UTC().Format("20060102T150405Z"))
+}
+
+// tryCell runs one cell, and says what it came to. The report is nil where it left none.
 func (s *Session) tryCell(ctx context.Context, self string, cell matrix.Cell, artifacts string) (result string, report *verdict.Report, err error) {
 	err = s.runCell(ctx, self, cell, artifacts)
 	result = "proven"

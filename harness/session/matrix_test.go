@@ -50,14 +50,21 @@ mkdir -p "$ARTIFACTS" && cp -r "$REPORTS/$STACK" "$ARTIFACTS/latest" 2>/dev/null
 case $STACK in good) exit 0;; bad) exit 1;; *) exit 2;; esac
 `
 
-func TestTheMatrixRunsEveryCellToItsEnd(t *testing.T) {
-	t.Setenv("KEEP", "always")
-	reports := t.TempDir()
+// cellSelf writes cellProgram to a file, and has it find its reports in a folder.
+func cellSelf(t *testing.T) (self, reports string) {
+	t.Helper()
+	reports = t.TempDir()
 	t.Setenv("REPORTS", reports)
-	self := filepath.Join(t.TempDir(), "self")
+	self = filepath.Join(t.TempDir(), "self")
 	if err := os.WriteFile(self, []byte(cellProgram), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	return self, reports
+}
+
+func TestTheMatrixRunsEveryCellToItsEnd(t *testing.T) {
+	t.Setenv("KEEP", "always")
+	self, reports := cellSelf(t)
 	result := func(v verdict.Verdict) []verdict.Result {
 		return []verdict.Result{{Requirement: verdict.Requirement{ID: "core/fresh", Level: verdict.Core}, Verdict: v}}
 	}
@@ -97,12 +104,7 @@ func TestTheMatrixRunsEveryCellToItsEnd(t *testing.T) {
 }
 
 func TestASoakRunsAllAndSaysWhatDidNotAlwaysHold(t *testing.T) {
-	reports := t.TempDir()
-	t.Setenv("REPORTS", reports)
-	self := filepath.Join(t.TempDir(), "self")
-	if err := os.WriteFile(self, []byte(cellProgram), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	self, reports := cellSelf(t)
 	failed := verdict.Result{Requirement: verdict.Requirement{ID: "core/fresh"}, Verdict: verdict.Fail, Message: "why"}
 	if err := (&verdict.Report{Requirements: []verdict.Result{failed}}).Write(filepath.Join(reports, "bad")); err != nil {
 		t.Fatal(err)

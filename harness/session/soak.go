@@ -27,7 +27,7 @@ func (s *Session) Soak(ctx context.Context, runs int) error {
 }
 
 func (s *Session) soak(ctx context.Context, self string, runs int) error {
-	folder := filepath.Join(s.Settings.Artifacts, "soak", time.Now().UTC().Format("20060102T150405Z"))
+	folder := s.seriesFolder("soak")
 	cell := matrix.Cell{Stack: s.Settings.Stack, Policy: s.Settings.Policy, Target: matrix.E2E}
 	var reports []*verdict.Report
 	proven := 0

@@ -32,23 +32,14 @@ func (r *Report) Summary(w io.Writer, color bool) error {
 	var b bytes.Buffer
 	for _, result := range r.failsLast() {
 		fmt.Fprintf(&b, "%s  %-*s  %7.1f s", paint(result.outcome(), fmt.Sprintf("%-*s", words, result.Word())), width, result.ID, result.DurationSeconds)
-		if !result.Fails() {
-			if result.outcome() != good {
-				fmt.Fprintf(&b, "  %s", FirstLine(result.Why()))
-			}
+		switch {
+		case result.Fails():
 			b.WriteString("\n")
-			continue
-		}
-		b.WriteString("\n")
-		for i, line := range readable(result.Why()) {
-			if i == maxReasonLines {
-				fmt.Fprintf(&b, "%*s… (the rest is in the report)\n", words+2, "")
-				break
-			}
-			fmt.Fprintf(&b, "%*s%s\n", words+2, "", line)
-		}
-		if result.Rerun != "" {
-			fmt.Fprintf(&b, "%*srerun: %s\n", words+2, "", result.Rerun)
+			result.explain(&b, words+2)
+		case result.outcome() == good:
+			b.WriteString("\n")
+		default:
+			fmt.Fprintf(&b, "  %s\n", FirstLine(result.Why()))
 		}
 	}
 	if r.SetupError != "" {
@@ -77,9 +68,32 @@ func (r *Report) Summary(w io.Writer, color bool) error {
 // listings can be long.
 const maxReasonLines = 12
 
+// explain writes why a result fails, and the line that tries it again, each line
+// that much indented.
+func (r Result) explain(b *bytes.Buffer, indent int) {
+	for i, line := range readable(r.Why()) {
+		if i == maxReasonLines {
+			fmt.Fprintf(b, "%*s… (the rest is in the report)\n", indent, "")
+			break
+		}
+		fmt.Fprintf(b, "%*s%s\n", indent, "", line)
+	}
+	if r.Rerun != "" {
+		fmt.Fprintf(b, "%*srerun: %s\n", indent, "", r.Rerun)
+	}
+}
+
+// failsLast is all results, each part in its order.
 func (r *Report) failsLast() []Result {
-	rest := slices.DeleteFunc(slices.Clone(r.Requirements), Result.Fails)
-	return append(rest, slices.DeleteFunc(slices.Clone(r.Requirements), func(result Result) bool { return !result.Fails() })...)
+	var rest, fails []Result
+	for _, result := range r.Requirements {
+		if result.Fails() {
+			fails = append(fails, result)
+		} else {
+			rest = append(rest, result)
+		}
+	}
+	return append(rest, fails...)
 }
 
 // String is the counts of what was selected, in words; what is rare is named
