@@ -33,9 +33,9 @@ var _ = Prove("safety/backup-during-restore", verdict.Safety,
 		second.NoBackupOfHalf(ctx, destination)
 	}, longest, needs{scenario.NeedsGateway})
 
-// At this many bytes a second the restore of restoreSlowly takes some forty seconds: wide enough for VolSync, also on a busy
+// At this many kilobytes a second the restore of restoreSlowly takes some forty seconds: wide enough for VolSync, also on a busy
 // machine, to begin a backup and to make its snapshot of what is there.
-const slowly = 256 << 10
+const slowly = 256
 
 func restoreSlowly(s *scenario.Scenario) dataset.Spec {
 	return dataset.Spec{Seed: s.Namespace, SmallFiles: 20, LargeFileBytes: 10 << 20}

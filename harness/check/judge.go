@@ -50,7 +50,7 @@ func (k *Kyverno) beside() (gomod.Beside, error) {
 	return gomod.Beside{Name: "judge", Package: judge, Imports: map[string]fs.FS{
 		"harness/check/play":    play.Source,
 		"harness/fault/gateway": gateway.Source,
-	}}, err
+	}, Needs: "judge"}, err
 }
 
 // Built says whether it can judge at once.

@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,7 +24,8 @@ func TestEveryKyvernoHasWhatTheJudgeImports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	beside, err := (&Kyverno{Modules: &gomod.Builder{Fixtures: fixtures.Files}}).beside()
+	kyverno := &Kyverno{Modules: &gomod.Builder{Fixtures: fixtures.Files}}
+	beside, err := kyverno.beside()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,26 +43,44 @@ func TestEveryKyvernoHasWhatTheJudgeImports(t *testing.T) {
 			continue
 		}
 		checked[build.Name] = true
-		mod, err := fs.ReadFile(fixtures.Files, "builds/"+build.Name+".mod")
-		if err != nil {
-			t.Fatal(err)
-		}
-		sum, err := fs.ReadFile(fixtures.Files, "builds/"+build.Name+".sum")
-		if err != nil {
-			t.Fatal(err)
-		}
-		graph, err := modfile.ParseLax(build.Name+".mod", mod, nil)
+		graph, sum, err := kyverno.Modules.Graph(build, beside)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for pkg, file := range imported {
 			if !provides(graph, string(sum), pkg) {
-				t.Errorf("%s imports %s, which no module of fixtures/builds/%s.mod and .sum has: the judge cannot be built for that Kyverno", file, pkg, build.Name)
+				t.Errorf("%s imports %s, which no module of fixtures/builds/%s.mod and judge.mod, with a sum, has: the judge cannot be built for that Kyverno", file, pkg, build.Name)
 			}
 		}
 	}
 	if len(checked) == 0 {
 		t.Error("no stack has a Kyverno")
+	}
+}
+
+// What the judge adds to Kyverno's modules is what this project has.
+func TestTheJudgeNeedsWhatWeHave(t *testing.T) {
+	requires := func(name string, content []byte, err error) map[string]string {
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := modfile.Parse(name, content, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		versions := map[string]string{}
+		for _, r := range parsed.Require {
+			versions[r.Mod.Path] = r.Mod.Version
+		}
+		return versions
+	}
+	content, err := os.ReadFile("../../go.mod")
+	ours := requires("go.mod", content, err)
+	content, err = fs.ReadFile(fixtures.Files, "builds/judge.mod")
+	for module, version := range requires("judge.mod", content, err) {
+		if ours[module] != version {
+			t.Errorf("fixtures/builds/judge.mod has %s %s, go.mod %q", module, version, ours[module])
+		}
 	}
 }
 

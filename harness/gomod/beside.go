@@ -26,6 +26,9 @@ type Beside struct {
 	Name    string
 	Package fs.FS            // its package, files in the root
 	Imports map[string]fs.FS // packages of this project that it imports, path below the module's root → files
+	// Needs names a module graph (fixtures/builds/<name>.mod and .sum) of what all these import and the build's does not
+	// have. Empty: nothing.
+	Needs string
 }
 
 // Test compiles a test binary beside a build's modules, or finds it in the cache, and returns its path. What it compiles of
@@ -61,6 +64,13 @@ func (b *Builder) testKey(build *stack.Build, beside Beside) (string, error) {
 		return "", err
 	}
 	parts := []any{"beside/1", key}
+	if beside.Needs != "" {
+		mod, sum, err := b.moduleFiles(beside.Needs)
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, mod, sum)
+	}
 	for _, path := range append([]string{""}, beside.paths()...) {
 		files := beside.Package
 		if path != "" {
@@ -84,21 +94,48 @@ func (b Beside) paths() []string {
 	return paths
 }
 
+// Graph is the modules that the test binary is compiled among, and their checksums: the build's, and what it needs beyond.
+func (b *Builder) Graph(build *stack.Build, beside Beside) (*modfile.File, []byte, error) {
+	graph, sum, err := b.modules(build.Name)
+	if err != nil || beside.Needs == "" {
+		return graph, sum, err
+	}
+	needs, needsSum, err := b.modules(beside.Needs)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, need := range needs.Require {
+		if err := graph.AddRequire(need.Mod.Path, need.Mod.Version); err != nil {
+			return nil, nil, err
+		}
+	}
+	return graph, slices.Concat(sum, needsSum), nil
+}
+
+func (b *Builder) modules(name string) (*modfile.File, []byte, error) {
+	mod, sum, err := b.moduleFiles(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	graph, err := modfile.Parse(name+".mod", mod, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("fixtures/builds/%s.mod: %w", name, err)
+	}
+	return graph, sum, nil
+}
+
 // materializeBeside writes the build's module graph with the package in it, and this project as a module of the packages that
 // it imports, in a folder that goes with this process.
 func (b *Builder) materializeBeside(build *stack.Build, beside Beside) (string, error) {
-	mod, sum, err := b.moduleFiles(build.Name)
+	graph, sum, err := b.Graph(build, beside)
 	if err != nil {
 		return "", err
-	}
-	graph, err := modfile.Parse(build.Name+".mod", mod, nil)
-	if err != nil {
-		return "", fmt.Errorf("fixtures/builds/%s.mod: %w", build.Name, err)
 	}
 	if err := errors.Join(graph.AddRequire(self, "v0.0.0"), graph.AddReplace(self, "", "./own", "")); err != nil {
 		return "", err
 	}
-	if mod, err = graph.Format(); err != nil {
+	mod, err := graph.Format()
+	if err != nil {
 		return "", err
 	}
 	dir, err := b.Cache.Temp()

@@ -16,8 +16,6 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/mod/modfile"
-
 	"github.com/smart-restore/conformance/harness/cache"
 	"github.com/smart-restore/conformance/harness/stack"
 )
@@ -152,13 +150,9 @@ func (b *Builder) materialize(ctx context.Context, name string) (string, error) 
 
 // ModuleDir downloads one module of a build's graph, verified against the build's .sum, and returns its folder.
 func (b *Builder) ModuleDir(ctx context.Context, buildName, module string) (string, error) {
-	mod, _, err := b.moduleFiles(buildName)
+	parsed, _, err := b.modules(buildName)
 	if err != nil {
 		return "", err
-	}
-	parsed, err := modfile.Parse(buildName+".mod", mod, nil)
-	if err != nil {
-		return "", fmt.Errorf("fixtures/builds/%s.mod: %w", buildName, err)
 	}
 	version := ""
 	for _, r := range parsed.Require {

@@ -36,3 +36,11 @@ func TestCredentialsAreFreshEachTimeAndAllSecret(t *testing.T) {
 		}
 	}
 }
+
+func TestTheServerIsNotWhereTheGatewayIs(t *testing.T) {
+	for endpoint, want := range map[uint16]int{9000: 7070, 80: 7070, 7070: 7071} {
+		if got := serverPort(endpoint); got != want {
+			t.Errorf("endpoint at port %d: want the server at %d, found %d", endpoint, want, got)
+		}
+	}
+}

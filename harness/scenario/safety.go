@@ -47,12 +47,12 @@ func (c *Claim) Patch(ctx context.Context, what, patch string) bool {
 	return err == nil
 }
 
-// SlowS3 lets all that the spec's namespace moves to and from S3 share this many bytes a second, until the returned
-// function is called.
-func (sc *Scenario) SlowS3(ctx context.Context, bytesPerSecond int64) (heal func()) {
-	return sc.putFault(ctx, "slow", fmt.Sprintf("slow, %d bytes/s for the namespace", bytesPerSecond), gateway.Rule{
+// SlowS3 lets all that the spec's namespace moves to and from S3 share this many kilobytes a second, until the
+// returned function is called.
+func (sc *Scenario) SlowS3(ctx context.Context, kilobytesPerSecond int64) (heal func()) {
+	return sc.putFault(ctx, "slow", fmt.Sprintf("slow, %d kB/s for the namespace", kilobytesPerSecond), gateway.Rule{
 		PathPrefix: sc.namespacePath(),
-		Fault:      gateway.Fault{Kind: "throttle", BytesPerSecond: bytesPerSecond},
+		Fault:      gateway.Fault{Kind: "throttle", KilobytesPerSecond: kilobytesPerSecond},
 	})
 }
 

@@ -58,11 +58,21 @@ type Stack struct {
 type ObjectStore struct {
 	Name         string            `json:"name"`
 	Image        string            `json:"image"`
-	Port         int               `json:"port"`
-	Args         []string          `json:"args"`
+	Args         []string          `json:"args"` // $(port) is where it is to listen
 	Env          map[string]string `json:"env,omitempty"`
 	AccessKeyEnv string            `json:"accessKeyEnv"` // the environment variable that takes the root user's access key
 	SecretKeyEnv string            `json:"secretKeyEnv"` // … and its secret key
+}
+
+const portPlace = "$(port)"
+
+// ArgsFor is how it is called to listen at a port.
+func (o *ObjectStore) ArgsFor(port string) []string {
+	args := slices.Clone(o.Args)
+	for i := range args {
+		args[i] = strings.ReplaceAll(args[i], portPlace, port)
+	}
+	return args
 }
 
 // Build compiles packages of one Go module graph, pinned by builds/<Name>.mod and .sum. With no packages it only
@@ -361,8 +371,8 @@ func (l *Lock) validate() error {
 		if _, ok := l.Image(o.Image); !ok {
 			report("objectStores", o.Name, "there is no image %q", o.Image)
 		}
-		if o.Port < 1 || o.Port > 65535 || o.AccessKeyEnv == "" || o.SecretKeyEnv == "" {
-			report("objectStores", o.Name, "port (1 to 65535), accessKeyEnv and secretKeyEnv are needed")
+		if !strings.Contains(strings.Join(o.Args, " "), portPlace) || o.AccessKeyEnv == "" || o.SecretKeyEnv == "" {
+			report("objectStores", o.Name, "args with %s, accessKeyEnv and secretKeyEnv are needed", portPlace)
 		}
 	}
 	for _, b := range l.Builds {

@@ -96,8 +96,8 @@ stacks:
   versions: {kubernetes: $(version)}
   node: node-$(name)
 objectStores:
-- {name: s3, image: s3, port: 7070, args: [serve], accessKeyEnv: A, secretKeyEnv: S}
-- {name: other, image: s3, port: 9000, args: [], env: {X: y}, accessKeyEnv: A, secretKeyEnv: S}
+- {name: s3, image: s3, args: [serve, ":$(port)"], accessKeyEnv: A, secretKeyEnv: S}
+- {name: other, image: s3, args: ["--at=$(port)"], env: {X: y}, accessKeyEnv: A, secretKeyEnv: S}
 builds:
 - name: b
   packages: [example.com/b/cmd/b]
@@ -126,8 +126,8 @@ func TestParseRefusesWithAReason(t *testing.T) {
 		"from itself":           {"from: one", "from: two", `no stack "two" that is whole by itself`},
 		"no such object store":  {"objectStore: s3", "objectStore: nope", `no object store "nope"`},
 		"a store of no image":   {"name: s3, image: s3", "name: s3, image: nope", `no image "nope"`},
-		"a store with no port":  {"port: 7070", "port: 0", `object store "s3": port`},
-		"a store with no key":   {"accessKeyEnv: A", `accessKeyEnv: ""`, `object store "s3": port`},
+		"a store with no port":  {`":$(port)"`, `":7070"`, `object store "s3": args`},
+		"a store with no key":   {"accessKeyEnv: A", `accessKeyEnv: ""`, `object store "s3": args`},
 		"no such image":         {"preload: [volsync]", "preload: [nope]", `no image "nope"`},
 		"no such manifest":      {"manifests: [crds]", "manifests: [nope]", `no manifest "nope"`},
 		"no version of Kyverno": {"kyverno: v1, ", "", "must name kubernetes, kyverno and volsync"},

@@ -21,12 +21,14 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
 
 	"github.com/smart-restore/conformance/harness/fault/gateway"
 )
 
 func main() {
+	zerolog.SetGlobalLevel(zerolog.WarnLevel) // toxiproxy's toxics tell of each step
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := run(ctx, os.Args[1:], os.Getenv("GATEWAY_TOKEN"), os.Stdout, os.Stderr)
 	stop()

@@ -55,7 +55,7 @@ func TestControlRefusesBadRules(t *testing.T) {
 		{"x", `{"fault":{"kind":"truncate","bytes":-1}}`, "bytes: want 0 or more"},
 		{"x", `{"fault":{"kind":"hang","onHeal":"later"}}`, `onHeal: want "reset" or "answer"`},
 		{"x", `{"fault":{"kind":"slow"}}`, "delayMillis: want 1 or more"},
-		{"x", `{"fault":{"kind":"throttle"}}`, "bytesPerSecond: want 1 or more"},
+		{"x", `{"fault":{"kind":"throttle"}}`, "kilobytesPerSecond: want 1 to 1000000"},
 	} {
 		status, text := g.call("PUT", "/rules/"+url.PathEscape(c.id), "Bearer "+token, c.body)
 		var refusal ErrorBody

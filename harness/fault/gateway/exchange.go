@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/Shopify/toxiproxy/v2/toxics"
 )
 
 // exchange is one request on its way to its reply.
@@ -29,7 +31,18 @@ func (x *exchange) serve() {
 		x.passThrough(nil)
 		return
 	}
-	kinds[x.rule.Fault.Kind].serve(x, x.rule.Fault)
+	switch kind := kinds[x.rule.Fault.Kind]; {
+	case kind.serve != nil:
+		kind.serve(x, x.rule.Fault)
+	case kind.bodies:
+		x.r.Body = body{lineReader{x.r.Body, x.rule}, x.r.Body}
+		x.passThrough(func(res *http.Response) error {
+			res.Body = body{lineReader{res.Body, x.rule}, res.Body}
+			return nil
+		})
+	default:
+		x.meet(kind.toxic(x.rule.Fault))
+	}
 }
 
 // note keeps the first thing that went wrong for the record.
@@ -118,39 +131,43 @@ func (x *exchange) hijack() (net.Conn, bool) {
 	return conn, true
 }
 
-// outcome is why wait returned.
-type outcome int
-
-const (
-	timePassed outcome = iota
-	ruleHealed
-	clientGone
-)
-
-// wait returns when d has passed (0: no limit), the rule has ended or the
-// client has gone. net/http notices a client's going only once the request's
-// body has been read, so the socket is asked; nothing is read.
-func (x *exchange) wait(d time.Duration) outcome {
-	var passed <-chan time.Time
-	if d > 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		passed = t.C
-	}
+// meet sends the request's head over a line with the toxic, until the rule ends, and passes the request on when it has
+// arrived. A line that the toxic closes is a connection that is reset. net/http notices a client's going only once the
+// request's body has been read, so the socket is asked; nothing is read.
+func (x *exchange) meet(toxic toxics.Toxic) {
+	line, arrived := newLine(toxic), make(chan bool, 1)
+	heal := sync.OnceFunc(line.heal)
+	defer heal()
+	go func() { arrived <- line.carry([]byte(x.r.Method + " " + x.r.RequestURI + " " + x.r.Proto + "\r\n")) }()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
+	healed := x.rule.healed
 	for {
+		gone := false
 		select {
-		case <-passed:
-			return timePassed
-		case <-x.rule.healed:
-			return ruleHealed
-		case <-x.r.Context().Done():
-			return clientGone
-		case <-look.C:
-			if gone, _ := socketState(x.conn); gone {
-				return clientGone
+		case ok := <-arrived:
+			switch {
+			case ok:
+				x.passThrough(nil)
+			case healed == nil:
+				x.note("reset when the rule ended")
+				fallthrough
+			default:
+				x.reset()
 			}
+			return
+		case <-healed:
+			healed = nil
+			heal()
+		case <-x.r.Context().Done():
+			gone = true
+		case <-look.C:
+			gone, _ = socketState(x.conn)
+		}
+		if gone {
+			x.note("the client went while it was held")
+			x.reset()
+			return
 		}
 	}
 }
@@ -342,25 +359,17 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// pacedReader reads at the rule's rate until the rule ends.
-type pacedReader struct {
+// lineReader reads what has come over the rule's line for bodies.
+type lineReader struct {
 	io.Reader
-	x *exchange
+	rule *activeRule
 }
 
-func (r pacedReader) Read(p []byte) (int, error) {
-	rule := r.x.rule
-	select {
-	case <-rule.healed:
-		return r.Reader.Read(p)
-	default:
-	}
-	n, err := r.Reader.Read(p[:min(len(p), rule.pace.Burst())])
-	if n == 0 {
-		return n, err
-	}
-	if delay := rule.pace.ReserveN(time.Now(), n).Delay(); delay > 0 {
-		r.x.wait(delay)
+func (r lineReader) Read(p []byte) (int, error) {
+	// In pieces of a twentieth of a second: a stream, not gulps, that many can share.
+	n, err := r.Reader.Read(p[:min(len(p), int(r.rule.Fault.KilobytesPerSecond)*1000/20)])
+	if n > 0 && !r.rule.bodies.carry(p[:n]) {
+		return 0, errors.New("the line was closed")
 	}
 	return n, err
 }

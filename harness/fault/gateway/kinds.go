@@ -9,24 +9,26 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
+
+	"github.com/Shopify/toxiproxy/v2/toxics"
 )
 
 // kind is one sort of fault.
 type kind struct {
 	takes []string               // the parameters of Fault, by JSON name
 	check func(Fault) error      // whether they make sense; nil: they always do
-	serve func(*exchange, Fault) // what happens to a request
+	serve func(*exchange, Fault) // what happens to a request; nil: what its toxic does
+
+	toxic  func(Fault) toxics.Toxic // nil: none
+	bodies bool
 }
 
 // kinds is every fault there is; adding one is adding an entry. Faults below
 // HTTP (refused, black hole, no route) are packet rules, in package fault.
 //
-// toxiproxy's toxics act on the bytes of a connection, these on one request:
-// timeout drops what was sent, so nothing could answer late; latency would need
-// a connection to S3 for each request, to delay its head; bandwidth is a rate
-// for each connection, in KB/s; reset_peer closes, but does not reset; and
-// limit_data does what io.LimitReader does, with goroutines.
+// Faults of a connection are toxiproxy's toxics: of a kind with a toxic, the
+// request's head meets it on a line of its own, and the request is passed on if
+// and when it arrives; bodies is for a toxic that all bodies of a rule share.
 var kinds = map[string]kind{
 	"status": {
 		takes: []string{"status", "code", "body", "contentType", "headers"},
@@ -82,7 +84,7 @@ var kinds = map[string]kind{
 		},
 	},
 	// A reset before the first byte of the reply.
-	"reset": {serve: func(x *exchange, _ Fault) { x.reset() }},
+	"reset": {toxic: func(Fault) toxics.Toxic { return &toxics.ResetToxic{} }},
 	// A reset in the middle of the reply's head: a client sees bytes, but no status. (A reset within the body is kind
 	// truncate; there a client that asks for the status only has it.)
 	"reset-head": {serve: func(x *exchange, _ Fault) {
@@ -130,17 +132,11 @@ var kinds = map[string]kind{
 			}
 			return nil
 		},
-		serve: func(x *exchange, f Fault) {
-			switch {
-			case x.wait(0) == clientGone:
-				x.note("the client went while it was held")
-				x.reset()
-			case f.OnHeal == "answer":
-				x.passThrough(nil)
-			default:
-				x.note("reset when the rule ended")
-				x.reset()
+		toxic: func(f Fault) toxics.Toxic {
+			if f.OnHeal == "answer" {
+				return &toxics.LatencyToxic{Latency: 2 * MaxTTLSeconds * 1000} // the rule ends before
 			}
+			return &toxics.TimeoutToxic{}
 		},
 	},
 	// A pause, then as if nothing were. Ends early when the rule ends.
@@ -152,30 +148,18 @@ var kinds = map[string]kind{
 			}
 			return nil
 		},
-		serve: func(x *exchange, f Fault) {
-			if x.wait(time.Duration(f.DelayMillis)*time.Millisecond) == clientGone {
-				x.note("the client went during the delay")
-				x.reset()
-				return
-			}
-			x.passThrough(nil)
-		},
+		toxic: func(f Fault) toxics.Toxic { return &toxics.LatencyToxic{Latency: f.DelayMillis} },
 	},
 	"throttle": {
-		takes: []string{"bytesPerSecond"},
+		takes: []string{"kilobytesPerSecond"},
 		check: func(f Fault) error {
-			if f.BytesPerSecond < 1 {
-				return fmt.Errorf("bytesPerSecond: want 1 or more, found %d", f.BytesPerSecond)
+			if f.KilobytesPerSecond < 1 || f.KilobytesPerSecond > 1e6 {
+				return fmt.Errorf("kilobytesPerSecond: want 1 to 1000000, found %d", f.KilobytesPerSecond)
 			}
 			return nil
 		},
-		serve: func(x *exchange, _ Fault) {
-			x.r.Body = body{pacedReader{x.r.Body, x}, x.r.Body}
-			x.passThrough(func(res *http.Response) error {
-				res.Body = body{pacedReader{res.Body, x}, res.Body}
-				return nil
-			})
-		},
+		toxic:  func(f Fault) toxics.Toxic { return &toxics.BandwidthToxic{Rate: f.KilobytesPerSecond} },
+		bodies: true,
 	},
 	"empty-200": {serve: func(x *exchange, _ Fault) { x.reply(http.StatusOK, "", nil, "") }},
 	// What a captive portal or a proxy's login answers for everything.

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // How long a rule lives, in seconds. A rule always ends by itself, so that a
@@ -122,11 +120,11 @@ type Fault struct {
 	Bytes int64 `json:"bytes,omitempty"`
 	// DelayMillis is how long kind slow waits before it passes a request on.
 	DelayMillis int64 `json:"delayMillis,omitempty"`
-	// BytesPerSecond is the rate of kind throttle: of all body bytes, in
-	// both directions, of all requests of the rule together, as on one
-	// narrow line. restic would outrun a limit per request with its many
+	// KilobytesPerSecond is the rate of kind throttle, in 1000 bytes: of all
+	// body bytes, in both directions, of all requests of the rule together, as
+	// on one narrow line. restic would outrun a limit per request with its many
 	// connections.
-	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"`
+	KilobytesPerSecond int64 `json:"kilobytesPerSecond,omitempty"`
 	// OnHeal is what becomes of the requests held by kind hang when the rule
 	// ends: "reset" (default), or "answer", which passes them on late.
 	OnHeal string `json:"onHeal,omitempty"`
@@ -159,7 +157,7 @@ type activeRule struct {
 	clients []netip.Addr
 	expires time.Time
 	hits    atomic.Int64
-	pace    *rate.Limiter // of kind throttle
+	bodies  *line         // that bodies go over; nil: none
 	healed  chan struct{} // closed when the rule ends
 	expiry  *time.Timer
 }
@@ -170,12 +168,6 @@ func (a *activeRule) fits(r *http.Request, client netip.Addr, resource string) b
 		(len(a.Methods) == 0 || slices.Contains(a.Methods, r.Method)) &&
 		(len(a.Auth) == 0 || slices.Contains(a.Auth, authKind(r))) &&
 		strings.Contains(r.UserAgent(), a.UserAgentContains)
-}
-
-// pace is a rate that is shared by all who ask for a part of it, in pieces of up to a twentieth of a second: a stream, not
-// gulps. A timer that woke late is made good by as much, and so is a time without traffic.
-func pace(bytesPerSecond int64) *rate.Limiter {
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(bytesPerSecond/20, 1)))
 }
 
 // ruleSet is the rules in force, oldest first.
@@ -192,7 +184,10 @@ func (s *ruleSet) put(r Rule) (RuleStatus, error) {
 		r.TTLSeconds = DefaultTTLSeconds
 	}
 	ttl := time.Duration(r.TTLSeconds) * time.Second
-	a := &activeRule{Rule: r, healed: make(chan struct{}), expires: time.Now().Add(ttl), pace: pace(r.Fault.BytesPerSecond)}
+	a := &activeRule{Rule: r, healed: make(chan struct{}), expires: time.Now().Add(ttl)}
+	if k := kinds[r.Fault.Kind]; k.bodies {
+		a.bodies = newLine(k.toxic(r.Fault))
+	}
 	for _, ip := range r.ClientIPs {
 		a.clients = append(a.clients, netip.MustParseAddr(ip).Unmap())
 	}
@@ -218,6 +213,9 @@ func (s *ruleSet) drop(which func(*activeRule) bool) {
 		}
 		a.expiry.Stop()
 		close(a.healed)
+		if a.bodies != nil {
+			go a.bodies.heal()
+		}
 		return true
 	})
 }
