@@ -31,8 +31,8 @@ matrix: build ## run the cells of fixtures/matrix.yaml, and put them into a tabl
 
 RUNS ?= 20
 
-soak: build ## run the selected specs RUNS times, each on a stack of its own: which did not always pass (RUNS=20)
-	@$(BIN)/smart-restore soak --runs $(RUNS)
+soak: build ## run the selected specs RUNS times, each on a stack of its own: which did not always pass (RUNS=20; SERIES=folder to go on with an earlier one)
+	@$(BIN)/smart-restore soak --runs $(RUNS) $(if $(SERIES),--series "$(SERIES)")
 
 # For a workflow: the matrix as JSON, and a table of reports.
 cells:

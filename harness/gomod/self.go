@@ -67,6 +67,26 @@ func inModuleCache(main debug.Module) (*Self, error) {
 	return &Self{Dir: module.Dir, Version: main.Version, sum: main.Sum}, nil
 }
 
+// Revision names what was compiled: the version, or of a checkout its commit, with "+" where its files are not as they were
+// committed. It is empty where git does not say.
+func (s *Self) Revision() string {
+	if s.Version != "" {
+		return s.Version
+	}
+	git := func(args ...string) (string, error) {
+		out, err := exec.Command("git", append([]string{"-C", s.Dir}, args...)...).Output()
+		return strings.TrimSpace(string(out)), err
+	}
+	commit, err := git("rev-parse", "--short=12", "HEAD")
+	if err != nil {
+		return ""
+	}
+	if changes, err := git("status", "--porcelain"); err != nil || changes != "" {
+		commit += "+"
+	}
+	return commit
+}
+
 // Command is this program as the go command runs it by its version.
 func (s *Self) Command() string { return selfModule + "/harness/cmd/smart-restore@" + s.Version }
 

@@ -3,6 +3,7 @@ package gomod
 import (
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -23,6 +24,37 @@ func TestInACheckoutTheSourceIsTheCheckout(t *testing.T) {
 		if err != nil || source.Dir != root || source.Version != "" {
 			t.Errorf("got %+v, %v, wanted the folder %s", source, err, root)
 		}
+	}
+}
+
+func TestTheRevisionIsTheVersionOrTheCommit(t *testing.T) {
+	if got := (&Self{Dir: t.TempDir(), Version: "v1.2.3"}).Revision(); got != "v1.2.3" {
+		t.Errorf("by its version: got %q", got)
+	}
+	dir := t.TempDir()
+	git := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=n", "-c", "user.email=n@example.com"}, args...)...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	git("init", "-q")
+	if got := (&Self{Dir: dir}).Revision(); got != "" {
+		t.Errorf("with no commit: got %q", got)
+	}
+	git("commit", "-q", "--allow-empty", "-m", "one")
+	commit := git("rev-parse", "--short=12", "HEAD")
+	if got := (&Self{Dir: dir}).Revision(); got != commit {
+		t.Errorf("as committed: got %q, wanted %q", got, commit)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "new.go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := (&Self{Dir: dir}).Revision(); got != commit+"+" {
+		t.Errorf("changed: got %q, wanted %q", got, commit+"+")
 	}
 }
 

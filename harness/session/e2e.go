@@ -110,6 +110,7 @@ func (s *Session) annotate(found error) error {
 // newE2E begins a report on a policy.
 func (s *Session) newE2E(p *policy.Policy, artifacts string) *e2eRun {
 	r := &e2eRun{Session: s, artifacts: artifacts, redactor: observe.NewRedactor(), report: &verdict.Report{
+		Run: verdict.Run{Suite: suiteRevision()},
 		Implementation: verdict.Implementation{
 			Policy: s.Settings.Policy, Name: p.Contract.Name, Description: p.Contract.Description, SHA256: p.SHA256, Objects: p.Describe(),
 			Features: verdict.FeatureSupport{Declared: p.Contract.Features},

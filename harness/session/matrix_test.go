@@ -121,13 +121,13 @@ func TestASoakRunsAllAndSaysWhatDidNotAlwaysHold(t *testing.T) {
 		var out bytes.Buffer
 		artifacts := t.TempDir()
 		s := &Session{Settings: &settings.Settings{Stack: c.stack, Policy: "policies/p", Artifacts: artifacts, Procs: 1}, Log: progress.New(&bytes.Buffer{}), Out: &out}
-		if err := s.soak(t.Context(), self, 2); !errors.Is(err, c.err) {
+		if err := s.soak(t.Context(), self, 2, ""); !errors.Is(err, c.err) {
 			t.Errorf("%s: got %v, wanted %v", c.stack, err, c.err)
 		}
 		if !strings.Contains(out.String(), c.want) {
 			t.Errorf("%s: %q is not in what it says:\n%s", c.stack, c.want, out.String())
 		}
-		if runs, err := filepath.Glob(filepath.Join(artifacts, "soak", "*", "*")); err != nil || c.stack != "broken" && len(runs) != 2 {
+		if runs, err := filepath.Glob(filepath.Join(artifacts, "soak", "*", "?")); err != nil || c.stack != "broken" && len(runs) != 2 {
 			t.Errorf("%s: the folders are %v, %v", c.stack, runs, err)
 		}
 	}
@@ -135,10 +135,57 @@ func TestASoakRunsAllAndSaysWhatDidNotAlwaysHold(t *testing.T) {
 	cancel()
 	var out bytes.Buffer
 	s := &Session{Settings: &settings.Settings{Stack: "good", Artifacts: t.TempDir()}, Log: progress.New(&bytes.Buffer{}), Out: &out}
-	if err := s.soak(interrupted, self, 2); !errors.Is(err, context.Canceled) || !strings.Contains(out.String(), "0 of 0 runs proven") {
+	if err := s.soak(interrupted, self, 2, ""); !errors.Is(err, context.Canceled) || !strings.Contains(out.String(), "0 of 0 runs proven") {
 		t.Errorf("interrupted: %v, and it says %q", err, out.String())
 	}
-	if err := (&Session{}).Soak(t.Context(), 0); err == nil {
+	if err := (&Session{}).Soak(t.Context(), 0, ""); err == nil {
 		t.Error("no run at all is taken for a soak")
+	}
+}
+
+// A series goes on where an earlier one was broken off, if it is one of the same.
+func TestASoakGoesOn(t *testing.T) {
+	self, reports := cellSelf(t)
+	report := &verdict.Report{Implementation: verdict.Implementation{Policy: "policies/p", SHA256: "one"}, Stack: verdict.Stack{Name: "good"},
+		Requirements: []verdict.Result{{Requirement: verdict.Requirement{ID: "core/fresh"}, Verdict: verdict.Pass}}}
+	written := func() {
+		if err := report.Write(filepath.Join(reports, "good")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	written()
+	artifacts := t.TempDir()
+	var out bytes.Buffer
+	soak := func(stack string, runs int, series string) error {
+		out.Reset()
+		s := &Session{Settings: &settings.Settings{Stack: stack, Policy: "policies/p", Artifacts: artifacts, Procs: 1}, Log: progress.New(&out), Out: &out}
+		return s.soak(t.Context(), self, runs, series)
+	}
+	if err := soak("good", 2, ""); err != nil {
+		t.Fatal(err)
+	}
+	folders, err := filepath.Glob(filepath.Join(artifacts, "soak", "*"))
+	if err != nil || len(folders) != 1 {
+		t.Fatal(folders, err)
+	}
+	if err := soak("good", 3, folders[0]); err != nil || strings.Contains(out.String(), "run 2 of 3") || !strings.Contains(out.String(), "run 3 of 3: proven") || !strings.Contains(out.String(), "\n3 of 3 runs proven\n") {
+		t.Errorf("going on: %v\n%s", err, out.String())
+	}
+	if err := soak("good", 3, folders[0]); err != nil || strings.Contains(out.String(), "run 3 of 3") || !strings.Contains(out.String(), "\n3 of 3 runs proven\n") {
+		t.Errorf("with nothing left to do: %v\n%s", err, out.String())
+	}
+	if err := soak("bad", 4, folders[0]); err == nil || !strings.Contains(err.Error(), "the stack was good, and is bad") {
+		t.Errorf("on another stack: %v", err)
+	}
+	report.Implementation.SHA256 = "two"
+	written()
+	if err := soak("good", 4, folders[0]); err == nil || !strings.Contains(err.Error(), "the policy's content was one, and is two") {
+		t.Errorf("of a policy that has changed: %v", err)
+	}
+	if err := soak("good", 3, folders[0]); err != nil || !strings.Contains(out.String(), "\n3 of 3 runs proven\n") {
+		t.Errorf("a run of something else was counted: %v\n%s", err, out.String())
+	}
+	if err := soak("good", 4, artifacts); err == nil || !strings.Contains(err.Error(), "SERIES: want the folder of an earlier soak") {
+		t.Errorf("with no series: %v", err)
 	}
 }

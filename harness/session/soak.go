@@ -1,21 +1,27 @@
 package session
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/matrix"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 // Soak runs the same specs so many times, each time on a stack of its own, and says which requirements did not always hold:
 // what fails now and then shows in no single run. What one run comes to does not keep the next one from being tried; an
-// interrupt does.
-func (s *Session) Soak(ctx context.Context, runs int) error {
+// interrupt does. With the folder of an earlier series (else empty) its runs count, and the others are done: the same specs of
+// the same suite, of the same policy on the same stack.
+func (s *Session) Soak(ctx context.Context, runs int, folder string) error {
 	if runs < 1 {
 		return fmt.Errorf("%d runs are wanted; there must be at least one", runs)
 	}
@@ -23,34 +29,163 @@ func (s *Session) Soak(ctx context.Context, runs int) error {
 	if err != nil {
 		return err
 	}
-	return s.soak(ctx, self, runs)
+	return s.soak(ctx, self, runs, folder)
 }
 
-func (s *Session) soak(ctx context.Context, self string, runs int) error {
-	folder := s.seriesFolder("soak")
+func (s *Session) soak(ctx context.Context, self string, runs int, folder string) error {
+	series := &series{folder: folder}
+	if folder == "" {
+		series.folder = s.seriesFolder("soak")
+	} else if err := series.read(s.soaked()); err != nil {
+		return err
+	}
 	cell := matrix.Cell{Stack: s.Settings.Stack, Policy: s.Settings.Policy, Target: matrix.E2E}
-	var reports []*verdict.Report
-	proven := 0
-	for i := 0; i < runs && ctx.Err() == nil; i++ {
-		artifacts := filepath.Join(folder, strconv.Itoa(i+1))
-		s.Log.Printf("run %d of %d (%s)", i+1, runs, artifacts)
+	for len(series.runs) < runs && ctx.Err() == nil {
+		n := len(series.runs) + 1
+		artifacts := series.artifacts(n)
+		s.Log.Printf("run %d of %d (%s)", n, runs, artifacts)
 		start := time.Now()
 		result, report, err := s.tryCell(ctx, self, cell, artifacts)
 		if ctx.Err() != nil {
 			break
 		}
-		s.Log.Printf("run %d of %d: %s, in %.1f min", i+1, runs, result, time.Since(start).Minutes())
-		if err == nil {
-			proven++
+		run := seriesRun{Run: n, Result: result, Proven: err == nil, Minutes: time.Since(start).Minutes(), report: report}
+		s.Log.Printf("run %d of %d: %s, in %.1f min", n, runs, result, run.Minutes)
+		if err := series.add(run); err != nil {
+			return err
 		}
-		reports = append(reports, report)
 	}
-	fmt.Fprintf(s.Out, "\n%s%d of %d runs proven\n%s\n", matrix.Unsteady(reports), proven, len(reports), folder)
+	fmt.Fprintf(s.Out, "\n%s%d of %d runs proven\n%s\n", matrix.Unsteady(series.reports()), series.proven(), len(series.runs), series.folder)
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("interrupted after %d of %d runs: %w", len(reports), runs, err)
+		if len(series.runs) > 0 {
+			fmt.Fprintf(s.Out, "\nTo go on: make soak RUNS=%d SERIES=%s\n", runs, series.folder)
+		}
+		return fmt.Errorf("interrupted after %d of %d runs: %w", len(series.runs), runs, err)
 	}
-	if proven < runs {
+	if series.proven() < len(series.runs) {
 		return ErrNotProven
 	}
 	return nil
+}
+
+// soaked is what a report says of a run that this session begins.
+func (s *Session) soaked() *verdict.Report {
+	return &verdict.Report{
+		Run: verdict.Run{Suite: suiteRevision()}, Stack: verdict.Stack{Name: s.Settings.Stack}, Implementation: verdict.Implementation{Policy: s.Settings.Policy},
+		Selection: verdict.Selection{Focus: s.Settings.Focus, Labels: s.Settings.Labels},
+	}
+}
+
+// suiteRevision is which suite judges; empty where that cannot be said.
+func suiteRevision() string {
+	source, err := gomod.FindSelf()
+	if err != nil {
+		return ""
+	}
+	return source.Revision()
+}
+
+// series is the runs of a soak. Its file series.jsonl has a line for each that came to its end, the folders beside it their
+// artifacts.
+type series struct {
+	folder string
+	runs   []seriesRun
+}
+
+type seriesRun struct {
+	Run     int             `json:"run"`
+	Result  string          `json:"result"`
+	Proven  bool            `json:"proven"`
+	Minutes float64         `json:"minutes"`
+	report  *verdict.Report // nil: it left none
+}
+
+func (s *series) artifacts(run int) string { return filepath.Join(s.folder, strconv.Itoa(run)) }
+
+func (s *series) file() string { return filepath.Join(s.folder, "series.jsonl") }
+
+// read finds the runs of an earlier series, which must be of the same as the next one.
+func (s *series) read(next *verdict.Report) error {
+	lines, err := os.ReadFile(s.file())
+	if err != nil {
+		return fmt.Errorf("SERIES: want the folder of an earlier soak: %w", err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(lines))
+	for {
+		run := seriesRun{}
+		if err := decoder.Decode(&run); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", s.file(), err)
+		}
+		if report, _, err := ReadReport(filepath.Join(s.artifacts(run.Run), "latest")); err == nil {
+			run.report = report
+			if other := differs(report, next); other != "" {
+				return fmt.Errorf("the runs in %s are not of the same: %s; a series of its own begins without SERIES", s.folder, other)
+			}
+		}
+		s.runs = append(s.runs, run)
+	}
+}
+
+// differs says what two reports are not both of; what one does not know counts for nothing.
+func differs(earlier, later *verdict.Report) string {
+	for _, c := range []struct{ what, earlier, later string }{
+		{"the suite", earlier.Run.Suite, later.Run.Suite},
+		{"the stack", earlier.Stack.Name, later.Stack.Name},
+		{"the policy", earlier.Implementation.Policy, later.Implementation.Policy},
+		{"the policy's content", earlier.Implementation.SHA256, later.Implementation.SHA256},
+	} {
+		if c.earlier != c.later && c.earlier != "" && c.later != "" {
+			return fmt.Sprintf("%s was %s, and is %s", c.what, c.earlier, c.later)
+		}
+	}
+	if was, is := earlier.Selection, later.Selection; was.Focus != is.Focus || was.Labels != is.Labels {
+		return fmt.Sprintf("the selection was FOCUS=%q LABELS=%q, and is FOCUS=%q LABELS=%q", was.Focus, was.Labels, is.Focus, is.Labels)
+	}
+	return ""
+}
+
+// add keeps a run that came to its end.
+func (s *series) add(run seriesRun) error {
+	for _, earlier := range s.runs {
+		if run.report == nil || earlier.report == nil {
+			continue
+		}
+		if other := differs(earlier.report, run.report); other != "" {
+			return fmt.Errorf("run %d is not of the same as run %d: %s; it does not count", run.Run, earlier.Run, other)
+		}
+	}
+	line, err := json.Marshal(run)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.folder, 0o755); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(s.file(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(append(line, '\n'))
+	s.runs = append(s.runs, run)
+	return errors.Join(err, file.Close())
+}
+
+func (s *series) reports() []*verdict.Report {
+	reports := make([]*verdict.Report, len(s.runs))
+	for i := range s.runs {
+		reports[i] = s.runs[i].report
+	}
+	return reports
+}
+
+func (s *series) proven() int {
+	n := 0
+	for _, run := range s.runs {
+		if run.Proven {
+			n++
+		}
+	}
+	return n
 }

@@ -72,9 +72,12 @@ type Report struct {
 	Redact func([]byte) []byte `json:"-"`
 }
 
-// Run is when and where.
+// Run is when and where, and by which suite.
 type Run struct {
-	ID      string    `json:"id"`
+	ID string `json:"id"`
+	// Suite is this suite's version, or the commit of its checkout, with "+"
+	// where files were not as committed.
+	Suite   string    `json:"suite,omitempty"`
 	Started time.Time `json:"started,omitzero"`
 	Ended   time.Time `json:"ended,omitzero"`
 	Host    Host      `json:"host"`

@@ -125,11 +125,12 @@ func promisesCommand() *cobra.Command {
 
 // soakCommand is about what fails now and then.
 func soakCommand() *cobra.Command {
-	runs := 0
+	runs, series := 0, ""
 	command := &cobra.Command{Use: "soak", Short: "run the selected specs many times, each on a stack of its own, and say which did not always pass", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		return with(cmd, func(s *session.Session) error { return s.Soak(cmd.Context(), runs) })
+		return with(cmd, func(s *session.Session) error { return s.Soak(cmd.Context(), runs, series) })
 	}}
 	command.Flags().IntVar(&runs, "runs", 20, "how many times")
+	command.Flags().StringVar(&series, "series", "", "the `folder` of an earlier soak to go on with")
 	return command
 }
 
