@@ -87,21 +87,23 @@ func Start(ctx context.Context, o Options) (*Handle, error) {
 	tclog.SetDefault(tclog.NewNoopLogger()) // its chatter is not our progress
 	gatewayName, serverName := o.NamePrefix+"-gateway", o.NamePrefix+"-s3"
 	port := strconv.Itoa(serverPort(o.Endpoint.Addr.Port()))
+	s3Port := port + "/tcp"
+	published := []string{controlPort, s3Port}
 	gateway, err := start(ctx, testcontainers.ContainerRequest{
 		Image: o.GatewayImage,
 		Name:  gatewayName,
 		Env:   map[string]string{"GATEWAY_TOKEN": o.Credentials.GatewayToken},
 		Cmd: []string{"--listen", o.Endpoint.Addr.String(), "--add-address", "--control", ":9901",
 			"--upstream", "http://" + net.JoinHostPort("127.0.0.1", port)},
-		ExposedPorts:   []string{controlPort, port + "/tcp"},
+		ExposedPorts:   published,
 		Networks:       []string{o.Network},
 		NetworkAliases: map[string][]string{o.Network: {gatewayName}},
 		WaitingFor:     wait.ForListeningPort(controlPort).SkipInternalCheck().WithStartupTimeout(startup).WithPollInterval(50 * time.Millisecond),
 	}, o, func(c *container.HostConfig) {
 		c.CapAdd = []string{"NET_ADMIN"}
 		c.PortBindings = network.PortMap{}
-		for _, published := range []string{controlPort, port + "/tcp"} {
-			c.PortBindings[network.MustParsePort(published)] = []network.PortBinding{{HostIP: netip.MustParseAddr("127.0.0.1")}}
+		for _, port := range published {
+			c.PortBindings[network.MustParsePort(port)] = []network.PortBinding{{HostIP: netip.MustParseAddr("127.0.0.1")}}
 		}
 	})
 	if err != nil {
@@ -111,7 +113,7 @@ func Start(ctx context.Context, o Options) (*Handle, error) {
 	if handle.Control, err = onLoopback(ctx, gateway, controlPort, "http"); err != nil {
 		return nil, err
 	}
-	if handle.Server, err = onLoopback(ctx, gateway, port+"/tcp", ""); err != nil {
+	if handle.Server, err = onLoopback(ctx, gateway, s3Port, ""); err != nil {
 		return nil, err
 	}
 	if handle.GatewayIP, err = gateway.ContainerIP(ctx); err != nil {

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -170,18 +169,13 @@ func (s *Suite) baseSecretNamespace(namespace string) string {
 	return cmp.Or(s.Stand.Contract.BaseSecret.Namespace, namespace)
 }
 
-// appendLine appends one JSON line to a file of the artifacts. Lines of several processes do not mix.
+// appendLine appends one JSON line to a file of the artifacts.
 func (s *Suite) appendLine(file string, value any) error {
 	line, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(s.Artifacts, file), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(s.Redactor.Bytes(line), '\n'))
-	return errors.Join(err, f.Close())
+	return observe.AppendLine(filepath.Join(s.Artifacts, file), s.Redactor.Bytes(line))
 }
 
 // ProgressLine is one line of ProgressFile.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/matrix"
+	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -163,13 +164,8 @@ func (s *series) add(run seriesRun) error {
 	if err := os.MkdirAll(s.folder, 0o755); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(s.file(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(append(line, '\n'))
 	s.runs = append(s.runs, run)
-	return errors.Join(err, file.Close())
+	return observe.AppendLine(s.file(), line)
 }
 
 func (s *series) reports() []*verdict.Report {
