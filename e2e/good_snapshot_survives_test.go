@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
@@ -21,8 +22,8 @@ var _ = Prove("safety/good-snapshot-survives", verdict.Safety,
 		good := s.LatestSnapshot(ctx, "data")
 
 		var claim *scenario.Claim
-		s.S3Down(ctx, scenario.Held, "data", func() {
-			claim = s.ClaimInOutage(ctx, scenario.Held, "data")
+		s.S3Down(ctx, outage.Held, "data", func() {
+			claim = s.ClaimInOutage(ctx, outage.Held, "data")
 			claim.App(ctx).Write(ctx, dataset.Spec{Seed: s.Namespace, SmallFiles: 5})
 		})
 		backups := 0

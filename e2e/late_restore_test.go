@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 
+	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
@@ -22,12 +23,12 @@ var _ = Prove("safety/late-restore", verdict.Safety,
 		var claim *scenario.Claim
 		var app *scenario.App
 		var written dataset.Manifest
-		healed := s.S3Down(ctx, scenario.Held, "data", func() {
-			claim = s.ClaimInOutage(ctx, scenario.Held, "data")
+		healed := s.S3Down(ctx, outage.Held, "data", func() {
+			claim = s.ClaimInOutage(ctx, outage.Held, "data")
 			app = claim.App(ctx)
 			written = app.Write(ctx, small(s))
 		})
-		claim.NotRestoredAfter(ctx, scenario.Held, healed)
+		claim.NotRestoredAfter(ctx, outage.Held, healed)
 		claim.Patch(ctx, "annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`)
 		claim.StaysUnrestored(ctx, "a change of the PVC with S3 up again")
 

@@ -5,26 +5,27 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 
+	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
 // What must come of each outcome.
-var outcomes = map[scenario.Outcome]struct {
+var outcomes = map[outage.Outcome]struct {
 	sentence string
-	body     func(context.Context, *scenario.Scenario, scenario.Fault)
+	body     func(context.Context, *scenario.Scenario, outage.Fault)
 }{
-	scenario.OutcomeUnknown: {"is admitted within the bound, has its ReplicationSource, binds, the app writes, and it never gets a ReplicationDestination", unknown},
-	scenario.OutcomeAbsent:  {"is admitted within the bound, binds, the app writes, it gets no ReplicationDestination, and it is backed up", absent},
-	scenario.OutcomeBackup:  {"is admitted within the bound and restored, byte for byte", restored},
-	scenario.OutcomeLater:   {"is admitted within the bound, is not called restored while that lasts, and is restored after it", later},
+	outage.OutcomeUnknown: {"is admitted within the bound, has its ReplicationSource, binds, the app writes, and it never gets a ReplicationDestination", unknown},
+	outage.OutcomeAbsent:  {"is admitted within the bound, binds, the app writes, it gets no ReplicationDestination, and it is backed up", absent},
+	outage.OutcomeBackup:  {"is admitted within the bound and restored, byte for byte", restored},
+	outage.OutcomeLater:   {"is admitted within the bound, is not called restored while that lasts, and is restored after it", later},
 }
 
 // One spec for every row of the fault table. Those whose faults hold for all take turns, and so do not keep processes
 // waiting for each other.
 var _ = Describe("S3 down", Ordered, ContinueOnFailure, exclusive, func() {
-	for _, fault := range scenario.Faults {
+	for _, fault := range outage.Faults {
 		if fault.HoldsForAll() {
 			proveOutage(fault)
 		}
@@ -33,24 +34,24 @@ var _ = Describe("S3 down", Ordered, ContinueOnFailure, exclusive, func() {
 
 // The others are in no container: Ginkgo begins a container's specs together, all when its first priority is due.
 func init() {
-	for _, fault := range scenario.Faults {
+	for _, fault := range outage.Faults {
 		if !fault.HoldsForAll() {
 			proveOutage(fault)
 		}
 	}
 }
 
-func proveOutage(fault scenario.Fault) {
+func proveOutage(fault outage.Fault) {
 	o := outcomes[fault.Outcome]
 	decorators := []any{Label("s3-down"), needs{scenario.NeedsGateway}}
-	if fault.Outcome != scenario.OutcomeUnknown { // they wait for movers
+	if fault.Outcome != outage.OutcomeUnknown { // they wait for movers
 		decorators = append(decorators, long)
 	}
 	Prove("core/s3-down/"+fault.Name, verdict.Core, "While S3 is "+fault.Sentence+", a PVC with a backup "+o.sentence+".",
 		func(ctx context.Context, s *scenario.Scenario) { o.body(ctx, s, fault) }, decorators...)
 }
 
-func unknown(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
+func unknown(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	before := s.GoodBackup(ctx, "data")
 
 	var claim *scenario.Claim
@@ -66,7 +67,7 @@ func unknown(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
 	s.TwinIsRestored(ctx)
 }
 
-func absent(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
+func absent(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	before := s.GoodBackup(ctx, "data")
 
 	var claim *scenario.Claim
@@ -82,7 +83,7 @@ func absent(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
 	claim.NotRestoredAfter(ctx, fault, healed)
 }
 
-func restored(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
+func restored(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	s.GoodBackup(ctx, "data")
 
 	var claim *scenario.Claim
@@ -96,7 +97,7 @@ func restored(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
 	claim.HasReplicationSource(ctx)
 }
 
-func later(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
+func later(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	before := s.GoodBackup(ctx, "data")
 
 	var claim *scenario.Claim
@@ -114,7 +115,7 @@ func later(ctx context.Context, s *scenario.Scenario, fault scenario.Fault) {
 
 // decisionVisible is about a feature: of a policy that does not promise it, what it writes is evidence only.
 func decisionVisible(ctx context.Context, s *scenario.Scenario, claim *scenario.Claim) {
-	if claim.DecisionVisible(ctx) == "" && s.Stand.Contract.Promises("visible-decision") {
+	if claim.DecisionVisible(ctx) == "" && s.Testbed.Contract.Promises("visible-decision") {
 		s.Failf("PVC %s does not say what was decided about it", claim.Name)
 	}
 }

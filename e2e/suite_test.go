@@ -53,9 +53,9 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 // feature, among Prove's decorators, is one of verdict.Features: the spec runs only where the policy promises it.
 type feature string
 
-// needs, among Prove's decorators, are what a spec needs of the stand that not every stand has (scenario.Needs…). Where it
+// needs, among Prove's decorators, are what a spec needs of the testbed that not every testbed has (scenario.Needs…). Where it
 // is not there the spec does not run, and what it proves stays unknown. They are labels, too: LABELS='!needs-gateway'.
-// A spec that is alone breaks what all share: it needs a stand of our own.
+// A spec that is alone breaks what all share: it needs a testbed of our own.
 type needs []string
 
 // changesBaseSecret is for specs that change the base Secret of their namespace.
@@ -84,11 +84,11 @@ func Prove(id, level, sentence string, body func(context.Context, *scenario.Scen
 	}
 	return It(id+" "+sentence, append([]any{Label(level), Label(needed...), SpecTimeout(specTimeout)}, append(decorators, func(ctx SpecContext) {
 		AddReportEntry(verdict.NameRequirement, verdict.EntryRequirement(requirement), ReportEntryVisibilityNever)
-		if reason := suite.Stand.Contract.NotPromised(CurrentSpecReport().Labels()); reason != "" {
+		if reason := suite.Testbed.Contract.NotPromised(CurrentSpecReport().Labels()); reason != "" {
 			AddReportEntry(verdict.NameNotPromised, verdict.EntryNotPromised(reason), ReportEntryVisibilityNever)
 			Skip(reason)
 		}
-		if lack := suite.Stand.Lacks(needed...); lack != "" {
+		if lack := suite.Testbed.Lacks(needed...); lack != "" {
 			ginkgoReporter{}.Unknown("not testable here: " + lack)
 		}
 		s := suite.Start(ctx, id, ginkgoReporter{})

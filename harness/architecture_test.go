@@ -16,21 +16,21 @@ const module = "github.com/smart-restore/conformance/"
 // layers are in the order in which data flows: lock → images → cluster → stand → scenario → session. A package imports
 // packages of earlier layers, never of its own or a later one.
 var layers = [][]string{
-	{"harness/strict"},
+	{"harness/strict", "harness/endpoint"},
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
-		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/cmd/agent/probe"},
+		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/probe"},
 	{"harness/gomod", "harness/fault", "harness/cluster", "harness/check/play", "harness/report/markdown", "harness/report/timeline", "harness/report/decisions"},
 	{"harness/images", "harness/install", "harness/matrix", "harness/report/page"},
-	{"harness/runs", "harness/objectstore", "harness/policy"},
-	{"harness/stand", "harness/report/github", "harness/report/promises"},
-	{"harness/scenario", "harness/owncluster"},
+	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy"},
+	{"harness/testbed", "harness/report/github", "harness/report/promises"},
+	{"harness/scenario", "harness/external"},
 	{"harness/check"},
 	{"harness/session", "e2e"},
 	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause"},
 }
 
 // e2eImports are all that a spec may import: what it stands on is the scenario's business.
-var e2eImports = []string{"harness/scenario", "harness/verdict", "harness/workload/dataset"}
+var e2eImports = []string{"harness/outage", "harness/scenario", "harness/verdict", "harness/workload/dataset"}
 
 type goPackage struct {
 	ImportPath                         string

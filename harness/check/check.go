@@ -1,5 +1,5 @@
 // Package check finds what can be found about a policy without a cluster: whether Kyverno takes it, and what it makes Kyverno
-// do in each situation, over the whole fault table. The judge is Kyverno's own engine (fixtures/_judge).
+// do in each situation, over the whole fault table. The simulator is Kyverno's own engine (fixtures/_simulator).
 package check
 
 import (
@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/policy"
-	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
-// Judge plays situations with a policy.
-type Judge interface {
+// Simulator plays situations with a policy.
+type Simulator interface {
 	Play(ctx context.Context, given play.Play) (*play.Record, error)
 }
 
@@ -35,8 +35,8 @@ const (
 type Report struct {
 	Policy string `json:"policy"`
 	Name   string `json:"name"`
-	Judge  string `json:"judge,omitempty"`
-	// MadeFor are the stacks that the policy is made for, where the judge is none of them.
+	Engine string `json:"engine,omitempty"`
+	// MadeFor are the stacks that the policy is made for, where the simulator is none of them.
 	MadeFor []string `json:"madeFor,omitempty"`
 	Rows    []Row    `json:"rows"`
 	// Findings are what is wrong, the rows' too.
@@ -87,7 +87,7 @@ func Requirements() []string {
 const tokenLeak = "safety/token-leak"
 
 // Run checks a policy. Its error is about what kept it from doing so.
-func Run(ctx context.Context, p *policy.Policy, endpoint settings.Endpoint, stack string, judge Judge) (*Report, error) {
+func Run(ctx context.Context, p *policy.Policy, endpoint endpoint.Endpoint, stack string, simulator Simulator) (*Report, error) {
 	began := time.Now()
 	r := &Report{Policy: p.Path, Name: p.Contract.Name}
 	if err := p.Contract.CheckStack(stack, []string{stack}); err != nil {
@@ -106,14 +106,14 @@ func Run(ctx context.Context, p *policy.Policy, endpoint settings.Endpoint, stac
 		s.play.Name = s.name
 		given.Situations = append(given.Situations, s.play)
 	}
-	record, err := judge.Play(ctx, given)
+	record, err := simulator.Play(ctx, given)
 	if err != nil {
 		return nil, err
 	}
 	if len(record.Situations) != len(all) {
-		return nil, fmt.Errorf("the judge played %d of %d situations", len(record.Situations), len(all))
+		return nil, fmt.Errorf("the simulator played %d of %d situations", len(record.Situations), len(all))
 	}
-	r.Judge = record.Engine
+	r.Engine = record.Engine
 	reason := c.accepted(record.Policies)
 	for i, s := range all {
 		if s.feature == "" || p.Contract.Promises(s.feature) {
@@ -201,7 +201,7 @@ func (c *checker) row(s situation, course play.Course, reason string) {
 	}
 	f := &found{course: course, contract: c.contract, subjects: c.subjects}
 	row.describe(f)
-	s.judge(f)
+	s.verify(f)
 	if f.unknown != "" {
 		row.Verdict, row.Text = Unknown, f.unknown
 		f.problems = nil

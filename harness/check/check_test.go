@@ -12,13 +12,13 @@ import (
 	"testing"
 
 	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/policy"
-	"github.com/smart-restore/conformance/harness/settings"
 )
 
 const url = "http://192.168.10.133:9000"
 
-// fake is a judge that takes every policy, and says of each situation what it is told to.
+// fake is a simulator that takes every policy, and says of each situation what it is told to.
 type fake struct {
 	acceptances []play.Acceptance
 	course      func(play.Situation) play.Course
@@ -72,25 +72,25 @@ spec:
 			t.Fatal(err)
 		}
 	}
-	p, err := policy.Load(folder, endpoint(t))
+	p, err := policy.Load(folder, planEndpoint(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-func endpoint(t *testing.T) settings.Endpoint {
+func planEndpoint(t *testing.T) endpoint.Endpoint {
 	t.Helper()
-	e, err := settings.ParseEndpoint(url)
+	e, err := endpoint.Parse(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return e
 }
 
-func run(t *testing.T, p *policy.Policy, judge fake) *Report {
+func run(t *testing.T, p *policy.Policy, simulator fake) *Report {
 	t.Helper()
-	r, err := Run(t.Context(), p, endpoint(t), "kyverno-1.19", judge)
+	r, err := Run(t.Context(), p, planEndpoint(t), "kyverno-1.19", simulator)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestNobodyCalled(t *testing.T) {
 }
 
 func TestJudgeThatFails(t *testing.T) {
-	_, err := Run(t.Context(), loaded(t, ""), endpoint(t), "", fake{course: good, err: errors.New("crashed")})
+	_, err := Run(t.Context(), loaded(t, ""), planEndpoint(t), "", fake{course: good, err: errors.New("crashed")})
 	if err == nil || err.Error() != "crashed" {
 		t.Error(err)
 	}

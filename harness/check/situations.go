@@ -7,8 +7,8 @@ import (
 
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/fault"
+	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
-	"github.com/smart-restore/conformance/harness/scenario"
 )
 
 // plot is what situations are made of: what the policy under test is about, by its contract, and S3's address.
@@ -42,8 +42,8 @@ type situation struct {
 	// feature is the one that the requirement is of. Empty: it is everybody's.
 	feature string
 	play    play.Situation
-	// judge reports what is wrong. Each thing that it reports is a finding.
-	judge func(*found)
+	// verify reports what is wrong. Each thing that it reports is a finding.
+	verify func(*found)
 }
 
 // situations are all that a policy is tried in.
@@ -51,18 +51,18 @@ func situations(p plot) []situation {
 	all := []situation{
 		{
 			name: "no backup", requirement: "core/fresh", wanted: "RS, no RD",
-			play:  p.scene(create(p.claim(claimName)), wait(afterMillis)),
-			judge: func(f *found) { f.admittedInTime(); f.hasSource(atOnceMillis); f.neverRestored() },
+			play:   p.scene(create(p.claim(claimName)), wait(afterMillis)),
+			verify: func(f *found) { f.admittedInTime(); f.hasSource(atOnceMillis); f.neverRestored() },
 		},
 		{
 			name: "what is backed up, and where to", requirement: "core/backup", wanted: "RS as promised, to its path",
-			play:  p.scene(create(p.claim(claimName)), wait(afterMillis)),
-			judge: func(f *found) { f.backsUpAsPromised(); f.repositoryIs(p.endpoint) },
+			play:   p.scene(create(p.claim(claimName)), wait(afterMillis)),
+			verify: func(f *found) { f.backsUpAsPromised(); f.repositoryIs(p.endpoint) },
 		},
 		{
 			name: "backup", requirement: "core/restore", wanted: "RD into the PVC, RS",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis)),
-			judge: func(f *found) {
+			verify: func(f *found) {
 				f.admittedInTime()
 				f.hasDestination(afterMillis)
 				f.repositoryIs(p.endpoint)
@@ -71,22 +71,22 @@ func situations(p plot) []situation {
 		},
 		{
 			name: "no label", requirement: "core/unlabelled", wanted: "nothing",
-			play:  p.scene(p.backup(), create(unlabelled(p.claim(claimName))), wait(afterMillis)),
-			judge: func(f *found) { f.untouched() },
+			play:   p.scene(p.backup(), create(unlabelled(p.claim(claimName))), wait(afterMillis)),
+			verify: func(f *found) { f.untouched() },
 		},
 	}
-	for _, row := range scenario.Faults {
+	for _, row := range outage.Faults {
 		all = append(all, p.outage(row))
 	}
 	return append(all, p.safety()...)
 }
 
 // outage is a row of the fault table.
-func (p plot) outage(row scenario.Fault) situation {
+func (p plot) outage(row outage.Fault) situation {
 	s := situation{
 		name: "S3 down: " + row.Name, requirement: "core/s3-down/" + row.Name, wanted: "RS, no RD, also later",
 		play: p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis)),
-		judge: func(f *found) {
+		verify: func(f *found) {
 			f.admittedInTime()
 			f.decisionVisible()
 			if f.neverRestored(); len(f.made(destination)) == 0 { // a policy may hold one back for the other
@@ -94,9 +94,9 @@ func (p plot) outage(row scenario.Fault) situation {
 			}
 		},
 	}
-	if row.Outcome == scenario.OutcomeBackup || row.Outcome == scenario.OutcomeLater {
+	if row.Outcome == outage.OutcomeBackup || row.Outcome == outage.OutcomeLater {
 		s.wanted = "RD"
-		s.judge = func(f *found) {
+		s.verify = func(f *found) {
 			f.admittedInTime()
 			f.decisionVisible()
 			f.hasDestination(atOnceMillis)
@@ -110,9 +110,9 @@ func (p plot) safety() []situation {
 	return []situation{
 		{
 			name: "S3 holds the question, app writes, PVC changes", requirement: "safety/late-restore", wanted: "no RD, also later",
-			play: p.scene(p.backup(), p.begin(scenario.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
+			play: p.scene(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
 				change("annotations", "example.com/touched", "yes"), wait(afterMillis)),
-			judge: (*found).neverRestored,
+			verify: (*found).neverRestored,
 		},
 		{
 			name: "volume in use is annotated, relabelled, resized", requirement: "safety/live-immunity", wanted: "no RD",
@@ -122,38 +122,38 @@ func (p plot) safety() []situation {
 				change("labels", p.PVC.Label, p.PVC.Value), wait(afterMillis),
 				play.Step{Update: merge(reference(claimName), map[string]any{"spec": map[string]any{"resources": map[string]any{"requests": map[string]any{"storage": "300Mi"}}}})},
 				wait(afterMillis)),
-			judge: (*found).neverRestored,
+			verify: (*found).neverRestored,
 		},
 		{
 			name: "a restore is running", requirement: "safety/backup-during-restore", wanted: "no backup mover meanwhile",
-			play:  p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
-			judge: (*found).noBackupWhileRestoring,
+			play:   p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noBackupWhileRestoring,
 		},
 		{
 			name: "an app starts before the restore is done", requirement: "safety/no-app-before-restore", wanted: "its pod waits", feature: "gated-start",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), create(pod("early")), play.Step{Restored: true}, wait(afterMillis),
 				create(pod("late"))),
-			judge: (*found).appWaits,
+			verify: (*found).appWaits,
 		},
 		{
 			name: "an earlier PVC's objects are still there", requirement: "safety/stale-destination", wanted: "RD of its own",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
 				play.Step{Delete: p.claim(claimName)}, create(p.claim(claimName)), wait(afterMillis)),
-			judge: (*found).hasDestinationOfItsOwn,
+			verify: (*found).hasDestinationOfItsOwn,
 		},
 		{
 			name: "PVCs of one name, or nearly", requirement: "safety/isolation", wanted: "a repository each",
-			play:  p.scene(create(p.claim(claimName)), create(p.claim(claimName+"-2")), create(in(elsewhere, p.claim(claimName))), wait(afterMillis)),
-			judge: func(f *found) { f.repositoriesDiffer() },
+			play:   p.scene(create(p.claim(claimName)), create(p.claim(claimName+"-2")), create(in(elsewhere, p.claim(claimName))), wait(afterMillis)),
+			verify: func(f *found) { f.repositoriesDiffer() },
 		},
 		{
 			name: "a name of 64 characters", requirement: "safety/long-names", wanted: "RS, or refused", play: p.scene(create(p.claim(longName)), wait(afterMillis)),
-			judge: (*found).worksOrRefused,
+			verify: (*found).worksOrRefused,
 		},
 		{
 			name: "the base Secret comes later", requirement: "resilience/base-secret-late", wanted: "RS, and its Secret then",
 			play: play.Situation{Steps: []play.Step{create(p.claim(claimName)), wait(afterMillis), create(p.base(namespace)), wait(afterMillis)}},
-			judge: func(f *found) {
+			verify: func(f *found) {
 				f.hasSource(2*afterMillis + 1000)
 				f.repositoryIs(p.endpoint)
 				f.triedAgain()
@@ -166,12 +166,12 @@ func (p plot) safety() []situation {
 				create(p.mistaken(p.baseSecretNamespaces()[0])), {Update: p.base(p.baseSecretNamespaces()[0])},
 				{BackgroundOn: true}, wait(afterMillis),
 			}},
-			judge: func(f *found) { f.hasSource(afterMillis + 1000); f.repositoryIs(p.endpoint) },
+			verify: func(f *found) { f.hasSource(afterMillis + 1000); f.repositoryIs(p.endpoint) },
 		},
 		{
 			name: "a PVC is labelled later", requirement: "resilience/relabel", wanted: "RS, no RD", feature: "relabel",
-			play:  p.scene(p.backup(), create(unlabelled(p.claim(claimName))), wait(afterMillis), change("labels", p.PVC.Label, p.PVC.Value), wait(afterMillis)),
-			judge: func(f *found) { f.hasSource(2*afterMillis + 1000); f.neverRestored() },
+			play:   p.scene(p.backup(), create(unlabelled(p.claim(claimName))), wait(afterMillis), change("labels", p.PVC.Label, p.PVC.Value), wait(afterMillis)),
+			verify: func(f *found) { f.hasSource(2*afterMillis + 1000); f.neverRestored() },
 		},
 	}
 }
@@ -220,7 +220,7 @@ func (p plot) backup() play.Step {
 }
 
 // begin begins an outage.
-func (p plot) begin(row scenario.Fault) play.Step {
+func (p plot) begin(row outage.Fault) play.Step {
 	if row.HoldsForAll() {
 		return play.Step{Outage: &play.Outage{Dial: dialFaults[row.Packet]}}
 	}

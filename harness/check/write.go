@@ -22,7 +22,7 @@ func (r *Report) JSON(w io.Writer) error {
 // Text writes the report for people: the table, and then what is wrong, each with where.
 func (r *Report) Text(w io.Writer) error {
 	b := &strings.Builder{}
-	fmt.Fprintf(b, "policy %s (%s), judged by %s\n", r.Name, here(r.Policy), r.Judge)
+	fmt.Fprintf(b, "policy %s (%s), judged by %s\n", r.Name, here(r.Policy), r.Engine)
 	if len(r.MadeFor) > 0 {
 		fmt.Fprintf(b, "it is made for %s: what it does there may be different\n", strings.Join(r.MadeFor, ", "))
 	}

@@ -22,8 +22,8 @@ import (
 	"github.com/smart-restore/conformance/harness/engine"
 )
 
-// NamePrefix begins the name of every cluster of ours; the run's ID follows.
-const NamePrefix = "smart-restore-"
+// ContainerPrefix begins the name of every cluster of ours; the run's ID follows.
+const ContainerPrefix = "smart-restore-"
 
 // The ranges of the pods' and services' addresses, as fixtures/cluster/kind.yaml sets them, and the address of the
 // service that is the API server.
@@ -38,7 +38,7 @@ const servicesTimeout = 90 * time.Second
 
 // Options describe the cluster of one run.
 type Options struct {
-	Name       string // NamePrefix and the run's ID
+	Name       string // ContainerPrefix and the run's ID
 	Network    string // the Docker network, which must exist
 	NodeImage  string
 	NodePulled bool   // upstream's node image: what ours has built in is patched in

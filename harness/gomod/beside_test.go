@@ -24,10 +24,10 @@ func TestBesideABuild(t *testing.T) {
 	}}
 	build := &stack.Build{Name: "some"}
 	beside := Beside{
-		Name: "judge",
+		Name: "simulator",
 		Package: fstest.MapFS{
-			"judge.go":      {Data: []byte("package judge\n\nimport \"github.com/smart-restore/conformance/harness/word\"\n\nvar said = word.Word\n")},
-			"judge_test.go": {Data: []byte("package judge\n\nimport (\"fmt\"; \"testing\")\n\nfunc TestJudge(*testing.T) { fmt.Println(said) }\n")},
+			"simulator.go":      {Data: []byte("package simulator\n\nimport \"github.com/smart-restore/conformance/harness/word\"\n\nvar said = word.Word\n")},
+			"simulator_test.go": {Data: []byte("package simulator\n\nimport (\"fmt\"; \"testing\")\n\nfunc TestSimulator(*testing.T) { fmt.Println(said) }\n")},
 		},
 		Imports: map[string]fs.FS{"harness/word": fstest.MapFS{"word.go": {Data: []byte("package word\n\nconst Word = \"one\"\n")}}},
 	}

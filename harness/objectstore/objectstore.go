@@ -26,8 +26,8 @@ import (
 	tclog "github.com/testcontainers/testcontainers-go/log"
 	"github.com/testcontainers/testcontainers-go/wait"
 
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/fault"
-	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/stack"
 )
 
@@ -62,7 +62,7 @@ type Options struct {
 	Server       *stack.ObjectStore
 	ServerImage  string // the engine's reference
 	GatewayImage string
-	Endpoint     settings.Endpoint
+	Endpoint     endpoint.Endpoint
 	Bucket       string
 	Credentials  Credentials
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func TestCheckFindsWhatNeedsNoCluster(t *testing.T) {
-	shipped, err := Load(filepath.Join("..", "..", "fixtures", "known-bad", "base"), endpoint(t))
+	shipped, err := Load(filepath.Join("..", "..", "fixtures", "known-bad", "base"), planEndpoint(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func changed(t *testing.T, change func(string) string) *Policy {
 	for _, name := range []string{"decision.yaml", "backup.yaml", "restore.yaml", "backup-after-restore.yaml"} {
 		files[name] = change(readFile(t, filepath.Join(base, name)))
 	}
-	p, err := Load(write(t, files), endpoint(t))
+	p, err := Load(write(t, files), planEndpoint(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/settings"
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/strict"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -424,11 +424,11 @@ func parseContract(file string, raw []byte) (Contract, error) {
 	return c, nil
 }
 
-// endpoint is the address that a policy names, by its contract or, where one is set, by the setting.
-func (c *Contract) endpoint(set settings.Endpoint) (settings.Endpoint, error) {
+// resolveEndpoint is the address that a policy names, by its contract or, where one is set, by the setting.
+func (c *Contract) resolveEndpoint(set endpoint.Endpoint) (endpoint.Endpoint, error) {
 	if set.URL != "" {
 		c.S3.Endpoint = set.URL
 		return set, nil
 	}
-	return settings.ParseEndpoint(c.S3.Endpoint)
+	return endpoint.Parse(c.S3.Endpoint)
 }

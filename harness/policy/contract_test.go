@@ -174,7 +174,7 @@ func TestContractIsReadWithThePolicy(t *testing.T) {
 		"none":          {filepath.Join(folder, "policy.yaml"), "policy.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := Load(c.path, endpoint(t))
+			p, err := Load(c.path, planEndpoint(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -195,7 +195,7 @@ func TestContractIsReadWithThePolicy(t *testing.T) {
 		})
 	}
 	broken := write(t, map[string]string{"policy.yaml": good, "conformance.yaml": strings.Replace(contract, "one", "''", 1)})
-	if _, err := Load(broken, endpoint(t)); err == nil || !strings.Contains(err.Error(), "POLICY=") || !strings.Contains(err.Error(), "conformance.yaml:3:7") {
+	if _, err := Load(broken, planEndpoint(t)); err == nil || !strings.Contains(err.Error(), "POLICY=") || !strings.Contains(err.Error(), "conformance.yaml:3:7") {
 		t.Errorf("a broken contract: %v", err)
 	}
 }

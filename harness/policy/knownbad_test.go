@@ -12,7 +12,7 @@ import (
 // other.
 func TestKnownBadPolicies(t *testing.T) {
 	root := filepath.Join("..", "..", "fixtures", "known-bad")
-	base, err := Load(filepath.Join(root, "base"), endpoint(t))
+	base, err := Load(filepath.Join(root, "base"), planEndpoint(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestKnownBadPolicies(t *testing.T) {
 			continue
 		}
 		t.Run(entry.Name(), func(t *testing.T) {
-			p, err := Load(filepath.Join(root, entry.Name()), endpoint(t))
+			p, err := Load(filepath.Join(root, entry.Name()), planEndpoint(t))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -19,14 +19,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/kustomize/api/konfig"
 
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/install"
-	"github.com/smart-restore/conformance/harness/settings"
 )
 
 // Policy is the policy under test.
 type Policy struct {
 	Path     string
-	Endpoint settings.Endpoint            // of S3, as the policy names it
+	Endpoint endpoint.Endpoint            // of S3, as the policy names it
 	Objects  []*unstructured.Unstructured // in the order they are applied in
 	SHA256   string                       // of the objects as they are sent to the API server, hex
 	Contract Contract                     // whole: what is not said in its file is as in the plan
@@ -34,13 +34,13 @@ type Policy struct {
 
 // Load reads a policy and its contract: both must parse, and it must hold a Kyverno policy and name the S3 endpoint, which
 // is the one that is set, or the contract's where none is. Check says whether it can be what is to be tested.
-func Load(path string, set settings.Endpoint) (*Policy, error) {
+func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 	objects, contract, err := read(path)
 	if err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 	}
 	promised := contract.S3.Endpoint
-	endpoint, err := contract.endpoint(set)
+	endpoint, err := contract.resolveEndpoint(set)
 	if err != nil {
 		return nil, fmt.Errorf("POLICY=%s: s3.endpoint: %w", path, err)
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/smart-restore/conformance/harness/settings"
+	"github.com/smart-restore/conformance/harness/endpoint"
 )
 
 const good = `apiVersion: policies.kyverno.io/v1
@@ -19,9 +19,9 @@ kind: ConfigMap
 metadata: {name: beside, namespace: default}
 `
 
-func endpoint(t *testing.T) settings.Endpoint {
+func planEndpoint(t *testing.T) endpoint.Endpoint {
 	t.Helper()
-	e, err := settings.ParseEndpoint("http://192.168.10.133:9000")
+	e, err := endpoint.Parse("http://192.168.10.133:9000")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestLoadTakesAFileAFolderAndAKustomization(t *testing.T) {
 	kustomized := write(t, map[string]string{"policy.yaml": good, "kustomization.yaml": "resources: [policy.yaml]\n"})
 	for name, path := range map[string]string{"file": filepath.Join(dir, "policy.yaml"), "folder": dir, "kustomization": kustomized} {
 		t.Run(name, func(t *testing.T) {
-			p, err := Load(path, endpoint(t))
+			p, err := Load(path, planEndpoint(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,12 +84,12 @@ func TestLoadRefusesWithAReason(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := write(t, map[string]string{"policy.yaml": c.content})
-			if _, err := Load(dir, endpoint(t)); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "POLICY=") {
+			if _, err := Load(dir, planEndpoint(t)); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "POLICY=") {
 				t.Errorf("got %v, wanted an error that says %q", err, c.want)
 			}
 		})
 	}
-	if _, err := Load(t.TempDir(), endpoint(t)); err == nil || !strings.Contains(err.Error(), "no .yaml file in this folder") {
+	if _, err := Load(t.TempDir(), planEndpoint(t)); err == nil || !strings.Contains(err.Error(), "no .yaml file in this folder") {
 		t.Errorf("an empty folder: %v", err)
 	}
 }
@@ -103,7 +103,7 @@ func TestTheShippedPoliciesLoad(t *testing.T) {
 	for _, kustomization := range folders {
 		folder := filepath.Dir(kustomization)
 		t.Run(filepath.Base(folder), func(t *testing.T) {
-			p, err := Load(folder, endpoint(t))
+			p, err := Load(folder, planEndpoint(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,7 +113,7 @@ func TestTheShippedPoliciesLoad(t *testing.T) {
 			if p.Contract.Name != filepath.Base(folder) || p.Contract.Description == "" || len(p.Contract.CaughtBy) > 0 {
 				t.Errorf("its contract: %+v", p.Contract)
 			}
-			again, err := Load(folder, endpoint(t))
+			again, err := Load(folder, planEndpoint(t))
 			if err != nil || again.SHA256 != p.SHA256 {
 				t.Errorf("the same policy has two hashes: %s, %s (%v)", p.SHA256, again.SHA256, err)
 			}

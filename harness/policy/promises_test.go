@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/smart-restore/conformance/harness/settings"
+	"github.com/smart-restore/conformance/harness/endpoint"
 )
 
 // foreign says everything that a contract can say about another policy than the plan's.
@@ -184,7 +184,7 @@ func TestAContractNamesItsPolicy(t *testing.T) {
 		"c/conformance.yaml":     "GeneratingPolicy/one ConfigMap/beside",
 		"d/p.conformance.yaml":   "GeneratingPolicy/one ConfigMap/beside",
 	} {
-		p, err := Load(filepath.Join(root, path), settings.Endpoint{})
+		p, err := Load(filepath.Join(root, path), endpoint.Endpoint{})
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue
@@ -198,7 +198,7 @@ func TestAContractNamesItsPolicy(t *testing.T) {
 		"gone":     "conformance.yaml:7:16: ../b/three.yaml: ",
 		"misnamed": "conformances.yaml is a PolicyContract: only one called conformance.yaml, or NAME.conformance.yaml, is read as such",
 	} {
-		if _, err := Load(filepath.Join(root, path), settings.Endpoint{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Load(filepath.Join(root, path), endpoint.Endpoint{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, wanted %s", path, err, want)
 		}
 	}
@@ -207,11 +207,11 @@ func TestAContractNamesItsPolicy(t *testing.T) {
 func TestTheEndpointIsTheContractsUnlessOneIsSet(t *testing.T) {
 	elsewhere := strings.ReplaceAll(good, "192.168.10.133", "10.0.0.5")
 	says := strings.Replace(contract, "stacks: [kyverno-1.19]", `s3: {endpoint: "http://10.0.0.5:9000"}`, 1)
-	set, err := settings.ParseEndpoint("http://10.0.0.6:9000")
+	set, err := endpoint.Parse("http://10.0.0.6:9000")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Load(write(t, map[string]string{"p.yaml": elsewhere, "conformance.yaml": says}), settings.Endpoint{})
+	p, err := Load(write(t, map[string]string{"p.yaml": elsewhere, "conformance.yaml": says}), endpoint.Endpoint{})
 	if err != nil || p.Endpoint.Addr.String() != "10.0.0.5:9000" {
 		t.Errorf("the contract's: %+v, %v", p, err)
 	}
@@ -223,13 +223,13 @@ func TestTheEndpointIsTheContractsUnlessOneIsSet(t *testing.T) {
 	if want := "it nowhere names the S3 endpoint 10.0.0.6:9000, which S3_ENDPOINT sets; by its contract it is http://10.0.0.5:9000"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("another one set: %v", err)
 	}
-	_, err = Load(write(t, map[string]string{"p.yaml": elsewhere}), settings.Endpoint{})
+	_, err = Load(write(t, map[string]string{"p.yaml": elsewhere}), endpoint.Endpoint{})
 	if want := "nowhere names the S3 endpoint 192.168.10.133:9000; say which one it uses in conformance.yaml (s3.endpoint)"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("none said: %v", err)
 	}
 	// It can come with the base Secret.
 	brought := strings.Replace(contract, "stacks: [kyverno-1.19]", `baseSecret: {data: {REPOSITORY: "s3:http://192.168.10.133:9000/volsync-backups"}}`, 1)
-	if _, err := Load(write(t, map[string]string{"p.yaml": elsewhere, "conformance.yaml": brought}), settings.Endpoint{}); err != nil {
+	if _, err := Load(write(t, map[string]string{"p.yaml": elsewhere, "conformance.yaml": brought}), endpoint.Endpoint{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -249,7 +249,7 @@ func TestCheckKnowsOtherLabelsAndBuckets(t *testing.T) {
 		"another bucket":    {`{x: {matchLabels: {a.org/b: "yes"}}, u: k8s-backup}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), "it nowhere names the bucket k8s-backups"},
 	} {
 		object := "apiVersion: policies.kyverno.io/v1\nkind: GeneratingPolicy\nmetadata: {name: one}\nspec: {note: 'http://192.168.10.133:9000 ReplicationSource ReplicationDestination', more: " + c.spec + "}\n"
-		p, err := Load(write(t, map[string]string{"p.yaml": object, "conformance.yaml": c.contract}), settings.Endpoint{})
+		p, err := Load(write(t, map[string]string{"p.yaml": object, "conformance.yaml": c.contract}), endpoint.Endpoint{})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -299,7 +299,7 @@ func FuzzContract(f *testing.F) {
 		if len(c.PVC.Labels()) != 1 || c.PVC.Label == "" || c.BaseSecret.Name == "" || c.AdmissionBound() <= 0 || len(c.Retain.Named()) == 0 {
 			t.Errorf("half a contract was taken: %+v", c)
 		}
-		if _, err := c.endpoint(settings.Endpoint{}); err != nil {
+		if _, err := c.resolveEndpoint(endpoint.Endpoint{}); err != nil {
 			t.Errorf("an endpoint that is none was taken: %v", err)
 		}
 		c.Warnings()

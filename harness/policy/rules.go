@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/smart-restore/conformance/harness/settings"
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/strict"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -249,7 +249,7 @@ func (c *Contract) validateLists(report func(string, ...any)) {
 
 func (c *Contract) validatePlaces(report func(string, ...any)) {
 	if c.S3.Endpoint != "" {
-		if _, err := settings.ParseEndpoint(c.S3.Endpoint); err != nil {
+		if _, err := endpoint.Parse(c.S3.Endpoint); err != nil {
 			report(err.Error(), "s3", "endpoint")
 		}
 	}

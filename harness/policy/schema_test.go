@@ -20,8 +20,8 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/strfmt"
 	"k8s.io/kube-openapi/pkg/validation/validate"
 
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/report/markdown"
-	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/strict"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -223,7 +223,7 @@ func TestSchemaAndTableAreThoseOfTheTypes(t *testing.T) {
 // The sample is a policy of which nothing is called as in the plan, and all is as its contract says.
 func TestTheSampleIsForeign(t *testing.T) {
 	for _, path := range []string{sample, filepath.Join(sample, contractFile)} {
-		p, err := Load(path, settings.Endpoint{})
+		p, err := Load(path, endpoint.Endpoint{})
 		if err != nil {
 			t.Fatal(err)
 		}

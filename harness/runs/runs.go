@@ -205,7 +205,7 @@ var ours = []struct {
 }{
 	{[]string{"ps", "--all", "--filter", "label=" + Label, "--format", `{{.Names}} {{.Label "` + Label + `"}}`}, "", []string{"rm", "--force", "--volumes"}, "container"},
 	{[]string{"ps", "--all", "--filter", "name=^" + images.BakePrefix, "--format", "{{.Names}} {{.Names}}"}, images.BakePrefix, []string{"rm", "--force", "--volumes"}, "container"},
-	{[]string{"ps", "--all", "--filter", "label=" + kindLabel, "--format", `{{.Names}} {{.Label "` + kindLabel + `"}}`}, cluster.NamePrefix, []string{"rm", "--force", "--volumes"}, "container"},
+	{[]string{"ps", "--all", "--filter", "label=" + kindLabel, "--format", `{{.Names}} {{.Label "` + kindLabel + `"}}`}, cluster.ContainerPrefix, []string{"rm", "--force", "--volumes"}, "container"},
 	{[]string{"network", "ls", "--filter", "label=" + Label, "--format", `{{.Name}} {{.Label "` + Label + `"}}`}, "", []string{"network", "rm"}, "network"},
 }
 

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/e2e-framework/klient/wait"
 
 	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/outage"
 )
 
 // auditTimeout: the API server writes an event as it answers; this is for a busy disk.
@@ -85,7 +86,7 @@ const lateMargin = 3 * time.Second
 // could still come of a probe that was made in the outage. One that hung comes back late: the kernel tries a connection
 // again after 1, 3, 7, 15 … seconds, so at the latest when the time since the probe has doubled; the probe is not older
 // than the claim.
-func (c *Claim) NotRestoredAfter(ctx context.Context, f Fault, healed time.Time) {
+func (c *Claim) NotRestoredAfter(ctx context.Context, f outage.Fault, healed time.Time) {
 	until := healed.Add(lateMargin)
 	if f.Hangs {
 		until = until.Add(healed.Sub(c.CreatedAt))

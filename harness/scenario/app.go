@@ -223,7 +223,7 @@ func (a *App) manifest(ctx context.Context, args ...string) dataset.Manifest {
 // exec runs the agent in the app's pod. That it cannot be run is the harness's failure; what it cannot do is the
 // app's, and fails the spec.
 func (a *App) exec(ctx context.Context, args ...string) []byte {
-	out, err := a.sc.execIn(ctx, a.sc.Namespace, a.pod, "app", append([]string{a.sc.Stand.AgentPath()}, args...))
+	out, err := a.sc.execIn(ctx, a.sc.Namespace, a.pod, "app", append([]string{a.sc.Testbed.AgentPath()}, args...))
 	if err != nil {
 		if ctx.Err() != nil {
 			a.sc.Unknownf("interrupted while the app in pod %s did: agent %s", a.pod, args[0])

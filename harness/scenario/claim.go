@@ -50,14 +50,14 @@ func (c *Claim) Prefix() string { return c.sc.prefix(c.Name) }
 
 // Claim creates a labelled PVC while S3 is up for Kyverno. For one in an outage there is ClaimInOutage.
 func (sc *Scenario) Claim(ctx context.Context, name string) (claim *Claim) {
-	sc.WhileS3IsUp(ctx, func() { claim = sc.createClaim(ctx, name, sc.Stand.Contract.PVC.Labels()) })
+	sc.WhileS3IsUp(ctx, func() { claim = sc.createClaim(ctx, name, sc.Testbed.Contract.PVC.Labels()) })
 	return claim
 }
 
 // ClaimOrRefusal creates a labelled PVC while S3 is up, or returns nil where an admission webhook refuses it, with a reason
 // that a person can act on.
 func (sc *Scenario) ClaimOrRefusal(ctx context.Context, name string) *Claim {
-	err := sc.API.Create(ctx, sc.pvc(name, sc.Stand.Contract.PVC.Labels()), client.DryRunAll)
+	err := sc.API.Create(ctx, sc.pvc(name, sc.Testbed.Contract.PVC.Labels()), client.DryRunAll)
 	if err == nil {
 		return sc.Claim(ctx, name)
 	}
@@ -98,7 +98,7 @@ func (sc *Scenario) TwinIsRestored(ctx context.Context) {
 	sc.GoodBackup(ctx, name)
 	defer sc.s3Up(ctx)()
 	class := "no-such-class"
-	sc.createClaim(ctx, name, sc.Stand.Contract.PVC.Labels(),
+	sc.createClaim(ctx, name, sc.Testbed.Contract.PVC.Labels(),
 		func(pvc *corev1.PersistentVolumeClaim) {
 			if pvc.Spec.StorageClassName == nil {
 				pvc.Spec.StorageClassName = &class
@@ -114,7 +114,7 @@ func (sc *Scenario) pvc(name string, labels map[string]string) *corev1.Persisten
 			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("256Mi")}},
 		},
 	}
-	if class := sc.Stand.Contract.PVC.StorageClass; class != "" {
+	if class := sc.Testbed.Contract.PVC.StorageClass; class != "" {
 		pvc.Spec.StorageClassName = &class
 	}
 	return pvc

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -40,8 +41,8 @@ func (sc *Scenario) rows() []*situation {
 }
 
 // wanted is what the decision table wants of an outcome.
-func (o Outcome) wanted() verdict.Outcome {
-	if o == OutcomeBackup || o == OutcomeLater {
+func wantedOf(o outage.Outcome) verdict.Outcome {
+	if o == outage.OutcomeBackup || o == outage.OutcomeLater {
 		return verdict.Restore
 	}
 	return verdict.None
@@ -76,7 +77,7 @@ func (sc *Scenario) recordDecisions(ctx context.Context) {
 		sources, sourceErr := sc.madeFor(ctx, "replicationsources", s.claim)
 		d := s.decide(destinations, sources, err == nil && sourceErr == nil, time.Since(s.claim.CreatedAt))
 		if pvc, err := s.claim.get(ctx); err == nil && s.err == nil {
-			d.Said = decisionText(pvc.Annotations, pvc.Labels, sc.Stand.Contract.PVC.Labels())
+			d.Said = decisionText(pvc.Annotations, pvc.Labels, sc.Testbed.Contract.PVC.Labels())
 		}
 		sc.Evidence(verdict.KindOutcome, fmt.Sprintf("%s: %s, PVC %s admitted in %.2f s", d.Situation, d.Outcome, s.pvc, d.AdmittedSeconds), d.Data())
 	}

@@ -63,3 +63,21 @@ func TestSituationIsOfTheNextPVC(t *testing.T) {
 		t.Error("the outage does not end")
 	}
 }
+
+func TestDecisionText(t *testing.T) {
+	for name, c := range map[string]struct {
+		annotations, labels map[string]string
+		want                string
+	}{
+		"nothing":               {nil, map[string]string{"backup": "hourly"}, ""},
+		"Kubernetes'":           {map[string]string{"pv.kubernetes.io/bind-completed": "yes", "volume.kubernetes.io/selected-node": "n"}, nil, ""},
+		"a decision":            {map[string]string{"smart-restore/decision": "unknown: HTTP 403"}, nil, "smart-restore/decision: unknown: HTTP 403"},
+		"a label":               {nil, map[string]string{"backup": "hourly", "restore": "no"}, "label restore: no"},
+		"label changed":         {nil, map[string]string{"backup": "never"}, "label backup: never"},
+		"not quite Kubernetes'": {map[string]string{"notkubernetes.io/x": "1"}, nil, "notkubernetes.io/x: 1"},
+	} {
+		if got := decisionText(c.annotations, c.labels, map[string]string{"backup": "hourly"}); got != c.want {
+			t.Errorf("%s: %q, wanted %q", name, got, c.want)
+		}
+	}
+}

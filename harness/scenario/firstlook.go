@@ -17,7 +17,7 @@ const firstLook = "first-look"
 func (c *Claim) AppThatLooks(ctx context.Context) *App {
 	pod := c.pod()
 	looking := pod.Spec.Containers[0]
-	looking.Name, looking.Command = firstLook, []string{c.sc.Stand.AgentPath(), "manifest", "--dir", mountPath}
+	looking.Name, looking.Command = firstLook, []string{c.sc.Testbed.AgentPath(), "manifest", "--dir", mountPath}
 	pod.Spec.InitContainers = []corev1.Container{looking}
 	return c.sc.startPod(ctx, pod)
 }

@@ -38,11 +38,11 @@ func (sc *Scenario) tool(ctx context.Context, container string, command ...strin
 // interrupted first backup leaves, or a restore of what never was.
 func (sc *Scenario) EmptyRepository(ctx context.Context, name string) {
 	sc.GoodBackup(ctx, name)
-	s3, err := sc.Stand.Store.S3(sc.Stand.Credentials)
+	s3, err := sc.Testbed.Store.S3(sc.Testbed.Credentials)
 	sc.must(err)
 	for key := range sc.Backup(ctx, name) {
 		if strings.Contains(key, "/snapshots/") {
-			sc.must(s3.RemoveObject(ctx, sc.Stand.Store.Bucket, key, minio.RemoveObjectOptions{}))
+			sc.must(s3.RemoveObject(ctx, sc.Testbed.Store.Bucket, key, minio.RemoveObjectOptions{}))
 		}
 	}
 }
@@ -66,7 +66,7 @@ func (c *Claim) SnapshotHolds(ctx context.Context, id, sentinel string) {
 	}
 	target := fmt.Sprintf("/scratch/%s/restored-%s", c.sc.Namespace, id[:min(8, len(id))])
 	c.restic(ctx, "restore", id, "--target", target, "--quiet")
-	if got := string(c.sc.tool(ctx, "agent", c.sc.Stand.AgentPath(), "get", "--file", target+"/"+dataset.SentinelName)); got != sentinel {
+	if got := string(c.sc.tool(ctx, "agent", c.sc.Testbed.AgentPath(), "get", "--file", target+"/"+dataset.SentinelName)); got != sentinel {
 		c.sc.Failf("snapshot %s of PVC %s holds %q, wanted %q", id, c.Name, got, sentinel)
 	}
 	c.sc.Evidence("restic", fmt.Sprintf("snapshot %.8s of PVC %s can be restored and holds %q", id, c.Name, sentinel), nil)

@@ -20,7 +20,7 @@ var customResourceDefinition = schema.GroupVersionKind{Group: "apiextensions.k8s
 // puts them back. A policy that brings none has nothing to take away: the spec is unknown.
 func (sc *Scenario) WithoutRights(ctx context.Context) (back func(context.Context)) {
 	var rights []*unstructured.Unstructured
-	for _, object := range sc.Stand.PolicyObjects() {
+	for _, object := range sc.Testbed.PolicyObjects() {
 		if object.GroupVersionKind().Group == "rbac.authorization.k8s.io" {
 			rights = append(rights, object)
 		}
@@ -79,7 +79,7 @@ func (sc *Scenario) WithoutVolSync(ctx context.Context) (back func(context.Conte
 // it reads.
 func (sc *Scenario) TryPolicy(ctx context.Context) {
 	taken := true
-	for _, object := range sc.Stand.PolicyObjects() {
+	for _, object := range sc.Testbed.PolicyObjects() {
 		err := install.Apply(ctx, sc.Kube, []*unstructured.Unstructured{object}, nil)
 		switch {
 		case err == nil:

@@ -9,138 +9,108 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
 	"github.com/smart-restore/conformance/harness/fault"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/outage"
+	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 const (
 	// kyvernoNamespace is where the policy engine's pods are.
 	kyvernoNamespace = "kyverno"
-	// answerTimeout is how long a look waits for an answer that is to come at once: within milliseconds, on a busy machine
-	// within tenths of a second.
-	answerTimeout = 5 * time.Second
-	// silenceTimeout is how long a look waits for an answer that is not to come.
-	silenceTimeout = time.Second
-	// faultTTL heals a fault by itself, in seconds, should this process be killed: later than any outage, of which the
-	// longest waits for a mover, and before the next run begins, which heals all.
-	faultTTL = 600
 	// healTimeout is how long it may take to take a fault away.
 	healTimeout = 20 * time.Second
 	// lookTries is how often a look is tried: an exec on a busy node may end well and lose its output.
 	lookTries = 3
-	// signatureLife is how long the signed look's URL is good for.
-	signatureLife = 10 * time.Minute
 )
 
 // S3Down runs during while S3 is down in this way for Kyverno and for everything in the spec's namespace. It proves from
 // inside the cluster that S3 is up before, down at the start and at the end, and up again after; and that Kyverno (or
 // the movers, where the fault is theirs) ran into the fault meanwhile. name is the PVC whose repository is asked for; a
 // good backup must be there. It returns when the outage ended.
-func (sc *Scenario) S3Down(ctx context.Context, f Fault, name string, during func()) (healed time.Time) {
-	o := &outage{sc: sc, fault: f, id: sc.Namespace, pvc: name}
+func (sc *Scenario) S3Down(ctx context.Context, f outage.Fault, name string, during func()) (healed time.Time) {
+	o := &activeOutage{sc: sc, fault: f, id: sc.Namespace, pvc: name}
 	o.observer = sc.observerFor(ctx, f)
 	sc.must(o.findURLs(ctx))
 	if f.HoldsForAll() {
 		defer sc.onlyMe(ctx)()
 	}
-	o.expect("before the outage", o.look(ctx, answerTimeout), upAll(f))
+	o.expect("before the outage", o.look(ctx, outage.AnswerTimeout), f.Up())
 	since, err := sc.Gateway.Records(ctx, 1<<62, "")
 	sc.must(err)
 	defer o.heal(ctx) // also when the spec panics or fails
 	o.arm(ctx)
-	first := o.beginLook(ctx, f.lookTimeout())
-	if f.late() { // the look goes on beside what is done meanwhile
+	first := o.beginLook(ctx, f.ProbeTimeout())
+	if f.Late() { // the look goes on beside what is done meanwhile
 		during()
 		o.expect("as the outage begins", <-first, f.Proof)
-		o.expect("as the outage ends", o.look(ctx, silenceTimeout), f.Proof)
+		o.expect("as the outage ends", o.look(ctx, outage.SilenceTimeout), f.Proof)
 	} else {
 		o.expect("as the outage begins", <-first, f.Proof)
 		during()
-		o.expect("as the outage ends", o.look(ctx, f.lookTimeout()), f.Proof)
+		o.expect("as the outage ends", o.look(ctx, f.ProbeTimeout()), f.Proof)
 	}
 	o.ranInto(ctx, since.LastSeq)
 	o.heal(ctx)
 	healed = time.Now()
-	o.expect("after the outage", o.look(ctx, answerTimeout), upAll(f))
+	o.expect("after the outage", o.look(ctx, outage.AnswerTimeout), f.Up())
 	return healed
 }
 
-// lookTimeout is how long a look waits during the outage.
-func (f Fault) lookTimeout() time.Duration {
-	if f.Hangs || f.HTTP.Kind == "hang" {
-		return silenceTimeout
-	}
-	return f.delay() + answerTimeout
-}
-
-// upAll is the proof, by the looks that the fault is proven with, that S3 is up.
-func upAll(f Fault) Proof {
-	p := Proof{}
-	for look := range f.Proof {
-		p[look] = func(r probe.Result) bool { return up(r) && (f.delay() == 0 || r.Millis < float64(f.HTTP.DelayMillis)) }
-	}
-	return p
-}
-
-// outage is a fault in force.
-type outage struct {
+// activeOutage is a fault in force.
+type activeOutage struct {
 	sc       *Scenario
-	fault    Fault
+	fault    outage.Fault
 	id, pvc  string
 	on       bool // it has been said that the fault is on, and not yet that it is off
 	observer *observer
-	urls     map[Look]string
+	urls     map[outage.Target]string
 	armed    *fault.Armed // nil: no packet fault
 	engine   []netip.Addr // Kyverno's addresses, where there is one
 }
 
-// findURLs says what each look looks at.
-func (o *outage) findURLs(ctx context.Context) error {
-	endpoint, bucket := o.sc.Stand.Endpoint, o.sc.Stand.Store.Bucket
-	key := o.sc.prefix(o.pvc) + "config"
-	o.urls = map[Look]string{
-		LookConfig:  endpoint.URL + o.sc.path(key),
-		LookListing: endpoint.URL + o.sc.path("?list-type=2&prefix="+o.sc.Stand.Contract.S3.NamespacePrefix(o.sc.Namespace)),
+// findURLs says where each target is.
+func (o *activeOutage) findURLs(ctx context.Context) error {
+	o.urls = map[outage.Target]string{}
+	for target := range o.fault.Proof {
+		url, err := o.sc.subject(o.pvc).URL(ctx, target)
+		if err != nil {
+			return err
+		}
+		o.urls[target] = url
 	}
-	if _, wanted := o.fault.Proof[LookSigned]; !wanted {
-		return nil
+	return nil
+}
+
+// subject is whose S3 an outage is of: a PVC's of this name.
+func (sc *Scenario) subject(pvc string) outage.Subject {
+	return outage.Subject{
+		Endpoint: sc.Testbed.Endpoint, Bucket: sc.Testbed.Store.Bucket,
+		NamespacePrefix: sc.Testbed.Contract.S3.NamespacePrefix(sc.Namespace), RepositoryPrefix: sc.prefix(pvc),
+		AccessKey: sc.Testbed.Credentials.AccessKey, SecretKey: sc.Testbed.Credentials.SecretKey,
 	}
-	c := o.sc.Stand.Credentials
-	// The host is part of what is signed, so the client must be the endpoint's. With a region it asks nobody.
-	s3, err := minio.New(endpoint.Addr.String(), &minio.Options{Creds: credentials.NewStaticV4(c.AccessKey, c.SecretKey, ""), Region: "us-east-1"})
-	if err != nil {
-		return err
-	}
-	signed, err := s3.PresignedGetObject(ctx, bucket, key, signatureLife, nil)
-	if err == nil {
-		o.urls[LookSigned] = signed.String()
-	}
-	return err
 }
 
 // looked is what a round of looks found.
 type looked struct {
-	results map[Look]probe.Result
+	results map[outage.Target]probe.Result
 	err     error
 }
 
 // beginLook begins a look for each that the proof wants, and returns where the results will be.
-func (o *outage) beginLook(ctx context.Context, timeout time.Duration) <-chan looked {
+func (o *activeOutage) beginLook(ctx context.Context, timeout time.Duration) <-chan looked {
 	done := make(chan looked, 1)
 	go func() { done <- o.look(ctx, timeout) }()
 	return done
 }
 
-func (o *outage) look(ctx context.Context, timeout time.Duration) looked {
-	l := looked{results: map[Look]probe.Result{}}
+func (o *activeOutage) look(ctx context.Context, timeout time.Duration) looked {
+	l := looked{results: map[outage.Target]probe.Result{}}
 	for look := range o.fault.Proof {
 		result, err := o.observer.look(ctx, o.urls[look], timeout)
 		if err != nil {
@@ -153,11 +123,11 @@ func (o *outage) look(ctx context.Context, timeout time.Duration) looked {
 }
 
 // expect ends the spec as unknown unless what was found is what the proof wants.
-func (o *outage) expect(when string, l looked, proof Proof) {
+func (o *activeOutage) expect(when string, l looked, proof outage.Proof) {
 	o.sc.must(l.err)
 	for look, result := range l.results {
 		what := "S3 as seen from inside the cluster"
-		if look != LookConfig {
+		if look != outage.TargetConfig {
 			what += " (" + string(look) + ")"
 		}
 		found := fmt.Sprintf("%s: %s (HTTP status %d%s) in %.0f ms", when, result.Class, result.Status, redirected(result), result.Millis)
@@ -176,7 +146,7 @@ func redirected(r probe.Result) string {
 }
 
 // arm puts the fault in force.
-func (o *outage) arm(ctx context.Context) {
+func (o *activeOutage) arm(ctx context.Context) {
 	sc := o.sc
 	for _, rule := range o.fault.Rules(o.id, sc.namespacePath(), sc.path(sc.prefix(o.pvc))) {
 		sc.must(sc.Gateway.Put(ctx, rule))
@@ -185,10 +155,10 @@ func (o *outage) arm(ctx context.Context) {
 	if o.fault.Packet == "" {
 		return
 	}
-	engine, err := sc.engineAddresses(ctx)
+	engine, err := sc.kyvernoAddresses(ctx)
 	if err == nil {
 		o.engine = engine
-		o.armed, err = sc.Firewall.Arm(ctx, o.id, o.fault.Packet, append([]netip.Addr{o.observer.address}, engine...), sc.Stand.Endpoint.Addr)
+		o.armed, err = sc.Firewall.Arm(ctx, o.id, o.fault.Packet, append([]netip.Addr{o.observer.address}, engine...), sc.Testbed.Endpoint.Addr)
 	}
 	if err != nil {
 		sc.Unknownf("the fault %s could not be put on: %v", o.fault.Name, err)
@@ -196,7 +166,7 @@ func (o *outage) arm(ctx context.Context) {
 }
 
 // heal takes the fault away. It can be called again, and after ctx has ended.
-func (o *outage) heal(ctx context.Context) {
+func (o *activeOutage) heal(ctx context.Context) {
 	gone := o.sc.healed(ctx, o.fault.Name, func(ctx context.Context) (err error) {
 		for _, rule := range o.fault.Rules(o.id, o.sc.namespacePath(), o.sc.path(o.sc.prefix(o.pvc))) {
 			err = errors.Join(err, o.sc.Gateway.Heal(ctx, rule.ID))
@@ -223,7 +193,7 @@ func (sc *Scenario) healed(ctx context.Context, name string, heal func(context.C
 	return err == nil
 }
 
-func (o *outage) say(on bool) {
+func (o *activeOutage) say(on bool) {
 	o.on = on
 	o.sc.faultIs(o.fault.Name, o.fault.Sentence, on)
 }
@@ -245,7 +215,7 @@ type observer struct {
 }
 
 // observerFor finds an observer: the pod that all specs share, unless the fault goes by the observer's own address.
-func (sc *Scenario) observerFor(ctx context.Context, f Fault) *observer {
+func (sc *Scenario) observerFor(ctx context.Context, f outage.Fault) *observer {
 	if !f.HoldsForAll() {
 		return &observer{suite: sc.Suite, namespace: sc.toolsNamespace(), pod: inspectorPod, container: "agent"}
 	}
@@ -259,7 +229,7 @@ func (sc *Scenario) observerFor(ctx context.Context, f Fault) *observer {
 func (o *observer) look(ctx context.Context, url string, timeout time.Duration) (result probe.Result, err error) {
 	for range lookTries {
 		var out []byte
-		out, err = o.suite.execIn(ctx, o.namespace, o.pod, o.container, []string{o.suite.Stand.AgentPath(), "probe", "--url", url, "--timeout", timeout.String(), "--follow"})
+		out, err = o.suite.execIn(ctx, o.namespace, o.pod, o.container, []string{o.suite.Testbed.AgentPath(), "probe", "--url", url, "--timeout", timeout.String(), "--follow"})
 		if err != nil {
 			return probe.Result{}, err
 		}
@@ -270,8 +240,8 @@ func (o *observer) look(ctx context.Context, url string, timeout time.Duration) 
 	return probe.Result{}, err
 }
 
-// engineAddresses lists the addresses of Kyverno's pods.
-func (sc *Scenario) engineAddresses(ctx context.Context) ([]netip.Addr, error) {
+// kyvernoAddresses lists the addresses of Kyverno's pods.
+func (sc *Scenario) kyvernoAddresses(ctx context.Context) ([]netip.Addr, error) {
 	pods := &corev1.PodList{}
 	if err := sc.API.List(ctx, pods, client.InNamespace(kyvernoNamespace)); err != nil {
 		return nil, err
@@ -294,7 +264,7 @@ func (sc *Scenario) engineAddresses(ctx context.Context) ([]netip.Addr, error) {
 }
 
 // ranInto is the positive control of an outage: those whom the fault is for asked S3 about the claim and met it.
-func (o *outage) ranInto(ctx context.Context, since int64) {
+func (o *activeOutage) ranInto(ctx context.Context, since int64) {
 	if o.armed != nil {
 		packets, err := o.armed.Packets(ctx)
 		o.sc.must(err)
@@ -310,7 +280,7 @@ func (o *outage) ranInto(ctx context.Context, since int64) {
 	}
 	page, err := o.sc.Gateway.Records(ctx, since, o.sc.path(o.sc.prefix(o.pvc)))
 	o.sc.must(err)
-	who, movers := "Kyverno", o.fault.Outcome == OutcomeLater
+	who, movers := "Kyverno", o.fault.Outcome == outage.OutcomeLater
 	if movers {
 		who = "a mover"
 	}
@@ -340,7 +310,7 @@ func (sc *Scenario) WhileS3IsUp(ctx context.Context, do func()) {
 func (sc *Scenario) onlyMe(ctx context.Context) func() { return sc.lock(ctx, unix.LOCK_EX) }
 
 func (sc *Scenario) lock(ctx context.Context, how int) func() {
-	file, err := os.OpenFile(filepath.Join(filepath.Dir(os.Getenv(StandVariable)), outageLock), os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := os.OpenFile(filepath.Join(filepath.Dir(os.Getenv(TestbedVariable)), outageLock), os.O_CREATE|os.O_RDWR, 0o600)
 	sc.must(err)
 	for {
 		err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB)

@@ -15,20 +15,21 @@ import (
 
 	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
 // ClaimInOutage creates a labelled PVC during an outage and waits for what the policy must make at once: its
 // ReplicationDestination where S3 says that there is a backup, else its ReplicationSource. An outage of the spec's own
 // requests can only be met by Kyverno while no other spec's outage keeps it from S3 altogether.
-func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Claim {
+func (sc *Scenario) ClaimInOutage(ctx context.Context, f outage.Fault, name string) *Claim {
 	if !f.HoldsForAll() {
 		defer sc.s3Up(ctx)()
 	}
-	sc.Situation("s3-down/"+f.Name, f.Outcome.wanted(), name)
-	claim := sc.createClaim(ctx, name, sc.Stand.Contract.PVC.Labels())
-	claim.AdmittedWithin(sc.Stand.Contract.AdmissionBound())
-	if f.Outcome == OutcomeBackup || f.Outcome == OutcomeLater {
+	sc.Situation("s3-down/"+f.Name, wantedOf(f.Outcome), name)
+	claim := sc.createClaim(ctx, name, sc.Testbed.Contract.PVC.Labels())
+	claim.AdmittedWithin(sc.Testbed.Contract.AdmissionBound())
+	if f.Outcome == outage.OutcomeBackup || f.Outcome == outage.OutcomeLater {
 		claim.HasNewReplicationDestination(ctx)
 		return claim
 	}
@@ -58,7 +59,7 @@ func (sc *Scenario) ClaimInOutage(ctx context.Context, f Fault, name string) *Cl
 func (c *Claim) DecisionVisible(ctx context.Context) string {
 	pvc, err := c.get(ctx)
 	c.sc.must(err)
-	text := decisionText(pvc.Annotations, pvc.Labels, c.sc.Stand.Contract.PVC.Labels())
+	text := decisionText(pvc.Annotations, pvc.Labels, c.sc.Testbed.Contract.PVC.Labels())
 	seen := "nothing"
 	if text != "" {
 		seen = text

@@ -28,12 +28,12 @@ const platformTimeout = 2 * time.Minute
 
 // PolicyActs waits until Kyverno has the policy ready and acts on it.
 func (sc *Scenario) PolicyActs(ctx context.Context) {
-	sc.must(sc.Stand.PolicyActs(ctx, sc.Kube, func(string, ...any) {}))
+	sc.must(sc.Testbed.PolicyActs(ctx, sc.Kube, func(string, ...any) {}))
 }
 
 // ReapplyPolicy applies the policy as it is, over whatever there is of it, and waits until it acts.
 func (sc *Scenario) ReapplyPolicy(ctx context.Context) {
-	sc.must(install.Apply(ctx, sc.Kube, sc.Stand.PolicyObjects(), nil))
+	sc.must(install.Apply(ctx, sc.Kube, sc.Testbed.PolicyObjects(), nil))
 	sc.PolicyActs(ctx)
 	sc.Step("the policy is applied again")
 }
@@ -42,7 +42,7 @@ func (sc *Scenario) ReapplyPolicy(ctx context.Context) {
 // as it was.
 func (sc *Scenario) UpgradePolicy(ctx context.Context) {
 	sc.ReapplyPolicy(ctx)
-	upgraded := sc.Stand.PolicyObjects()
+	upgraded := sc.Testbed.PolicyObjects()
 	for _, object := range upgraded {
 		switch object.GroupVersionKind().Group {
 		case "policies.kyverno.io":
@@ -74,7 +74,7 @@ func (sc *Scenario) UpgradePolicy(ctx context.Context) {
 
 // RemovePolicy deletes the policy and waits until it is gone. The returned function applies it again, once.
 func (sc *Scenario) RemovePolicy(ctx context.Context) (reapply func(context.Context)) {
-	objects := sc.Stand.PolicyObjects()
+	objects := sc.Testbed.PolicyObjects()
 	sc.must(install.Delete(ctx, sc.Kube, objects))
 	for _, object := range objects {
 		sc.eventually(ctx, object.GetKind()+" "+object.GetName()+" gone", goneTimeout, func(ctx context.Context) (bool, string, error) {

@@ -16,7 +16,7 @@ const ChangesBaseSecret = policy.ChangesBaseSecret
 // BackupIsAsPromised fails the spec unless the claim's ReplicationSource has the schedule, the retention and the copy method
 // of the policy's contract, and it and its Secret the names.
 func (c *Claim) BackupIsAsPromised(ctx context.Context) {
-	source, contract := c.HasReplicationSource(ctx), c.sc.Stand.Contract
+	source, contract := c.HasReplicationSource(ctx), c.sc.Testbed.Contract
 	if broken := brokenPromise(contract, source); broken != "" {
 		c.sc.Failf("ReplicationSource %s %s", source.GetName(), broken)
 	}
@@ -50,7 +50,7 @@ func brokenPromise(contract policy.Contract, source *unstructured.Unstructured) 
 // IsCalledAsPromised fails the spec unless the object, of those that the policy makes for the claim, has the name of the
 // policy's contract, where that has one.
 func (c *Claim) IsCalledAsPromised(object *unstructured.Unstructured) {
-	names := c.sc.Stand.Contract.Names
+	names := c.sc.Testbed.Contract.Names
 	template := names.ReplicationSource
 	if object.GetKind() == install.ReplicationDestination.Kind {
 		template = names.ReplicationDestination
@@ -70,7 +70,7 @@ func (c *Claim) isCalled(kind, name string, template policy.Template) {
 
 // promisedNames are what the policy would call what it makes for the claim, by resource, where its contract says so.
 func (c *Claim) promisedNames() map[string]string {
-	names, promised := c.sc.Stand.Contract.Names, map[string]string{}
+	names, promised := c.sc.Testbed.Contract.Names, map[string]string{}
 	for resource, template := range map[string]policy.Template{
 		"replicationsources": names.ReplicationSource, "replicationdestinations": names.ReplicationDestination, "secrets": names.Secret,
 	} {
@@ -84,17 +84,17 @@ func (c *Claim) promisedNames() map[string]string {
 // Lookalikes are a name of a PVC in this namespace, a second namespace with a name like this one's, and one of a PVC there:
 // whoever joins the names of namespace and PVC without a separator that neither can have takes them for the same.
 func (sc *Scenario) Lookalikes(ctx context.Context) (here string, other *Scenario, there string) {
-	suffix, here, there := sc.Stand.Contract.Lookalikes()
+	suffix, here, there := sc.Testbed.Contract.Lookalikes()
 	return here, sc.Sibling(ctx, suffix), there
 }
 
 // Unlabel takes from the claim the label that the policy is about.
 func (c *Claim) Unlabel(ctx context.Context) bool {
-	return c.Patch(ctx, "unlabelled", fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, c.sc.Stand.Contract.PVC.Label))
+	return c.Patch(ctx, "unlabelled", fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, c.sc.Testbed.Contract.PVC.Label))
 }
 
 // Relabel gives the claim the label that the policy is about.
 func (c *Claim) Relabel(ctx context.Context) bool {
-	pvc := c.sc.Stand.Contract.PVC
+	pvc := c.sc.Testbed.Contract.PVC
 	return c.Patch(ctx, "labelled", fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, pvc.Label, pvc.Value))
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/smart-restore/conformance/harness/fault/gateway"
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/policy"
-	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/testbed"
 )
 
 func TestAReplicationSourceIsHeldAgainstTheContract(t *testing.T) {
@@ -62,7 +62,7 @@ func TestNamesAreHeldAgainstTheContract(t *testing.T) {
 		{policy.Names{ReplicationDestination: "{namespace}.{pvc}.{uid}"}, object("ReplicationDestination", "ns.data.u-2"), "fail"},
 	} {
 		s, _ := newScenario(t)
-		s.Namespace, s.Stand = "ns", &stand.Stand{Contract: policy.Contract{Names: c.names}}
+		s.Namespace, s.Testbed = "ns", &testbed.Testbed{Contract: policy.Contract{Names: c.names}}
 		claim := &Claim{sc: s, Name: "data", UID: "u-1"}
 		if got := outcome(func() { claim.IsCalledAsPromised(c.found) }); got.how != c.want {
 			t.Errorf("%v, %s: %v", c.names, c.found.GetName(), got)
@@ -91,7 +91,7 @@ func TestAbsencesKnowNames(t *testing.T) {
 func TestRequestsAreAboutAClaim(t *testing.T) {
 	s, _ := newScenario(t)
 	s.Namespace = "ns"
-	s.Stand = &stand.Stand{Store: &objectstore.Handle{Bucket: "b"}, Contract: policy.Contract{S3: policy.S3{Path: "prod/{namespace}/{pvc}"}}}
+	s.Testbed = &testbed.Testbed{Store: &objectstore.Handle{Bucket: "b"}, Contract: policy.Contract{S3: policy.S3{Path: "prod/{namespace}/{pvc}"}}}
 	claim := &Claim{sc: s, Name: "data"}
 	for _, c := range []struct {
 		record gateway.Record

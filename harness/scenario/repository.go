@@ -32,7 +32,7 @@ const (
 // createInspector starts the pod that looks into repositories: restic as the mover has it, and the agent beside it, on
 // a scratch folder of both. /data is what the seed's snapshot is taken of: movers restore snapshots of that path only.
 //
-// On a stand of our own the seed repository is made before, by a container that is kept slow: restic makes a password as
+// On a testbed of our own the seed repository is made before, by a container that is kept slow: restic makes a password as
 // costly to try as this machine is fast, a fifth of a second of a core's time, and all that movers did with copies of it
 // was, by four fifths, that. On somebody's cluster this pod is what first looks whether anything is there.
 func (s *Suite) createInspector(ctx context.Context) error {
@@ -46,8 +46,8 @@ func (s *Suite) createInspector(ctx context.Context) error {
 	err := s.API.Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: s.toolsNamespace(), Name: inspectorSecret},
 		StringData: map[string]string{
-			"AWS_ACCESS_KEY_ID": s.Stand.Credentials.AccessKey, "AWS_SECRET_ACCESS_KEY": s.Stand.Credentials.SecretKey,
-			"RESTIC_PASSWORD": s.Stand.Credentials.ResticPassword,
+			"AWS_ACCESS_KEY_ID": s.Testbed.Credentials.AccessKey, "AWS_SECRET_ACCESS_KEY": s.Testbed.Credentials.SecretKey,
+			"RESTIC_PASSWORD": s.Testbed.Credentials.ResticPassword,
 		},
 	})
 	if err := client.IgnoreAlreadyExists(err); err != nil {
@@ -55,7 +55,7 @@ func (s *Suite) createInspector(ctx context.Context) error {
 	}
 	restic := func(name, script string, limits corev1.ResourceList) corev1.Container {
 		return corev1.Container{
-			Name: name, Image: s.Stand.Images.Restic, ImagePullPolicy: corev1.PullIfNotPresent,
+			Name: name, Image: s.Testbed.Images.Restic, ImagePullPolicy: corev1.PullIfNotPresent,
 			Command:      []string{"/bin/bash", "-c", script},
 			EnvFrom:      []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: inspectorSecret}}}},
 			VolumeMounts: mounts,
@@ -65,7 +65,7 @@ func (s *Suite) createInspector(ctx context.Context) error {
 		}
 	}
 	var first []corev1.Container
-	if s.Stand.Attached == nil {
+	if s.Testbed.External == nil {
 		first = append(first, restic("seed", s.initSeed(), corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")}))
 	}
 	pod := &corev1.Pod{
@@ -116,57 +116,57 @@ func (s *Suite) inspectorRuns(ctx context.Context) error {
 
 // prepareSeed makes the seed repository, where it is not there yet.
 func (s *Suite) prepareSeed(ctx context.Context) error {
-	existing, err := s.Stand.Store.List(ctx, s.Stand.Credentials, s.Stand.SeedPrefix()+"snapshots/")
+	existing, err := s.Testbed.Store.List(ctx, s.Testbed.Credentials, s.Testbed.SeedPrefix()+"snapshots/")
 	if err != nil || len(existing) > 0 {
 		return err
 	}
-	if _, err := s.execIn(ctx, s.toolsNamespace(), inspectorPod, "agent", []string{s.Stand.AgentPath(), "put", "--file", "/data/" + dataset.SentinelName, "--content", SeedContent}); err != nil {
+	if _, err := s.execIn(ctx, s.toolsNamespace(), inspectorPod, "agent", []string{s.Testbed.AgentPath(), "put", "--file", "/data/" + dataset.SentinelName, "--content", SeedContent}); err != nil {
 		return err
 	}
-	script := fmt.Sprintf("{ %s; } && cd /data && restic -q backup -r %s --no-cache --host volsync .", s.initSeed(), s.repository(s.Stand.SeedPrefix()))
+	script := fmt.Sprintf("{ %s; } && cd /data && restic -q backup -r %s --no-cache --host volsync .", s.initSeed(), s.repository(s.Testbed.SeedPrefix()))
 	_, err = s.execIn(ctx, s.toolsNamespace(), inspectorPod, "restic", []string{"/bin/bash", "-c", script})
 	return err
 }
 
 // initSeed is a script that makes the seed repository, where there is none.
 func (s *Suite) initSeed() string {
-	return fmt.Sprintf("restic -q cat config -r %[1]s >/dev/null 2>&1 || restic -q init -r %[1]s", s.repository(s.Stand.SeedPrefix()))
+	return fmt.Sprintf("restic -q cat config -r %[1]s >/dev/null 2>&1 || restic -q init -r %[1]s", s.repository(s.Testbed.SeedPrefix()))
 }
 
 // repository is the restic address of a prefix of the bucket.
 func (s *Suite) repository(prefix string) string {
-	return "s3:" + s.Stand.Endpoint.URL + "/" + s.Stand.Store.Bucket + "/" + strings.TrimSuffix(prefix, "/")
+	return "s3:" + s.Testbed.Endpoint.URL + "/" + s.Testbed.Store.Bucket + "/" + strings.TrimSuffix(prefix, "/")
 }
 
 // prefix is where in the bucket the repository of a PVC of this name is, by the contract; it ends with a slash.
 func (sc *Scenario) prefix(name string) string {
-	return sc.Stand.Contract.S3.Prefix(sc.Namespace, name)
+	return sc.Testbed.Contract.S3.Prefix(sc.Namespace, name)
 }
 
 // path is the path of a URL of the bucket.
-func (s *Suite) path(key string) string { return "/" + s.Stand.Store.Bucket + "/" + key }
+func (s *Suite) path(key string) string { return "/" + s.Testbed.Store.Bucket + "/" + key }
 
 // namespacePath begins the paths of the URLs of all that is the namespace's.
 func (sc *Scenario) namespacePath() string {
-	return sc.path(sc.Stand.Contract.S3.NamespacePrefix(sc.Namespace))
+	return sc.path(sc.Testbed.Contract.S3.NamespacePrefix(sc.Namespace))
 }
 
 // GoodBackup puts a restic repository with one good snapshot where the backup of a PVC of this name would be.
 func (sc *Scenario) GoodBackup(ctx context.Context, name string) objectstore.Listing {
-	s3, err := sc.Stand.Store.S3(sc.Stand.Credentials)
+	s3, err := sc.Testbed.Store.S3(sc.Testbed.Credentials)
 	sc.must(err)
-	seed, err := sc.Stand.Store.List(ctx, sc.Stand.Credentials, sc.Stand.SeedPrefix())
+	seed, err := sc.Testbed.Store.List(ctx, sc.Testbed.Credentials, sc.Testbed.SeedPrefix())
 	sc.must(err)
 	if len(seed) == 0 {
 		sc.Unknownf("there is no seed repository to copy from")
 	}
-	bucket := sc.Stand.Store.Bucket
+	bucket := sc.Testbed.Store.Bucket
 	for key := range seed {
 		if strings.Contains(key, "/locks/") {
 			continue
 		}
 		_, err := s3.CopyObject(ctx,
-			minio.CopyDestOptions{Bucket: bucket, Object: sc.prefix(name) + strings.TrimPrefix(key, sc.Stand.SeedPrefix())},
+			minio.CopyDestOptions{Bucket: bucket, Object: sc.prefix(name) + strings.TrimPrefix(key, sc.Testbed.SeedPrefix())},
 			minio.CopySrcOptions{Bucket: bucket, Object: key})
 		sc.must(err)
 	}
@@ -175,7 +175,7 @@ func (sc *Scenario) GoodBackup(ctx context.Context, name string) objectstore.Lis
 
 // Backup lists what the bucket holds for a PVC of this name.
 func (sc *Scenario) Backup(ctx context.Context, name string) objectstore.Listing {
-	listing, err := sc.Stand.Store.List(ctx, sc.Stand.Credentials, sc.prefix(name))
+	listing, err := sc.Testbed.Store.List(ctx, sc.Testbed.Credentials, sc.prefix(name))
 	sc.must(err)
 	return listing
 }
@@ -201,7 +201,7 @@ func (c *Claim) Snapshots(ctx context.Context) []Snapshot {
 func (c *Claim) BackupIsExactly(ctx context.Context, want dataset.Manifest) {
 	target := "/scratch/" + c.sc.Namespace + "-" + c.Name
 	c.restic(ctx, "restore", "latest", "--target", target, "--quiet")
-	out, err := c.sc.execIn(ctx, c.sc.toolsNamespace(), inspectorPod, "agent", []string{c.sc.Stand.AgentPath(), "manifest", "--dir", target})
+	out, err := c.sc.execIn(ctx, c.sc.toolsNamespace(), inspectorPod, "agent", []string{c.sc.Testbed.AgentPath(), "manifest", "--dir", target})
 	c.sc.must(err)
 	got, err := decode[dataset.Manifest](out)
 	c.sc.must(err)

@@ -70,7 +70,7 @@ func (c *Claim) tryApp(ctx context.Context) (app *App, held bool) {
 
 // WithoutBaseSecret takes the base Secret out of the namespace. The returned function puts it back.
 func (sc *Scenario) WithoutBaseSecret(ctx context.Context) (back func(context.Context)) {
-	sc.must(sc.API.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: sc.Stand.Contract.BaseSecret.Name}}))
+	sc.must(sc.API.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: sc.Testbed.Contract.BaseSecret.Name}}))
 	sc.Step("there is no base Secret in the namespace")
 	return func(ctx context.Context) {
 		sc.must(sc.applyBaseSecret(ctx, sc.Namespace))
@@ -90,24 +90,24 @@ func (sc *Scenario) ResticPasswordMistaken(ctx context.Context, times int) {
 	for n := range times {
 		sc.setResticPassword(ctx, fmt.Sprint("not-the-one-", n))
 	}
-	sc.setResticPassword(ctx, sc.Stand.Credentials.ResticPassword)
+	sc.setResticPassword(ctx, sc.Testbed.Credentials.ResticPassword)
 	sc.Step("the base Secret had %d wrong restic passwords, and has the right one again", times)
 }
 
 func (sc *Scenario) setResticPassword(ctx context.Context, password string) {
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: sc.Stand.Contract.BaseSecret.Name}}
-	patch := fmt.Appendf(nil, `{"stringData":{%q:%q}}`, sc.Stand.Contract.BaseSecret.Keys.ResticPassword, password)
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: sc.Namespace, Name: sc.Testbed.Contract.BaseSecret.Name}}
+	patch := fmt.Appendf(nil, `{"stringData":{%q:%q}}`, sc.Testbed.Contract.BaseSecret.Keys.ResticPassword, password)
 	sc.must(sc.API.Patch(ctx, secret, client.RawPatch("application/merge-patch+json", patch)))
 }
 
 // CorruptConfig replaces the config of a PVC's repository by as many random bytes.
 func (sc *Scenario) CorruptConfig(ctx context.Context, name string) objectstore.Listing {
-	s3, err := sc.Stand.Store.S3(sc.Stand.Credentials)
+	s3, err := sc.Testbed.Store.S3(sc.Testbed.Credentials)
 	sc.must(err)
 	garbage := make([]byte, 155)
 	_, err = rand.Read(garbage)
 	sc.must(err)
-	_, err = s3.PutObject(ctx, sc.Stand.Store.Bucket, sc.prefix(name)+"config", bytes.NewReader(garbage), int64(len(garbage)), minio.PutObjectOptions{})
+	_, err = s3.PutObject(ctx, sc.Testbed.Store.Bucket, sc.prefix(name)+"config", bytes.NewReader(garbage), int64(len(garbage)), minio.PutObjectOptions{})
 	sc.must(err)
 	return sc.Backup(ctx, name)
 }

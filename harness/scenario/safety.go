@@ -17,19 +17,12 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
 	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/outage"
+	"github.com/smart-restore/conformance/harness/probe"
 )
-
-// Held is an outage in which S3 takes every request and answers none until it is over, and then all: the surest way to
-// get a late restore from whoever still waits for an answer.
-var Held = Fault{
-	Name: "held", Sentence: "holding every request", HTTP: gateway.Fault{Kind: "hang", OnHeal: "answer"},
-	Outcome: OutcomeUnknown,
-	Proof:   Proof{LookConfig: is(probe.Timeout)},
-}
 
 // Patch changes the claim as a person would with kubectl patch (a JSON merge patch). Where the API server does not allow
 // the change, that is evidence, and false is returned.
@@ -68,7 +61,7 @@ func (c *Claim) holdBackups(ctx context.Context) (release func()) {
 // putFault puts a fault of the spec's own in force until the returned function is called, which may be done twice: as soon
 // as it can, and when the spec ends.
 func (sc *Scenario) putFault(ctx context.Context, name, sentence string, rule gateway.Rule) (heal func()) {
-	rule.ID, rule.TTLSeconds = sc.Namespace+"-"+name, faultTTL
+	rule.ID, rule.TTLSeconds = sc.Namespace+"-"+name, outage.TTLSeconds
 	sc.must(sc.Gateway.Put(ctx, rule))
 	sc.faultIs(name, sentence, true)
 	on := true
@@ -381,7 +374,7 @@ func (c *Claim) SecretIsSound(ctx context.Context) {
 		{User: "somebody", Groups: []string{"system:authenticated"}},
 		{User: "system:anonymous", Groups: []string{"system:unauthenticated"}},
 	} {
-		base := c.sc.Stand.Contract.BaseSecret.Name
+		base := c.sc.Testbed.Contract.BaseSecret.Name
 		if !c.sc.mayRead(ctx, who, c.sc.baseSecretNamespace(c.sc.Namespace), base) && c.sc.mayRead(ctx, who, c.sc.Namespace, secret.Name) {
 			c.sc.Failf("%s may read Secret %s, and not the base Secret", who.User, secret.Name)
 		}

@@ -58,7 +58,7 @@ func (s *Suite) Start(ctx context.Context, id string, report Reporter) *Scenario
 	sc := &Scenario{
 		siblings: new([]string), situations: new([]*situation), made: map[string]types.UID{},
 		Suite: s, ID: id, report: report, Started: time.Now(),
-		Namespace: s.Stand.Namespace(fmt.Sprintf("%s-%s", name, strings.ToLower(randomSuffix()))),
+		Namespace: s.Testbed.Namespace(fmt.Sprintf("%s-%s", name, strings.ToLower(randomSuffix()))),
 	}
 	sc.createNamespace(ctx)
 	return sc
@@ -74,8 +74,8 @@ func (sc *Scenario) Sibling(ctx context.Context, suffix string) *Scenario {
 }
 
 func (sc *Scenario) createNamespace(ctx context.Context) {
-	labels := map[string]string{runs.Label: sc.Stand.RunID}
-	maps.Copy(labels, sc.Stand.Contract.NamespaceLabels)
+	labels := map[string]string{runs.Label: sc.Testbed.RunID}
+	maps.Copy(labels, sc.Testbed.Contract.NamespaceLabels)
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name:        sc.Namespace,
 		Labels:      labels,
@@ -100,7 +100,7 @@ func (sc *Scenario) Finish(ctx context.Context) error {
 		}
 		problems = append(problems,
 			client.IgnoreNotFound(sc.API.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, client.Preconditions{UID: &uid})),
-			sc.Stand.Store.RemovePrefix(ctx, sc.Stand.Credentials, sc.Stand.Contract.S3.NamespacePrefix(namespace)))
+			sc.Testbed.Store.RemovePrefix(ctx, sc.Testbed.Credentials, sc.Testbed.Contract.S3.NamespacePrefix(namespace)))
 	}
 	return errors.Join(problems...)
 }

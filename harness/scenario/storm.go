@@ -15,9 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
 	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/probe"
 )
 
 // stormTimeout bounds how long the last of a storm may take; 30 movers side by side take some 2 minutes on 2 cores.
@@ -47,7 +47,7 @@ func (sc *Scenario) Storm(ctx context.Context, prefix string, n int) *Storm {
 	var all sync.WaitGroup
 	for i, name := range StormNames(prefix, n) {
 		all.Go(func() {
-			claim, pvc := &Claim{sc: sc, Name: name, CreatedAt: time.Now()}, sc.pvc(name, sc.Stand.Contract.PVC.Labels())
+			claim, pvc := &Claim{sc: sc, Name: name, CreatedAt: time.Now()}, sc.pvc(name, sc.Testbed.Contract.PVC.Labels())
 			errs[i] = sc.API.Create(ctx, pvc)
 			claim.Admission, claim.UID, claim.Decision = time.Since(claim.CreatedAt), string(pvc.UID), pvc.Annotations
 			storm.claims[i] = claim

@@ -24,12 +24,12 @@ import (
 	"github.com/smart-restore/conformance/harness/fault"
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/runs"
-	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/testbed"
 )
 
-// Environment variables by which the process that puts the stand up tells the specs' processes about it.
+// Environment variables by which the process that puts the testbed up tells the specs' processes about it.
 const (
-	StandVariable     = "SMART_RESTORE_STAND"     // path of the stand's JSON
+	TestbedVariable   = "SMART_RESTORE_TESTBED"   // path of the testbed's JSON
 	ArtifactsVariable = "SMART_RESTORE_ARTIFACTS" // folder of this run's artifacts
 )
 
@@ -41,8 +41,8 @@ const (
 
 // toolsNamespace holds the pod that looks into repositories. It is no spec's, and no policy's business.
 func (s *Suite) toolsNamespace() string {
-	if s.Stand.Attached != nil {
-		return s.Stand.Namespace("tools")
+	if s.Testbed.External != nil {
+		return s.Testbed.Namespace("tools")
 	}
 	return "smart-restore-tools"
 }
@@ -67,9 +67,9 @@ type Creations interface {
 	Close() error
 }
 
-// Suite is one process's connection to the stand.
+// Suite is one process's connection to the testbed.
 type Suite struct {
-	Stand     *stand.Stand
+	Testbed   *testbed.Testbed
 	Config    *rest.Config
 	Kube      klient.Client
 	API       client.Client // Kube's own
@@ -79,51 +79,51 @@ type Suite struct {
 	Redactor  *observe.Redactor
 	Artifacts string
 
-	watch      *observe.Watch // what Made is on an attached stand
+	watch      *observe.Watch // what Made is on an external testbed
 	ownsBucket bool           // the run's prefixes were empty before it
 }
 
-// Connect connects to the stand that the environment names.
+// Connect connects to the testbed that the environment names.
 func Connect() (*Suite, error) {
-	path, artifacts := os.Getenv(StandVariable), os.Getenv(ArtifactsVariable)
+	path, artifacts := os.Getenv(TestbedVariable), os.Getenv(ArtifactsVariable)
 	if path == "" || artifacts == "" {
-		return nil, fmt.Errorf("there is no stand to run on (%s and %s are not set): run the specs with make e2e", StandVariable, ArtifactsVariable)
+		return nil, fmt.Errorf("there is no testbed to run on (%s and %s are not set): run the specs with make e2e", TestbedVariable, ArtifactsVariable)
 	}
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("stand: %w", err)
+		return nil, fmt.Errorf("testbed: %w", err)
 	}
-	up := &stand.Stand{}
+	up := &testbed.Testbed{}
 	if err := json.Unmarshal(raw, up); err != nil {
-		return nil, fmt.Errorf("stand %s: %w", path, err)
+		return nil, fmt.Errorf("testbed %s: %w", path, err)
 	}
 	return Open(up, artifacts)
 }
 
-// Open connects to a stand.
-func Open(up *stand.Stand, artifacts string) (*Suite, error) {
-	s := &Suite{Stand: up, Artifacts: artifacts}
+// Open connects to a testbed.
+func Open(up *testbed.Testbed, artifacts string) (*Suite, error) {
+	s := &Suite{Testbed: up, Artifacts: artifacts}
 	var err error
-	if s.Kube, err = s.Stand.Client(); err != nil {
-		return nil, fmt.Errorf("stand of run %s: %w", up.RunID, err)
+	if s.Kube, err = s.Testbed.Client(); err != nil {
+		return nil, fmt.Errorf("testbed of run %s: %w", up.RunID, err)
 	}
 	s.Config = s.Kube.RESTConfig()
 	s.API = s.Kube.Resources().GetControllerRuntimeClient()
-	s.Redactor = observe.NewRedactor(s.Stand.Credentials.Secrets()...)
-	if up.Attached != nil {
+	s.Redactor = observe.NewRedactor(s.Testbed.Credentials.Secrets()...)
+	if up.External != nil {
 		return s, s.attach()
 	}
-	node := &cluster.Cluster{Node: s.Stand.Node, Engine: &engine.Engine{Host: s.Stand.EngineHost}}
-	s.Made = observe.OpenAudit(s.Stand.AuditLog)
-	s.Gateway = s.Stand.Store.Gateway(s.Stand.Credentials)
+	node := &cluster.Cluster{Node: s.Testbed.Node, Engine: &engine.Engine{Host: s.Testbed.EngineHost}}
+	s.Made = observe.OpenAudit(s.Testbed.AuditLog)
+	s.Gateway = s.Testbed.Store.Gateway(s.Testbed.Credentials)
 	s.Firewall = &fault.Firewall{Exec: node.Exec}
 	return s, nil
 }
 
 // Prepare makes what all specs share: the pod that looks into repositories, a repository with a good backup to copy from,
-// and a stand without faults or volumes of earlier runs. It is called before any spec; what is there already stays.
+// and a testbed without faults or volumes of earlier runs. It is called before any spec; what is there already stays.
 func (s *Suite) Prepare(ctx context.Context) error {
-	if s.Stand.Attached == nil { // of one that is not, nothing is left
+	if s.Testbed.External == nil { // of one that is not, nothing is left
 		if err := s.Firewall.HealAll(ctx); err != nil {
 			return err
 		}
@@ -143,7 +143,7 @@ func (s *Suite) Prepare(ctx context.Context) error {
 // prepareTools starts the pod that looks into repositories.
 func (s *Suite) prepareTools(ctx context.Context) error {
 	err := s.API.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name: s.toolsNamespace(), Labels: map[string]string{runs.Label: s.Stand.RunID},
+		Name: s.toolsNamespace(), Labels: map[string]string{runs.Label: s.Testbed.RunID},
 	}})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
@@ -156,7 +156,7 @@ func (s *Suite) prepareTools(ctx context.Context) error {
 
 // applyBaseSecret makes the base Secret in a namespace, where it is to be in each.
 func (s *Suite) applyBaseSecret(ctx context.Context, namespace string) error {
-	secret := s.Stand.BaseSecret()
+	secret := s.Testbed.BaseSecret()
 	if secret == nil {
 		return nil
 	}
@@ -166,7 +166,7 @@ func (s *Suite) applyBaseSecret(ctx context.Context, namespace string) error {
 
 // baseSecretNamespace is where the base Secret is that the policy takes for a namespace.
 func (s *Suite) baseSecretNamespace(namespace string) string {
-	return cmp.Or(s.Stand.Contract.BaseSecret.Namespace, namespace)
+	return cmp.Or(s.Testbed.Contract.BaseSecret.Namespace, namespace)
 }
 
 // appendLine appends one JSON line to a file of the artifacts.
@@ -187,6 +187,6 @@ type ProgressLine struct {
 
 // Close ends the connection.
 func (s *Suite) Close() error {
-	s.Stand.Store.Close()
+	s.Testbed.Store.Close()
 	return s.Made.Close()
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/smart-restore/conformance/harness/policy"
 )
 
-// judge is Kyverno's own engine, out of the default stack's build: it is what the judge's program is written for. It also
+// simulator is Kyverno's own engine, out of the default stack's build: it is what the simulator's program is written for. It also
 // returns that stack's name.
-func (s *Session) judge() (*check.Kyverno, string, error) {
+func (s *Session) simulator() (*check.Kyverno, string, error) {
 	of, err := s.Lock.Stack("")
 	if err != nil {
 		return nil, "", err
@@ -24,13 +24,13 @@ func (s *Session) judge() (*check.Kyverno, string, error) {
 	return &check.Kyverno{Modules: &gomod.Builder{Cache: s.Cache, Fixtures: fixtures.Files}, Build: build, Log: s.Log}, of.Name, err
 }
 
-// readyJudge is judge, compiled.
-func (s *Session) readyJudge(ctx context.Context) (*check.Kyverno, string, error) {
-	judge, stackName, err := s.judge()
+// readySimulator is simulator, compiled.
+func (s *Session) readySimulator(ctx context.Context) (*check.Kyverno, string, error) {
+	simulator, stackName, err := s.simulator()
 	if err == nil {
-		err = judge.Prepare(ctx)
+		err = simulator.Prepare(ctx)
 	}
-	return judge, stackName, err
+	return simulator, stackName, err
 }
 
 // Check finds what can be found about policies without a cluster: those named, or POLICY.
@@ -38,7 +38,7 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error 
 	if len(paths) == 0 {
 		paths = []string{s.Settings.Policy}
 	}
-	judge, stackName, err := s.readyJudge(ctx)
+	simulator, stackName, err := s.readySimulator(ctx)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error 
 		if err != nil {
 			return err
 		}
-		report, err := check.Run(ctx, p, p.Endpoint, stackName, judge)
+		report, err := check.Run(ctx, p, p.Endpoint, stackName, simulator)
 		if err != nil {
 			return fmt.Errorf("POLICY=%s: %w", path, err)
 		}
@@ -76,7 +76,7 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	judge, stackName, err := s.readyJudge(ctx)
+	simulator, stackName, err := s.readySimulator(ctx)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ofBase, err := check.Run(ctx, base, base.Endpoint, stackName, judge)
+	ofBase, err := check.Run(ctx, base, base.Endpoint, stackName, simulator)
 	if err != nil {
 		return fmt.Errorf("POLICY=%s: %w", base.Path, err)
 	}
@@ -92,7 +92,7 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	var catches []catch
 	var unseen []string
 	for _, p := range policies {
-		report, err := check.Run(ctx, p, p.Endpoint, stackName, judge)
+		report, err := check.Run(ctx, p, p.Endpoint, stackName, simulator)
 		if err != nil {
 			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
 		}
@@ -132,14 +132,14 @@ func finding(report *check.Report, requirement string) (text string, found bool)
 	return "", false
 }
 
-// checkFirst says before a run what a check finds, where the judge is there already: a finding now saves minutes. The run's
+// checkFirst says before a run what a check finds, where the simulator is there already: a finding now saves minutes. The run's
 // verdict is its own.
 func (s *Session) checkFirst(ctx context.Context, p *policy.Policy) {
-	judge, stackName, err := s.judge()
-	if err != nil || !judge.Built() {
+	simulator, stackName, err := s.simulator()
+	if err != nil || !simulator.Built() {
 		return
 	}
-	report, err := check.Run(ctx, p, p.Endpoint, stackName, judge)
+	report, err := check.Run(ctx, p, p.Endpoint, stackName, simulator)
 	if err != nil {
 		s.Log.Printf("check: %v", err)
 		return

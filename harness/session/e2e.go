@@ -27,7 +27,7 @@ import (
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/settings"
-	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/testbed"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -38,9 +38,9 @@ var ErrNotProven = errors.New("not every selected requirement was proven")
 type e2eRun struct {
 	*Session
 	run       *runs.Run
-	stand     *stand.Stand
-	kept      bool // the stand was up before
-	own       *ownCluster
+	testbed   *testbed.Testbed
+	kept      bool // the testbed was up before
+	external  *externalCluster
 	artifacts string
 	report    *verdict.Report
 	redactor  *observe.Redactor
@@ -80,8 +80,8 @@ func (s *Session) policyFor(specs []spec) (*policy.Policy, error) {
 
 // e2e is E2E of what was read already.
 func (s *Session) e2e(ctx context.Context, specs []spec, p *policy.Policy) error {
-	if s.Settings.Own.Context != "" {
-		return s.onOwnCluster(ctx, specs, p)
+	if s.Settings.External.Context != "" {
+		return s.onExternalCluster(ctx, specs, p)
 	}
 	if err := s.preflight(); err != nil {
 		return err
@@ -158,9 +158,9 @@ func (s *Session) newArtifacts() (string, error) {
 	return folder, nil
 }
 
-// getReady gets the stand with the policy acting on it.
+// getReady gets the testbed with the policy acting on it.
 func (r *e2eRun) getReady(ctx context.Context, p *policy.Policy) error {
-	if r.own != nil {
+	if r.external != nil {
 		return r.attach(ctx, p)
 	}
 	if r.engine == nil {
@@ -170,28 +170,28 @@ func (r *e2eRun) getReady(ctx context.Context, p *policy.Policy) error {
 	}
 	version, _ := r.engine.Docker(ctx, "version", "--format", "Docker {{.Server.Version}}")
 	r.report.Run.Host = r.host(version)
-	if err := r.getStand(ctx, p); err != nil {
+	if err := r.getTestbed(ctx, p); err != nil {
 		return err
 	}
-	return r.stand.ApplyPolicy(ctx, p)
+	return r.testbed.ApplyPolicy(ctx, p)
 }
 
-// prove gets the stand, runs the specs and takes their results. Its error is about what kept it from doing so.
+// prove gets the testbed, runs the specs and takes their results. Its error is about what kept it from doing so.
 func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 	if err := r.getReady(ctx, p); err != nil {
 		return err
 	}
 	r.report.Stack.Observed = r.observed(ctx)
-	standFile := filepath.Join(r.run.Dir, "in-use.json")
-	raw, err := json.Marshal(r.stand)
+	testbedFile := filepath.Join(r.run.Dir, "in-use.json")
+	raw, err := json.Marshal(r.testbed)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(standFile, raw, 0o600); err != nil {
+	if err := os.WriteFile(testbedFile, raw, 0o600); err != nil {
 		return err
 	}
 	end := r.phases.Start("specs")
-	ginkgoReport, err := r.runSpecs(ctx, standFile, r.artifacts)
+	ginkgoReport, err := r.runSpecs(ctx, testbedFile, r.artifacts)
 	end(err)
 	if err != nil {
 		return err
@@ -216,7 +216,7 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 func (r *e2eRun) rerunLine(id string) string {
 	values := map[string]string{
 		"STACK": r.Stack.Name, "IMAGES": r.Settings.Images, "POLICY": r.report.Implementation.Policy, "S3_ENDPOINT": r.Settings.S3Endpoint.URL,
-		"KUBE_CONTEXT": r.Settings.Own.Context, "ALLOW_CLUSTER": r.Settings.Own.Allow, "BASE_SECRET_FROM": r.Settings.Own.BaseSecretFrom,
+		"KUBE_CONTEXT": r.Settings.External.Context, "ALLOW_CLUSTER": r.Settings.External.Allow, "BASE_SECRET_FROM": r.Settings.External.BaseSecretFrom,
 	}
 	line := verdict.RerunLine(id)
 	for _, setting := range settings.All() {
@@ -231,9 +231,9 @@ func (r *e2eRun) rerunLine(id string) string {
 	return line
 }
 
-// getStand uses the kept stand or puts one up for the policy, and begins to collect what happens.
-func (r *e2eRun) getStand(ctx context.Context, p *policy.Policy) (err error) {
-	kept := &stand.Stand{}
+// getTestbed uses the kept testbed or puts one up for the policy, and begins to collect what happens.
+func (r *e2eRun) getTestbed(ctx context.Context, p *policy.Policy) (err error) {
+	kept := &testbed.Testbed{}
 	if r.run, err = runs.Kept(r.runsDir(), kept); err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func (r *e2eRun) getStand(ctx context.Context, p *policy.Policy) (err error) {
 		}
 		age := time.Since(kept.CreatedAt).Round(time.Second)
 		r.Log.Printf("using the stack that is kept up (run %s, %s old); make down removes it", kept.RunID, age)
-		r.kept, r.stand = true, kept
+		r.kept, r.testbed = true, kept
 		kept.Log, kept.Phases = r.Log, r.phases.Start
 		r.report.Run.ID = r.run.ID
 		r.report.Selection.KeptStack = true
@@ -256,12 +256,12 @@ func (r *e2eRun) getStand(ctx context.Context, p *policy.Policy) (err error) {
 		return err
 	}
 	r.report.Run.ID = r.run.ID
-	r.stand, err = r.standUp(ctx, r.run, p, r.observe, r.prepare)
+	r.testbed, err = r.putUp(ctx, r.run, p, r.observe, r.prepare)
 	return err
 }
 
 // prepare makes what all specs share, while Kyverno is still starting.
-func (r *e2eRun) prepare(ctx context.Context, up *stand.Stand) error {
+func (r *e2eRun) prepare(ctx context.Context, up *testbed.Testbed) error {
 	suite, err := scenario.Open(up, r.artifacts)
 	if err != nil {
 		return err
@@ -269,8 +269,8 @@ func (r *e2eRun) prepare(ctx context.Context, up *stand.Stand) error {
 	return errors.Join(suite.Prepare(ctx), suite.Close())
 }
 
-// observe begins to collect logs and events of the stand, from now on.
-func (r *e2eRun) observe(up *stand.Stand) error {
+// observe begins to collect logs and events of the testbed, from now on.
+func (r *e2eRun) observe(up *testbed.Testbed) error {
 	r.redactor.Add(up.Credentials.Secrets()...)
 	client, err := up.Client()
 	if err != nil {
@@ -324,7 +324,7 @@ func (r *e2eRun) followContainer(ctx context.Context, container string) error {
 // observed asks the cluster for the versions that run in it.
 func (r *e2eRun) observed(ctx context.Context) map[string]verdict.Component {
 	components := map[string]verdict.Component{}
-	client, err := r.stand.Client()
+	client, err := r.testbed.Client()
 	if err != nil {
 		return components
 	}
@@ -345,7 +345,7 @@ func (r *e2eRun) observed(ctx context.Context) map[string]verdict.Component {
 			}
 		}
 	}
-	for _, container := range r.stand.Store.Containers {
+	for _, container := range r.testbed.Store.Containers {
 		if out, err := r.engine.Docker(ctx, "inspect", "--format", "{{.Config.Image}} {{.Image}}", container); err == nil {
 			image, id, _ := strings.Cut(out, " ")
 			components["s3/"+container[strings.LastIndexByte(container, '-')+1:]] = verdict.Component{Version: tagOf(image), Image: image, ImageID: id}
@@ -356,8 +356,8 @@ func (r *e2eRun) observed(ctx context.Context) map[string]verdict.Component {
 
 // platform are the namespaces of what the policy runs on.
 func (r *e2eRun) platform() []string {
-	if r.own != nil {
-		return r.own.Platform
+	if r.external != nil {
+		return r.external.Platform
 	}
 	return []string{"kyverno", "volsync-system", "kube-system", "local-path-storage"}
 }
@@ -370,7 +370,7 @@ func tagOf(reference string) string {
 
 // lookAgain looks, after all specs, for what a spec has proven not to have happened while it ran.
 func (r *e2eRun) lookAgain(ctx context.Context) error {
-	if r.own != nil {
+	if r.external != nil {
 		return nil // a watch knows of nothing after its end
 	}
 	raw, err := os.ReadFile(filepath.Join(r.artifacts, scenario.AbsenceFile))
@@ -380,7 +380,7 @@ func (r *e2eRun) lookAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	audit := observe.OpenAudit(r.stand.AuditLog)
+	audit := observe.OpenAudit(r.testbed.AuditLog)
 	defer func() { _ = audit.Close() }()
 	scanner := bufio.NewScanner(bytes.NewReader(raw))
 	for scanner.Scan() {
@@ -419,11 +419,11 @@ func (r *e2eRun) finish(ctx context.Context) error {
 		r.stopLogs()
 		r.followers.Wait()
 	}
-	if r.stand != nil && r.own == nil {
+	if r.testbed != nil && r.external == nil {
 		problems = append(problems, r.saveAudit())
 	}
 	problems = append(problems, r.writeReport())
-	if r.own != nil {
+	if r.external != nil {
 		problems = append(problems, r.leave(ctx))
 	} else if r.run != nil {
 		problems = append(problems, r.keepOrRemove(cleanup))
@@ -456,11 +456,11 @@ func (r *e2eRun) finish(ctx context.Context) error {
 func (r *e2eRun) keepOrRemove(ctx context.Context) error {
 	_ = os.Remove(filepath.Join(r.run.Dir, "in-use.json"))
 	keep := r.kept || r.Settings.Keep == settings.KeepAlways || r.Settings.Keep == settings.KeepOnFailure && !r.report.OK()
-	if keep && r.stand != nil && r.stand.Store != nil && r.stand.Node != "" && ctx.Err() == nil {
-		err := r.run.Keep(r.stand)
+	if keep && r.testbed != nil && r.testbed.Store != nil && r.testbed.Node != "" && ctx.Err() == nil {
+		err := r.run.Keep(r.testbed)
 		r.run.Release()
 		if !r.kept {
-			err = errors.Join(err, r.describe(r.stand))
+			err = errors.Join(err, r.describe(r.testbed))
 		}
 		return err
 	}
@@ -469,7 +469,7 @@ func (r *e2eRun) keepOrRemove(ctx context.Context) error {
 
 // saveAudit copies the audit log of this run into the artifacts.
 func (r *e2eRun) saveAudit() error {
-	in, err := os.Open(r.stand.AuditLog)
+	in, err := os.Open(r.testbed.AuditLog)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

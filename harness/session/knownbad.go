@@ -14,7 +14,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/runs"
-	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/testbed"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -72,7 +72,7 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 		if found != nil && len(policy.FindingsIn(found)) == 0 {
 			return fmt.Errorf("%s could not be tried: %w", p.Contract.Name, found)
 		}
-		catches = append(catches, judge(p.Contract, results, found)...)
+		catches = append(catches, rateCatches(p.Contract, results, found)...)
 	}
 	var table bytes.Buffer
 	missed := printCatches(&table, catches)
@@ -131,7 +131,7 @@ func (s *Session) loadKnownBad(names, specs []string) ([]*policy.Policy, error) 
 // keepOne makes sure that a stack is kept, and says whether it was put up for that, for this policy first. One that a killed
 // run leaves is kept on: make down removes it.
 func (s *Session) keepOne(ctx context.Context, p *policy.Policy) (own bool, err error) {
-	run, err := runs.Kept(s.runsDir(), &stand.Stand{})
+	run, err := runs.Kept(s.runsDir(), &testbed.Testbed{})
 	if err != nil {
 		return false, err
 	}
@@ -142,7 +142,7 @@ func (s *Session) keepOne(ctx context.Context, p *policy.Policy) (own bool, err 
 	if run, err = runs.New(s.runsDir()); err != nil {
 		return false, err
 	}
-	up, err := s.standUp(ctx, run, p, nil, nil)
+	up, err := s.putUp(ctx, run, p, nil, nil)
 	if err != nil {
 		return false, errors.Join(err, s.tearDown(run))
 	}
@@ -171,9 +171,9 @@ func (s *Session) tryKnownBad(ctx context.Context, p *policy.Policy, artifacts s
 	return r.report.Requirements, nil
 }
 
-// judge says of each requirement that must catch a policy whether it did. A finding catches it, and so does a spec whose
+// rateCatches says of each requirement that must catch a policy whether it did. A finding catches it, and so does a spec whose
 // verdict is fail; one that is unknown does not.
-func judge(contract policy.Contract, results []verdict.Result, found error) []catch {
+func rateCatches(contract policy.Contract, results []verdict.Result, found error) []catch {
 	var catches []catch
 	for _, id := range contract.CaughtBy {
 		c := catch{Policy: contract.Name, Requirement: id, Text: "no spec of that name ran"}

@@ -15,7 +15,7 @@ import (
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
-func TestJudge(t *testing.T) {
+func TestRateCatches(t *testing.T) {
 	result := func(id string, v verdict.Verdict, message string) verdict.Result {
 		return verdict.Result{Requirement: verdict.Requirement{ID: id}, Verdict: v, Message: message}
 	}
@@ -40,7 +40,7 @@ func TestJudge(t *testing.T) {
 		{"an error that is none", policy.Accepted, nil, errors.New("no engine"), false, "no engine"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := judge(policy.Contract{Name: "p", CaughtBy: []string{c.by}}, c.results, c.found)
+			got := rateCatches(policy.Contract{Name: "p", CaughtBy: []string{c.by}}, c.results, c.found)
 			if len(got) != 1 || got[0] != (catch{"p", c.by, c.caught, c.text}) {
 				t.Errorf("got %+v", got)
 			}

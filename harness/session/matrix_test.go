@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/smart-restore/conformance/fixtures"
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/matrix"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/progress"
@@ -28,7 +29,7 @@ func TestEveryPolicyOfTheMatrixIsMadeForItsStack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	endpoint, err := settings.ParseEndpoint("http://192.168.10.133:9000")
+	endpoint, err := endpoint.Parse("http://192.168.10.133:9000")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,7 +84,7 @@ func RerunEnvironment(report *verdict.Report) map[string]string {
 		"POLICY": report.Implementation.Policy, "STACK": report.Stack.Name, "S3_ENDPOINT": report.Stack.Endpoint, "IMAGES": report.Stack.Images,
 		"FOCUS": "", "LABELS": "", "PLAN": "",
 	}
-	own := report.Stack.OwnCluster
+	own := report.Stack.ExternalCluster
 	environment["KUBE_CONTEXT"], environment["BASE_SECRET_FROM"] = own.Context, own.BaseSecretFrom
 	if own.Name == "" {
 		environment["ALLOW_CLUSTER"] = ""

@@ -110,7 +110,7 @@ func TestWhatIsRunAgain(t *testing.T) {
 }
 
 func TestRerunOnAClusterHasToBeAllowedAgain(t *testing.T) {
-	own := RerunEnvironment(&verdict.Report{Stack: verdict.Stack{Name: "own cluster theirs", OwnCluster: verdict.OwnCluster{Name: "theirs", Context: "test", BaseSecretFrom: "a/b"}}})
+	own := RerunEnvironment(&verdict.Report{Stack: verdict.Stack{Name: "own cluster theirs", ExternalCluster: verdict.ExternalCluster{Name: "theirs", Context: "test", BaseSecretFrom: "a/b"}}})
 	if own["KUBE_CONTEXT"] != "test" || own["BASE_SECRET_FROM"] != "a/b" || own["STACK"] != "" {
 		t.Error(own)
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/stack"
-	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/testbed"
 	"github.com/smart-restore/conformance/harness/verdict"
 	"github.com/smart-restore/conformance/scripts"
 )
@@ -164,7 +164,7 @@ func (s *Session) loadPolicy() (*policy.Policy, error) {
 
 // chooseStack takes, where no stack is set, the first one that the policy is made for. A cluster that is there is what it is.
 func (s *Session) chooseStack(contract policy.Contract) error {
-	if s.Settings.Own.Context != "" {
+	if s.Settings.External.Context != "" {
 		return nil
 	}
 	names := s.Lock.StackNames()
@@ -199,7 +199,7 @@ func (s *Session) Up(ctx context.Context) error {
 	if err := s.makeReady(ctx); err != nil {
 		return err
 	}
-	var kept stand.Stand
+	var kept testbed.Testbed
 	run, err := runs.Kept(s.runsDir(), &kept)
 	if err != nil {
 		return err
@@ -217,7 +217,7 @@ func (s *Session) Up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	up, err := s.standUp(ctx, run, p, nil, nil)
+	up, err := s.putUp(ctx, run, p, nil, nil)
 	if err == nil {
 		err = up.ApplyPolicy(ctx, p)
 	}
@@ -228,7 +228,7 @@ func (s *Session) Up(ctx context.Context) error {
 	return errors.Join(run.Keep(up), s.describe(up))
 }
 
-func (s *Session) describe(up *stand.Stand) error {
+func (s *Session) describe(up *testbed.Testbed) error {
 	_, err := fmt.Fprintf(s.Out, "\nThe stack is up and stays: make e2e uses it, make down removes it.\n\n  export KUBECONFIG=%s\n  export DOCKER_HOST=%s\n", up.Kubeconfig, up.EngineHost)
 	return err
 }
@@ -242,7 +242,7 @@ func (s *Session) Down(ctx context.Context) error {
 	if err := s.startEngine(ctx); err != nil {
 		return err
 	}
-	var kept stand.Stand
+	var kept testbed.Testbed
 	run, err := runs.Kept(s.runsDir(), &kept)
 	if err != nil {
 		return err
@@ -256,7 +256,7 @@ func (s *Session) Down(ctx context.Context) error {
 
 // forgetKept forgets kept stacks whose engine is gone, and their containers with it.
 func (s *Session) forgetKept() error {
-	var kept stand.Stand
+	var kept testbed.Testbed
 	run, err := runs.Kept(s.runsDir(), &kept)
 	if err != nil || run == nil {
 		return err
@@ -293,8 +293,8 @@ func (s *Session) Clean(ctx context.Context) error {
 	return errors.Join(engine.RemoveData(ctx, scripts.Files, s.scriptsDir()), s.Cache.Clear())
 }
 
-// standUp makes the images and puts a stand up for the run, as the policy needs it.
-func (s *Session) standUp(ctx context.Context, run *runs.Run, p *policy.Policy, started func(*stand.Stand) error, prepare func(context.Context, *stand.Stand) error) (*stand.Stand, error) {
+// putUp makes the images and puts a testbed up for the run, as the policy needs it.
+func (s *Session) putUp(ctx context.Context, run *runs.Run, p *policy.Policy, started func(*testbed.Testbed) error, prepare func(context.Context, *testbed.Testbed) error) (*testbed.Testbed, error) {
 	end := s.phases.Start("images")
 	set, err := s.maker.Make(ctx, s.Stack, run.ID)
 	end(err)
@@ -305,7 +305,7 @@ func (s *Session) standUp(ctx context.Context, run *runs.Run, p *policy.Policy, 
 	if err := os.MkdirAll(auditDir, 0o755); err != nil {
 		return nil, err
 	}
-	return stand.Up(ctx, stand.Options{
+	return testbed.Up(ctx, testbed.Options{
 		Run: run, Engine: s.engine, Lock: s.Lock, Stack: s.Stack, Images: set,
 		Renderer: &install.Renderer{Cache: s.Cache, Fixtures: fixtures.Files, Modules: s.maker.Modules},
 		Fixtures: fixtures.Files, Endpoint: p.Endpoint, Contract: p.Contract, AuditDir: auditDir,
@@ -313,9 +313,9 @@ func (s *Session) standUp(ctx context.Context, run *runs.Run, p *policy.Policy, 
 	})
 }
 
-// usable brings a kept stand up to date, or says why it cannot be used for this policy. Its address of S3 is routed and
-// listened at; anything else that a contract says can be made on a stand that is up.
-func (s *Session) usable(ctx context.Context, kept *stand.Stand, p *policy.Policy) error {
+// usable brings a kept testbed up to date, or says why it cannot be used for this policy. Its address of S3 is routed and
+// listened at; anything else that a contract says can be made on a testbed that is up.
+func (s *Session) usable(ctx context.Context, kept *testbed.Testbed, p *policy.Policy) error {
 	if kept.Stack != s.Stack.Name || kept.Endpoint.URL != p.Endpoint.URL {
 		return fmt.Errorf("the stack that is kept up is %s with S3 at %s, wanted is %s with %s, as the policy %s names it: make down removes it",
 			kept.Stack, kept.Endpoint.URL, s.Stack.Name, p.Endpoint.URL, p.Contract.Name)
@@ -329,8 +329,8 @@ func (s *Session) usable(ctx context.Context, kept *stand.Stand, p *policy.Polic
 	return s.refresh(ctx, kept)
 }
 
-// refresh brings what is made from this checkout up to date in a kept stand.
-func (s *Session) refresh(ctx context.Context, kept *stand.Stand) error {
+// refresh brings what is made from this checkout up to date in a kept testbed.
+func (s *Session) refresh(ctx context.Context, kept *testbed.Testbed) error {
 	reference, archive, err := s.maker.Agent(ctx)
 	if err != nil {
 		return err

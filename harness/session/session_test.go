@@ -4,10 +4,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/stack"
-	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/testbed"
 )
 
 func TestCheckSelection(t *testing.T) {
@@ -34,8 +35,8 @@ func TestCheckSelection(t *testing.T) {
 // A stack that is kept up serves S3 at one address: a policy that names another one is told what to do.
 func TestAKeptStackHasOneEndpoint(t *testing.T) {
 	s := &Session{Stack: &stack.Stack{Name: "one"}}
-	kept := &stand.Stand{Stack: "one", Endpoint: settings.Endpoint{URL: "http://192.168.10.133:9000"}}
-	p := &policy.Policy{Endpoint: settings.Endpoint{URL: "http://10.0.0.5:9000"}, Contract: policy.Contract{Name: "other"}}
+	kept := &testbed.Testbed{Stack: "one", Endpoint: endpoint.Endpoint{URL: "http://192.168.10.133:9000"}}
+	p := &policy.Policy{Endpoint: endpoint.Endpoint{URL: "http://10.0.0.5:9000"}, Contract: policy.Contract{Name: "other"}}
 	err := s.usable(t.Context(), kept, p)
 	want := "the stack that is kept up is one with S3 at http://192.168.10.133:9000, wanted is one with http://10.0.0.5:9000, as the policy other names it: make down removes it"
 	if err == nil || err.Error() != want {

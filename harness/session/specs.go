@@ -19,11 +19,11 @@ import (
 
 	"github.com/onsi/ginkgo/v2/types"
 
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/report/promises"
 	"github.com/smart-restore/conformance/harness/scenario"
-	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -206,7 +206,7 @@ func (s *Session) Promises(ctx context.Context, paths []string, file string) err
 func (s *Session) promises(ctx context.Context, paths []string) (string, error) {
 	var contracts []policy.Contract
 	for _, path := range paths {
-		p, err := policy.Load(path, settings.Endpoint{})
+		p, err := policy.Load(path, endpoint.Endpoint{})
 		if err != nil {
 			return "", err
 		}
@@ -225,7 +225,7 @@ func (s *Session) promises(ctx context.Context, paths []string) (string, error) 
 
 // runSpecs runs the selected specs in Ginkgo's parallel processes. It returns Ginkgo's JSON report, also where specs
 // failed; the error is about specs that could not be run.
-func (s *Session) runSpecs(ctx context.Context, standFile, artifacts string) ([]byte, error) {
+func (s *Session) runSpecs(ctx context.Context, testbedFile, artifacts string) ([]byte, error) {
 	ginkgo, suite, err := s.binaries(ctx)
 	if err != nil {
 		return nil, err
@@ -240,7 +240,7 @@ func (s *Session) runSpecs(ctx context.Context, standFile, artifacts string) ([]
 		"--output-dir=" + artifacts, "--json-report=ginkgo.json", "--junit-report=ginkgo-junit.xml",
 	}, s.ginkgoArgs(), []string{suite})
 	cmd := exec.Command(ginkgo, args...)
-	cmd.Env = append(os.Environ(), scenario.StandVariable+"="+standFile, scenario.ArtifactsVariable+"="+artifacts)
+	cmd.Env = append(os.Environ(), scenario.TestbedVariable+"="+testbedFile, scenario.ArtifactsVariable+"="+artifacts)
 	cmd.Stdout, cmd.Stderr = output, output
 	// A group of its own: a Ctrl-C at the terminal reaches us alone, and we pass it on once.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -6,8 +6,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/onsi/ginkgo/v2/types"
+
+	"github.com/smart-restore/conformance/harness/endpoint"
 )
 
 // Keep says when the stack stays up after the specs.
@@ -31,20 +31,20 @@ const (
 
 // Settings are the validated settings of one invocation.
 type Settings struct {
-	Stack      string   // an entry of the lock; empty: its default
-	Images     string   // auto, pull or build
-	Policy     string   // absolute path of a file or folder
-	S3Endpoint Endpoint // unset: what the policy's contract says
-	Focus      string   // regular expression on a spec's text
-	Labels     string   // Ginkgo label filter
+	Stack      string            // an entry of the lock; empty: its default
+	Images     string            // auto, pull or build
+	Policy     string            // absolute path of a file or folder
+	S3Endpoint endpoint.Endpoint // unset: what the policy's contract says
+	Focus      string            // regular expression on a spec's text
+	Labels     string            // Ginkgo label filter
 	Procs      int
 	Keep       Keep
 	Artifacts  string // absolute path of a folder
-	Own        OwnCluster
+	External   ExternalCluster
 }
 
-// OwnCluster names a cluster that is there, to run on instead of one of our own.
-type OwnCluster struct {
+// ExternalCluster names a cluster that is there, to run on instead of one of our own.
+type ExternalCluster struct {
 	Kubeconfig     string // as kubectl takes it; empty: kubectl's own
 	Context        string // empty: a cluster of our own
 	Allow          string // the cluster's name in the kubeconfig, as whoever started this wrote it
@@ -139,21 +139,21 @@ func parse(root string, values map[string]string, stacks, imageModes []string) (
 		problems = append(problems, fmt.Errorf("PROCS=%s must be a number from 1 to 64", values["PROCS"]))
 	}
 	s.Procs = procs
-	s.Own = OwnCluster{
+	s.External = ExternalCluster{
 		Kubeconfig: values["KUBECONFIG"], Context: values["KUBE_CONTEXT"], Allow: values["ALLOW_CLUSTER"],
 		BaseSecretFrom: values["BASE_SECRET_FROM"], PlanOnly: oneOf("PLAN", []string{"1", "true"}) != "",
 	}
-	if s.Own.Context == "" {
+	if s.External.Context == "" {
 		for _, name := range []string{"ALLOW_CLUSTER", "BASE_SECRET_FROM", "PLAN"} {
 			if values[name] != "" {
 				problems = append(problems, fmt.Errorf("%s=%s is for a cluster that is there: say which with KUBE_CONTEXT, a context of the kubeconfig", name, values[name]))
 			}
 		}
 	} else if s.Stack != "" {
-		problems = append(problems, fmt.Errorf("STACK=%s is for clusters of our own: the one of KUBE_CONTEXT=%s is what it is; leave one of them out", s.Stack, s.Own.Context))
+		problems = append(problems, fmt.Errorf("STACK=%s is for clusters of our own: the one of KUBE_CONTEXT=%s is what it is; leave one of them out", s.Stack, s.External.Context))
 	}
 	if set := values["S3_ENDPOINT"]; set != "" {
-		if s.S3Endpoint, err = ParseEndpoint(set); err != nil {
+		if s.S3Endpoint, err = endpoint.Parse(set); err != nil {
 			problems = append(problems, fmt.Errorf("S3_ENDPOINT=%s: %w", set, err))
 		}
 	}
@@ -163,44 +163,4 @@ func parse(root string, values map[string]string, stacks, imageModes []string) (
 func firstLine(err error) string {
 	text, _, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
 	return text
-}
-
-// Endpoint is an S3 address as a policy names it.
-type Endpoint struct {
-	URL  string         // http://host:port, without a slash at the end
-	Addr netip.AddrPort // the address it is served at, inside the test's own network
-}
-
-// ParseEndpoint checks that the endpoint can be served inside a test's network: plain http at an IPv4 address and port.
-func ParseEndpoint(text string) (Endpoint, error) {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" {
-		return Endpoint{}, errors.New("it is no URL; wanted is one like http://192.168.10.133:9000")
-	}
-	switch {
-	case u.Scheme == "https":
-		return Endpoint{}, errors.New("https is not supported yet: the suite would need a certificate that Kyverno and the movers trust")
-	case u.Scheme != "http":
-		return Endpoint{}, fmt.Errorf("its scheme is %q, wanted http", u.Scheme)
-	case u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-		return Endpoint{}, errors.New("wanted is scheme, host and port only, like http://192.168.10.133:9000")
-	}
-	port := u.Port()
-	if port == "" {
-		port = "80"
-	}
-	addr, err := netip.ParseAddrPort(u.Hostname() + ":" + port)
-	if err != nil || !addr.Addr().Is4() {
-		return Endpoint{}, fmt.Errorf("its host is %q, wanted an IPv4 address: only such an endpoint can be served inside the test's network so far", u.Host)
-	}
-	ip := addr.Addr()
-	if ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
-		return Endpoint{}, fmt.Errorf("%s is a loopback, link-local or multicast address, which Kyverno refuses to ask", ip)
-	}
-	for _, taken := range []string{"10.244.0.0/16", "10.96.0.0/16"} {
-		if netip.MustParsePrefix(taken).Contains(ip) {
-			return Endpoint{}, fmt.Errorf("%s is in %s, which the test's cluster uses for its pods and services", ip, taken)
-		}
-	}
-	return Endpoint{URL: "http://" + u.Host, Addr: addr}, nil
 }

@@ -98,10 +98,3 @@ func TestEveryProblemIsSaidAtOnce(t *testing.T) {
 		t.Errorf("got %v, wanted both problems", err)
 	}
 }
-
-func TestEndpointWithoutPortIsPort80(t *testing.T) {
-	e, err := ParseEndpoint("http://192.168.1.1/")
-	if err != nil || e.Addr.String() != "192.168.1.1:80" || e.URL != "http://192.168.1.1" {
-		t.Errorf("got %+v, %v", e, err)
-	}
-}

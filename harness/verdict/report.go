@@ -119,12 +119,12 @@ type Stack struct {
 	Requested map[string]string `json:"requested,omitempty"` // component → version
 	// Observed is what the cluster itself said, by component.
 	Observed map[string]Component `json:"observed,omitempty"`
-	// OwnCluster is set where the cluster was there before.
-	OwnCluster OwnCluster `json:"ownCluster,omitzero"`
+	// ExternalCluster is set where the cluster was there before.
+	ExternalCluster ExternalCluster `json:"externalCluster,omitzero"`
 }
 
-// OwnCluster is what a run said and saw of a cluster that was there before.
-type OwnCluster struct {
+// ExternalCluster is what a run said and saw of a cluster that was there before.
+type ExternalCluster struct {
 	// Name is the cluster's in the kubeconfig, of which Context is the context.
 	Name    string `json:"name"`
 	Context string `json:"context"`

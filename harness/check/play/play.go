@@ -1,4 +1,4 @@
-// Package play is what a policy is checked with and without: situations as steps, and what came of each. The judge, which is
+// Package play is what a policy is checked with and without: situations as steps, and what came of each. The simulator, which is
 // built out of a Kyverno's own modules, compiles this package too, so nothing but the standard library may be imported here.
 package play
 
@@ -8,14 +8,14 @@ import (
 	"github.com/smart-restore/conformance/harness/fault/gateway"
 )
 
-// Source is this package's source, for the judge's module.
+// Source is this package's source, for the simulator's module.
 //
 //go:embed *.go
 var Source embed.FS
 
-// Play is what the judge is given.
+// Play is what the simulator is given.
 type Play struct {
-	// Endpoint is the S3 address as policies name it, http://host:port. Nothing is sent there: it exists in the judge only.
+	// Endpoint is the S3 address as policies name it, http://host:port. Nothing is sent there: it exists in the simulator only.
 	Endpoint string `json:"endpoint"`
 	Bucket   string `json:"bucket"`
 	// Policies are the objects of the policy under test, in the order they are applied in.
@@ -71,7 +71,7 @@ const (
 	NoRoute   = "no-route"
 )
 
-// Record is what the judge answers.
+// Record is what the simulator answers.
 type Record struct {
 	// Engine says what judged, and its version.
 	Engine string `json:"engine"`
@@ -86,7 +86,7 @@ type Acceptance struct {
 	Name string `json:"name"`
 	// Problems are why it is not taken. Empty: it is.
 	Problems []Problem `json:"problems,omitempty"`
-	// Unjudged says why this judge cannot tell what the policy does. Empty: it can.
+	// Unjudged says why this simulator cannot tell what the policy does. Empty: it can.
 	Unjudged string `json:"unjudged,omitempty"`
 	// Called counts how often it was about something that happened.
 	Called int `json:"called"`

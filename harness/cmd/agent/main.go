@@ -20,7 +20,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
+	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 

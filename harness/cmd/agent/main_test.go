@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
+	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/probe"
 )
 
 // slowRequest is what a request takes at least to be shown as a span.

@@ -9,10 +9,10 @@ import (
 
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/policy"
-	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/testbed"
 )
 
-// bucketWith is a suite on an attached stand whose S3 server lists these keys and fails the test where anything is changed.
+// bucketWith is a suite on an external testbed whose S3 server lists these keys and fails the test where anything is changed.
 func bucketWith(t *testing.T, keys ...string) *Suite {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -28,8 +28,8 @@ func bucketWith(t *testing.T, keys ...string) *Suite {
 		_, _ = fmt.Fprintf(w, `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>false</IsTruncated>%s</ListBucketResult>`, &contents)
 	}))
 	t.Cleanup(server.Close)
-	return &Suite{Stand: &stand.Stand{
-		RunID: "abcdefgh", Attached: &stand.Attached{}, Contract: policy.Default(),
+	return &Suite{Testbed: &testbed.Testbed{
+		RunID: "abcdefgh", External: &testbed.External{}, Contract: policy.Default(),
 		Credentials: objectstore.Credentials{AccessKey: "access", SecretKey: "secret"},
 		Store:       &objectstore.Handle{Server: strings.TrimPrefix(server.URL, "http://"), Bucket: "backups"},
 	}}
@@ -61,7 +61,7 @@ func TestBucketMustBeEmptyWhereTheRunWrites(t *testing.T) {
 
 func TestBucketThatDoesNotAnswerIsNotEmpty(t *testing.T) {
 	s := bucketWith(t)
-	s.Stand.Store.Server = "127.0.0.1:1"
+	s.Testbed.Store.Server = "127.0.0.1:1"
 	if err := s.bucketIsOurs(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be looked at") {
 		t.Errorf("got %v", err)
 	}

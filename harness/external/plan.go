@@ -1,4 +1,4 @@
-package owncluster
+package external
 
 import (
 	"cmp"
@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/smart-restore/conformance/harness/runs"
-	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/testbed"
 )
 
 // Plan is what a run would do in the cluster, for a person to read before anything is done.
@@ -24,7 +24,7 @@ type Plan struct {
 func (p *Plan) Lines() []string {
 	var lines []string
 	line := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	prefix, s3 := stand.NamePrefix(p.RunID), p.Policy.Contract.S3
+	prefix, s3 := testbed.NamespacePrefix(p.RunID), p.Policy.Contract.S3
 	line("Plan of run %s on the cluster %s (context %s, %s)", p.RunID, p.Chosen.Cluster, p.Chosen.Context, p.Chosen.Server)
 	line("")
 	for _, fact := range p.Found {
@@ -34,7 +34,7 @@ func (p *Plan) Lines() []string {
 	line("")
 	line("It makes, and deletes again:")
 	line("  - namespaces %s…, labelled %s=%s, and in them PVCs labelled %s=%s, pods of %s, Secrets", prefix, runs.Label, p.RunID, p.Policy.Contract.PVC.Label, p.Policy.Contract.PVC.Value, cmp.Or(p.MoverImage, "none"))
-	line("  - objects of the bucket %s below %s, where there must be none before", s3.Bucket, strings.Join((&stand.Stand{RunID: p.RunID, Contract: p.Policy.Contract, Attached: &stand.Attached{}}).BucketPrefixes(), "… and "))
+	line("  - objects of the bucket %s below %s, where there must be none before", s3.Bucket, strings.Join((&testbed.Testbed{RunID: p.RunID, Contract: p.Policy.Contract, External: &testbed.External{}}).BucketPrefixes(), "… and "))
 	if p.MakePolicy {
 		line("  - the policy's objects, labelled: %s. While they are there they act on every PVC that anybody labels", strings.Join(p.Policy.Describe(), ", "))
 	}

@@ -1,4 +1,4 @@
-package owncluster
+package external
 
 import (
 	"context"
@@ -26,9 +26,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/runs"
-	"github.com/smart-restore/conformance/harness/settings"
 )
 
 const runID = "abcdefgh"
@@ -41,7 +41,7 @@ func thePolicy() *policy.Policy {
 	role.Object["rules"] = []any{map[string]any{"apiGroups": []any{"volsync.backube"}, "resources": []any{"replicationsources"}, "verbs": []any{"create"}}}
 	generating := object("policies.kyverno.io/v1", "GeneratingPolicy", "", "mine")
 	generating.Object["spec"] = map[string]any{"variables": []any{map[string]any{"name": "a", "expression": "1"}}, "weight": int64(2), "makes": "volsync.backube"}
-	return &policy.Policy{Objects: []*unstructured.Unstructured{role, generating}, Contract: contract, Endpoint: settings.Endpoint{URL: contract.S3.Endpoint}}
+	return &policy.Policy{Objects: []*unstructured.Unstructured{role, generating}, Contract: contract, Endpoint: endpoint.Endpoint{URL: contract.S3.Endpoint}}
 }
 
 // aCluster is one in which a run may begin, with the policy deployed by somebody.

@@ -13,13 +13,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/fixtures"
+	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/images"
 	"github.com/smart-restore/conformance/harness/observe"
-	"github.com/smart-restore/conformance/harness/owncluster"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/scenario"
-	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/testbed"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -30,23 +30,23 @@ const (
 	leakPatience = 30 * time.Second
 )
 
-// ownCluster is a cluster that was there before, as a run uses it.
-type ownCluster struct {
-	*owncluster.Plan
+// externalCluster is a cluster that was there before, as a run uses it.
+type externalCluster struct {
+	*external.Plan
 	kubeconfig string
 	api        client.Client
 	suite      *scenario.Suite // nil: nothing was made in bucket and cluster
 	made       []*unstructured.Unstructured
 }
 
-// onOwnCluster runs the selected specs on a cluster that is there. Nothing is made in it before the plan was shown, and
+// onExternalCluster runs the selected specs on a cluster that is there. Nothing is made in it before the plan was shown, and
 // nothing if anything speaks against it.
-func (s *Session) onOwnCluster(ctx context.Context, specs []spec, p *policy.Policy) error {
-	chosen, err := owncluster.Choose(s.Settings.Own.Kubeconfig, s.Settings.Own.Context)
+func (s *Session) onExternalCluster(ctx context.Context, specs []spec, p *policy.Policy) error {
+	chosen, err := external.Choose(s.Settings.External.Kubeconfig, s.Settings.External.Context)
 	if err != nil {
 		return err
 	}
-	if err := chosen.Allowed(s.Settings.Own.Allow); err != nil {
+	if err := chosen.Allowed(s.Settings.External.Allow); err != nil {
 		return err
 	}
 	run, err := runs.New(s.runsDir())
@@ -60,7 +60,7 @@ func (s *Session) onOwnCluster(ctx context.Context, specs []spec, p *policy.Poli
 			err = fmt.Errorf("the run is refused for the %d reasons above; nothing was made", n)
 		}
 	}
-	if err != nil || s.Settings.Own.PlanOnly {
+	if err != nil || s.Settings.External.PlanOnly {
 		return errors.Join(err, run.Forget())
 	}
 	artifacts, err := s.newArtifacts()
@@ -68,11 +68,11 @@ func (s *Session) onOwnCluster(ctx context.Context, specs []spec, p *policy.Poli
 		return errors.Join(err, run.Forget())
 	}
 	r := s.newE2E(p, artifacts)
-	r.run, r.own = run, own
+	r.run, r.external = run, own
 	r.report.Run.ID = run.ID
 	r.report.Run.Host = s.host("")
-	r.report.Stack = verdict.Stack{Name: "own cluster " + chosen.Cluster, Endpoint: s.Settings.S3Endpoint.URL, Images: s.Settings.Images, OwnCluster: verdict.OwnCluster{
-		Name: chosen.Cluster, Context: chosen.Context, BaseSecretFrom: s.Settings.Own.BaseSecretFrom, Plan: own.Lines(),
+	r.report.Stack = verdict.Stack{Name: "own cluster " + chosen.Cluster, Endpoint: s.Settings.S3Endpoint.URL, Images: s.Settings.Images, ExternalCluster: verdict.ExternalCluster{
+		Name: chosen.Cluster, Context: chosen.Context, BaseSecretFrom: s.Settings.External.BaseSecretFrom, Plan: own.Lines(),
 	}}
 	r.report.Partial = append(r.report.Partial, "it ran on a cluster that was there before: there is no audit log, so that something did not happen is known from a watch while each spec ran, and was not looked at again after all of them")
 	r.redactor.Add(own.Credentials.Secrets()...)
@@ -80,27 +80,27 @@ func (s *Session) onOwnCluster(ctx context.Context, specs []spec, p *policy.Poli
 }
 
 // planFor looks at the cluster and says what the run would do there.
-func (s *Session) planFor(ctx context.Context, run *runs.Run, chosen *owncluster.Chosen, specs []spec, p *policy.Policy) (*ownCluster, error) {
-	own := &ownCluster{kubeconfig: filepath.Join(run.Dir, "kubeconfig")}
+func (s *Session) planFor(ctx context.Context, run *runs.Run, chosen *external.Chosen, specs []spec, p *policy.Policy) (*externalCluster, error) {
+	own := &externalCluster{kubeconfig: filepath.Join(run.Dir, "kubeconfig")}
 	if err := chosen.Write(own.kubeconfig); err != nil {
 		return nil, err
 	}
-	kube, err := (&stand.Stand{Kubeconfig: own.kubeconfig, Attached: &stand.Attached{}}).Client()
+	kube, err := (&testbed.Testbed{Kubeconfig: own.kubeconfig, External: &testbed.External{}}).Client()
 	if err != nil {
 		return nil, err
 	}
 	own.api = kube.Resources().GetControllerRuntimeClient()
-	request := owncluster.Request{RunID: run.ID, Chosen: chosen, BaseSecretFrom: s.Settings.Own.BaseSecretFrom, Policy: p}
-	facts, err := owncluster.Look(ctx, own.api, request)
+	request := external.Request{RunID: run.ID, Chosen: chosen, BaseSecretFrom: s.Settings.External.BaseSecretFrom, Policy: p}
+	facts, err := external.Look(ctx, own.api, request)
 	if err != nil {
 		return nil, err
 	}
-	own.Plan = &owncluster.Plan{Request: request, Facts: facts, Untestable: map[string][]string{}}
+	own.Plan = &external.Plan{Request: request, Facts: facts, Untestable: map[string][]string{}}
 	for _, sp := range specs {
 		if !sp.Selected {
 			continue
 		}
-		lack := (&stand.Stand{Attached: &stand.Attached{}}).Lacks(sp.needs()...)
+		lack := (&testbed.Testbed{External: &testbed.External{}}).Lacks(sp.needs()...)
 		switch {
 		case p.Contract.NotPromised(sp.Labels) != "":
 			own.NotAsked = append(own.NotAsked, sp.ID)
@@ -113,53 +113,53 @@ func (s *Session) planFor(ctx context.Context, run *runs.Run, chosen *owncluster
 	return own, nil
 }
 
-// needs are the spec's labels that say what it needs of a stand.
+// needs are the spec's labels that say what it needs of a testbed.
 func (sp spec) needs() []string {
-	return slices.DeleteFunc(slices.Clone(sp.Labels), func(label string) bool { return stand.AttachedLacks[label] == "" })
+	return slices.DeleteFunc(slices.Clone(sp.Labels), func(label string) bool { return testbed.ExternalLacks[label] == "" })
 }
 
 // attach makes in the cluster what all specs share, and waits until the policy acts.
 func (r *e2eRun) attach(ctx context.Context, p *policy.Policy) error {
 	end := r.phases.Start("attach")
-	err := r.makeAttached(ctx, p)
+	err := r.makeExternal(ctx, p)
 	end(err)
 	if err != nil {
 		return err
 	}
-	return r.stand.SeePolicyAct(ctx)
+	return r.testbed.SeePolicyAct(ctx)
 }
 
-func (r *e2eRun) makeAttached(ctx context.Context, p *policy.Policy) error {
+func (r *e2eRun) makeExternal(ctx context.Context, p *policy.Policy) error {
 	agent, err := images.New(r.Lock, images.Mode(r.Settings.Images), r.Cache, fixtures.Files, nil, r.Log).AgentBinary(ctx)
 	if err != nil {
 		return err
 	}
-	r.stand = stand.Attach(stand.AttachOptions{
-		Run: r.run, Cluster: r.own.Chosen.Cluster, Kubeconfig: r.own.kubeconfig, Agent: agent, MoverImage: r.own.MoverImage,
-		Credentials: r.own.Credentials, Policy: p, Phases: r.phases.Start, Log: r.Log,
+	r.testbed = testbed.Attach(testbed.AttachOptions{
+		Run: r.run, Cluster: r.external.Chosen.Cluster, Kubeconfig: r.external.kubeconfig, Agent: agent, MoverImage: r.external.MoverImage,
+		Credentials: r.external.Credentials, Policy: p, Phases: r.phases.Start, Log: r.Log,
 	})
-	kube, err := r.stand.Client()
+	kube, err := r.testbed.Client()
 	if err != nil {
 		return err
 	}
-	ours := func(namespace string) bool { return strings.HasPrefix(namespace, stand.NamePrefix(r.run.ID)) }
+	ours := func(namespace string) bool { return strings.HasPrefix(namespace, testbed.NamespacePrefix(r.run.ID)) }
 	if r.collector, err = observe.StartCollector(ctx, kube.RESTConfig(), r.artifacts, observe.Options{Namespace: ours, Events: ours, Redact: r.redactor}); err != nil {
 		return err
 	}
-	if r.own.suite, err = scenario.Open(r.stand, r.artifacts); err != nil {
+	if r.external.suite, err = scenario.Open(r.testbed, r.artifacts); err != nil {
 		return err
 	}
-	task := r.Log.Task("a pod to look at %s from inside the cluster", r.stand.Endpoint.URL)
-	if err := task.Done(r.own.suite.PrepareAttached(ctx)); err != nil {
+	task := r.Log.Task("a pod to look at %s from inside the cluster", r.testbed.Endpoint.URL)
+	if err := task.Done(r.external.suite.PrepareExternal(ctx)); err != nil {
 		return err
 	}
-	if !r.own.MakePolicy {
+	if !r.external.MakePolicy {
 		return nil
 	}
-	if err := owncluster.StillNobodys(ctx, r.own.api, r.own.Request); err != nil {
+	if err := external.StillNobodys(ctx, r.external.api, r.external.Request); err != nil {
 		return err
 	}
-	r.own.made, err = owncluster.MakePolicy(ctx, r.own.api, p, r.run.ID)
+	r.external.made, err = external.MakePolicy(ctx, r.external.api, p, r.run.ID)
 	return err
 }
 
@@ -168,30 +168,30 @@ func (r *e2eRun) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
 	end := r.phases.Start("clean-up")
-	task := r.Log.Task("cleaning up in the cluster %s", r.own.Chosen.Cluster)
-	problems := []error{owncluster.DeletePolicy(ctx, r.own.api, r.own.made)}
+	task := r.Log.Task("cleaning up in the cluster %s", r.external.Chosen.Cluster)
+	problems := []error{external.DeletePolicy(ctx, r.external.api, r.external.made)}
 	var left []string
-	if suite := r.own.suite; suite != nil {
+	if suite := r.external.suite; suite != nil {
 		// The bucket is reached through the tools' namespace, and movers write to it as long as they are there.
-		problems = append(problems, owncluster.DeleteNamespaces(ctx, r.own.api, r.run.ID, r.stand.Namespace("tools")))
+		problems = append(problems, external.DeleteNamespaces(ctx, r.external.api, r.run.ID, r.testbed.Namespace("tools")))
 		keys, err := suite.EmptyBucket(ctx)
 		for _, key := range keys {
-			left = append(left, "object "+key+" of the bucket "+r.stand.Store.Bucket)
+			left = append(left, "object "+key+" of the bucket "+r.testbed.Store.Bucket)
 		}
 		problems = append(problems, err, suite.Close())
 	}
-	problems = append(problems, owncluster.DeleteNamespaces(ctx, r.own.api, r.run.ID))
+	problems = append(problems, external.DeleteNamespaces(ctx, r.external.api, r.run.ID))
 	task.Status("looking for what is left")
-	more, err := owncluster.Leaks(ctx, r.own.api, r.run.ID, r.own.Policy, leakPatience)
+	more, err := external.Leaks(ctx, r.external.api, r.run.ID, r.external.Policy, leakPatience)
 	left = append(left, more...)
 	if len(left) > 0 {
-		err = errors.Join(err, fmt.Errorf("%d things of this run are left in the cluster %s, and are yours to look at: %s", len(left), r.own.Chosen.Cluster, strings.Join(left, "; ")))
+		err = errors.Join(err, fmt.Errorf("%d things of this run are left in the cluster %s, and are yours to look at: %s", len(left), r.external.Chosen.Cluster, strings.Join(left, "; ")))
 	}
 	err = errors.Join(append(problems, err, r.run.Forget())...)
 	end(err)
-	r.report.Stack.OwnCluster.Left = left
+	r.report.Stack.ExternalCluster.Left = left
 	if err == nil {
-		r.Log.Printf("nothing of this run is left in the cluster %s and the bucket %s", r.own.Chosen.Cluster, r.own.Policy.Contract.S3.Bucket)
+		r.Log.Printf("nothing of this run is left in the cluster %s and the bucket %s", r.external.Chosen.Cluster, r.external.Policy.Contract.S3.Bucket)
 	}
 	return task.Done(err)
 }

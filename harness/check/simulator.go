@@ -20,13 +20,13 @@ import (
 	"github.com/smart-restore/conformance/harness/stack"
 )
 
-// playTimeout ends a judge that does not: it plays in about a second.
+// playTimeout ends a simulator that does not: it plays in about a second.
 const playTimeout = 2 * time.Minute
 
 // kyvernoModule is what a build is Kyverno's by.
 const kyvernoModule = "github.com/kyverno/kyverno"
 
-// Kyverno is the judge: Kyverno's own packages, compiled out of one of the lock's builds.
+// Kyverno is the simulator: Kyverno's own packages, compiled out of one of the lock's builds.
 type Kyverno struct {
 	Modules *gomod.Builder
 	Build   *stack.Build
@@ -46,11 +46,11 @@ func BuildOf(lock *stack.Lock, of *stack.Stack) (*stack.Build, error) {
 }
 
 func (k *Kyverno) beside() (gomod.Beside, error) {
-	judge, err := fs.Sub(k.Modules.Fixtures, "_judge")
-	return gomod.Beside{Name: "judge", Package: judge, Imports: map[string]fs.FS{
+	simulator, err := fs.Sub(k.Modules.Fixtures, "_simulator")
+	return gomod.Beside{Name: "simulator", Package: simulator, Imports: map[string]fs.FS{
 		"harness/check/play":    play.Source,
 		"harness/fault/gateway": gateway.Source,
-	}, Needs: "judge"}, err
+	}, Needs: "simulator"}, err
 }
 
 // Built says whether it can judge at once.
@@ -59,14 +59,14 @@ func (k *Kyverno) Built() bool {
 	return err == nil && k.Modules.HasTest(k.Build, beside)
 }
 
-// Prepare compiles the judge where that has not been done: once, for a minute or so beside packages that are compiled already.
+// Prepare compiles the simulator where that has not been done: once, for a minute or so beside packages that are compiled already.
 func (k *Kyverno) Prepare(ctx context.Context) error {
 	beside, err := k.beside()
 	if err == nil {
 		_, err = k.compiled(ctx, beside)
 	}
 	if err != nil {
-		return fmt.Errorf("the judge cannot be built: %w", err)
+		return fmt.Errorf("the simulator cannot be built: %w", err)
 	}
 	return nil
 }
@@ -98,7 +98,7 @@ func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, erro
 	// None of the settings of whoever checks is Kyverno's.
 	cmd.Env = []string{"HOME=" + dir, "TMPDIR=" + dir, "PATH=" + os.Getenv("PATH")}
 	if said, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("the judge: %w\n%s", errors.Join(err, ctx.Err()), firstLines(string(said), 20))
+		return nil, fmt.Errorf("the simulator: %w\n%s", errors.Join(err, ctx.Err()), firstLines(string(said), 20))
 	}
 	raw, err := os.ReadFile(file)
 	if err != nil {
@@ -112,7 +112,7 @@ func (k *Kyverno) compiled(ctx context.Context, beside gomod.Beside) (string, er
 	if k.Modules.HasTest(k.Build, beside) {
 		return k.Modules.Test(ctx, k.Build, beside, func(int) {})
 	}
-	task := k.Log.Task("compiling the judge out of %s, once", k.Build.Name)
+	task := k.Log.Task("compiling the simulator out of %s, once", k.Build.Name)
 	binary, err := k.Modules.Test(ctx, k.Build, beside, func(packages int) { task.Status("%d packages compiled", packages) })
 	return binary, task.Done(err)
 }

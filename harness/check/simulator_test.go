@@ -17,9 +17,9 @@ import (
 	"github.com/smart-restore/conformance/harness/stack"
 )
 
-// The judge is compiled among the modules of each Kyverno, and finds there what our packages in it import. Which Kyverno lacks
+// The simulator is compiled among the modules of each Kyverno, and finds there what our packages in it import. Which Kyverno lacks
 // one would else be known when a stack with that Kyverno is checked.
-func TestEveryKyvernoHasWhatTheJudgeImports(t *testing.T) {
+func TestEveryKyvernoHasWhatTheSimulatorImports(t *testing.T) {
 	lock, err := stack.Load(fixtures.Files)
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestEveryKyvernoHasWhatTheJudgeImports(t *testing.T) {
 		}
 		for pkg, file := range imported {
 			if !provides(graph, string(sum), pkg) {
-				t.Errorf("%s imports %s, which no module of fixtures/builds/%s.mod and judge.mod, with a sum, has: the judge cannot be built for that Kyverno", file, pkg, build.Name)
+				t.Errorf("%s imports %s, which no module of fixtures/builds/%s.mod and simulator.mod, with a sum, has: the simulator cannot be built for that Kyverno", file, pkg, build.Name)
 			}
 		}
 	}
@@ -58,8 +58,8 @@ func TestEveryKyvernoHasWhatTheJudgeImports(t *testing.T) {
 	}
 }
 
-// What the judge adds to Kyverno's modules is what this project has.
-func TestTheJudgeNeedsWhatWeHave(t *testing.T) {
+// What the simulator adds to Kyverno's modules is what this project has.
+func TestTheSimulatorNeedsWhatWeHave(t *testing.T) {
 	requires := func(name string, content []byte, err error) map[string]string {
 		if err != nil {
 			t.Fatal(err)
@@ -76,10 +76,10 @@ func TestTheJudgeNeedsWhatWeHave(t *testing.T) {
 	}
 	content, err := os.ReadFile("../../go.mod")
 	ours := requires("go.mod", content, err)
-	content, err = fs.ReadFile(fixtures.Files, "builds/judge.mod")
-	for module, version := range requires("judge.mod", content, err) {
+	content, err = fs.ReadFile(fixtures.Files, "builds/simulator.mod")
+	for module, version := range requires("simulator.mod", content, err) {
 		if ours[module] != version {
-			t.Errorf("fixtures/builds/judge.mod has %s %s, go.mod %q", module, version, ours[module])
+			t.Errorf("fixtures/builds/simulator.mod has %s %s, go.mod %q", module, version, ours[module])
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package owncluster
+package external
 
 import (
 	"encoding/json"

@@ -1,7 +1,7 @@
 // Package owncluster is the guard before a run on a cluster that somebody else uses, too. It says what the run would make
 // there before anything is made, refuses what could hurt, and afterwards deletes what the run made, by label and UID, and
 // says what is left.
-package owncluster
+package external
 
 import (
 	"cmp"

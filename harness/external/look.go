@@ -1,4 +1,4 @@
-package owncluster
+package external
 
 import (
 	"context"
@@ -23,7 +23,7 @@ import (
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/runs"
-	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/testbed"
 )
 
 // Request is what a run wants of a cluster.
@@ -319,7 +319,7 @@ func (l *looker) foreignClaims() error {
 	}
 	var foreign []string
 	for _, pvc := range pvcs.Items {
-		if !strings.HasPrefix(pvc.Namespace, stand.NamePrefix(l.RunID)) {
+		if !strings.HasPrefix(pvc.Namespace, testbed.NamespacePrefix(l.RunID)) {
 			foreign = append(foreign, pvc.Namespace+"/"+pvc.Name)
 		}
 	}
@@ -436,7 +436,7 @@ func (l *looker) leftOvers() error {
 	}
 	for _, namespace := range namespaces.Items {
 		run := namespace.Labels[runs.Label]
-		if run != l.RunID && strings.HasPrefix(namespace.Name, stand.NamePrefix(run)) {
+		if run != l.RunID && strings.HasPrefix(namespace.Name, testbed.NamespacePrefix(run)) {
 			l.Warnings = append(l.Warnings, fmt.Sprintf("namespace %s is run %s's; if that is over, kubectl delete namespace -l %s=%[2]s removes what it left", namespace.Name, run, runs.Label))
 		}
 	}

@@ -1,4 +1,4 @@
-package owncluster
+package external
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/runs"
-	"github.com/smart-restore/conformance/harness/stand"
+	"github.com/smart-restore/conformance/harness/testbed"
 )
 
 const (
@@ -102,7 +102,7 @@ func DeleteNamespaces(ctx context.Context, api client.Client, runID string, but 
 		left = nil
 		for _, name := range slices.Sorted(maps.Keys(found)) {
 			namespace := found[name]
-			if slices.Contains(but, name) || !strings.HasPrefix(name, stand.NamePrefix(runID)) {
+			if slices.Contains(but, name) || !strings.HasPrefix(name, testbed.NamespacePrefix(runID)) {
 				continue
 			}
 			left = append(left, name)
@@ -138,7 +138,7 @@ func Leaks(ctx context.Context, api client.Client, runID string, p *policy.Polic
 
 func leaks(ctx context.Context, api client.Client, runID string, p *policy.Policy) ([]string, error) {
 	var left []string
-	prefix := stand.NamePrefix(runID)
+	prefix := testbed.NamespacePrefix(runID)
 	ours, err := namespaces(ctx, api, runID)
 	if err != nil {
 		return nil, err

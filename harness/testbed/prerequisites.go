@@ -1,4 +1,4 @@
-package stand
+package testbed
 
 import (
 	"context"
@@ -17,9 +17,9 @@ import (
 	"github.com/smart-restore/conformance/harness/install"
 )
 
-// makePlace makes what the policy's contract says that there is: the bucket, the storage class, and the base Secret where
-// that is in a namespace of its own. Another policy on the same stand may want others; those of before stay.
-func (s *Stand) makePlace(ctx context.Context, client klient.Client) error {
+// makePrerequisites makes what the policy's contract says that there is: the bucket, the storage class, and the base Secret where
+// that is in a namespace of its own. Another policy on the same testbed may want others; those of before stay.
+func (s *Testbed) makePrerequisites(ctx context.Context, client klient.Client) error {
 	if bucket := s.Contract.S3.Bucket; bucket != s.Store.Bucket {
 		if err := s.Store.UseBucket(ctx, s.Credentials, bucket); err != nil {
 			return err
@@ -49,7 +49,7 @@ func (s *Stand) makePlace(ctx context.Context, client klient.Client) error {
 
 // makeStorageClass makes the class that the contract's PVCs name, where there is none of that name: the default one once
 // more.
-func (s *Stand) makeStorageClass(ctx context.Context, api client.Client) error {
+func (s *Testbed) makeStorageClass(ctx context.Context, api client.Client) error {
 	name := s.Contract.PVC.StorageClass
 	if name == "" {
 		return nil
@@ -73,14 +73,14 @@ func (s *Stand) makeStorageClass(ctx context.Context, api client.Client) error {
 
 // BaseSecret is the base Secret of a namespace with labelled PVCs, without the namespace; nil: the policy takes it from
 // elsewhere.
-func (s *Stand) BaseSecret() *corev1.Secret {
+func (s *Testbed) BaseSecret() *corev1.Secret {
 	if s.Contract.BaseSecret.Namespace != "" {
 		return nil
 	}
 	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: s.Contract.BaseSecret.Name}, StringData: s.baseSecretData()}
 }
 
-func (s *Stand) baseSecretData() map[string]string {
+func (s *Testbed) baseSecretData() map[string]string {
 	keys := s.Contract.BaseSecret.Keys
 	data := map[string]string{
 		keys.AccessKey:      s.Credentials.AccessKey,

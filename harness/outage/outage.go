@@ -1,4 +1,6 @@
-package scenario
+// Package outage is the fault table: each way in which S3 can be down, what a policy must come to then, and what proves
+// from inside the cluster that the fault is on. It knows no cluster.
+package outage
 
 import (
 	"fmt"
@@ -6,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/cmd/agent/probe"
 	"github.com/smart-restore/conformance/harness/fault"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/probe"
 )
 
 // Fault is one way in which S3 can be down: a row of the fault table.
@@ -32,7 +34,7 @@ type Fault struct {
 	// Hangs says that a probe may get no answer at all, and so be waiting still when S3 comes back.
 	Hangs bool
 
-	// Proof says what looks at S3 from inside the cluster find while the fault is on. Each must be as it says.
+	// Proof says what probes of S3 from inside the cluster find while the fault is on. Each must be as it says.
 	Proof Proof
 }
 
@@ -52,23 +54,23 @@ const (
 	OutcomeLater Outcome = "later"
 )
 
-// Look is one way to look at S3 from inside the cluster. All follow redirects, as Kyverno's client does.
-type Look string
+// Target is what a probe inside the cluster asks S3 for. All follow redirects, as Kyverno's client does.
+type Target string
 
-// The looks.
+// The targets.
 const (
-	LookConfig  Look = "config"  // the object config of the PVC's restic repository, as anybody
-	LookListing Look = "listing" // the listing of the spec's part of the bucket, as anybody
-	LookSigned  Look = "signed"  // the object config with the movers' credentials
+	TargetConfig  Target = "config"  // the object config of the PVC's restic repository, as anybody
+	TargetListing Target = "listing" // the listing of the spec's part of the bucket, as anybody
+	TargetSigned  Target = "signed"  // the object config with the movers' credentials
 )
 
-// Proof says for each look what it must find.
-type Proof map[Look]func(probe.Result) bool
+// Proof says for each target what a probe of it must find.
+type Proof map[Target]func(probe.Result) bool
 
-// shows says whether every look found what the proof wants.
-func (p Proof) shows(results map[Look]probe.Result) bool {
-	for look, ok := range p {
-		if !ok(results[look]) {
+// Shows says whether every probe found what the proof wants.
+func (p Proof) Shows(results map[Target]probe.Result) bool {
+	for target, ok := range p {
+		if !ok(results[target]) {
 			return false
 		}
 	}
@@ -79,6 +81,14 @@ func (p Proof) shows(results map[Look]probe.Result) bool {
 func (f Fault) HoldsForAll() bool { return f.Packet != "" }
 
 const (
+	// AnswerTimeout is how long a probe waits for an answer that is to come at once: within milliseconds, on a busy machine
+	// within tenths of a second.
+	AnswerTimeout = 5 * time.Second
+	// SilenceTimeout is how long a probe waits for an answer that is not to come.
+	SilenceTimeout = time.Second
+	// TTLSeconds heals a fault by itself, should this process be killed: later than any outage, of which the longest waits
+	// for a mover, and before the next run begins, which heals all.
+	TTLSeconds = 600
 	// slowMillis is well under every webhook's timeout, also when a policy asks twice; tooSlowMillis is over every usual
 	// one: Kyverno's default is 10 s, the policies here have 3 s.
 	slowMillis    = 700
@@ -90,34 +100,34 @@ const (
 	noSuchHost = "no-such-s3.default.svc.cluster.local."
 )
 
-// Faults is the fault table. A look at an S3 that is up must not pass for any row's proof.
+// Faults is the fault table. A probe of an S3 that is up must not pass for any row's proof.
 var Faults = []Fault{
 	{
 		Name: "refused", Sentence: "refusing connections", Outcome: OutcomeUnknown,
 		Packet: fault.Refused, HTTP: gateway.Fault{Kind: "reset"},
-		Proof: Proof{LookConfig: is(probe.Refused)},
+		Proof: Proof{TargetConfig: is(probe.Refused)},
 	},
 	{
 		Name: "black-hole", Sentence: "a black hole that swallows every packet", Outcome: OutcomeUnknown,
 		Packet: fault.BlackHole, HTTP: gateway.Fault{Kind: "hang"}, Hangs: true,
-		Proof: Proof{LookConfig: is(probe.Timeout)},
+		Proof: Proof{TargetConfig: is(probe.Timeout)},
 	},
 	{
 		// An established connection takes "no route" as a hint and goes on trying: its request comes through late.
 		Name: "no-route", Sentence: "at an address to which there is no route", Outcome: OutcomeUnknown,
 		Packet: fault.NoRoute, HTTP: gateway.Fault{Kind: "reset"}, Hangs: true,
-		Proof: Proof{LookConfig: is(probe.NoRoute)},
+		Proof: Proof{TargetConfig: is(probe.NoRoute)},
 	},
 	{
 		Name: "reset", Sentence: "resetting connections before the reply", Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "reset"},
-		Proof: Proof{LookConfig: func(r probe.Result) bool { return r.Class == probe.Reset && r.Received == 0 }},
+		Proof: Proof{TargetConfig: func(r probe.Result) bool { return r.Class == probe.Reset && r.Received == 0 }},
 	},
 	{
 		// In the reply's head. In its body would be no outage to a policy: Kyverno hands it the status, which is S3's own.
 		Name: "reset-middle", Sentence: "resetting connections in the middle of the reply", Outcome: OutcomeUnknown,
 		HTTP: gateway.Fault{Kind: "reset-head"},
-		Proof: Proof{LookConfig: func(r probe.Result) bool {
+		Proof: Proof{TargetConfig: func(r probe.Result) bool {
 			return (r.Class == probe.Reset || r.Class == probe.EOF) && r.Status == 0 && r.Received > 0
 		}},
 	},
@@ -125,103 +135,103 @@ var Faults = []Fault{
 		// The endpoint is an address, so a name comes into it by a redirect only.
 		Name: "name-not-found", Sentence: "redirecting to a name that does not exist", Outcome: OutcomeUnknown,
 		HTTP: gateway.Fault{Kind: "redirect", Status: 307, Location: "http://" + noSuchHost + ":9000/"},
-		Proof: Proof{LookConfig: func(r probe.Result) bool {
+		Proof: Proof{TargetConfig: func(r probe.Result) bool {
 			return r.Class == probe.DNS && strings.Contains(r.Error, "no such host") && slices.Equal(r.Redirects, []int{307})
 		}},
 	},
 	{
 		Name: "tls", Sentence: "speaking TLS where HTTP was meant", Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "tls"},
-		Proof: Proof{LookConfig: is(probe.TLS)},
+		Proof: Proof{TargetConfig: is(probe.TLS)},
 	},
 	{
 		Name: "slow", Sentence: fmt.Sprintf("slow, and answers after %d ms", slowMillis), Outcome: OutcomeBackup,
 		HTTP:  gateway.Fault{Kind: "slow", DelayMillis: slowMillis},
-		Proof: Proof{LookConfig: func(r probe.Result) bool { return up(r) && r.Millis >= slowMillis }},
+		Proof: Proof{TargetConfig: func(r probe.Result) bool { return up(r) && r.Millis >= slowMillis }},
 	},
 	{
 		// A policy that does not decide in time gets a true 200 all the same, when the app has long been writing.
 		Name: "too-slow", Sentence: fmt.Sprintf("too slow, and answers after %d s", tooSlowMillis/1000), Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "slow", DelayMillis: tooSlowMillis},
-		Proof: Proof{LookConfig: func(r probe.Result) bool { return r.Class == probe.Timeout || up(r) && r.Millis >= tooSlowMillis }},
+		Proof: Proof{TargetConfig: func(r probe.Result) bool { return r.Class == probe.Timeout || up(r) && r.Millis >= tooSlowMillis }},
 	},
 	{
 		Name: "400", Sentence: "answering 400 Bad Request", Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "status", Status: 400},
-		Proof: Proof{LookConfig: answers(400)},
+		Proof: Proof{TargetConfig: answers(400)},
 	},
 	{
 		Name: "401", Sentence: "answering 401 Unauthorized", Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "status", Status: 401},
-		Proof: Proof{LookConfig: answers(401)},
+		Proof: Proof{TargetConfig: answers(401)},
 	},
 	{
 		Name: "403-key", Sentence: "answering 403 Forbidden for the repository's config", Outcome: OutcomeUnknown,
 		HTTP: gateway.Fault{Kind: "status", Status: 403}, Key: "config",
-		Proof: Proof{LookConfig: answers(403), LookListing: up},
+		Proof: Proof{TargetConfig: answers(403), TargetListing: up},
 	},
 	{
 		Name: "403-bucket", Sentence: "answering 403 Forbidden for everything, listings too", Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "status", Status: 403},
-		Proof: Proof{LookConfig: answers(403), LookListing: answers(403)},
+		Proof: Proof{TargetConfig: answers(403), TargetListing: answers(403)},
 	},
 	{
 		// The backup is hidden from Kyverno, not taken away: what is proven is that the answer decides. The movers see it.
 		Name: "404-key", Sentence: "answering 404 for the repository, which is: there is no backup", Outcome: OutcomeAbsent,
 		HTTP: gateway.Fault{Kind: "absent"}, Auth: unsigned,
-		Proof: Proof{LookConfig: answers(404), LookListing: up, LookSigned: up},
+		Proof: Proof{TargetConfig: answers(404), TargetListing: up, TargetSigned: up},
 	},
 	{
 		// By its status alone this cannot be told from a missing key. So whether the policy calls it unknown or absent is
 		// left to it.
 		Name: "404-bucket", Sentence: "answering 404 for the bucket", Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "status", Status: 404, Code: "NoSuchBucket"},
-		Proof: Proof{LookConfig: answers(404), LookListing: answers(404)},
+		Proof: Proof{TargetConfig: answers(404), TargetListing: answers(404)},
 	},
 	{
 		Name: "429", Sentence: "answering 429 Too Many Requests", Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "status", Status: 429},
-		Proof: Proof{LookConfig: answers(429)},
+		Proof: Proof{TargetConfig: answers(429)},
 	},
 	{
 		Name: "500", Sentence: "answering 500 Internal Server Error", Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "status", Status: 500},
-		Proof: Proof{LookConfig: answers(500)},
+		Proof: Proof{TargetConfig: answers(500)},
 	},
 	{
 		Name: "502", Sentence: "behind a proxy that answers 502 Bad Gateway", Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "status", Status: 502, Body: "<html><h1>502 Bad Gateway</h1></html>", ContentType: "text/html"},
-		Proof: Proof{LookConfig: answers(502)},
+		Proof: Proof{TargetConfig: answers(502)},
 	},
 	{
 		Name: "503", Sentence: "answering 503 SlowDown", Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "status", Status: 503},
-		Proof: Proof{LookConfig: answers(503)},
+		Proof: Proof{TargetConfig: answers(503)},
 	},
 	{
 		Name: "empty-200", Sentence: "answering 200 with an empty body to everything", Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "empty-200"},
-		Proof: Proof{LookConfig: func(r probe.Result) bool { return r.Class == probe.OK && r.Bytes == 0 }},
+		Proof: Proof{TargetConfig: func(r probe.Result) bool { return r.Class == probe.OK && r.Bytes == 0 }},
 	},
 	{
 		Name: "html-200", Sentence: "behind a captive portal that answers 200 with an HTML page to everything", Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "html-200"},
-		Proof: Proof{LookConfig: func(r probe.Result) bool { return isPage(r) && len(r.Redirects) == 0 }},
+		Proof: Proof{TargetConfig: func(r probe.Result) bool { return isPage(r) && len(r.Redirects) == 0 }},
 	},
 	{
 		Name: "redirect-301", Sentence: "redirecting (301) to a page that answers 200", Outcome: OutcomeUnknown,
 		HTTP: gateway.Fault{Kind: "redirect", Status: 301, Location: signIn}, Elsewhere: gateway.Fault{Kind: "html-200"},
-		Proof: Proof{LookConfig: func(r probe.Result) bool { return isPage(r) && slices.Equal(r.Redirects, []int{301}) }},
+		Proof: Proof{TargetConfig: func(r probe.Result) bool { return isPage(r) && slices.Equal(r.Redirects, []int{301}) }},
 	},
 	{
 		Name: "redirect-302", Sentence: "redirecting (302) to a page that answers 200", Outcome: OutcomeUnknown,
 		HTTP: gateway.Fault{Kind: "redirect", Status: 302, Location: signIn}, Elsewhere: gateway.Fault{Kind: "html-200"},
-		Proof: Proof{LookConfig: func(r probe.Result) bool { return isPage(r) && slices.Equal(r.Redirects, []int{302}) }},
+		Proof: Proof{TargetConfig: func(r probe.Result) bool { return isPage(r) && slices.Equal(r.Redirects, []int{302}) }},
 	},
 	{
 		Name: "mover-credentials", Sentence: "refusing the movers' credentials, and answers everybody else", Outcome: OutcomeLater,
 		HTTP: gateway.Fault{Kind: "status", Status: 403, Code: "InvalidAccessKeyId"}, Auth: []string{gateway.AuthAWS4},
-		Proof: Proof{LookConfig: up, LookSigned: answers(403)},
+		Proof: Proof{TargetConfig: up, TargetSigned: answers(403)},
 	},
 }
 
@@ -245,21 +255,36 @@ func isPage(r probe.Result) bool {
 	return r.Class == probe.OK && strings.HasPrefix(r.Headers["Content-Type"], "text/html")
 }
 
-// FaultNamed finds a row of the fault table.
-func FaultNamed(name string) (Fault, error) {
-	for _, f := range Faults {
-		if f.Name == name {
-			return f, nil
-		}
+// Delay is how long the fault holds an answer back.
+func (f Fault) Delay() time.Duration { return time.Duration(f.HTTP.DelayMillis) * time.Millisecond }
+
+// Late says that an answer comes later than a probe should wait for one, so that something is to be done meanwhile.
+func (f Fault) Late() bool { return f.Delay() > AnswerTimeout }
+
+// ProbeTimeout is how long a probe waits for an answer while the fault is on.
+func (f Fault) ProbeTimeout() time.Duration {
+	if f.Hangs || f.HTTP.Kind == "hang" {
+		return SilenceTimeout
 	}
-	return Fault{}, fmt.Errorf("the fault table has no %q", name)
+	return f.Delay() + AnswerTimeout
 }
 
-// delay is how long the fault holds an answer back.
-func (f Fault) delay() time.Duration { return time.Duration(f.HTTP.DelayMillis) * time.Millisecond }
+// Up is the proof, by the probes that the fault is proven with, that S3 is up.
+func (f Fault) Up() Proof {
+	p := Proof{}
+	for target := range f.Proof {
+		p[target] = func(r probe.Result) bool { return up(r) && (f.Delay() == 0 || r.Millis < float64(f.HTTP.DelayMillis)) }
+	}
+	return p
+}
 
-// late says that an answer comes later than a look should wait for one, so that something is to be done meanwhile.
-func (f Fault) late() bool { return f.delay() > answerTimeout }
+// Held is an outage in which S3 takes every request and answers none until it is over, and then all: the surest way to
+// get a late restore from whoever still waits for an answer. It is no row of the table.
+var Held = Fault{
+	Name: "held", Sentence: "holding every request", HTTP: gateway.Fault{Kind: "hang", OnHeal: "answer"},
+	Outcome: OutcomeUnknown,
+	Proof:   Proof{TargetConfig: is(probe.Timeout)},
+}
 
 // Rules are what the gateway is told for a PVC's outage: the beginning of the paths of all that is its namespace's, and of
 // its own repository's.
@@ -268,10 +293,10 @@ func (f Fault) Rules(id, namespacePath, pvcPath string) []gateway.Rule {
 	if f.Key != "" {
 		prefix = pvcPath + f.Key
 	}
-	rules := []gateway.Rule{{ID: id, PathPrefix: prefix, Auth: f.Auth, TTLSeconds: faultTTL, Fault: f.HTTP}}
+	rules := []gateway.Rule{{ID: id, PathPrefix: prefix, Auth: f.Auth, TTLSeconds: TTLSeconds, Fault: f.HTTP}}
 	if f.Elsewhere.Kind != "" {
 		// Specs with the same destination have the same rule each, so that one's end is not another's.
-		rules = append(rules, gateway.Rule{ID: id + "/elsewhere", PathPrefix: f.HTTP.Location, TTLSeconds: faultTTL, Fault: f.Elsewhere})
+		rules = append(rules, gateway.Rule{ID: id + "/elsewhere", PathPrefix: f.HTTP.Location, TTLSeconds: TTLSeconds, Fault: f.Elsewhere})
 	}
 	return rules
 }

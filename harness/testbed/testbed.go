@@ -1,7 +1,7 @@
 // Package stand puts up everything that a run needs, once for all its specs: the run's network, the S3 server with the
 // gateway at the configured endpoint, the cluster with Kyverno and VolSync, and the policy under test. It says when all
 // of that answers, and takes it down again.
-package stand
+package testbed
 
 import (
 	"context"
@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/smart-restore/conformance/harness/cluster"
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/engine"
 	"github.com/smart-restore/conformance/harness/images"
 	"github.com/smart-restore/conformance/harness/install"
@@ -27,18 +28,17 @@ import (
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/progress"
 	"github.com/smart-restore/conformance/harness/runs"
-	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/stack"
 )
 
 // readyTimeout bounds how long a controller may take to become ready; some seconds are usual.
 const readyTimeout = 3 * time.Minute
 
-// Stand is a stack that is up. As JSON it is all that another process needs to use it; it holds credentials.
-type Stand struct {
+// Testbed is a stack that is up. As JSON it is all that another process needs to use it; it holds credentials.
+type Testbed struct {
 	RunID       string                   `json:"runID"`
 	Stack       string                   `json:"stack"`
-	Endpoint    settings.Endpoint        `json:"endpoint"`
+	Endpoint    endpoint.Endpoint        `json:"endpoint"`
 	EngineHost  string                   `json:"engineHost"`
 	Cluster     string                   `json:"cluster"`
 	Node        string                   `json:"node"` // container
@@ -52,7 +52,7 @@ type Stand struct {
 	PolicySHA   string                   `json:"policySHA256"`
 	Contract    policy.Contract          `json:"contract"` // of the policy applied
 	CreatedAt   time.Time                `json:"createdAt"`
-	Attached    *Attached                `json:"attached,omitempty"` // nil: the cluster is ours
+	External    *External                `json:"attached,omitempty"` // nil: the cluster is ours
 	Phases      func(string) func(error) `json:"-"`                  // told of each phase; nil: nobody is
 	Log         *progress.Log            `json:"-"`
 }
@@ -66,26 +66,26 @@ type Options struct {
 	Images   *images.Set
 	Renderer *install.Renderer
 	Fixtures fs.FS
-	Endpoint settings.Endpoint // of S3, as the policy names it
+	Endpoint endpoint.Endpoint // of S3, as the policy names it
 	Contract policy.Contract   // of the policy that is to be applied first
 	AuditDir string
 	Phases   func(name string) func(error)
 	Log      *progress.Log
 	// Started is called as soon as there is an API server, to watch what happens from then on.
-	Started func(*Stand) error
+	Started func(*Testbed) error
 	// Prepare is called beside the installation, to make in the cluster what all specs share.
-	Prepare func(context.Context, *Stand) error
+	Prepare func(context.Context, *Testbed) error
 }
 
-// Up puts the stand up, the policy excepted. What it made, also where it fails, carries the run's ID.
-func Up(ctx context.Context, o Options) (*Stand, error) {
-	s := &Stand{
+// Up puts the testbed up, the policy excepted. What it made, also where it fails, carries the run's ID.
+func Up(ctx context.Context, o Options) (*Testbed, error) {
+	s := &Testbed{
 		RunID: o.Run.ID, Stack: o.Stack.Name, Endpoint: o.Endpoint, Contract: o.Contract, EngineHost: o.Engine.Host,
-		Cluster: cluster.NamePrefix + o.Run.ID, Kubeconfig: filepath.Join(o.Run.Dir, "kubeconfig"),
+		Cluster: cluster.ContainerPrefix + o.Run.ID, Kubeconfig: filepath.Join(o.Run.Dir, "kubeconfig"),
 		AuditLog: filepath.Join(o.AuditDir, "audit.log"), AgentImage: o.Images.Agent, Images: o.Images,
 		Credentials: objectstore.NewCredentials(), CreatedAt: time.Now().UTC(), Phases: o.Phases, Log: o.Log,
 	}
-	network := cluster.NamePrefix + o.Run.ID
+	network := cluster.ContainerPrefix + o.Run.ID
 	if _, err := o.Engine.Docker(ctx, "network", "create", "--label", runs.Label+"="+o.Run.ID, network); err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func Up(ctx context.Context, o Options) (*Stand, error) {
 		return s.phase("s3", "S3 server and gateway for %s", []any{s.Endpoint.URL}, func(*progress.Task) (err error) {
 			server, _ := o.Lock.ObjectStore(o.Stack.ObjectStore)
 			s.Store, err = objectstore.Start(groupCtx, objectstore.Options{
-				Network: network, Labels: map[string]string{runs.Label: o.Run.ID}, NamePrefix: cluster.NamePrefix + o.Run.ID,
+				Network: network, Labels: map[string]string{runs.Label: o.Run.ID}, NamePrefix: cluster.ContainerPrefix + o.Run.ID,
 				Server: server, ServerImage: o.Images.ObjectStore, GatewayImage: o.Images.Gateway,
 				Endpoint: s.Endpoint, Bucket: o.Contract.S3.Bucket, Credentials: s.Credentials,
 			})
@@ -166,7 +166,7 @@ func Up(ctx context.Context, o Options) (*Stand, error) {
 }
 
 // connect leads the endpoint's address to the gateway, in the node, and the gateway's answers back to the pods.
-func (s *Stand) connect(ctx context.Context, o Options, c *cluster.Cluster) error {
+func (s *Testbed) connect(ctx context.Context, o Options, c *cluster.Cluster) error {
 	if err := c.Route(ctx, s.Endpoint.Addr.Addr().String(), s.Store.GatewayIP); err != nil {
 		return err
 	}
@@ -178,9 +178,9 @@ func (s *Stand) connect(ctx context.Context, o Options, c *cluster.Cluster) erro
 	return err
 }
 
-// ApplyPolicy replaces whatever policy the stand has by this one and waits until it acts on a labelled PVC. What the policy
+// ApplyPolicy replaces whatever policy the testbed has by this one and waits until it acts on a labelled PVC. What the policy
 // itself is to blame for is a policy.Finding.
-func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
+func (s *Testbed) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 	client, err := s.Client()
 	if err != nil {
 		return err
@@ -200,7 +200,7 @@ func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 		for _, object := range p.Objects {
 			s.Policy = append(s.Policy, object.Object)
 		}
-		if err := s.makePlace(ctx, client); err != nil {
+		if err := s.makePrerequisites(ctx, client); err != nil {
 			return err
 		}
 		if err := install.Apply(ctx, client, p.Objects, nil); err != nil {
@@ -215,7 +215,7 @@ func (s *Stand) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 }
 
 // seenActing is PolicyActs, with what the policy itself is to blame for as a policy.Finding.
-func (s *Stand) seenActing(ctx context.Context, client klient.Client, status func(string, ...any)) error {
+func (s *Testbed) seenActing(ctx context.Context, client klient.Client, status func(string, ...any)) error {
 	err := s.PolicyActs(ctx, client, status)
 	switch {
 	case ctx.Err() != nil:
@@ -234,9 +234,9 @@ func found(requirement string, err error) error {
 }
 
 // PolicyActs waits until Kyverno has the applied policy ready and acts on it.
-func (s *Stand) PolicyActs(ctx context.Context, client klient.Client, status func(string, ...any)) error {
+func (s *Testbed) PolicyActs(ctx context.Context, client klient.Client, status func(string, ...any)) error {
 	canary := "" // the usual one
-	if s.Attached != nil {
+	if s.External != nil {
 		canary = s.Namespace("canary-")
 	}
 	return install.PolicyActs(ctx, client, install.Canary{
@@ -247,7 +247,7 @@ func (s *Stand) PolicyActs(ctx context.Context, client klient.Client, status fun
 }
 
 // PolicyObjects are the objects of the applied policy, as they were applied.
-func (s *Stand) PolicyObjects() []*unstructured.Unstructured {
+func (s *Testbed) PolicyObjects() []*unstructured.Unstructured {
 	var objects []*unstructured.Unstructured
 	for _, content := range s.Policy {
 		objects = append(objects, (&unstructured.Unstructured{Object: content}).DeepCopy())
@@ -255,20 +255,20 @@ func (s *Stand) PolicyObjects() []*unstructured.Unstructured {
 	return objects
 }
 
-// Client is a client of the stand's cluster.
-func (s *Stand) Client() (klient.Client, error) {
+// Client is a client of the testbed's cluster.
+func (s *Testbed) Client() (klient.Client, error) {
 	config, err := (&cluster.Cluster{Kubeconfig: s.Kubeconfig}).Config()
 	if err != nil {
 		return nil, err
 	}
-	if s.Attached != nil {
+	if s.External != nil {
 		config.QPS, config.Burst = 20, 40 // not ours: others use it, too
 		config.WarningHandler = rest.NoWarnings{}
 	}
 	return klient.New(config)
 }
 
-func (s *Stand) phase(name, format string, args []any, do func(*progress.Task) error) error {
+func (s *Testbed) phase(name, format string, args []any, do func(*progress.Task) error) error {
 	end := func(error) {}
 	if s.Phases != nil {
 		end = s.Phases(name)

@@ -1,4 +1,4 @@
-package stand
+package testbed
 
 import (
 	"context"
@@ -13,19 +13,19 @@ import (
 	"github.com/smart-restore/conformance/harness/runs"
 )
 
-// Attached is what is different about a stand on a cluster that was there before: nothing under it is ours. It has no
+// External is what is different about a testbed on a cluster that was there before: nothing under it is ours. It has no
 // container of the node, no gateway before S3 and no audit log.
-type Attached struct {
+type External struct {
 	Cluster string `json:"cluster"` // as the kubeconfig calls it
 	// AgentBinary is on this host. The agent's image is in no registry: pods are of VolSync's image, which the cluster has,
 	// and get the agent once they run.
 	AgentBinary string `json:"agentBinary"`
 }
 
-// agentFolder is where pods of an attached stand have the agent.
+// agentFolder is where pods of an external testbed have the agent.
 const agentFolder = "/smart-restore"
 
-// What a spec may need of a stand that an attached one does not have.
+// What a spec may need of a testbed that an attached one does not have.
 const (
 	// NeedsGateway: S3 can be made to fail, and the requests to it are seen.
 	NeedsGateway = "needs-gateway"
@@ -35,21 +35,21 @@ const (
 	NeedsAgentImage = "needs-agent-image"
 )
 
-// AttachedLacks is why what specs may need is not there on an attached stand.
-var AttachedLacks = map[string]string{
+// ExternalLacks is why what specs may need is not there on an external testbed.
+var ExternalLacks = map[string]string{
 	NeedsGateway:    "the S3 server is not ours, so it cannot be made to fail, and the requests to it are not seen",
 	NeedsPlatform:   "the cluster is not ours, so what others use there (the policy, Kyverno, VolSync, the node) is not touched",
 	NeedsAgentImage: "the agent's image is in no registry, so nothing can be seen at the moment in which an app starts",
 }
 
-// Lacks is why a stand does not have what a spec needs; empty: it has.
-func (s *Stand) Lacks(needs ...string) string {
-	if s.Attached == nil {
+// Lacks is why a testbed does not have what a spec needs; empty: it has.
+func (s *Testbed) Lacks(needs ...string) string {
+	if s.External == nil {
 		return ""
 	}
 	var reasons []string
 	for _, need := range needs {
-		reasons = append(reasons, AttachedLacks[need])
+		reasons = append(reasons, ExternalLacks[need])
 	}
 	return strings.Join(reasons, "; ")
 }
@@ -67,14 +67,14 @@ type AttachOptions struct {
 	Log         *progress.Log
 }
 
-// Attach is a stand on a cluster that is there. It makes nothing.
-func Attach(o AttachOptions) *Stand {
-	s := &Stand{
+// Attach is a testbed on a cluster that is there. It makes nothing.
+func Attach(o AttachOptions) *Testbed {
+	s := &Testbed{
 		RunID: o.Run.ID, Stack: "own cluster " + o.Cluster, Endpoint: o.Policy.Endpoint, Contract: o.Policy.Contract,
 		Cluster: o.Cluster, Kubeconfig: o.Kubeconfig, AgentImage: o.MoverImage,
 		Images:      &images.Set{Restic: o.MoverImage},
 		Credentials: o.Credentials, CreatedAt: time.Now().UTC(), Phases: o.Phases, Log: o.Log,
-		Attached: &Attached{Cluster: o.Cluster, AgentBinary: o.Agent},
+		External: &External{Cluster: o.Cluster, AgentBinary: o.Agent},
 		Store:    &objectstore.Handle{Server: o.Policy.Endpoint.Addr.String(), Bucket: o.Policy.Contract.S3.Bucket},
 
 		PolicySHA: o.Policy.SHA256,
@@ -85,9 +85,9 @@ func Attach(o AttachOptions) *Stand {
 	return s
 }
 
-// SeePolicyAct waits until the policy that an attached stand's cluster has acts on a labelled PVC. What the policy itself
+// SeePolicyAct waits until the policy that an external testbed's cluster has acts on a labelled PVC. What the policy itself
 // is to blame for is a policy.Finding.
-func (s *Stand) SeePolicyAct(ctx context.Context) error {
+func (s *Testbed) SeePolicyAct(ctx context.Context) error {
 	client, err := s.Client()
 	if err != nil {
 		return err
@@ -97,22 +97,22 @@ func (s *Stand) SeePolicyAct(ctx context.Context) error {
 	})
 }
 
-// NamePrefix begins the names of all namespaces of a run on a cluster that is not ours, and so those of its folders in the
+// NamespacePrefix begins the names of all namespaces of a run on a cluster that is not ours, and so those of its folders in the
 // bucket.
-func NamePrefix(runID string) string { return "sr-" + runID + "-" }
+func NamespacePrefix(runID string) string { return "sr-" + runID + "-" }
 
 // Namespace is the name of a namespace of the run's.
-func (s *Stand) Namespace(name string) string {
-	if s.Attached == nil {
+func (s *Testbed) Namespace(name string) string {
+	if s.External == nil {
 		return name
 	}
-	return NamePrefix(s.RunID) + name
+	return NamespacePrefix(s.RunID) + name
 }
 
 // NamespaceLabels are those of every namespace in which the policy is to act: what its contract wants, and on a cluster
 // that is not ours the run's.
-func (s *Stand) NamespaceLabels() map[string]string {
-	if s.Attached == nil {
+func (s *Testbed) NamespaceLabels() map[string]string {
+	if s.External == nil {
 		return s.Contract.NamespaceLabels
 	}
 	labels := map[string]string{runs.Label: s.RunID}
@@ -121,8 +121,8 @@ func (s *Stand) NamespaceLabels() map[string]string {
 }
 
 // AgentPath is where pods have the agent.
-func (s *Stand) AgentPath() string {
-	if s.Attached == nil {
+func (s *Testbed) AgentPath() string {
+	if s.External == nil {
 		return "/agent"
 	}
 	return agentFolder + "/agent"
@@ -130,15 +130,15 @@ func (s *Stand) AgentPath() string {
 
 // SeedPrefix holds a repository with one snapshot that is copied wherever a spec needs a good backup to be there. No
 // namespace can have this name.
-func (s *Stand) SeedPrefix() string {
-	if s.Attached == nil {
+func (s *Testbed) SeedPrefix() string {
+	if s.External == nil {
 		return "_seed/repository/"
 	}
-	return "_" + NamePrefix(s.RunID) + "seed/repository/"
+	return "_" + NamespacePrefix(s.RunID) + "seed/repository/"
 }
 
-// BucketPrefixes begin the keys of everything that the run makes in the bucket of an attached stand.
-func (s *Stand) BucketPrefixes() []string {
+// BucketPrefixes begin the keys of everything that the run makes in the bucket of an external testbed.
+func (s *Testbed) BucketPrefixes() []string {
 	path := string(s.Contract.S3.Path)
-	return []string{path[:strings.Index(path, "{namespace}")] + NamePrefix(s.RunID), s.SeedPrefix()}
+	return []string{path[:strings.Index(path, "{namespace}")] + NamespacePrefix(s.RunID), s.SeedPrefix()}
 }

@@ -1,0 +1,56 @@
+package outage
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/smart-restore/conformance/harness/endpoint"
+	"github.com/smart-restore/conformance/harness/fault/gateway"
+)
+
+// signatureLife is how long the URL of a signed probe is good for.
+const signatureLife = 10 * time.Minute
+
+// Subject is whose S3 an outage is of.
+type Subject struct {
+	Endpoint endpoint.Endpoint
+	Bucket   string
+	// NamespacePrefix and RepositoryPrefix begin the keys of all that is a namespace's, and of one PVC's repository.
+	NamespacePrefix, RepositoryPrefix string
+	AccessKey, SecretKey              string // the movers'
+}
+
+// Path is the path of a key's URL.
+func (s Subject) Path(key string) string { return "/" + s.Bucket + "/" + key }
+
+// Rules are what the gateway is told for an outage of this subject.
+func (s Subject) Rules(f Fault, id string) []gateway.Rule {
+	return f.Rules(id, s.Path(s.NamespacePrefix), s.Path(s.RepositoryPrefix))
+}
+
+// URL is where a target is, and for how many minutes it can be probed there where it is signed: signatureLife.
+func (s Subject) URL(ctx context.Context, target Target) (string, error) {
+	key := s.RepositoryPrefix + "config"
+	switch target {
+	case TargetConfig:
+		return s.Endpoint.URL + s.Path(key), nil
+	case TargetListing:
+		return s.Endpoint.URL + s.Path("?list-type=2&prefix="+s.NamespacePrefix), nil
+	case TargetSigned:
+		// The host is part of what is signed, so the client must be the endpoint's. With a region it asks nobody.
+		s3, err := minio.New(s.Endpoint.Addr.String(), &minio.Options{Creds: credentials.NewStaticV4(s.AccessKey, s.SecretKey, ""), Region: "us-east-1"})
+		if err != nil {
+			return "", err
+		}
+		signed, err := s3.PresignedGetObject(ctx, s.Bucket, key, signatureLife, nil)
+		if err != nil {
+			return "", err
+		}
+		return signed.String(), nil
+	}
+	return "", fmt.Errorf("no probe has the target %q", target)
+}
