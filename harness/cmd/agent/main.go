@@ -1,11 +1,12 @@
 // The agent is the conformance suite's hand inside a pod: one static binary, the only file of its image. It is the
-// app that writes a data set on its volume, reads it back, and looks at the S3 endpoint from where the app stands.
+// app that writes a data set on its volume, reads it back, and looks at the S3 endpoint from where the app runs.
 //
 // Each subcommand prints its result as JSON on stdout (get prints the file as it is) and exits 0; an error goes to
-// stderr with exit 1, wrong usage to stderr with exit 2. Run it without arguments for the list.
+// stderr with exit 1, wrong usage to stderr with exit 2. "framed" before a subcommand frames its result. Run it without arguments for the list.
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/frame"
 	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
@@ -43,12 +45,12 @@ type command struct {
 
 var commands = []command{
 	{"idle", "do nothing until SIGTERM or SIGINT, reaping orphans: a pod's main process", idle},
-	{"ready", "exit 0: for exec probes", ready},
 	{"write", "write a data set, print its manifest", write},
 	{"manifest", "print the manifest of what is there", manifest},
 	{"put", "write one small file and sync it", put},
 	{"get", "print one file", get},
 	{"probe", "look at an HTTP endpoint; exit 0 whatever it does", probeURL},
+	{"framed", "run another subcommand, and print its exit code, length and checksum before its result", nil},
 	{"connect", "lead stdin and stdout to a TCP address, until either ends", connect},
 }
 
@@ -60,6 +62,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		usage(stderr)
 		return exitUsage
+	}
+	if args[0] == "framed" {
+		return framed(args[1:], stdout, stderr)
 	}
 	for _, c := range commands {
 		if c.name == args[0] {
@@ -73,6 +78,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fmt.Fprintf(stderr, "agent: unknown subcommand %q\n", args[0])
 	usage(stderr)
 	return exitUsage
+}
+
+// framed runs another subcommand and puts a frame around its reply, exit code included: see package frame.
+func framed(args []string, stdout, stderr io.Writer) int {
+	var reply bytes.Buffer
+	code := run(args, &reply, stderr)
+	if err := frame.Write(stdout, code, reply.Bytes()); err != nil {
+		fmt.Fprintf(stderr, "agent framed: %v\n", err)
+		return exitError
+	}
+	return exitOK
 }
 
 func (c command) run(args []string, stdout, stderr io.Writer) int {
@@ -153,10 +169,6 @@ func reap() {
 			return
 		}
 	}
-}
-
-func ready(*flag.FlagSet) func(io.Writer) error {
-	return func(io.Writer) error { return nil }
 }
 
 func write(flags *flag.FlagSet) func(io.Writer) error {
@@ -261,25 +273,14 @@ func probeURL(flags *flag.FlagSet) func(io.Writer) error {
 	flags.StringVar(&r.Method, "method", "GET", "HTTP method")
 	flags.DurationVar(&r.Timeout, "timeout", 2*time.Second, "bound on one probe, from the name to the body's last byte")
 	flags.BoolVar(&r.Follow, "follow", false, "follow redirects, as most clients do")
-	count := flags.Int("count", 1, "number of probes, one after the other; above 1 prints an array")
 	return func(stdout io.Writer) error {
 		if err := required("url", r.URL); err != nil {
 			return err
 		}
-		if *count < 1 {
-			return usageError{fmt.Errorf("--count is %d", *count)}
+		result, err := probe.Do(context.Background(), r)
+		if err != nil {
+			return err
 		}
-		var results []probe.Result
-		for range *count {
-			result, err := probe.Do(context.Background(), r)
-			if err != nil {
-				return err
-			}
-			results = append(results, result)
-		}
-		if *count == 1 {
-			return printJSON(stdout, results[0])
-		}
-		return printJSON(stdout, results)
+		return printJSON(stdout, result)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/frame"
 	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "with-child":
 		// A child that dies at once and that nobody waits for, as an orphan of an exec would be.
-		pid, err := syscall.ForkExec("/proc/self/exe", []string{"agent", "ready"}, &syscall.ProcAttr{Env: []string{asAgent + "=1"}})
+		pid, err := syscall.ForkExec("/proc/self/exe", []string{"agent", "help"}, &syscall.ProcAttr{Env: []string{asAgent + "=1"}})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -71,14 +72,13 @@ func TestUsage(t *testing.T) {
 		"nothing":            {nil, 2, "usage: agent"},
 		"unknown":            {[]string{"dance"}, 2, `unknown subcommand "dance"`},
 		"unknown flag":       {[]string{"get", "--fast"}, 2, "-fast"},
-		"argument":           {[]string{"ready", "now"}, 2, `unexpected argument "now"`},
+		"argument":           {[]string{"idle", "now"}, 2, `unexpected argument "now"`},
 		"write nowhere":      {[]string{"write", "--seed", "s"}, 2, "--dir is required"},
 		"write nothing":      {[]string{"write", "--dir", "d"}, 2, "--seed is required"},
 		"manifest":           {[]string{"manifest"}, 2, "--dir is required"},
 		"put":                {[]string{"put", "--content", "c"}, 2, "--file is required"},
 		"get":                {[]string{"get"}, 2, "--file is required"},
 		"probe":              {[]string{"probe"}, 2, "--url is required"},
-		"no probes":          {[]string{"probe", "--url", "http://127.0.0.1:1", "--count", "0"}, 2, "--count is 0"},
 		"bad duration":       {[]string{"probe", "--url", "http://127.0.0.1:1", "--timeout", "2"}, 2, "invalid value"},
 		"bad URL":            {[]string{"probe", "--url", "127.0.0.1:1"}, 1, "probe"},
 		"no such folder":     {[]string{"manifest", "--dir", "/no/such"}, 1, "/no/such"},
@@ -87,7 +87,6 @@ func TestUsage(t *testing.T) {
 		"put in no folder":   {[]string{"put", "--file", "/no/such/file"}, 1, "/no/such/file"},
 		"get a folder":       {[]string{"get", "--file", "/"}, 1, "is a directory"},
 		"help for one":       {[]string{"write", "-h"}, 0, "-seed"},
-		"ready":              {[]string{"ready"}, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr := agent(t, tc.code, tc.args...)
@@ -167,8 +166,8 @@ func TestProbe(t *testing.T) {
 	if got := decode[probe.Result](t, out); got.Class != probe.HTTP || got.Status != 403 || got.Headers["Server"] != "GET" {
 		t.Errorf("got %+v", got)
 	}
-	out, _ = agent(t, 0, "probe", "--url", s.URL, "--timeout", "10s", "--method", "DELETE", "--count", "2")
-	if got := decode[[]probe.Result](t, out); len(got) != 2 || got[1].Class != probe.HTTP || got[1].Headers["Server"] != "DELETE" {
+	out, _ = agent(t, 0, "probe", "--url", s.URL, "--timeout", "10s", "--method", "DELETE")
+	if got := decode[probe.Result](t, out); got.Class != probe.HTTP || got.Headers["Server"] != "DELETE" {
 		t.Errorf("got %+v", got)
 	}
 	here := httptest.NewServer(http.RedirectHandler(s.URL, http.StatusFound))
@@ -184,6 +183,27 @@ func TestProbe(t *testing.T) {
 	out, _ = agent(t, 0, "probe", "--url", s.URL)
 	if got := decode[probe.Result](t, out); got.Class != probe.Refused || got.Status != 0 || got.Error == "" {
 		t.Errorf("got %+v", got)
+	}
+}
+
+func TestFramed(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte("two\nlines"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		args []string
+		want frame.Reply
+	}{
+		"a result":     {[]string{"get", "--file", name}, frame.Reply{Stdout: []byte("two\nlines")}},
+		"an error":     {[]string{"get", "--file", name + ".not"}, frame.Reply{Stdout: []byte{}, ExitCode: 1}},
+		"no such word": {[]string{"dance"}, frame.Reply{Stdout: []byte{}, ExitCode: 2}},
+	} {
+		out, _ := agent(t, 0, append([]string{"framed"}, c.args...)...)
+		got, err := frame.Read([]byte(out))
+		if err != nil || got.ExitCode != c.want.ExitCode || !bytes.Equal(got.Stdout, c.want.Stdout) {
+			t.Errorf("%s: got %q, exit code %d, %v", what, got.Stdout, got.ExitCode, err)
+		}
 	}
 }
 

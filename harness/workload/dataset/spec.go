@@ -68,6 +68,13 @@ func Default(seed string) Spec {
 	}
 }
 
+// Small is a data set of a few small files, with everything else that Default has.
+func Small(seed string, files int) Spec {
+	spec := Default(seed)
+	spec.SmallFiles, spec.LargeFileBytes = files, 0
+	return spec
+}
+
 func (s Spec) validate() error {
 	switch {
 	case s.Seed == "":
