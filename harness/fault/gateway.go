@@ -38,6 +38,11 @@ func New(baseURL, token string) *Gateway {
 	}
 }
 
+// Wrap has every call go through what wrap makes of the transport.
+func (g *Gateway) Wrap(wrap func(http.RoundTripper) http.RoundTripper) {
+	g.client.Transport = wrap(g.client.Transport)
+}
+
 // Put puts a rule in force before all others; one of the same ID is healed
 // first. The rule heals by itself after its TTLSeconds.
 func (g *Gateway) Put(ctx context.Context, rule gateway.Rule) error {

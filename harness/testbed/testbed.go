@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/smart-restore/conformance/harness/cluster"
@@ -255,8 +256,8 @@ func (s *Testbed) PolicyObjects() []*unstructured.Unstructured {
 	return objects
 }
 
-// Client is a client of the testbed's cluster.
-func (s *Testbed) Client() (klient.Client, error) {
+// Client is a client of the testbed's cluster. Its requests go through what each of wrap makes of the transport.
+func (s *Testbed) Client(wrap ...transport.WrapperFunc) (klient.Client, error) {
 	config, err := (&cluster.Cluster{Kubeconfig: s.Kubeconfig}).Config()
 	if err != nil {
 		return nil, err
@@ -264,6 +265,9 @@ func (s *Testbed) Client() (klient.Client, error) {
 	if s.External != nil {
 		config.QPS, config.Burst = 20, 40 // not ours: others use it, too
 		config.WarningHandler = rest.NoWarnings{}
+	}
+	for _, w := range wrap {
+		config.Wrap(w)
 	}
 	return klient.New(config)
 }

@@ -1,0 +1,69 @@
+// Package absence is what must not have happened for a PVC, and how that is looked up in what is known to have been made: while
+// a spec runs, and again when all specs are done.
+package absence
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/observe"
+)
+
+// Resources that a policy makes for a PVC, as the API server names them.
+const (
+	ReplicationSources      = "replicationsources"
+	ReplicationDestinations = "replicationdestinations"
+	Secrets                 = "secrets"
+)
+
+// Creations knows what was made in the cluster, also what is gone again: the API server's audit log or, in a cluster that
+// has none of ours, a watch.
+type Creations interface {
+	// Created returns what was made of a resource in a namespace since then, oldest first.
+	Created(ctx context.Context, resource, namespace string, since time.Time) ([]observe.CreatedObject, error)
+	// Covers says whether all that was made before t is known.
+	Covers(ctx context.Context, t time.Time) (bool, error)
+	Close() error
+}
+
+// Absence is something that must not happen for a PVC until the end of the run. What a spec has proven is looked at again when
+// all specs are done: an object that comes late is found, too.
+type Absence struct {
+	Spec      string    `json:"spec"`
+	Namespace string    `json:"namespace"`
+	PVC       string    `json:"pvc"`
+	UID       string    `json:"uid"`
+	Since     time.Time `json:"since"` // on the API server's clock
+	// Names are what the policy would have called what it made, by resource, where that is known.
+	Names     map[string]string `json:"names,omitempty"`
+	Resources []string          `json:"resources"`
+}
+
+// Violations lists what was made, as far as is known, that must not have been.
+func (a Absence) Violations(ctx context.Context, known Creations) ([]string, error) {
+	var found []string
+	for _, resource := range a.Resources {
+		created, err := known.Created(ctx, resource, a.Namespace, a.Since)
+		if err != nil {
+			return nil, err
+		}
+		for _, object := range created {
+			if object.For(a.PVC, "") || a.looksLike(resource, object.Name) {
+				found = append(found, fmt.Sprintf("%s %s, made by %s %.1f s after PVC %s", resource, object.Name, object.User, object.Time.Sub(a.Since).Seconds(), a.PVC))
+			}
+		}
+	}
+	return found, nil
+}
+
+// looksLike says whether an object has a name that was made for the PVC. If the contract gives no name template, or the name
+// starts with the PVC's, any name that starts with "<pvc>-" matches.
+func (a Absence) looksLike(resource, name string) bool {
+	promised := a.Names[resource]
+	if promised != "" && !strings.HasPrefix(promised, a.PVC) {
+		return name == promised
+	}
+	return name == promised || strings.HasPrefix(name, a.PVC+"-")
+}

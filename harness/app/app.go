@@ -1,0 +1,301 @@
+// Package app is the user's application: a pod that writes on volumes and reads them.
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/podexec"
+	"github.com/smart-restore/conformance/harness/repository"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+const (
+	mountPath = "/data"
+	container = "app"
+)
+
+// App is a pod that uses volumes.
+type App struct {
+	env *env.Env
+	pod string
+}
+
+// Of is the app of a PVC: its pod has the PVC's name in its own.
+func Of(e *env.Env, pvc string) *corev1.Pod {
+	return Pod(e, "app-"+pvc, map[string]string{mountPath: pvc})
+}
+
+// OfAll is one pod that mounts all the PVCs, each below mountPath under its own name.
+func OfAll(e *env.Env, pvcs []string) *corev1.Pod {
+	volumes := map[string]string{}
+	for _, pvc := range pvcs {
+		volumes[mountPath+"/"+pvc] = pvc
+	}
+	return Pod(e, "app-of-all", volumes)
+}
+
+// Pod is a pod of the agent with these volumes, mount path → PVC. Its name can be a host name, too.
+func Pod(e *env.Env, name string, volumes map[string]string) *corev1.Pod {
+	var now int64
+	var no bool // it asks the API server nothing, and no service
+	agent, agentVolumes := e.AgentContainer(container)
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: hostName(name)},
+		Spec:       corev1.PodSpec{TerminationGracePeriodSeconds: &now, AutomountServiceAccountToken: &no, EnableServiceLinks: &no, Volumes: agentVolumes},
+	}
+	for i, path := range slices.Sorted(maps.Keys(volumes)) {
+		volume := fmt.Sprintf("volume-%d", i)
+		agent.VolumeMounts = append(agent.VolumeMounts, corev1.VolumeMount{Name: volume, MountPath: path})
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{
+			Name:         volume,
+			VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: volumes[path]}},
+		})
+	}
+	pod.Spec.Containers = []corev1.Container{agent}
+	return pod
+}
+
+// hostName shortens a name to what can be a host name, and keeps it different from others.
+func hostName(name string) string {
+	short := strings.ReplaceAll(name, ".", "-")
+	if len(short) <= 50 && short == name {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return strings.TrimRight(short[:min(len(short), 50)], "-") + "-" + hex.EncodeToString(sum[:4])
+}
+
+// Start creates the pod, and waits until it runs.
+func Start(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
+	app := Create(ctx, e, pod)
+	app.Running(ctx)
+	return app
+}
+
+// Create creates the pod. It tries again while an admission webhook refuses the pod, as the controllers do that make pods.
+func Create(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
+	start, refusals := time.Now(), 0
+	e.Eventually(ctx, fmt.Sprintf("pod %s admitted", pod.Name), e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		err := e.API.Create(ctx, pod.DeepCopy())
+		switch {
+		case err == nil, apierrors.IsAlreadyExists(err): // by a try whose answer was lost: its namespace is the spec's own
+			return await.Reached(), nil
+		case !env.RefusedByWebhook(err):
+			return await.State{}, err
+		}
+		refusals++
+		if refusals == 1 {
+			e.Evidence("admission", fmt.Sprintf("pod %s is held back: %v", pod.Name, err), nil)
+		}
+		return await.NotYet("%v", err), nil
+	})
+	if refusals > 0 {
+		e.Evidence("admission", fmt.Sprintf("pod %s was held back for %.1f s", pod.Name, time.Since(start).Seconds()), map[string]any{"seconds": time.Since(start).Seconds()})
+	}
+	return &App{env: e, pod: pod.Name}
+}
+
+// Try creates the pod, once. Held says that an admission webhook refuses it for now.
+func Try(ctx context.Context, e *env.Env, pod *corev1.Pod) (app *App, held bool) {
+	e.Arrange(ctx, fmt.Sprintf("pod %s admitted or refused", pod.Name), e.Times.Pod, func(ctx context.Context) (await.State, error) {
+		err := e.API.Create(ctx, pod.DeepCopy())
+		switch {
+		case err == nil, apierrors.IsAlreadyExists(err):
+			return await.Reached(), nil
+		case env.RefusedByWebhook(err):
+			e.Evidence("admission", fmt.Sprintf("pod %s is held back: %v", pod.Name, err), nil)
+			held = true
+			return await.Reached(), nil
+		}
+		return await.State{}, err
+	})
+	if held {
+		return nil, true
+	}
+	return &App{env: e, pod: pod.Name}, false
+}
+
+// Running waits until the app runs.
+func (a *App) Running(ctx context.Context) {
+	e := a.env
+	e.Eventually(ctx, fmt.Sprintf("pod %s running", a.pod), e.Times.Pod, func(ctx context.Context) (await.State, error) {
+		pod := &corev1.Pod{}
+		if err := e.API.Get(ctx, a.key(), pod); err != nil {
+			return await.State{}, err
+		}
+		seen := "phase " + string(pod.Status.Phase)
+		for _, status := range pod.Status.ContainerStatuses {
+			if w := status.State.Waiting; w != nil {
+				seen += ", " + w.Reason + " " + w.Message
+				if strings.Contains(w.Reason, "ErrImage") || w.Reason == "InvalidImageName" {
+					return await.State{}, fmt.Errorf("the suite's own image is not there: %s", seen)
+				}
+			}
+		}
+		return await.ReachedIf(pod.Status.Phase == corev1.PodRunning, "%s", seen), nil
+	})
+	e.Must(e.BringAgent(ctx, podexec.Container{Namespace: e.Namespace, Pod: a.pod, Name: container}))
+}
+
+func (a *App) key() client.ObjectKey {
+	return client.ObjectKey{Namespace: a.env.Namespace, Name: a.pod}
+}
+
+// Write lets the app write the data set to its volume, and returns what is there then.
+func (a *App) Write(ctx context.Context, spec dataset.Spec) dataset.Manifest {
+	// Once: to write over what is there is another thing.
+	reply := a.agent(ctx, a.env.Pods.Once, "write", "--dir", mountPath, "--seed", spec.Seed,
+		fmt.Sprintf("--small=%d", spec.SmallFiles), fmt.Sprintf("--large=%d", spec.LargeFileBytes),
+		fmt.Sprintf("--owners=%t", spec.Owners), fmt.Sprintf("--xattrs=%t", spec.Xattrs), fmt.Sprintf("--foreign-setgid=%t", spec.ForeignSetgid))
+	manifest := a.decode(reply)
+	files, size := manifest.Totals()
+	a.env.Evidence("volume", fmt.Sprintf("the app wrote %d files, %d bytes", files, size), map[string]any{"digest": manifest.Digest()})
+	return manifest
+}
+
+// Reads lets the app read everything on its volume.
+func (a *App) Reads(ctx context.Context) dataset.Manifest {
+	manifest := a.decode(a.agent(ctx, a.env.Pods.Run, "manifest", "--dir", mountPath))
+	files, size := manifest.Totals()
+	a.env.Evidence("volume", fmt.Sprintf("the app reads %d files, %d bytes", files, size), map[string]any{"digest": manifest.Digest()})
+	return manifest
+}
+
+// SeesExactly fails the spec unless everything on the volume is as in want: every byte, mode, owner, mtime, symlink
+// and user.* attribute, and nothing else.
+func (a *App) SeesExactly(ctx context.Context, want dataset.Manifest) {
+	repository.Same(a.env, want, a.Reads(ctx), "the app's volume")
+}
+
+// Put lets the app write one small file.
+func (a *App) Put(ctx context.Context, name, content string) {
+	a.agent(ctx, a.env.Pods.Run, "put", "--file", mountPath+"/"+name, "--content", content)
+	a.env.Evidence("volume", "the app wrote "+name, nil)
+}
+
+// Holds fails the spec unless the sentinel on the volume has this content. Why completes the failure; it may be empty.
+func (a *App) Holds(ctx context.Context, want, why string) {
+	if violation := a.violation(ctx, want); violation != "" {
+		if why != "" {
+			violation += ": " + why
+		}
+		a.env.Failf("%s", violation)
+	}
+	a.env.Evidence("volume", fmt.Sprintf("the volume holds %q", want), nil)
+}
+
+func (a *App) violation(ctx context.Context, want string) string {
+	if got := string(a.agent(ctx, a.env.Pods.Run, "get", "--file", mountPath+"/"+dataset.SentinelName)); got != want {
+		return fmt.Sprintf("the volume in pod %s holds %q, wanted %q", a.pod, got, want)
+	}
+	return ""
+}
+
+// Keeps is a watch for the sentinel on the volume having another content.
+func (a *App) Keeps(want string) await.Watch {
+	return func(ctx context.Context) (string, error) {
+		reply, err := a.env.Pods.Run(ctx, a.Container(), podexec.ByAgent(a.env.Testbed.AgentPath(), "get", "--file", mountPath+"/"+dataset.SentinelName))
+		switch {
+		case err != nil:
+			return "", err
+		case reply.ExitCode != 0:
+			return "the sentinel cannot be read any more: " + reply.Stderr, nil
+		case string(reply.Stdout) != want:
+			return fmt.Sprintf("the app had written %q and reads %q", want, reply.Stdout), nil
+		}
+		return "", nil
+	}
+}
+
+// Mark writes a file that says whose volume this is.
+func (a *App) Mark(ctx context.Context) { a.Put(ctx, dataset.SentinelName, a.env.Namespace) }
+
+// KeepsMark fails the spec where the file of Mark is gone or another.
+func (a *App) KeepsMark(ctx context.Context) { a.Holds(ctx, a.env.Namespace, "the app wrote it") }
+
+// IP is the pod's address.
+func (a *App) IP(ctx context.Context) netip.Addr {
+	pod := &corev1.Pod{}
+	a.env.Must(a.env.API.Get(ctx, a.key(), pod))
+	address, err := netip.ParseAddr(pod.Status.PodIP)
+	a.env.Must(err)
+	return address
+}
+
+// Delete deletes the pod and waits until it is gone.
+func (a *App) Delete(ctx context.Context) {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: a.env.Namespace, Name: a.pod}}
+	a.env.Must(client.IgnoreNotFound(a.env.API.Delete(ctx, pod)))
+	a.env.Arrange(ctx, fmt.Sprintf("pod %s gone", a.pod), a.env.Times.Gone, a.env.Gone(pod))
+}
+
+// SeesGoodBackup fails the spec unless the volume holds what the seed repository's snapshot does, and nothing else.
+func (a *App) SeesGoodBackup(ctx context.Context) {
+	found := a.Reads(ctx)
+	if !asInGoodBackup(found.Entries) {
+		a.env.Failf("the volume is not as in the backup: wanted the one file %s with %q, found %d entries and %q", dataset.SentinelName, repository.SeedContent, len(found.Entries), found.Seed)
+	}
+	a.env.Evidence("volume", "the volume is as in the backup", nil)
+}
+
+// SeesGoodBackups fails the spec unless the volume of each PVC, in a pod of OfAll, holds what the seed repository's snapshot
+// does, and nothing else.
+func (a *App) SeesGoodBackups(ctx context.Context, pvcs []string) {
+	held := map[string][]dataset.Entry{}
+	for _, entry := range a.Reads(ctx).Entries {
+		if volume, below, ok := strings.Cut(entry.Path, "/"); ok {
+			entry.Path = below
+			held[volume] = append(held[volume], entry)
+		}
+	}
+	for _, pvc := range pvcs {
+		if on := held[pvc]; !asInGoodBackup(on) {
+			a.env.Failf("PVC %s is not as in the backup: wanted the one file %s with %q, found %d entries: %+v", pvc, dataset.SentinelName, repository.SeedContent, len(on), on)
+		}
+	}
+	a.env.Evidence("volume", fmt.Sprintf("all %d volumes are as in the backup", len(pvcs)), nil)
+}
+
+// asInGoodBackup says whether these entries, by their paths on the volume, are what the seed repository's snapshot holds.
+func asInGoodBackup(entries []dataset.Entry) bool {
+	sum := sha256.Sum256([]byte(repository.SeedContent))
+	return len(entries) == 1 && entries[0].Path == dataset.SentinelName && entries[0].SHA256 == hex.EncodeToString(sum[:])
+}
+
+func (a *App) decode(raw []byte) dataset.Manifest {
+	var manifest dataset.Manifest
+	a.env.Must(json.Unmarshal(raw, &manifest))
+	return manifest
+}
+
+// Container is where the app's commands run.
+func (a *App) Container() podexec.Container {
+	return podexec.Container{Namespace: a.env.Namespace, Pod: a.pod, Name: container}
+}
+
+// agent runs the agent in the app's pod. What it cannot do is the app's, and fails the spec; that its reply did not arrive is
+// not.
+func (a *App) agent(ctx context.Context, run func(context.Context, podexec.Container, podexec.Framed) (podexec.Result, error), args ...string) []byte {
+	result, err := run(ctx, a.Container(), podexec.ByAgent(a.env.Testbed.AgentPath(), args...))
+	a.env.Must(err)
+	if result.ExitCode != 0 {
+		a.env.Failf("the app in pod %s could not: agent %s: %s", a.pod, strings.Join(args, " "), result.Stderr)
+	}
+	return result.Stdout
+}

@@ -1,0 +1,268 @@
+package env
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/absence"
+	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/blind"
+	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/runs"
+)
+
+// PrivilegedMovers is VolSync's switch for movers that may keep files of several owners. Without it a mover cannot
+// give files to anybody else, and reports success all the same: the app's namespace needs it, as most real ones do.
+const PrivilegedMovers = "volsync.backube/privileged-movers"
+
+// Reporter takes what a spec sees. Fail and Unknown do not return.
+type Reporter interface {
+	await.Reporter
+	// SuiteError says that the suite itself failed, which ends no spec and changes no verdict of one, but the run's.
+	SuiteError(text string)
+	// CleanUp has do called when the spec has ended, however it ended, with a time of its own. The last one registered is
+	// called first.
+	CleanUp(within time.Duration, do func(context.Context))
+}
+
+// Env is one spec's namespace, and the verbs by which it waits: Arrange, Eventually and Throughout.
+type Env struct {
+	*Suite
+	await.Verbs
+	ID        string // the requirement's
+	Namespace string
+	Started   time.Time // on the API server's clock
+
+	report Reporter
+	spec   *spec
+}
+
+// spec is what all namespaces of a spec share.
+type spec struct {
+	siblings []string
+	made     map[string]types.UID
+	healed   []func(time.Time)
+}
+
+var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
+
+// Start makes the spec's namespace, with what the policy needs in it.
+func (s *Suite) Start(ctx context.Context, id string, report Reporter) *Env {
+	name := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(id), "-"), "-")
+	e := &Env{
+		Suite: s, ID: id, Started: s.Now(), report: report, spec: &spec{made: map[string]types.UID{}},
+		Namespace: s.Testbed.Namespace(fmt.Sprintf("%s-%s", name, RandomSuffix())),
+	}
+	e.Verbs = await.Verbs{Reporter: progress{e, report}, Times: s.times}
+	e.createNamespace(ctx)
+	return e
+}
+
+// progress is a Reporter that shows evidence to a person who watches, too.
+type progress struct {
+	env *Env
+	Reporter
+}
+
+// Evidence records one observation.
+func (p progress) Evidence(kind, text string, data map[string]any) {
+	p.Reporter.Evidence(kind, text, data)
+	// That progress cannot be written changes no verdict.
+	_ = p.env.appendLine(ProgressFile, ProgressLine{Time: time.Now(), Spec: p.env.ID, Text: text})
+}
+
+// Sibling is the same spec in another namespace of its own, whose name is the first one's with this at the end.
+func (e *Env) Sibling(ctx context.Context, suffix string) *Env {
+	sibling := *e
+	sibling.Namespace += suffix
+	e.spec.siblings = append(e.spec.siblings, sibling.Namespace)
+	sibling.createNamespace(ctx)
+	return &sibling
+}
+
+func (e *Env) createNamespace(ctx context.Context) {
+	labels := map[string]string{runs.Label: e.Testbed.RunID}
+	maps.Copy(labels, e.Testbed.Contract.NamespaceLabels)
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name:        e.Namespace,
+		Labels:      labels,
+		Annotations: map[string]string{PrivilegedMovers: "true"},
+	}}
+	e.create(ctx, namespace)
+	e.spec.made[e.Namespace] = namespace.UID
+	if e.watch != nil {
+		e.Must(e.watch.Follow(ctx, e.Namespace))
+	}
+	e.Arrange(ctx, "the base Secret in namespace "+e.Namespace, e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		return await.Reached(), e.ApplyBaseSecret(ctx, e.Namespace)
+	})
+}
+
+// create makes an object of the spec's own, and tries again while the API server cannot be asked.
+func (e *Env) create(ctx context.Context, object client.Object) {
+	e.Arrange(ctx, fmt.Sprintf("%T %s", object, object.GetName()), e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		err := e.API.Create(ctx, object)
+		if apierrors.IsAlreadyExists(err) { // made by a try whose answer was lost
+			err = e.API.Get(ctx, client.ObjectKeyFromObject(object), object)
+		}
+		return await.Reached(), err
+	})
+}
+
+// cleanUpTries is how often clean-up is tried.
+const cleanUpTries = 5
+
+// Finish deletes the spec's namespaces, those that it made itself, and what it left in the bucket. It does not wait for
+// the namespaces to be gone. What cannot be removed is an error of the suite's, and changes no verdict.
+func (e *Env) Finish(ctx context.Context) {
+	clean := e.senses.CleanUp(e.remove)
+	var err error
+	for range cleanUpTries {
+		if err = clean(ctx); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
+		e.report.SuiteError("clean-up left something behind: " + err.Error())
+	}
+}
+
+func (e *Env) remove(ctx context.Context) error {
+	var problems []error
+	for namespace, uid := range e.spec.made {
+		if e.watch != nil {
+			e.watch.Leave(namespace)
+		}
+		problems = append(problems,
+			client.IgnoreNotFound(e.API.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, client.Preconditions{UID: &uid})),
+			e.Testbed.Store.RemovePrefix(ctx, e.Testbed.Credentials, e.Testbed.Contract.S3.NamespacePrefix(namespace)))
+	}
+	return errors.Join(problems...)
+}
+
+// Dump writes everything in the spec's namespaces to the artifacts, and returns the folder.
+func (e *Env) Dump(ctx context.Context) (string, error) {
+	dir := filepath.Join(e.Artifacts, "dumps", notInNames.ReplaceAllString(e.ID, "-"))
+	err := observe.DumpNamespace(ctx, e.Config, e.Namespace, dir, e.Redactor)
+	for _, namespace := range e.spec.siblings {
+		err = errors.Join(err, observe.DumpNamespace(ctx, e.Config, namespace, filepath.Join(dir, namespace), e.Redactor))
+	}
+	return dir, err
+}
+
+// SuiteError says that the suite itself failed, which ends no spec and changes no verdict of one, but the run's.
+func (e *Env) SuiteError(text string) { e.report.SuiteError(text) }
+
+// Step says what the spec is doing: in the terminal, and as evidence.
+func (e *Env) Step(format string, args ...any) {
+	e.Evidence("step", fmt.Sprintf(format, args...), nil)
+}
+
+// Failf ends the spec: the requirement does not hold.
+func (e *Env) Failf(format string, args ...any) { e.Fail(fmt.Sprintf(format, args...)) }
+
+// Unknownf ends the spec: whether the requirement holds could not be seen.
+func (e *Env) Unknownf(format string, args ...any) { e.Unknown(fmt.Sprintf(format, args...)) }
+
+// Must ends the spec as unknown if the suite itself failed.
+func (e *Env) Must(err error) {
+	if err != nil {
+		e.Unknownf("the suite itself failed: %v", err)
+	}
+}
+
+// Proven records that something must not happen until the end of the run: it is looked at again then.
+func (e *Env) Proven(a absence.Absence) { e.Must(e.appendLine(AbsenceFile, a)) }
+
+// Undo registers how to put back what the spec just took from what all share. It is done when the spec calls the returned
+// function, else when the spec has ended, however it ended: tried again and again in a time of its own. If it cannot be done,
+// that is an error of the suite's.
+func (e *Env) Undo(what string, undo func(context.Context) error) (now func(context.Context)) {
+	var mu sync.Mutex
+	done := false
+	undo = e.senses.Undo(undo)
+	once := func(ctx context.Context) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if done {
+			return nil
+		}
+		err := undo(ctx)
+		done = err == nil
+		return err
+	}
+	e.report.CleanUp(e.Times.Undo, func(ctx context.Context) {
+		for {
+			err := once(ctx)
+			if err == nil {
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(e.Times.PollMax):
+				if !errors.Is(err, blind.ErrBroken) {
+					continue
+				}
+			}
+			e.report.SuiteError(fmt.Sprintf("what the spec took away was not put back: %s: %v", what, err))
+			return
+		}
+	})
+	return func(ctx context.Context) {
+		e.Arrange(ctx, what+" put back", e.Times.Undo, func(context.Context) (await.State, error) {
+			// Its own time: controllers take longer than one look.
+			return await.Reached(), once(ctx)
+		})
+	}
+}
+
+// AfterOutage has do called whenever an outage of S3 has ended, with the time.
+func (e *Env) AfterOutage(do func(time.Time)) { e.spec.healed = append(e.spec.healed, do) }
+
+// OutageEnded tells those of AfterOutage.
+func (e *Env) OutageEnded() {
+	for _, do := range e.spec.healed {
+		do(e.Now())
+	}
+}
+
+// Gone is a look for an object that is to be gone. That it is not found is a state; any other error is none.
+func (s *Suite) Gone(object client.Object) await.Look {
+	return func(ctx context.Context) (await.State, error) {
+		switch err := s.API.Get(ctx, client.ObjectKeyFromObject(object), object); {
+		case apierrors.IsNotFound(err):
+			return await.Reached(), nil
+		case err != nil:
+			return await.State{}, err
+		}
+		return await.NotYet("it is there, finalizers %v", object.GetFinalizers()), nil
+	}
+}
+
+// RandomSuffix makes a name one that nobody else has.
+func RandomSuffix() string { return strings.ToLower(rand.Text()[:6]) }
+
+// Refused says whether an error is the API server's or an admission webhook's "no", or that of a webhook that could not be
+// asked and must be. Any other error is blindness: the request may not have arrived.
+func Refused(err error) bool {
+	return err != nil && (apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err) || RefusedByWebhook(err))
+}
+
+// RefusedByWebhook says whether an admission webhook said no, or could not be asked and must be.
+func RefusedByWebhook(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "admission webhook") || strings.Contains(err.Error(), "failed calling webhook"))
+}

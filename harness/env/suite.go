@@ -1,0 +1,204 @@
+// Package env is what specs run in: one process's connection to the testbed (Suite), and one spec's namespace with the verbs by
+// which it waits (Env). The packages named after what a user has (claim, app, repository) and what all share (platform) are
+// built on it. Specs see none of it: they use harness/scenario.
+package env
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/e2e-framework/klient"
+
+	"github.com/smart-restore/conformance/harness/absence"
+	"github.com/smart-restore/conformance/harness/blind"
+	"github.com/smart-restore/conformance/harness/cluster"
+	"github.com/smart-restore/conformance/harness/engine"
+	"github.com/smart-restore/conformance/harness/fault"
+	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/podexec"
+	"github.com/smart-restore/conformance/harness/testbed"
+	"github.com/smart-restore/conformance/harness/timing"
+)
+
+// Environment variables by which the process that puts the testbed up tells the specs' processes about it.
+const (
+	TestbedVariable   = "SMART_RESTORE_TESTBED"   // path of the testbed's JSON
+	ArtifactsVariable = "SMART_RESTORE_ARTIFACTS" // folder of this run's artifacts
+	ScaleVariable     = "SMART_RESTORE_TIME_SCALE"
+)
+
+// Files in the artifacts folder that specs append to, a line of JSON at a time.
+const (
+	ProgressFile = "progress.jsonl"
+	AbsenceFile  = "absence.jsonl"
+)
+
+// KyvernoNamespace is where Kyverno's pods are.
+const KyvernoNamespace = "kyverno"
+
+// ErrNotOurs is what comes of breaking what the suite did not make. Specs that would do so say that they need it, and do not run.
+var ErrNotOurs = errors.New("not testable here: the cluster is external")
+
+// Suite is one process's connection to the testbed.
+type Suite struct {
+	Testbed   *testbed.Testbed
+	Config    *rest.Config
+	Kube      klient.Client
+	API       client.Client // Kube's own
+	Created   absence.Creations
+	Gateway   *fault.Gateway
+	Firewall  *fault.Firewall
+	Pods      podexec.Runner
+	Redactor  *observe.Redactor
+	Artifacts string
+
+	times  timing.Times
+	folder string // of the testbed's file: private to the run, and shared by its processes
+	senses blind.Senses
+	skew   time.Duration  // from this host's clock to the API server's
+	watch  *observe.Watch // what Created is on an external cluster
+}
+
+// Connect connects to the testbed that the environment names.
+func Connect() (*Suite, error) {
+	path, artifacts := os.Getenv(TestbedVariable), os.Getenv(ArtifactsVariable)
+	if path == "" || artifacts == "" {
+		return nil, fmt.Errorf("there is no testbed to run on (%s and %s are not set): run the specs with make e2e", TestbedVariable, ArtifactsVariable)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("testbed: %w", err)
+	}
+	up := &testbed.Testbed{}
+	if err := json.Unmarshal(raw, up); err != nil {
+		return nil, fmt.Errorf("testbed %s: %w", path, err)
+	}
+	scale := 1.0
+	if set := os.Getenv(ScaleVariable); set != "" {
+		if _, err := fmt.Sscan(set, &scale); err != nil {
+			return nil, fmt.Errorf("%s=%s: %w", ScaleVariable, set, err)
+		}
+	}
+	senses, err := blind.FromEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(up, artifacts, senses)
+	if err == nil {
+		s.folder, s.times = filepath.Dir(path), timing.Default().Scaled(scale)
+	}
+	return s, err
+}
+
+// Open connects to a testbed.
+func Open(up *testbed.Testbed, artifacts string) (*Suite, error) {
+	return open(up, artifacts, blind.Senses{})
+}
+
+func open(up *testbed.Testbed, artifacts string, senses blind.Senses) (*Suite, error) {
+	s := &Suite{Testbed: up, Artifacts: artifacts, times: timing.Default(), senses: senses}
+	var err error
+	if s.Kube, err = up.Client(senses.Transport); err != nil {
+		return nil, fmt.Errorf("testbed of run %s: %w", up.RunID, err)
+	}
+	s.Config = s.Kube.RESTConfig()
+	s.API = s.Kube.Resources().GetControllerRuntimeClient()
+	s.Redactor = observe.NewRedactor(up.Credentials.Secrets()...)
+	s.Pods = podexec.Runner{Streamer: senses.Stream(podexec.Kubernetes{Config: s.Config}), Redact: s.Redactor.String}
+	if up.External != nil || senses.ByWatch() {
+		if s.watch, err = observe.NewWatch(s.Config); err != nil {
+			return nil, err
+		}
+		s.Created = s.watch
+	}
+	if up.External != nil {
+		s.Gateway = fault.New("", "") // no address: every call is an error
+		s.Firewall = &fault.Firewall{Exec: func(context.Context, ...string) (string, error) { return "", ErrNotOurs }}
+		return s, nil
+	}
+	node := &cluster.Cluster{Node: up.Node, Engine: &engine.Engine{Host: up.EngineHost}}
+	if s.Created == nil {
+		s.Created = senses.Audit(observe.OpenAudit(up.AuditLog))
+	}
+	s.Gateway = up.Store.Gateway(up.Credentials)
+	s.Gateway.Wrap(senses.GatewayTransport)
+	s.Firewall = &fault.Firewall{Exec: node.Exec}
+	return s, nil
+}
+
+// Timing are the times that waits of this process have.
+func (s *Suite) Timing() timing.Times { return s.times }
+
+// Close ends the connection.
+func (s *Suite) Close() error { return s.Created.Close() }
+
+// Witness is what is asked about what was made.
+func (s *Suite) Witness() string {
+	if s.watch != nil {
+		return "the watch of the namespace (there is no audit log)"
+	}
+	return "the API server's audit log"
+}
+
+// Now is the time on the API server's clock, by which objects and audit events are dated.
+func (s *Suite) Now() time.Time { return s.senses.Now().Add(s.skew) }
+
+// clockTolerance is how far apart two clocks may be that count as one: the API server dates objects by the second.
+const clockTolerance = 2 * time.Second
+
+// ReadClock asks the API server for the time. Now is by its clock from then on.
+func (s *Suite) ReadClock(ctx context.Context) error {
+	before := s.senses.Now()
+	dated := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: "smart-restore-clock-"}}
+	if err := s.API.Create(ctx, dated, client.DryRunAll); err != nil {
+		return fmt.Errorf("ask the API server for the time: %w", err)
+	}
+	if skew := dated.CreationTimestamp.Sub(before); skew.Abs() > clockTolerance {
+		s.skew = skew
+	}
+	return nil
+}
+
+// BaseSecretNamespace is where the base Secret is that the policy takes for a namespace.
+func (s *Suite) BaseSecretNamespace(namespace string) string {
+	return cmp.Or(s.Testbed.Contract.BaseSecret.Namespace, namespace)
+}
+
+// ApplyBaseSecret makes the base Secret in a namespace, where it is to be in each.
+func (s *Suite) ApplyBaseSecret(ctx context.Context, namespace string) error {
+	secret := s.Testbed.BaseSecret()
+	if secret == nil {
+		return nil
+	}
+	secret.Namespace = namespace
+	return client.IgnoreAlreadyExists(s.API.Create(ctx, secret))
+}
+
+// SharedFile is the path of a file that all processes of the run share.
+func (s *Suite) SharedFile(name string) string { return filepath.Join(s.folder, name) }
+
+// appendLine appends one JSON line to a file of the artifacts.
+func (s *Suite) appendLine(file string, value any) error {
+	line, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return observe.AppendLine(filepath.Join(s.Artifacts, file), s.Redactor.Bytes(line))
+}
+
+// ProgressLine is one line of ProgressFile.
+type ProgressLine struct {
+	Time time.Time `json:"time"`
+	Spec string    `json:"spec"`
+	Text string    `json:"text"`
+}

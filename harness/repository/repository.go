@@ -1,0 +1,275 @@
+// Package repository is where a PVC's backups are: a restic repository in the bucket. It looks into repositories with restic
+// itself, and makes such as an earlier life of a volume would have left.
+package repository
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+
+	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/podexec"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+// Repositories are those of a namespace, by the PVC's name.
+type Repositories struct {
+	env   *env.Env
+	tools Tools
+}
+
+// Of are the repositories of a spec's namespace.
+func Of(e *env.Env) *Repositories { return &Repositories{e, ToolsOf(e.Suite)} }
+
+// Prefix is where in the bucket the repository of a PVC of this name is, by the contract; it ends with a slash.
+func (r *Repositories) Prefix(pvc string) string {
+	return r.env.Testbed.Contract.S3.Prefix(r.env.Namespace, pvc)
+}
+
+// Address is restic's of the repository of a PVC of this name.
+func (r *Repositories) Address(pvc string) string { return address(r.env.Suite, r.Prefix(pvc)) }
+
+// path is the path of a URL of the bucket.
+func (r *Repositories) path(key string) string { return "/" + r.env.Testbed.Store.Bucket + "/" + key }
+
+// Path begins the paths of the URLs of all that is in the repository of a PVC of this name.
+func (r *Repositories) Path(pvc string) string { return r.path(r.Prefix(pvc)) }
+
+// NamespacePath begins the paths of the URLs of all that is the namespace's.
+func (r *Repositories) NamespacePath() string {
+	return r.path(r.env.Testbed.Contract.S3.NamespacePrefix(r.env.Namespace))
+}
+
+// IsAbout says whether a request is about what is in the repository of a PVC of this name, or lists that.
+func (r *Repositories) IsAbout(request gateway.Record, pvc string) bool {
+	query, err := url.ParseQuery(request.Query)
+	return strings.HasPrefix(request.Path, r.Path(pvc)) || err == nil && strings.HasPrefix(query.Get("prefix"), r.Prefix(pvc))
+}
+
+// GoodBackup puts a restic repository with one good snapshot where the backup of a PVC of this name would be.
+func (r *Repositories) GoodBackup(ctx context.Context, pvc string) objectstore.Listing {
+	e := r.env
+	s3, err := e.Testbed.Store.S3(e.Testbed.Credentials)
+	e.Must(err)
+	seed, err := e.Testbed.Store.List(ctx, e.Testbed.Credentials, e.Testbed.SeedPrefix())
+	e.Must(err)
+	if len(seed) == 0 {
+		e.Unknownf("there is no seed repository to copy from")
+	}
+	bucket := e.Testbed.Store.Bucket
+	for key := range seed {
+		if strings.Contains(key, "/locks/") {
+			continue
+		}
+		_, err := s3.CopyObject(ctx,
+			minio.CopyDestOptions{Bucket: bucket, Object: r.Prefix(pvc) + strings.TrimPrefix(key, e.Testbed.SeedPrefix())},
+			minio.CopySrcOptions{Bucket: bucket, Object: key})
+		e.Must(err)
+	}
+	return r.Listing(ctx, pvc)
+}
+
+// Listing lists what the bucket holds for a PVC of this name.
+func (r *Repositories) Listing(ctx context.Context, pvc string) objectstore.Listing {
+	listing, err := r.List(ctx, pvc)
+	r.env.Must(err)
+	return listing
+}
+
+// List is Listing within a wait.
+func (r *Repositories) List(ctx context.Context, pvc string) (objectstore.Listing, error) {
+	return r.env.Testbed.Store.List(ctx, r.env.Testbed.Credentials, r.Prefix(pvc))
+}
+
+// Unchanged fails the spec, for this reason, unless the bucket holds for a PVC of this name what it held before.
+func (r *Repositories) Unchanged(ctx context.Context, pvc string, before objectstore.Listing, reason string) {
+	after := r.Listing(ctx, pvc)
+	if lost, added := before.Lost(after), before.Added(after); len(lost)+len(added) > 0 {
+		slices.Sort(added)
+		r.env.Failf("%s for PVC %s: %d objects changed or gone %v, %d new %v", reason, pvc, len(lost), lost, len(added), added)
+	}
+	r.env.Evidence("bucket", fmt.Sprintf("the bucket holds the same %d objects for PVC %s as before", len(after), pvc), nil)
+}
+
+// NothingLost fails the spec if any object of before has changed or is gone.
+func (r *Repositories) NothingLost(ctx context.Context, pvc string, before objectstore.Listing) {
+	after := r.Listing(ctx, pvc)
+	if lost := before.Lost(after); len(lost) > 0 {
+		r.env.Failf("of the %d objects in the bucket for PVC %s %d changed or are gone: %v", len(before), pvc, len(lost), lost)
+	}
+	r.env.Evidence("bucket", fmt.Sprintf("the bucket holds the %d objects for PVC %s that were there before, and %d more", len(before), pvc, len(after)-len(before)), nil)
+}
+
+// EmptyRepository puts a repository without any snapshot where the backup of a PVC of this name would be: what an
+// interrupted first backup leaves, or a restore of what never was.
+func (r *Repositories) EmptyRepository(ctx context.Context, pvc string) {
+	e := r.env
+	r.GoodBackup(ctx, pvc)
+	s3, err := e.Testbed.Store.S3(e.Testbed.Credentials)
+	e.Must(err)
+	for key := range r.Listing(ctx, pvc) {
+		if strings.Contains(key, "/snapshots/") {
+			e.Must(s3.RemoveObject(ctx, e.Testbed.Store.Bucket, key, minio.RemoveObjectOptions{}))
+		}
+	}
+}
+
+// CorruptConfig replaces the config of a PVC's repository by as many random bytes.
+func (r *Repositories) CorruptConfig(ctx context.Context, pvc string) objectstore.Listing {
+	e := r.env
+	s3, err := e.Testbed.Store.S3(e.Testbed.Credentials)
+	e.Must(err)
+	garbage := make([]byte, 155)
+	_, err = rand.Read(garbage)
+	e.Must(err)
+	_, err = s3.PutObject(ctx, e.Testbed.Store.Bucket, r.Prefix(pvc)+"config", bytes.NewReader(garbage), int64(len(garbage)), minio.PutObjectOptions{})
+	e.Must(err)
+	return r.Listing(ctx, pvc)
+}
+
+// StaleLock leaves a lock in a PVC's repository, as of a restic process that was killed on another machine.
+func (r *Repositories) StaleLock(ctx context.Context, pvc string) {
+	const script = `sleep 100 | restic backup -q -r "$1" --no-cache --stdin & for i in $(seq 100); do
+		restic list locks -r "$1" --no-cache --no-lock -q | grep -q . && break; sleep 0.1; done; pkill -KILL -f "restic backup -q -r $1 " || kill -KILL %1; true`
+	r.tool(ctx, r.env.Pods.Once, r.tools.restic(), podexec.ByShell("/bin/bash", "-c", script, "bash", r.Address(pvc)))
+	locks := 0
+	for key := range r.Listing(ctx, pvc) {
+		if strings.Contains(key, "/locks/") {
+			locks++
+		}
+	}
+	if locks == 0 {
+		r.env.Unknownf("there is no stale lock in the repository of PVC %s", pvc)
+	}
+	r.env.Evidence("bucket", fmt.Sprintf("%d stale locks are in the repository of PVC %s", locks, pvc), nil)
+}
+
+// AddSnapshot adds a restic snapshot to the repository of a PVC of this name, as VolSync would have made it at that time
+// of a volume with this sentinel. It makes the repository where there is none.
+func (r *Repositories) AddSnapshot(ctx context.Context, pvc, sentinel string, at time.Time) {
+	if len(r.Listing(ctx, pvc)) == 0 {
+		r.EmptyRepository(ctx, pvc)
+	}
+	// The same host and path as VolSync's own: retention counts by them. One at a time, since all specs share the folder; the
+	// kernel gives the lock up with whoever holds it.
+	const script = `exec 9>/tmp/adding && flock --timeout 60 9 && printf %s "$2" >"/data/$4" && cd /data &&
+		restic -q backup -r "$1" --no-cache --host volsync --time "$3" .`
+	r.tool(ctx, r.env.Pods.Once, r.tools.restic(),
+		podexec.ByShell("/bin/bash", "-c", script, "bash", r.Address(pvc), sentinel, at.UTC().Format(time.DateTime), dataset.SentinelName))
+	r.env.Evidence("restic", fmt.Sprintf("a snapshot of %s with the content %q is in the repository of PVC %s", at.UTC().Format(time.DateTime), sentinel, pvc), nil)
+}
+
+// SnapshotKeys lists the names of the snapshots in the bucket for a PVC of this name.
+func (r *Repositories) SnapshotKeys(ctx context.Context, pvc string) []string {
+	keys, err := r.ListSnapshotKeys(ctx, pvc)
+	r.env.Must(err)
+	return keys
+}
+
+// ListSnapshotKeys is SnapshotKeys within a wait.
+func (r *Repositories) ListSnapshotKeys(ctx context.Context, pvc string) ([]string, error) {
+	listing, err := r.List(ctx, pvc)
+	var keys []string
+	for key := range listing {
+		if _, id, found := strings.Cut(key, "/snapshots/"); found {
+			keys = append(keys, id)
+		}
+	}
+	slices.Sort(keys)
+	return keys, err
+}
+
+// Snapshot is a restic snapshot, as restic lists it.
+type Snapshot struct {
+	ID    string    `json:"id"`
+	Time  time.Time `json:"time"`
+	Paths []string  `json:"paths"`
+	Host  string    `json:"hostname"`
+}
+
+// Snapshots asks restic for the snapshots in the repository of a PVC of this name, oldest first.
+func (r *Repositories) Snapshots(ctx context.Context, pvc string) (snapshots []Snapshot) {
+	r.env.Must(json.Unmarshal(r.restic(ctx, pvc, "snapshots", "--json"), &snapshots))
+	r.env.Evidence("restic", fmt.Sprintf("restic lists %d snapshots for PVC %s", len(snapshots), pvc), map[string]any{"snapshots": snapshots})
+	return snapshots
+}
+
+// LatestSnapshot is the ID of the newest snapshot in the repository of a PVC of this name.
+func (r *Repositories) LatestSnapshot(ctx context.Context, pvc string) string {
+	snapshots := r.Snapshots(ctx, pvc)
+	if len(snapshots) == 0 {
+		r.env.Unknownf("there is no snapshot in the repository of PVC %s", pvc)
+	}
+	return snapshots[len(snapshots)-1].ID
+}
+
+// SnapshotHolds fails the spec unless the snapshot can be restored with restic and has this sentinel.
+func (r *Repositories) SnapshotHolds(ctx context.Context, pvc, id, sentinel string) {
+	if keys := r.SnapshotKeys(ctx, pvc); id != "latest" && !slices.Contains(keys, id) {
+		r.env.Failf("snapshot %.8s of PVC %s, which held %q, is gone: retention has removed it for later ones (%d are left)", id, pvc, sentinel, len(keys))
+	}
+	target := r.restored(ctx, pvc, id)
+	get := podexec.ByAgent(r.env.Testbed.AgentPath(), "get", "--file", target+"/"+dataset.SentinelName)
+	result, err := r.env.Pods.Run(ctx, r.tools.Agent(), get)
+	r.env.Must(err)
+	if result.ExitCode != 0 {
+		r.env.Failf("snapshot %.8s of PVC %s does not hold the sentinel: %s", id, pvc, result.Stderr)
+	}
+	if got := string(result.Stdout); got != sentinel {
+		r.env.Failf("snapshot %.8s of PVC %s holds %q, wanted %q", id, pvc, got, sentinel)
+	}
+	r.env.Evidence("restic", fmt.Sprintf("snapshot %.8s of PVC %s can be restored and holds %q", id, pvc, sentinel), nil)
+}
+
+// LatestIsExactly fails the spec unless the latest snapshot, restored with restic itself, is what was written.
+func (r *Repositories) LatestIsExactly(ctx context.Context, pvc string, want dataset.Manifest) {
+	target := r.restored(ctx, pvc, "latest")
+	reply := r.tool(ctx, r.env.Pods.Run, r.tools.Agent(), podexec.ByAgent(r.env.Testbed.AgentPath(), "manifest", "--dir", target))
+	var got dataset.Manifest
+	r.env.Must(json.Unmarshal(reply, &got))
+	Same(r.env, want, got, "the latest snapshot, restored with restic,")
+}
+
+// restored restores a snapshot with restic, into a folder of its own of the tools' pod.
+func (r *Repositories) restored(ctx context.Context, pvc, id string) (target string) {
+	target = fmt.Sprintf("/scratch/%s/%s-%s-%s", r.env.Namespace, pvc, id[:min(8, len(id))], env.RandomSuffix())
+	r.restic(ctx, pvc, "restore", id, "--target", target, "--quiet")
+	return target
+}
+
+// restic runs restic on the repository of a PVC of this name. What restic cannot do there fails the spec; that its reply did
+// not arrive is not restic's.
+func (r *Repositories) restic(ctx context.Context, pvc string, args ...string) []byte {
+	command := append([]string{"restic", "-r", r.Address(pvc), "--no-cache", "--no-lock"}, args...)
+	result, err := r.env.Pods.Run(ctx, r.tools.restic(), podexec.ByShell(command...))
+	r.env.Must(err)
+	if result.ExitCode != 0 {
+		r.env.Failf("restic cannot read the backup of PVC %s (exit code %d): %s", pvc, result.ExitCode, result.Stderr)
+	}
+	return result.Stdout
+}
+
+// tool runs a command that arranges something. That it fails is the suite's failure.
+func (r *Repositories) tool(ctx context.Context, run func(context.Context, podexec.Container, podexec.Framed) (podexec.Result, error), in podexec.Container, command podexec.Framed) []byte {
+	result, err := run(ctx, in, command)
+	r.env.Must(succeeded(result, err))
+	return result.Stdout
+}
+
+// Same fails the spec unless two manifests are the same.
+func Same(e *env.Env, want, got dataset.Manifest, where string) {
+	if differences := dataset.Diff(want, got); len(differences) > 0 {
+		e.Failf("%s is not what was written: %d differences\n%s", where, len(differences), dataset.Summary(differences, 10))
+	}
+	e.Evidence("volume", fmt.Sprintf("%s is as it was written, all %d entries", where, len(want.Entries)), map[string]any{"digest": got.Digest()})
+}

@@ -1,0 +1,409 @@
+// Package s3down takes S3 down in the ways of the fault table, and proves it: from inside the cluster S3 is seen up before, down at
+// the start and at the end, and up again after; and those whom the fault is for are seen to have run into it meanwhile.
+package s3down
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/app"
+	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/fault"
+	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/outage"
+	"github.com/smart-restore/conformance/harness/podexec"
+	"github.com/smart-restore/conformance/harness/probe"
+	"github.com/smart-restore/conformance/harness/repository"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+// S3 is the S3 server as a spec's namespace and Kyverno see it.
+type S3 struct {
+	env   *env.Env
+	repos *repository.Repositories
+	up    *hold
+}
+
+// Of is S3 as a spec's namespace sees it.
+func Of(e *env.Env, repos *repository.Repositories) *S3 { return &S3{e, repos, &hold{}} }
+
+// Sibling is S3 as another namespace of the same spec sees it.
+func (s *S3) Sibling(e *env.Env, repos *repository.Repositories) *S3 { return &S3{e, repos, s.up} }
+
+// S3Down runs during while S3 is down in this way for Kyverno and for everything in the spec's namespace. pvc is the PVC whose
+// repository is asked for; a good backup must be there. It returns when the outage ended, on the API server's clock.
+func (s *S3) S3Down(ctx context.Context, f outage.Fault, pvc string, during func()) (healed time.Time) {
+	e := s.env
+	o := &inForce{S3: s, fault: f, id: e.Namespace, pvc: pvc}
+	o.prober = s.proberFor(ctx, f)
+	o.findURLs(ctx)
+	if f.HoldsForAll() {
+		defer s.exclusively(ctx)()
+	}
+	o.expect("before the outage", o.probe(ctx, outage.AnswerTimeout), f.Up())
+	since, err := e.Gateway.Records(ctx, 1<<62, "")
+	e.Must(err)
+	defer o.heal(ctx) // also when the spec panics or fails
+	o.arm(ctx)
+	first := o.beginProbe(ctx, f.ProbeTimeout())
+	if f.Late() { // the probe goes on beside what is done meanwhile
+		during()
+		o.expect("as the outage begins", <-first, f.Proof)
+		o.expect("as the outage ends", o.probe(ctx, outage.SilenceTimeout), f.Proof)
+	} else {
+		o.expect("as the outage begins", <-first, f.Proof)
+		during()
+		o.expect("as the outage ends", o.probe(ctx, f.ProbeTimeout()), f.Proof)
+	}
+	o.ranInto(ctx, since.LastSeq)
+	if err := o.heal(ctx); err != nil {
+		e.Unknownf("the fault %s could not be taken away: %v", f.Name, err)
+	}
+	healed = e.Now()
+	o.expect("after the outage", o.probe(ctx, outage.AnswerTimeout), f.Up())
+	return healed
+}
+
+// inForce is a fault in force.
+type inForce struct {
+	*S3
+	fault   outage.Fault
+	id, pvc string
+	on      bool // it has been said that the fault is on, and not yet that it is off
+	prober  *prober
+	urls    map[outage.Target]string
+	armed   *fault.Armed // nil: no packet fault
+	kyverno []netip.Addr // Kyverno's addresses, where there is a packet fault
+}
+
+// findURLs says where each target is.
+func (o *inForce) findURLs(ctx context.Context) {
+	o.urls = map[outage.Target]string{}
+	for target := range o.fault.Proof {
+		url, err := o.subject(o.pvc).URL(ctx, target)
+		o.env.Must(err)
+		o.urls[target] = url
+	}
+}
+
+// subject is whose S3 an outage is of: a PVC's of this name.
+func (s *S3) subject(pvc string) outage.Subject {
+	t := s.env.Testbed
+	return outage.Subject{
+		Endpoint: t.Endpoint, Bucket: t.Store.Bucket,
+		NamespacePrefix: t.Contract.S3.NamespacePrefix(s.env.Namespace), RepositoryPrefix: s.repos.Prefix(pvc),
+		AccessKey: t.Credentials.AccessKey, SecretKey: t.Credentials.SecretKey,
+	}
+}
+
+// probed is what a round of probes found.
+type probed struct {
+	results map[outage.Target]probe.Result
+	err     error
+}
+
+// beginProbe begins a probe of each target that the proof wants, and returns where the results will be.
+func (o *inForce) beginProbe(ctx context.Context, timeout time.Duration) <-chan probed {
+	done := make(chan probed, 1)
+	go func() { done <- o.probe(ctx, timeout) }()
+	return done
+}
+
+func (o *inForce) probe(ctx context.Context, timeout time.Duration) probed {
+	p := probed{results: map[outage.Target]probe.Result{}}
+	for target := range o.fault.Proof {
+		result, err := o.prober.probe(ctx, o.urls[target], timeout)
+		if err != nil {
+			p.err = fmt.Errorf("probe S3 (%s): %w", target, err)
+			break
+		}
+		p.results[target] = result
+	}
+	return p
+}
+
+// expect ends the spec as unknown unless what was found is what the proof wants.
+func (o *inForce) expect(when string, p probed, proof outage.Proof) {
+	o.env.Must(p.err)
+	for target, result := range p.results {
+		what := "S3 as seen from inside the cluster"
+		if target != outage.TargetConfig {
+			what += " (" + string(target) + ")"
+		}
+		found := fmt.Sprintf("%s: %s (HTTP status %d%s) in %.0f ms", when, result.Class, result.Status, redirected(result), result.Millis)
+		if !proof[target](result) {
+			o.env.Unknownf("the fault %s could not be proven: %s, %s %s", o.fault.Name, what, found, result.Error)
+		}
+		o.env.Evidence("s3", what+", "+found, nil)
+	}
+}
+
+func redirected(r probe.Result) string {
+	if len(r.Redirects) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" after %v", r.Redirects)
+}
+
+// arm puts the fault in force.
+func (o *inForce) arm(ctx context.Context) {
+	e := o.env
+	for _, rule := range o.subject(o.pvc).Rules(o.fault, o.id) {
+		e.Must(e.Gateway.Put(ctx, rule))
+	}
+	o.say(true)
+	if o.fault.Packet == "" {
+		return
+	}
+	kyverno, err := o.kyvernoAddresses(ctx)
+	if err == nil {
+		o.kyverno = kyverno
+		o.armed, err = e.Firewall.Arm(ctx, o.id, o.fault.Packet, append([]netip.Addr{o.prober.address}, kyverno...), e.Testbed.Endpoint.Addr)
+	}
+	if err != nil {
+		e.Unknownf("the fault %s could not be put on: %v", o.fault.Name, err)
+	}
+}
+
+// heal takes the fault away. It can be called again, and after ctx has ended. A fault that stays is the suite's error: it may hold
+// for all of Kyverno, and other specs would meet it.
+func (o *inForce) heal(ctx context.Context) error {
+	err := o.takeAway(ctx, o.fault.Name, func(ctx context.Context) (err error) {
+		for _, rule := range o.subject(o.pvc).Rules(o.fault, o.id) {
+			err = errors.Join(err, o.env.Gateway.Heal(ctx, rule.ID))
+		}
+		if o.armed != nil {
+			err = errors.Join(err, o.armed.Heal(ctx))
+		}
+		return err
+	})
+	if err == nil && o.on {
+		o.say(false)
+		o.env.OutageEnded()
+	}
+	return err
+}
+
+// takeAway takes a fault away, also after ctx has ended, and tries again while that fails.
+func (s *S3) takeAway(ctx context.Context, name string, heal func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.env.Times.Heal)
+	defer cancel()
+	for {
+		err := heal(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			s.env.SuiteError(fmt.Sprintf("the fault %s could not be taken away: %v", name, err))
+			return err
+		case <-time.After(s.env.Times.PollMax):
+		}
+	}
+}
+
+func (o *inForce) say(on bool) {
+	o.on = on
+	o.faultIs(o.fault.Name, o.fault.Sentence, on)
+}
+
+// faultIs records that a fault of S3 is in force, or is no more.
+func (s *S3) faultIs(name, sentence string, on bool) {
+	text := "from now on S3 is " + sentence
+	if !on {
+		text = "S3 is no longer " + sentence
+	}
+	s.env.Evidence(verdict.KindFault, text, map[string]any{"fault": name, "on": on})
+}
+
+// prober is where S3 is probed from, inside the cluster.
+type prober struct {
+	env     *env.Env
+	in      podexec.Container
+	address netip.Addr // only of a pod of the spec's own
+}
+
+// proberFor finds a prober: the pod that all specs share, unless the fault goes by the prober's own address.
+func (s *S3) proberFor(ctx context.Context, f outage.Fault) *prober {
+	if !f.HoldsForAll() {
+		return &prober{env: s.env, in: repository.ToolsOf(s.env.Suite).Agent()}
+	}
+	pod := app.Start(ctx, s.env, app.Pod(s.env, "prober", nil))
+	return &prober{env: s.env, in: pod.Container(), address: pod.IP(ctx)}
+}
+
+// probe probes a URL.
+func (p *prober) probe(ctx context.Context, url string, timeout time.Duration) (result probe.Result, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout+p.env.Times.Probe)
+	defer cancel()
+	command := podexec.ByAgent(p.env.Testbed.AgentPath(), "probe", "--url", url, "--timeout", timeout.String(), "--follow")
+	reply, err := p.env.Pods.Run(ctx, p.in, command)
+	if err != nil {
+		return result, err
+	}
+	if reply.ExitCode != 0 {
+		return result, fmt.Errorf("exit code %d: %s", reply.ExitCode, reply.Stderr)
+	}
+	return result, json.Unmarshal(reply.Stdout, &result)
+}
+
+// kyvernoAddresses lists the addresses of Kyverno's pods.
+func (s *S3) kyvernoAddresses(ctx context.Context) ([]netip.Addr, error) {
+	pods := &corev1.PodList{}
+	if err := s.env.API.List(ctx, pods, client.InNamespace(env.KyvernoNamespace)); err != nil {
+		return nil, err
+	}
+	var addresses []netip.Addr
+	for _, pod := range pods.Items {
+		if pod.Status.Phase != corev1.PodRunning {
+			continue
+		}
+		address, err := netip.ParseAddr(pod.Status.PodIP)
+		if err != nil {
+			return nil, fmt.Errorf("pod %s: %w", pod.Name, err)
+		}
+		addresses = append(addresses, address)
+	}
+	if len(addresses) == 0 {
+		return nil, fmt.Errorf("no pod runs in namespace %s", env.KyvernoNamespace)
+	}
+	return addresses, nil
+}
+
+// ranInto is the positive control of an outage: those whom the fault is for asked S3 about the PVC and met it.
+func (o *inForce) ranInto(ctx context.Context, since int64) {
+	e := o.env
+	if o.armed != nil {
+		packets, err := o.armed.Packets(ctx)
+		e.Must(err)
+		var total uint64
+		for _, address := range o.kyverno {
+			total += packets[address]
+		}
+		if total == 0 {
+			e.Unknownf("Kyverno sent nothing to S3 during the outage: the policy was not tried by it")
+		}
+		e.Evidence("s3", fmt.Sprintf("%d packets of Kyverno's ran into the outage", total), nil)
+		return
+	}
+	page, err := e.Gateway.Records(ctx, since, o.repos.Path(o.pvc))
+	e.Must(err)
+	who, movers := "Kyverno", o.fault.Outcome == outage.OutcomeLater
+	if movers {
+		who = "a mover"
+	}
+	for _, record := range page.Records {
+		if record.Rule == o.id && record.UserAgent != probe.UserAgent && movers == (record.Auth == gateway.AuthAWS4) {
+			e.Evidence("s3", fmt.Sprintf("%s ran into the outage: %s %s from %s got %d", who, record.Method, record.Path, record.Client, record.Status), nil)
+			return
+		}
+	}
+	if page.Dropped > 0 {
+		e.Unknownf("the gateway has forgotten %d requests: whether %s ran into the outage is not known", page.Dropped, who)
+	}
+	e.Unknownf("%s sent no request to S3 during the outage (the gateway saw %d others there): the policy was not tried by it", who, len(page.Records))
+}
+
+// SlowS3 lets all that the spec's namespace moves to and from S3 share this many kilobytes a second, until the
+// returned function is called.
+func (s *S3) SlowS3(ctx context.Context, kilobytesPerSecond int64) (heal func()) {
+	return s.putFault(ctx, "slow", fmt.Sprintf("slow, %d kB/s for the namespace", kilobytesPerSecond), gateway.Rule{
+		PathPrefix: s.repos.NamespacePath(),
+		Fault:      gateway.Fault{Kind: "throttle", KilobytesPerSecond: kilobytesPerSecond},
+	})
+}
+
+// HoldBackups keeps every backup of a PVC from ending, until the returned function is called: S3 does not answer to
+// the last that a mover writes, the snapshot. A restore meanwhile finds the snapshots that were there before.
+func (s *S3) HoldBackups(ctx context.Context, pvc string) (release func()) {
+	return s.putFault(ctx, "hold-backups", "holding new snapshots of PVC "+pvc, gateway.Rule{
+		PathPrefix: s.repos.Path(pvc) + "snapshots/", Methods: []string{http.MethodPut},
+		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
+	})
+}
+
+// putFault puts a fault of the spec's own in force until the returned function is called, which may be done twice: as soon
+// as it can, and when the spec ends.
+func (s *S3) putFault(ctx context.Context, name, sentence string, rule gateway.Rule) (heal func()) {
+	rule.ID, rule.TTLSeconds = s.env.Namespace+"-"+name, outage.TTLSeconds
+	s.env.Must(s.env.Gateway.Put(ctx, rule))
+	s.faultIs(name, sentence, true)
+	on := true
+	return func() {
+		err := s.takeAway(ctx, name, func(ctx context.Context) error { return s.env.Gateway.Heal(ctx, rule.ID) })
+		if err == nil && on {
+			s.faultIs(name, sentence, false)
+			on = false
+		}
+	}
+}
+
+// Packet faults hold for Kyverno as a whole. A file lock keeps them apart from the moments in which other specs, in
+// other processes, need Kyverno to reach S3. Whoever waits for it waits in a queue, a second lock: else an outage could wait for
+// ever for a moment in which no spec needs S3.
+const (
+	lockFile  = "outage.lock"
+	queueFile = "outage.queue"
+)
+
+// hold is a spec's part of the lock. It is taken once for all that need it at a time: a spec that took it twice would wait for
+// an outage that waits for the spec.
+type hold struct {
+	mu      sync.Mutex
+	holders int
+	lock    *flock.Flock
+}
+
+// Up waits until no packet fault is in force, and keeps it so until the returned function is called.
+func (s *S3) Up(ctx context.Context) (done func()) {
+	s.up.mu.Lock()
+	defer s.up.mu.Unlock()
+	if s.up.holders == 0 {
+		s.up.lock = s.queue(ctx, (*flock.Flock).TryRLockContext)
+	}
+	s.up.holders++
+	return func() {
+		s.up.mu.Lock()
+		defer s.up.mu.Unlock()
+		if s.up.holders--; s.up.holders == 0 {
+			_ = s.up.lock.Close()
+		}
+	}
+}
+
+// WhileS3IsUp does something that needs Kyverno to reach S3, while no other spec's outage keeps it from that.
+func (s *S3) WhileS3IsUp(ctx context.Context, do func()) {
+	defer s.Up(ctx)()
+	do()
+}
+
+// exclusively waits until no other spec needs S3 or has it down, and keeps it so until the returned function is called.
+func (s *S3) exclusively(ctx context.Context) (done func()) {
+	lock := s.queue(ctx, (*flock.Flock).TryLockContext)
+	return func() { _ = lock.Close() }
+}
+
+// queue takes the lock in turn.
+func (s *S3) queue(ctx context.Context, take func(*flock.Flock, context.Context, time.Duration) (bool, error)) *flock.Flock {
+	turn, lock := flock.New(s.env.SharedFile(queueFile)), flock.New(s.env.SharedFile(lockFile))
+	defer func() { _ = turn.Close() }()
+	taken, err := turn.TryLockContext(ctx, s.env.Times.Poll/2)
+	if err == nil && taken {
+		taken, err = take(lock, ctx, s.env.Times.Poll/2)
+	}
+	if err != nil || !taken {
+		_ = lock.Close()
+		s.env.Unknownf("could not wait for another spec's outage to end: %v", err)
+	}
+	return lock
+}

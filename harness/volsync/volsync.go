@@ -1,0 +1,64 @@
+// Package volsync reads VolSync's objects.
+package volsync
+
+import (
+	"fmt"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/smart-restore/conformance/harness/install"
+)
+
+// The kinds that a policy makes.
+var (
+	Source      = install.ReplicationSource
+	Destination = install.ReplicationDestination
+	Kinds       = []schema.GroupVersionKind{Source, Destination}
+)
+
+// Nested is a text in an object; empty: there is none.
+func Nested(object *unstructured.Unstructured, fields ...string) string {
+	value, _, _ := unstructured.NestedString(object.Object, fields...)
+	return value
+}
+
+// SourceOf says whether an object is a ReplicationSource of a PVC of this name.
+func SourceOf(o *unstructured.Unstructured, pvc string) bool {
+	return Nested(o, "spec", "sourcePVC") == pvc
+}
+
+// DestinationOf says whether an object is a ReplicationDestination into a PVC of this name.
+func DestinationOf(o *unstructured.Unstructured, pvc string) bool {
+	return Nested(o, "spec", "restic", "destinationPVC") == pvc
+}
+
+// OwnedByAnother says whether an object belongs to a PVC with another UID.
+func OwnedByAnother(o *unstructured.Unstructured, uid string) bool {
+	return slices.ContainsFunc(o.GetOwnerReferences(), func(owner metav1.OwnerReference) bool {
+		return owner.Kind == "PersistentVolumeClaim" && string(owner.UID) != uid
+	})
+}
+
+// TriggerDone says whether VolSync has done what the object's manual trigger asks for. Where there is none, it has.
+func TriggerDone(o *unstructured.Unstructured) bool {
+	return Nested(o, "spec", "trigger", "manual") == Nested(o, "status", "lastManualSync")
+}
+
+// Synced says whether VolSync has done what it was last asked for: by the manual trigger, or at all.
+func Synced(o *unstructured.Unstructured) bool {
+	return TriggerDone(o) && (Nested(o, "spec", "trigger", "manual") != "" || Nested(o, "status", "lastSyncTime") != "")
+}
+
+// Progress is what VolSync says of its work on an object.
+func Progress(object *unstructured.Unstructured) string {
+	conditions, _, _ := unstructured.NestedSlice(object.Object, "status", "conditions")
+	for _, condition := range conditions {
+		if c, ok := condition.(map[string]any); ok && c["type"] == "Synchronizing" {
+			return fmt.Sprintf("%s %s: %v, %v", object.GetKind(), object.GetName(), c["reason"], c["message"])
+		}
+	}
+	return fmt.Sprintf("%s %s has no status yet", object.GetKind(), object.GetName())
+}
