@@ -38,5 +38,7 @@ var _ = Prove("safety/backup-during-restore", verdict.Safety,
 const slowly = 256
 
 func restoreSlowly(s *scenario.Scenario) dataset.Spec {
-	return dataset.Spec{Seed: s.Namespace, SmallFiles: 20, LargeFileBytes: 10 << 20}
+	spec := dataset.Small(s.Namespace, 20)
+	spec.LargeFileBytes = 10 << 20
+	return spec
 }

@@ -13,7 +13,7 @@ var _ = Prove("core/fresh", verdict.Core,
 	"A labelled PVC with no backup gets a ReplicationSource, no ReplicationDestination, and binds; the app writes.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "twin")
-		before := s.Backup(ctx, "data")
+		before := s.Listing(ctx, "data")
 
 		s.Situation("fresh", verdict.None, "data")
 		claim := s.ClaimWithBackupSource(ctx, "data")
@@ -23,5 +23,5 @@ var _ = Prove("core/fresh", verdict.Core,
 
 		app := claim.App(ctx)
 		claim.Bound(ctx)
-		app.Write(ctx, dataset.Spec{Seed: s.Namespace, SmallFiles: 20})
+		app.Write(ctx, dataset.Small(s.Namespace, 20))
 	})

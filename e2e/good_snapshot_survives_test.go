@@ -24,7 +24,7 @@ var _ = Prove("safety/good-snapshot-survives", verdict.Safety,
 		var claim *scenario.Claim
 		s.S3Down(ctx, outage.Held, "data", func() {
 			claim = s.ClaimInOutage(ctx, outage.Held, "data")
-			claim.App(ctx).Write(ctx, dataset.Spec{Seed: s.Namespace, SmallFiles: 5})
+			claim.App(ctx).Write(ctx, dataset.Small(s.Namespace, 5))
 		})
 		backups := 0
 		for range 2 {

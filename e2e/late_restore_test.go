@@ -11,7 +11,7 @@ import (
 
 // small is a data set for specs in which it is not the data that makes it hard.
 func small(s *scenario.Scenario) dataset.Spec {
-	return dataset.Spec{Seed: s.Namespace, SmallFiles: 20, Owners: true, Xattrs: true}
+	return dataset.Small(s.Namespace, 20)
 }
 
 var _ = Prove("safety/late-restore", verdict.Safety,

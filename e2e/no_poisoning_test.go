@@ -10,7 +10,7 @@ import (
 var _ = Prove("safety/no-poisoning", verdict.Safety,
 	"A fresh PVC leaves the bucket as it was until its own first backup.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		before := s.Backup(ctx, "data")
+		before := s.Listing(ctx, "data")
 		claim := s.ClaimWithBackupSource(ctx, "data")
 		app := claim.App(ctx)
 		claim.Bound(ctx)

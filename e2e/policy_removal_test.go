@@ -17,7 +17,6 @@ var _ = Prove("safety/policy-removal", verdict.Safety,
 		before := s.ObjectsOfTheirs(ctx, fresh, restored)
 
 		reapply := s.RemovePolicy(ctx)
-		defer reapply(ctx)
 		s.SameObjects(ctx, before, "the policy was deleted")
 		reapply(ctx)
 		s.SameObjects(ctx, before, "the policy was applied again")

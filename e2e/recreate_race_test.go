@@ -5,7 +5,6 @@ import (
 
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
-	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
 // recreations is how often the PVC is created again at once, before its last life.
@@ -17,7 +16,7 @@ var _ = Prove("safety/recreate-race", verdict.Safety,
 		claim := s.ClaimWithBackupSource(ctx, "data")
 		app := claim.App(ctx)
 		for _, content := range []string{"the first life", "the second life"} {
-			app.Put(ctx, dataset.SentinelName, content)
+			app.PutSentinel(ctx, content)
 			claim.BackedUp(ctx)
 			app.Delete(ctx)
 			s.WhileS3IsUp(ctx, func() {
@@ -28,8 +27,6 @@ var _ = Prove("safety/recreate-race", verdict.Safety,
 			})
 			claim.OwnsItsObjects(ctx)
 			app = claim.App(ctx)
-			if got := app.Get(ctx, dataset.SentinelName); got != content {
-				s.Failf("after %d re-creations the volume holds %q, wanted %q", recreations, got, content)
-			}
+			app.Holds(ctx, content, "it was re-created again and again")
 		}
 	}, longest)

@@ -32,11 +32,12 @@ var _ = Prove("resilience/kyverno-down-catches-up", verdict.Resilience,
 
 // claimWithoutKyverno creates a PVC while Kyverno is down. Its app may have to wait until Kyverno is back.
 func claimWithoutKyverno(ctx context.Context, s *scenario.Scenario) (*scenario.Claim, *scenario.App) {
-	stop := s.KillAgainAndAgain(ctx, "kyverno")
-	defer stop()
+	kyverno := s.KillAgainAndAgain(ctx, "kyverno")
+	s.KyvernoIsDown(ctx)
 	claim := s.Claim(ctx, "data")
-	claim.AdmittedWithin(s.Testbed.Contract.AdmissionBound())
-	stop()
+	claim.AdmittedInTime()
+	s.KyvernoIsDown(ctx)
+	kyverno.Stop()
 	s.SkipBackOff(ctx)
 	app := claim.App(ctx)
 	claim.Bound(ctx)
@@ -49,10 +50,12 @@ var _ = Prove("resilience/background-controller-down", verdict.Resilience,
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		on := s.Off(ctx, scenario.KyvernoBackground)
-		defer on(ctx)
 		claim := s.Claim(ctx, "data")
-		claim.AdmittedWithin(s.Testbed.Contract.AdmissionBound())
-		claim.NeverRestoredOver(ctx, on)
+		claim.AdmittedInTime()
+		app := claim.AppBeforeRestore(ctx)
+		defer s.HoldBackups(ctx, "data")()
+		on(ctx)
+		app.LosesNothing(ctx)
 		claim.HasReplicationSource(ctx)
 	}, alone)
 
@@ -61,9 +64,11 @@ var _ = Prove("resilience/volsync-down", verdict.Resilience,
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		on := s.Off(ctx, scenario.VolSync)
-		defer on(ctx)
 		claim := s.ClaimWithRestore(ctx, "data")
-		claim.NeverRestoredOver(ctx, on)
+		app := claim.AppBeforeRestore(ctx)
+		defer s.HoldBackups(ctx, "data")()
+		on(ctx)
+		app.LosesNothing(ctx)
 		claim.HasReplicationSource(ctx)
 	}, alone)
 
@@ -72,7 +77,7 @@ var _ = Prove("resilience/api-server-restart", verdict.Resilience,
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		claim := s.Claim(ctx, "data")
-		s.KillAgainAndAgain(ctx, "kube-apiserver")()
+		s.KillAgainAndAgain(ctx, "kube-apiserver").Stop()
 		s.APIServerBack(ctx)
 		claim.RestoredByItsOwn(ctx)
 		claim.App(ctx).SeesGoodBackup(ctx)
@@ -102,10 +107,12 @@ var _ = Prove("resilience/rights-missing", verdict.Resilience,
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		back := s.WithoutRights(ctx)
-		defer back(ctx)
 		claim := s.Claim(ctx, "data")
-		claim.AdmittedWithin(s.Testbed.Contract.AdmissionBound())
-		claim.NeverRestoredOver(ctx, back)
+		claim.AdmittedInTime()
+		app := claim.AppBeforeRestore(ctx)
+		defer s.HoldBackups(ctx, "data")()
+		back(ctx)
+		app.LosesNothing(ctx)
 		claim.HasReplicationSource(ctx)
 	}, alone)
 
@@ -114,11 +121,9 @@ var _ = Prove("resilience/crds-missing", verdict.Resilience,
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		apply := s.RemovePolicy(ctx)
-		defer apply(ctx)
 		install := s.WithoutVolSync(ctx)
-		defer install(ctx)
 		s.TryPolicy(ctx)
-		s.Claim(ctx, "early").AdmittedWithin(s.Testbed.Contract.AdmissionBound())
+		s.Claim(ctx, "early").AdmittedInTime()
 		install(ctx)
 		apply(ctx)
 		claim := s.Claim(ctx, "data")
@@ -132,7 +137,6 @@ var _ = Prove("resilience/existing-volumes", verdict.Resilience,
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		apply := s.RemovePolicy(ctx)
-		defer apply(ctx)
 		claim := s.Claim(ctx, "data")
 		app := claim.App(ctx)
 		app.Mark(ctx)
@@ -161,7 +165,7 @@ var _ = Prove("resilience/base-secret-late", verdict.Resilience,
 		s.GoodBackup(ctx, "data")
 		arrives := s.WithoutBaseSecret(ctx)
 		claim := s.Claim(ctx, "data")
-		claim.AdmittedWithin(s.Testbed.Contract.AdmissionBound())
+		claim.AdmittedInTime()
 		claim.StaysAdmitted(ctx)
 		arrives(ctx)
 		claim.RestoredByItsOwn(ctx)
@@ -175,10 +179,9 @@ var _ = Prove("resilience/base-secret-changed", verdict.Resilience,
 		s.GoodBackup(ctx, "data")
 		// Kyverno works off what it has missed in no particular order: of a dozen requests the last is hardly the newest.
 		on := s.Off(ctx, scenario.KyvernoBackground)
-		defer on(ctx)
 		s.ResticPasswordMistaken(ctx, 12)
 		claim := s.Claim(ctx, "data")
-		claim.AdmittedWithin(s.Testbed.Contract.AdmissionBound())
+		claim.AdmittedInTime()
 		on(ctx)
 		claim.RestoredByItsOwn(ctx)
 		claim.App(ctx).SeesGoodBackup(ctx)

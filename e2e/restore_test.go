@@ -23,7 +23,7 @@ var _ = Prove("core/restore", verdict.Core,
 		second := s.ClaimWithRestore(ctx, "data")
 		second.IsNot(first)
 		destination := second.HasNewReplicationDestination(ctx)
-		second.IsCalledAsPromised(destination)
+		second.HasPromisedName(destination)
 		second.Restored(ctx, destination)
 		second.App(ctx).SeesExactly(ctx, written)
 		second.Bound(ctx)

@@ -57,10 +57,10 @@ func unknown(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	var claim *scenario.Claim
 	healed := s.S3Down(ctx, fault, "data", func() {
 		claim = s.ClaimInOutage(ctx, fault, "data")
-		decisionVisible(ctx, s, claim)
+		claim.DecisionVisible(ctx)
 		app := claim.App(ctx)
 		claim.Bound(ctx)
-		app.Write(ctx, dataset.Spec{Seed: s.Namespace, SmallFiles: 20})
+		app.Write(ctx, dataset.Small(s.Namespace, 20))
 		claim.NeverRestored(ctx, before)
 	})
 	claim.NotRestoredAfter(ctx, fault, healed)
@@ -73,10 +73,10 @@ func absent(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	var claim *scenario.Claim
 	healed := s.S3Down(ctx, fault, "data", func() {
 		claim = s.ClaimInOutage(ctx, fault, "data")
-		decisionVisible(ctx, s, claim)
+		claim.DecisionVisible(ctx)
 		app := claim.App(ctx)
 		claim.Bound(ctx)
-		app.Write(ctx, dataset.Spec{Seed: s.Namespace, SmallFiles: 20})
+		app.Write(ctx, dataset.Small(s.Namespace, 20))
 		claim.BackedUp(ctx)
 		claim.NothingMadeToRestore(ctx, before)
 	})
@@ -89,12 +89,9 @@ func restored(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	var claim *scenario.Claim
 	s.S3Down(ctx, fault, "data", func() {
 		claim = s.ClaimInOutage(ctx, fault, "data")
-		decisionVisible(ctx, s, claim)
+		claim.DecisionVisible(ctx)
 	})
-	claim.Restored(ctx, claim.HasNewReplicationDestination(ctx))
-	claim.App(ctx).SeesGoodBackup(ctx)
-	claim.Bound(ctx)
-	claim.HasReplicationSource(ctx)
+	claim.RestoredAndProtected(ctx)
 }
 
 func later(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
@@ -103,19 +100,9 @@ func later(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	var claim *scenario.Claim
 	s.S3Down(ctx, fault, "data", func() {
 		claim = s.ClaimInOutage(ctx, fault, "data")
-		decisionVisible(ctx, s, claim)
+		claim.DecisionVisible(ctx)
 		claim.RestoreFailing(ctx, before)
 	})
 	// No app before: whether one may start meanwhile is another requirement's.
-	claim.Restored(ctx, claim.HasNewReplicationDestination(ctx))
-	claim.App(ctx).SeesGoodBackup(ctx)
-	claim.Bound(ctx)
-	claim.HasReplicationSource(ctx)
-}
-
-// decisionVisible is about a feature: of a policy that does not promise it, what it writes is evidence only.
-func decisionVisible(ctx context.Context, s *scenario.Scenario, claim *scenario.Claim) {
-	if claim.DecisionVisible(ctx) == "" && s.Testbed.Contract.Promises("visible-decision") {
-		s.Failf("PVC %s does not say what was decided about it", claim.Name)
-	}
+	claim.RestoredAndProtected(ctx)
 }

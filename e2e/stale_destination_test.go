@@ -6,7 +6,6 @@ import (
 
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
-	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
 var _ = Prove("safety/stale-destination", verdict.Safety,
@@ -20,7 +19,5 @@ var _ = Prove("safety/stale-destination", verdict.Safety,
 
 		claim := s.ClaimWithBackupSource(ctx, "data")
 		claim.RestoredByItsOwn(ctx)
-		if got := claim.App(ctx).Get(ctx, dataset.SentinelName); got != "newest" {
-			s.Failf("the volume holds %q, wanted %q: the left-over restored", got, "newest")
-		}
+		claim.App(ctx).Holds(ctx, "newest", "the left-over restored")
 	}, long)

@@ -10,11 +10,11 @@ import (
 var _ = Prove("safety/token-leak", verdict.Safety,
 	"No request to S3 carries a Kubernetes token; generated Secrets hold no placeholders and are not readable more widely than the base Secret.",
 	func(ctx context.Context, s *scenario.Scenario) {
+		since := s.RequestsSoFar(ctx)
 		s.GoodBackup(ctx, "restored")
 		fresh := s.ClaimWithBackupSource(ctx, "fresh")
 		restored := s.ClaimWithRestore(ctx, "restored")
 		fresh.SecretIsSound(ctx)
 		restored.SecretIsSound(ctx)
-		s.NoTokenSent(ctx, "fresh")
-		s.NoTokenSent(ctx, "restored")
+		s.NoTokenSent(ctx, since, "fresh", "restored")
 	}, needs{scenario.NeedsGateway})

@@ -13,9 +13,7 @@ var _ = Prove("core/unlabelled", verdict.Core,
 		s.GoodBackup(ctx, "data") // were it labelled, it would be restored
 
 		claim := s.UnlabelledClaim(ctx, "data")
-		if len(claim.Decision) > 0 {
-			s.Failf("the unlabelled PVC was given annotations: %v", claim.Decision)
-		}
+		claim.HasNoAnnotations(ctx)
 		s.Step("the positive control: beside it, a labelled PVC gets its ReplicationSource")
 		s.ClaimWithBackupSource(ctx, "twin")
 		claim.App(ctx)

@@ -189,6 +189,11 @@ func (a *App) Put(ctx context.Context, name, content string) {
 	a.env.Evidence("volume", "the app wrote "+name, nil)
 }
 
+// PutSentinel lets the app write the volume's sentinel.
+func (a *App) PutSentinel(ctx context.Context, content string) {
+	a.Put(ctx, dataset.SentinelName, content)
+}
+
 // Holds fails the spec unless the sentinel on the volume has this content. Why completes the failure; it may be empty.
 func (a *App) Holds(ctx context.Context, want, why string) {
 	if violation := a.violation(ctx, want); violation != "" {

@@ -35,8 +35,8 @@ type Reporter interface {
 	// SuiteError says that the suite itself failed, which ends no spec and changes no verdict of one, but the run's.
 	SuiteError(text string)
 	// CleanUp has do called when the spec has ended, however it ended, with a time of its own. The last one registered is
-	// called first.
-	CleanUp(within time.Duration, do func(context.Context))
+	// called first. Its error is the suite's, and changes no verdict.
+	CleanUp(what string, within time.Duration, do func(context.Context) error)
 }
 
 // Env is one spec's namespace, and the verbs by which it waits: Arrange, Eventually and Throughout.
@@ -123,23 +123,9 @@ func (e *Env) create(ctx context.Context, object client.Object) {
 	})
 }
 
-// cleanUpTries is how often clean-up is tried.
-const cleanUpTries = 5
-
 // Finish deletes the spec's namespaces, those that it made itself, and what it left in the bucket. It does not wait for
-// the namespaces to be gone. What cannot be removed is an error of the suite's, and changes no verdict.
-func (e *Env) Finish(ctx context.Context) {
-	clean := e.senses.CleanUp(e.remove)
-	var err error
-	for range cleanUpTries {
-		if err = clean(ctx); err == nil || ctx.Err() != nil {
-			break
-		}
-	}
-	if err != nil {
-		e.report.SuiteError("clean-up left something behind: " + err.Error())
-	}
-}
+// the namespaces to be gone.
+func (e *Env) Finish(ctx context.Context) error { return e.senses.CleanUp(e.remove)(ctx) }
 
 func (e *Env) remove(ctx context.Context) error {
 	var problems []error
@@ -205,21 +191,17 @@ func (e *Env) Undo(what string, undo func(context.Context) error) (now func(cont
 		done = err == nil
 		return err
 	}
-	e.report.CleanUp(e.Times.Undo, func(ctx context.Context) {
+	e.report.CleanUp("put back "+what, e.Times.Undo, func(ctx context.Context) error {
 		for {
 			err := once(ctx)
-			if err == nil {
-				return
+			if err == nil || errors.Is(err, blind.ErrBroken) {
+				return err
 			}
 			select {
 			case <-ctx.Done():
+				return err
 			case <-time.After(e.Times.PollMax):
-				if !errors.Is(err, blind.ErrBroken) {
-					continue
-				}
 			}
-			e.report.SuiteError(fmt.Sprintf("what the spec took away was not put back: %s: %v", what, err))
-			return
 		}
 	})
 	return func(ctx context.Context) {
@@ -228,6 +210,11 @@ func (e *Env) Undo(what string, undo func(context.Context) error) (now func(cont
 			return await.Reached(), once(ctx)
 		})
 	}
+}
+
+// OnEnd has do called when the spec has ended, however it ended.
+func (e *Env) OnEnd(do func()) {
+	e.report.CleanUp("end what runs beside the spec", e.Times.Undo, func(context.Context) error { do(); return nil })
 }
 
 // AfterOutage has do called whenever an outage of S3 has ended, with the time.

@@ -150,6 +150,9 @@ func (s *Suite) Witness() string {
 	return "the API server's audit log"
 }
 
+// Watches says that what was made is known from a watch, and not from the audit log.
+func (s *Suite) Watches() bool { return s.watch != nil }
+
 // Now is the time on the API server's clock, by which objects and audit events are dated.
 func (s *Suite) Now() time.Time { return s.senses.Now().Add(s.skew) }
 

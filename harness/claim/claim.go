@@ -1,0 +1,506 @@
+// Package claim is the user's PVC, and what a policy makes for it.
+package claim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/app"
+	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/repository"
+	"github.com/smart-restore/conformance/harness/s3down"
+	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/volsync"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
+)
+
+// Claims are the PVCs of a spec's namespace.
+type Claims struct {
+	env        *env.Env
+	repos      *repository.Repositories
+	s3         *s3down.S3
+	situations *situations
+}
+
+// Of are the PVCs of a spec's namespace.
+func Of(e *env.Env, repos *repository.Repositories, s3 *s3down.S3) *Claims {
+	c := &Claims{e, repos, s3, &situations{}}
+	e.AfterOutage(c.situations.outageEnded)
+	return c
+}
+
+// Sibling are the PVCs of another namespace of the same spec.
+func (c *Claims) Sibling(e *env.Env, repos *repository.Repositories, s3 *s3down.S3) *Claims {
+	return &Claims{e, repos, s3, c.situations}
+}
+
+// Claim is a PVC.
+type Claim struct {
+	*scope
+	Name string
+	UID  string
+
+	CreatedAt time.Time     // on the API server's clock, just before the request
+	Admission time.Duration // how long the API server took to admit it
+}
+
+// scope is what a claim is looked at with.
+type scope struct{ claims *Claims }
+
+func (s *scope) env() *env.Env                   { return s.claims.env }
+func (s *scope) repos() *repository.Repositories { return s.claims.repos }
+func (s *scope) s3() *s3down.S3                  { return s.claims.s3 }
+func (c *Claims) labels() map[string]string      { return c.env.Testbed.Contract.PVC.Labels() }
+func (c *Claims) claim(name string) *Claim {
+	return &Claim{scope: &scope{c}, Name: name, CreatedAt: c.env.Now()}
+}
+func (c *Claim) key() client.ObjectKey {
+	return client.ObjectKey{Namespace: c.env().Namespace, Name: c.Name}
+}
+func (c *Claim) object() *corev1.PersistentVolumeClaim {
+	return &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: c.env().Namespace, Name: c.Name}}
+}
+
+// Claim creates a labelled PVC while S3 is up for Kyverno. For one in an outage there is ClaimInOutage.
+func (c *Claims) Claim(ctx context.Context, name string) (claim *Claim) {
+	c.s3.WhileS3IsUp(ctx, func() { claim = c.create(ctx, name, c.labels()) })
+	return claim
+}
+
+// ClaimOrRefusal creates a labelled PVC while S3 is up, or returns nil where an admission webhook refuses it, with a reason
+// that a person can act on.
+func (c *Claims) ClaimOrRefusal(ctx context.Context, name string) *Claim {
+	err := c.env.API.Create(ctx, c.pvc(name, c.labels()), client.DryRunAll)
+	if err == nil {
+		return c.Claim(ctx, name)
+	}
+	if !strings.Contains(err.Error(), "denied the request:") {
+		c.env.Unknownf("PVC %s was neither admitted nor refused: %v", name, err)
+	}
+	c.env.Evidence("admission", fmt.Sprintf("a PVC with a name of %d characters is refused: %v", len(name), err), nil)
+	return nil
+}
+
+// UnlabelledClaim creates a PVC that is none of the policy's business.
+func (c *Claims) UnlabelledClaim(ctx context.Context, name string) *Claim {
+	return c.create(ctx, name, nil)
+}
+
+// ClaimWithBackupSource creates a labelled PVC while S3 is up, and waits until it has its ReplicationSource.
+func (c *Claims) ClaimWithBackupSource(ctx context.Context, name string) *Claim {
+	defer c.s3.Up(ctx)()
+	claim := c.Claim(ctx, name)
+	claim.HasReplicationSource(ctx)
+	return claim
+}
+
+// ClaimWithRestore creates a labelled PVC while S3 is up, and waits until it has a ReplicationDestination.
+func (c *Claims) ClaimWithRestore(ctx context.Context, name string) *Claim {
+	defer c.s3.Up(ctx)()
+	claim := c.Claim(ctx, name)
+	claim.HasReplicationDestination(ctx)
+	return claim
+}
+
+// TwinIsRestored is a positive control: a labelled PVC with a good backup, created while S3 is up, does get a
+// ReplicationDestination. That is a policy's work; the restore itself would be VolSync's and is not awaited, so the twin
+// has a storage class that does not exist, and no mover starts; unless the policy is for PVCs of one class.
+func (c *Claims) TwinIsRestored(ctx context.Context) {
+	const name = "twin"
+	c.env.Step("the positive control: with S3 up, a PVC with a backup gets a ReplicationDestination")
+	c.repos.GoodBackup(ctx, name)
+	defer c.s3.Up(ctx)()
+	class := "no-such-class"
+	c.create(ctx, name, c.labels(), func(pvc *corev1.PersistentVolumeClaim) {
+		if pvc.Spec.StorageClassName == nil {
+			pvc.Spec.StorageClassName = &class
+		}
+	}).HasReplicationDestination(ctx)
+}
+
+func (c *Claims) pvc(name string, labels map[string]string) *corev1.PersistentVolumeClaim {
+	pvc := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.env.Namespace, Name: name, Labels: labels},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("256Mi")}},
+		},
+	}
+	if class := c.env.Testbed.Contract.PVC.StorageClass; class != "" {
+		pvc.Spec.StorageClassName = &class
+	}
+	return pvc
+}
+
+// create creates a PVC. If it is refused, by the API server or by a webhook that could not be asked, the requirement fails; that
+// the request could not be made is blindness.
+func (c *Claims) create(ctx context.Context, name string, labels map[string]string, with ...func(*corev1.PersistentVolumeClaim)) *Claim {
+	e := c.env
+	pvc := c.pvc(name, labels)
+	for _, change := range with {
+		change(pvc)
+	}
+	var claim *Claim
+	var refused error
+	e.Arrange(ctx, "PVC "+name+" asked for", e.Times.Generate, func(context.Context) (await.State, error) {
+		// Without the time of a look: a webhook that is slow to answer is the policy's, and seen as such.
+		claim = c.claim(name)
+		start := time.Now()
+		err := e.API.Create(ctx, pvc)
+		claim.Admission = time.Since(start)
+		switch {
+		case err == nil:
+		case apierrors.IsAlreadyExists(err): // by a try whose answer was lost
+			err = e.API.Get(ctx, client.ObjectKeyFromObject(pvc), pvc)
+			claim.CreatedAt = pvc.CreationTimestamp.Time
+		case env.Refused(err), apierrors.IsTimeout(err):
+			refused, err = err, nil
+		}
+		return await.Reached(), err
+	})
+	c.situations.decidedOn(claim, refused)
+	if refused != nil {
+		e.Failf("PVC %s was not admitted after %.1f s: %v", name, claim.Admission.Seconds(), refused)
+	}
+	claim.UID = string(pvc.UID)
+	e.Evidence("admission", fmt.Sprintf("PVC %s admitted in %.2f s, %s", name, claim.Admission.Seconds(), annotationsText(pvc.Annotations)),
+		map[string]any{"seconds": claim.Admission.Seconds(), "annotations": pvc.Annotations})
+	return claim
+}
+
+func annotationsText(annotations map[string]string) string {
+	if len(annotations) == 0 {
+		return "without annotations"
+	}
+	return "with " + verdict.Pairs(annotations)
+}
+
+// AdmittedInTime fails the spec if the PVC's creation took longer than the contract allows.
+func (c *Claim) AdmittedInTime() {
+	if bound := c.env().Testbed.Contract.AdmissionBound(); c.Admission > bound {
+		c.env().Failf("PVC %s took %.1f s to be admitted, wanted at most %s: a start-up is stalled", c.Name, c.Admission.Seconds(), bound)
+	}
+}
+
+// HasReplicationSource waits for the claim's ReplicationSource and returns it.
+func (c *Claim) HasReplicationSource(ctx context.Context) *unstructured.Unstructured {
+	return c.has(ctx, volsync.Source, c.isSource)
+}
+
+// HasReplicationDestination waits for the claim's ReplicationDestination and returns it. One that belongs to an earlier claim
+// is that one's.
+func (c *Claim) HasReplicationDestination(ctx context.Context) *unstructured.Unstructured {
+	return c.has(ctx, volsync.Destination, c.isDestination)
+}
+
+// has waits for an object of the kind that is for this claim, and no earlier one's.
+func (c *Claim) has(ctx context.Context, kind schema.GroupVersionKind, isFor func(*unstructured.Unstructured) bool) (found *unstructured.Unstructured) {
+	e := c.env()
+	e.Eventually(ctx, fmt.Sprintf("%s for PVC %s", kind.Kind, c.Name), e.Times.Generate, func(ctx context.Context) (await.State, error) {
+		objects, err := c.claims.list(ctx, kind)
+		if err != nil {
+			return await.State{}, err
+		}
+		seen := fmt.Sprintf("no %s in the namespace", kind.Kind)
+		for i := range objects {
+			switch object := &objects[i]; {
+			case !isFor(object):
+				seen = fmt.Sprintf("%s %s is for something else", kind.Kind, object.GetName())
+			case volsync.OwnedByAnother(object, c.UID):
+				seen = fmt.Sprintf("%s %s belongs to an earlier PVC", kind.Kind, object.GetName())
+			default:
+				found = object
+				return await.Reached(), nil
+			}
+		}
+		return await.NotYet("%s", seen), nil
+	})
+	return found
+}
+
+// HasNewReplicationDestination returns the claim's ReplicationDestination, and fails the spec where it is older than the
+// claim.
+func (c *Claim) HasNewReplicationDestination(ctx context.Context) *unstructured.Unstructured {
+	destination := c.HasReplicationDestination(ctx)
+	pvc := c.now(ctx)
+	made, claimed := destination.GetCreationTimestamp(), pvc.CreationTimestamp
+	if made.Time.Before(claimed.Time) {
+		c.env().Failf("ReplicationDestination %s is of %s, older than PVC %s of %s: an earlier life's", destination.GetName(), made, c.Name, claimed)
+	}
+	return destination
+}
+
+// IsNot ends the spec as unknown where two claims are one and the same object.
+func (c *Claim) IsNot(other *Claim) {
+	if c.UID == other.UID {
+		c.env().Unknownf("PVC %s was not re-created: its UID is still %s", c.Name, c.UID)
+	}
+}
+
+// Bound waits until the claim is bound. It needs a consumer.
+func (c *Claim) Bound(ctx context.Context) {
+	e := c.env()
+	e.Eventually(ctx, fmt.Sprintf("PVC %s bound", c.Name), e.Times.Bind, func(ctx context.Context) (await.State, error) {
+		pvc, err := c.get(ctx)
+		switch {
+		case err != nil:
+			return await.State{}, err
+		case pvc.Status.Phase == corev1.ClaimLost:
+			return await.RuledOut("the PVC is Lost"), nil
+		}
+		return await.ReachedIf(pvc.Status.Phase == corev1.ClaimBound, "phase %s", pvc.Status.Phase), nil
+	})
+}
+
+// App starts a pod that mounts the claim and waits until it runs.
+func (c *Claim) App(ctx context.Context) *app.App {
+	return app.Start(ctx, c.env(), app.Of(c.env(), c.Name))
+}
+
+// AppThatLooks starts a pod that, before anything else, lists what is on the claim, without waiting for it.
+func (c *Claim) AppThatLooks(ctx context.Context) *app.App {
+	return app.Create(ctx, c.env(), app.ThatLooks(c.env(), c.Name))
+}
+
+// Restored waits until the ReplicationDestination reports the end of the restore it was made for.
+func (c *Claim) Restored(ctx context.Context, destination *unstructured.Unstructured) {
+	c.synced(ctx, destination, "restore")
+}
+
+// RestoredAndProtected waits until the claim is restored by a ReplicationDestination that is not older than it, fails the spec
+// unless its app sees the good backup and it is bound, and waits for its ReplicationSource.
+func (c *Claim) RestoredAndProtected(ctx context.Context) {
+	c.Restored(ctx, c.HasNewReplicationDestination(ctx))
+	c.App(ctx).SeesGoodBackup(ctx)
+	c.Bound(ctx)
+	c.HasReplicationSource(ctx)
+}
+
+// BackedUp waits until there is a backup of all that the app has written so far: the one that VolSync makes as soon as
+// there is a ReplicationSource, or, where that was begun too early, one triggered by hand.
+func (c *Claim) BackedUp(ctx context.Context) {
+	written := c.env().Now()
+	source := c.HasReplicationSource(ctx)
+	c.awaitFirstSync(ctx, source)
+	if len(c.repos().Listing(ctx, c.Name)) > 0 {
+		for _, snapshot := range c.repos().Snapshots(ctx, c.Name) {
+			if snapshot.Time.After(written) {
+				return
+			}
+		}
+	}
+	c.env().Step("the first backup began before the app was done: triggering another")
+	c.BackUp(ctx)
+}
+
+// BackUp triggers a backup by hand, as a person would, and waits for its end.
+func (c *Claim) BackUp(ctx context.Context) {
+	source := c.HasReplicationSource(ctx)
+	c.awaitFirstSync(ctx, source)
+	c.triggerBackup(ctx, source)
+	c.synced(ctx, source, "backup")
+}
+
+// triggerBackup asks a ReplicationSource for a backup, as a person would by hand, and returns it as it is then.
+func (c *Claim) triggerBackup(ctx context.Context, source *unstructured.Unstructured) {
+	e := c.env()
+	patch := fmt.Appendf(nil, `{"spec":{"trigger":{"manual":%q}}}`, "conformance-"+env.RandomSuffix())
+	e.Arrange(ctx, "a backup of PVC "+c.Name+" asked for", e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		return await.Reached(), e.API.Patch(ctx, source, client.RawPatch("application/merge-patch+json", patch))
+	})
+}
+
+// awaitFirstSync waits for the sync that VolSync starts with a new ReplicationSource. One that is triggered while it
+// runs would be called done when the first one is.
+func (c *Claim) awaitFirstSync(ctx context.Context, source *unstructured.Unstructured) {
+	e := c.env()
+	e.Eventually(ctx, fmt.Sprintf("first sync of ReplicationSource %s ended", source.GetName()), e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		if gone, err := c.refresh(ctx, source); err != nil || gone {
+			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
+		}
+		return await.ReachedIf(volsync.Nested(source, "status", "lastSyncTime") != "", "%s", volsync.Progress(source)), nil
+	})
+}
+
+// refresh reads an object again, and says whether it is gone.
+func (c *Claim) refresh(ctx context.Context, object *unstructured.Unstructured) (gone bool, err error) {
+	err = c.env().API.Get(ctx, client.ObjectKeyFromObject(object), object)
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	return false, err
+}
+
+// synced waits until VolSync reports that it did what the object's manual trigger asks for.
+func (c *Claim) synced(ctx context.Context, object *unstructured.Unstructured, what string) {
+	e := c.env()
+	e.Eventually(ctx, fmt.Sprintf("%s of PVC %s reported done", what, c.Name), e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		switch gone, err := c.refresh(ctx, object); {
+		case err != nil:
+			return await.State{}, err
+		case gone:
+			return await.RuledOut("%s %s is gone", object.GetKind(), object.GetName()), nil
+		case !volsync.Synced(object):
+			return await.NotYet("%s", volsync.Progress(object)), nil
+		}
+		if result := volsync.Nested(object, "status", "latestMoverStatus", "result"); result != "Successful" {
+			return await.RuledOut("the mover's result is %q: %s", result, volsync.Nested(object, "status", "latestMoverStatus", "logs")), nil
+		}
+		return await.Reached(), nil
+	})
+}
+
+// Delete deletes the claim, and waits until it and what belonged to it are gone.
+func (c *Claim) Delete(ctx context.Context) {
+	c.delete(ctx)
+	e := c.env()
+	e.Arrange(ctx, fmt.Sprintf("the objects of PVC %s gone", c.Name), e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		for _, kind := range volsync.Kinds {
+			objects, err := c.claims.list(ctx, kind)
+			if err != nil {
+				return await.State{}, err
+			}
+			for i := range objects {
+				for _, owner := range objects[i].GetOwnerReferences() {
+					if string(owner.UID) == c.UID {
+						return await.NotYet("%s %s is there", kind.Kind, objects[i].GetName()), nil
+					}
+				}
+			}
+		}
+		return await.Reached(), nil
+	})
+}
+
+// delete deletes the claim, and waits until it is gone.
+func (c *Claim) delete(ctx context.Context) {
+	e, pvc := c.env(), c.object()
+	e.Arrange(ctx, "PVC "+c.Name+" gone", e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		if err := client.IgnoreNotFound(e.API.Delete(ctx, pvc)); err != nil {
+			return await.State{}, err
+		}
+		return e.Gone(pvc)(ctx)
+	})
+}
+
+// Recreate deletes the claim and creates it again at once, as soon as the API server takes the name: what belonged to
+// the old one may still be there.
+func (c *Claim) Recreate(ctx context.Context) *Claim {
+	c.delete(ctx)
+	return c.claims.Claim(ctx, c.Name)
+}
+
+// Patch changes the claim as a person would with kubectl patch (a JSON merge patch). Where the API server does not allow
+// the change, that is evidence, and false is returned.
+func (c *Claim) Patch(ctx context.Context, what, patch string) (allowed bool) {
+	e := c.env()
+	e.Arrange(ctx, "PVC "+c.Name+" "+what+", or refused", e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		err := e.API.Patch(ctx, c.object(), client.RawPatch("application/merge-patch+json", []byte(patch)))
+		if env.Refused(err) {
+			e.Evidence("seen", fmt.Sprintf("PVC %s: %s is not allowed here: %v", c.Name, what, err), nil)
+			return await.Reached(), nil
+		}
+		allowed = err == nil
+		return await.Reached(), err
+	})
+	return allowed
+}
+
+// Unlabel takes from the claim the label that the policy is about.
+func (c *Claim) Unlabel(ctx context.Context) bool {
+	return c.Patch(ctx, "unlabelled", fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, c.env().Testbed.Contract.PVC.Label))
+}
+
+// Relabel gives the claim the label that the policy is about.
+func (c *Claim) Relabel(ctx context.Context) bool {
+	pvc := c.env().Testbed.Contract.PVC
+	return c.Patch(ctx, "labelled", fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, pvc.Label, pvc.Value))
+}
+
+// StaysAdmitted watches, for as long as Kyverno may take, that the claim is there and not being deleted.
+func (c *Claim) StaysAdmitted(ctx context.Context) {
+	e := c.env()
+	e.Throughout(ctx, "PVC "+c.Name+" still there", e.Times.Reaction, func(ctx context.Context) (string, error) {
+		pvc, err := c.get(ctx)
+		switch {
+		case apierrors.IsNotFound(err):
+			return "the PVC is gone", nil
+		case err == nil && pvc.DeletionTimestamp != nil:
+			return "the PVC is being deleted", nil
+		}
+		return "", err
+	})
+}
+
+// get is the claim as the API server has it now.
+func (c *Claim) get(ctx context.Context) (*corev1.PersistentVolumeClaim, error) {
+	pvc := &corev1.PersistentVolumeClaim{}
+	err := c.env().API.Get(ctx, c.key(), pvc)
+	return pvc, err
+}
+
+// now is get outside of a wait. It waits for an answer.
+func (c *Claim) now(ctx context.Context) (pvc *corev1.PersistentVolumeClaim) {
+	e := c.env()
+	err := errors.New("not asked")
+	e.Arrange(ctx, "an answer about PVC "+c.Name, e.Times.Look, func(ctx context.Context) (await.State, error) {
+		pvc, err = c.get(ctx)
+		return await.Reached(), client.IgnoreNotFound(err)
+	})
+	if err != nil {
+		e.Failf("PVC %s is gone: %v", c.Name, err)
+	}
+	return pvc
+}
+
+// list lists the namespace's objects of a kind.
+func (c *Claims) list(ctx context.Context, kind schema.GroupVersionKind) ([]unstructured.Unstructured, error) {
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(kind)
+	err := c.env.API.List(ctx, list, client.InNamespace(c.env.Namespace))
+	return list.Items, err
+}
+
+// isSource and isDestination say whether an object is a ReplicationSource of, a ReplicationDestination into, a PVC of the
+// claim's name.
+func (c *Claim) isSource(o *unstructured.Unstructured) bool { return volsync.SourceOf(o, c.Name) }
+
+func (c *Claim) isDestination(o *unstructured.Unstructured) bool {
+	return volsync.DestinationOf(o, c.Name)
+}
+
+// HasNoAnnotations fails the spec if the claim was given any when it was created.
+func (c *Claim) HasNoAnnotations(ctx context.Context) {
+	if given := c.now(ctx).Annotations; len(given) > 0 {
+		c.env().Failf("PVC %s was given annotations: %s", c.Name, verdict.Pairs(given))
+	}
+}
+
+// HasSnapshots fails the spec if restic lists no snapshot of the claim.
+func (c *Claim) HasSnapshots(ctx context.Context) {
+	if len(c.repos().Snapshots(ctx, c.Name)) == 0 {
+		c.env().Failf("the backup of PVC %s was reported done, and there is no snapshot", c.Name)
+	}
+}
+
+// BackupIsExactly fails the spec unless the latest snapshot, restored with restic itself, is what was written.
+func (c *Claim) BackupIsExactly(ctx context.Context, want dataset.Manifest) {
+	c.repos().LatestIsExactly(ctx, c.Name, want)
+}
+
+// SnapshotHolds fails the spec unless the snapshot can be restored with restic and has this sentinel.
+func (c *Claim) SnapshotHolds(ctx context.Context, id, sentinel string) {
+	c.repos().SnapshotHolds(ctx, c.Name, id, sentinel)
+}

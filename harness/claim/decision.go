@@ -1,0 +1,182 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/absence"
+	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/outage"
+	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/volsync"
+)
+
+// situations are the rows of the decision table that a spec is about.
+type situations struct{ rows []*situation }
+
+// situation is a row of the decision table in the making: what becomes of the next PVC of this name.
+type situation struct {
+	name   string
+	wanted verdict.Outcome
+	claim  *Claim    // nil: not asked for yet
+	err    error     // why it was not admitted
+	healed time.Time // when the outage ended; zero: there was none, or it lasts
+	pvc    string
+}
+
+// Situation says that the next PVC of this name is a row of the decision table. What becomes of it is recorded when the
+// spec ends, however it ends.
+func (c *Claims) Situation(name string, wanted verdict.Outcome, pvc string) {
+	c.situations.rows = append(c.situations.rows, &situation{name: name, wanted: wanted, pvc: pvc})
+}
+
+// wantedOf is what the decision table wants of an outcome.
+func wantedOf(o outage.Outcome) verdict.Outcome {
+	if o == outage.OutcomeBackup || o == outage.OutcomeLater {
+		return verdict.Restore
+	}
+	return verdict.None
+}
+
+// decidedOn notes that a claim was asked for, and whether it was admitted.
+func (s *situations) decidedOn(claim *Claim, err error) {
+	for _, row := range s.rows {
+		if row.claim == nil && row.pvc == claim.Name {
+			row.claim, row.err = claim, err
+			return
+		}
+	}
+}
+
+// outageEnded ends the outage that open situations are in.
+func (s *situations) outageEnded(at time.Time) {
+	for _, row := range s.rows {
+		if row.claim != nil && row.healed.IsZero() {
+			row.healed = at
+		}
+	}
+}
+
+// RecordDecisions records what became of each situation's claim.
+func (c *Claims) RecordDecisions(ctx context.Context) {
+	for _, row := range c.situations.rows {
+		if row.claim == nil {
+			continue // the spec ended before
+		}
+		e := row.claim.env()
+		destinations, err := row.claim.made(ctx, absence.ReplicationDestinations)
+		sources, sourceErr := row.claim.made(ctx, absence.ReplicationSources)
+		d := row.decide(destinations, sources, err == nil && sourceErr == nil, e.Now().Sub(row.claim.CreatedAt), e.Times.Nothing)
+		if pvc, err := row.claim.get(ctx); err == nil && row.err == nil {
+			d.Said = decisionText(pvc.Annotations, pvc.Labels, c.labels())
+		}
+		e.Evidence(verdict.KindOutcome, fmt.Sprintf("%s: %s, PVC %s admitted in %.2f s", d.Situation, d.Outcome, row.pvc, d.AdmittedSeconds), d.Data())
+	}
+}
+
+// made lists what was made for a claim, also what is gone again.
+func (c *Claim) made(ctx context.Context, resource string) ([]observe.CreatedObject, error) {
+	made, err := c.env().Created.Created(ctx, resource, c.env().Namespace, c.CreatedAt)
+	return slices.DeleteFunc(made, func(o observe.CreatedObject) bool {
+		return !o.For(c.Name, "") && !strings.HasPrefix(o.Name, c.Name+"-")
+	}), err
+}
+
+// decide says what a policy came to, by what was made for the claim. seen says that the audit log could be read, enough how long a
+// policy has had to make nothing at all before that says something.
+func (s *situation) decide(destinations, sources []observe.CreatedObject, seen bool, watched, enough time.Duration) verdict.Decision {
+	d := verdict.Decision{Situation: s.name, Wanted: s.wanted, AdmittedSeconds: s.claim.Admission.Seconds(), BackedUp: len(sources) > 0}
+	switch {
+	case s.err != nil:
+		d.Outcome, d.Said = verdict.Blocked, s.err.Error()
+	case !seen:
+		d.Outcome = verdict.Unseen
+	case len(destinations) > 0:
+		d.Outcome = verdict.Restore
+		d.RestoreSeconds = destinations[0].Time.Sub(s.claim.CreatedAt).Seconds()
+		if !s.healed.IsZero() && destinations[0].Time.After(s.healed) {
+			d.Outcome = verdict.LateRestore
+		}
+	case len(sources) > 0:
+		d.Outcome = verdict.None
+	case watched < enough:
+		d.Outcome = verdict.Unseen
+	default:
+		d.Outcome = verdict.Failed
+	}
+	return d
+}
+
+// ClaimInOutage creates a labelled PVC during an outage and waits for what the policy must make at once: its
+// ReplicationDestination where S3 says that there is a backup, else its ReplicationSource. An outage of the spec's own
+// requests can only be met by Kyverno while no other spec's outage keeps it from S3 altogether.
+func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string) *Claim {
+	if !f.HoldsForAll() {
+		defer c.s3.Up(ctx)()
+	}
+	c.Situation("s3-down/"+f.Name, wantedOf(f.Outcome), name)
+	claim := c.create(ctx, name, c.labels())
+	claim.AdmittedInTime()
+	if f.Outcome == outage.OutcomeBackup || f.Outcome == outage.OutcomeLater {
+		claim.HasNewReplicationDestination(ctx)
+		return claim
+	}
+	// A policy that makes a ReplicationDestination may hold the ReplicationSource back for it: no use waiting then.
+	e := c.env
+	e.Eventually(ctx, "ReplicationSource for PVC "+name, e.Times.Generate, func(ctx context.Context) (await.State, error) {
+		violations, err := claim.absence(absence.ReplicationDestinations).Violations(ctx, e.Created)
+		if len(violations) > 0 {
+			return await.RuledOut("a ReplicationDestination was made while S3 is %s: %s", f.Sentence, strings.Join(violations, "; ")), nil
+		}
+		sources, listErr := c.list(ctx, volsync.Source)
+		for i := range sources {
+			if claim.isSource(&sources[i]) {
+				return await.Reached(), nil
+			}
+		}
+		if listErr != nil {
+			err = listErr
+		}
+		return await.NotYet("no ReplicationSource for it"), err
+	})
+	return claim
+}
+
+// DecisionVisible records what the policy has written on the PVC, which is what an operator sees of its decision. It fails the
+// spec if that is nothing and the policy promises it.
+func (c *Claim) DecisionVisible(ctx context.Context) {
+	pvc, contract := c.now(ctx), c.env().Testbed.Contract
+	text := decisionText(pvc.Annotations, pvc.Labels, contract.PVC.Labels())
+	seen := "nothing"
+	if text != "" {
+		seen = text
+	}
+	c.env().Evidence("decision", fmt.Sprintf("what the policy wrote on PVC %s: %s", c.Name, seen),
+		map[string]any{"annotations": pvc.Annotations, "labels": pvc.Labels})
+	if text == "" && contract.Promises("visible-decision") {
+		c.env().Failf("PVC %s does not say what was decided about it", c.Name)
+	}
+}
+
+// decisionText is what of a PVC's annotations and labels, of which these labels were sent, is a policy's.
+func decisionText(annotations, labels, sent map[string]string) string {
+	written := maps.Clone(annotations)
+	if written == nil {
+		written = map[string]string{}
+	}
+	for key, value := range labels {
+		if was, ok := sent[key]; !ok || was != value {
+			written["label "+key] = value
+		}
+	}
+	maps.DeleteFunc(written, func(key, _ string) bool {
+		domain, _, _ := strings.Cut(strings.TrimPrefix(key, "label "), "/")
+		return domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io")
+	})
+	return verdict.Pairs(written)
+}

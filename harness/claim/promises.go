@@ -1,0 +1,66 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/volsync"
+)
+
+// BackupIsAsPromised fails the spec unless the claim's ReplicationSource has the schedule, the retention and the copy method
+// of the policy's contract, and it and its Secret the names.
+func (c *Claim) BackupIsAsPromised(ctx context.Context) {
+	source, contract := c.HasReplicationSource(ctx), c.env().Testbed.Contract
+	if broken := brokenPromise(contract, source); broken != "" {
+		c.env().Failf("ReplicationSource %s %s", source.GetName(), broken)
+	}
+	c.env().Evidence("seen", fmt.Sprintf("ReplicationSource %s runs at %s, copies %s and keeps %v, as promised",
+		source.GetName(), volsync.Nested(source, "spec", "trigger", "schedule"), contract.CopyMethod, contract.Retain.Named()), nil)
+	c.HasPromisedName(source)
+	if contract.Names.Secret != "" {
+		secret := c.secret(ctx)
+		c.named("Secret", secret.Name, contract.Names.Secret)
+	}
+}
+
+// brokenPromise is what of a ReplicationSource is not as the contract says; empty: nothing.
+func brokenPromise(contract policy.Contract, source *unstructured.Unstructured) string {
+	if found := volsync.Nested(source, "spec", "trigger", "schedule"); !contract.Schedules(found) {
+		return fmt.Sprintf("has the schedule %q, promised is %s", found, contract.Schedule)
+	}
+	retain, _, _ := unstructured.NestedMap(source.Object, "spec", "restic", "retain")
+	for _, kept := range contract.Retain.Named() {
+		if found, ok := retain[kept.Name]; !ok || fmt.Sprint(found) != kept.Value {
+			return fmt.Sprintf("keeps %v, promised is %s: %s", retain, kept.Name, kept.Value)
+		}
+	}
+	// VolSync's own default is Snapshot.
+	if found := volsync.Nested(source, "spec", "restic", "copyMethod"); found != contract.CopyMethod {
+		return fmt.Sprintf("has the copyMethod %q, promised is %s", found, contract.CopyMethod)
+	}
+	return ""
+}
+
+// HasPromisedName fails the spec unless the object, of those that the policy makes for the claim, has the name of the
+// policy's contract, where that has one.
+func (c *Claim) HasPromisedName(object *unstructured.Unstructured) {
+	names := c.env().Testbed.Contract.Names
+	template := names.ReplicationSource
+	if object.GetKind() == volsync.Destination.Kind {
+		template = names.ReplicationDestination
+	}
+	c.named(object.GetKind(), object.GetName(), template)
+}
+
+func (c *Claim) named(kind, name string, template policy.Template) {
+	if template == "" {
+		return
+	}
+	if want := template.Expand(c.env().Namespace, c.Name, c.UID); name != want {
+		c.env().Failf("the %s of PVC %s is named %s, promised is %s (%s)", kind, c.Name, name, want, template)
+	}
+	c.env().Evidence("seen", fmt.Sprintf("the %s of PVC %s is named %s, as promised", kind, c.Name, name), nil)
+}

@@ -1,0 +1,419 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/absence"
+	"github.com/smart-restore/conformance/harness/app"
+	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/probe"
+	"github.com/smart-restore/conformance/harness/repository"
+	"github.com/smart-restore/conformance/harness/volsync"
+)
+
+// RestoreFailing waits until a mover has given up on the restore, and fails the spec where the restore is called
+// Successful or the bucket is not as before all the same.
+func (c *Claim) RestoreFailing(ctx context.Context, before objectstore.Listing) {
+	e := c.env()
+	e.Eventually(ctx, "a mover that cannot restore PVC "+c.Name, e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		// First: a mover that has given up has not been successful before.
+		destination, err := c.destination(ctx)
+		switch {
+		case err != nil:
+			return await.State{}, err
+		case destination == nil:
+			return await.RuledOut("the ReplicationDestination for PVC %s is gone", c.Name), nil
+		case volsync.Nested(destination, "status", "latestMoverStatus", "result") == "Successful", volsync.Nested(destination, "status", "lastManualSync") != "":
+			return await.RuledOut("ReplicationDestination %s says that the restore is done, which cannot be: %v", destination.GetName(), destination.Object["status"]), nil
+		}
+		pods := &corev1.PodList{}
+		if err := e.API.List(ctx, pods, client.InNamespace(e.Namespace)); err != nil {
+			return await.State{}, err
+		}
+		for _, pod := range pods.Items {
+			if strings.HasPrefix(pod.Name, "volsync-dst-") && pod.Status.Phase == corev1.PodFailed {
+				return await.Reached(), nil
+			}
+		}
+		return await.NotYet("%s", volsync.Progress(destination)), nil
+	})
+	c.repos().Unchanged(ctx, c.Name, before, "the bucket is not as it was")
+}
+
+// destination is the claim's ReplicationDestination; nil: there is none.
+func (c *Claim) destination(ctx context.Context) (*unstructured.Unstructured, error) {
+	destinations, err := c.claims.list(ctx, volsync.Destination)
+	for i := range destinations {
+		if c.isDestination(&destinations[i]) {
+			return &destinations[i], err
+		}
+	}
+	return nil, err
+}
+
+// RestoreUnderWay waits until the claim's restore mover has read data from S3. The spec is unknown where the restore is done by
+// then: the set-up gave it too little time.
+func (c *Claim) RestoreUnderWay(ctx context.Context, destination *unstructured.Unstructured) {
+	e, prefix := c.env(), c.repos().Path(c.Name)+"data/"
+	e.Eventually(ctx, "the restore of PVC "+c.Name+" under way", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		page, err := e.Gateway.Records(ctx, 0, prefix)
+		return await.ReachedIf(slices.ContainsFunc(page.Records, func(r gateway.Record) bool {
+			return r.Method == http.MethodGet && r.Time.After(c.CreatedAt) && r.UserAgent != probe.UserAgent
+		}), "no data was read from S3"), err
+	})
+	e.Arrange(ctx, "a look at the restore before it is done", e.Times.Look, func(ctx context.Context) (await.State, error) {
+		gone, err := c.refresh(ctx, destination)
+		switch {
+		case err != nil:
+			return await.State{}, err
+		case gone || volsync.TriggerDone(destination):
+			return await.RuledOut("the restore was done before it could be looked at"), nil
+		}
+		return await.Reached(), nil
+	})
+}
+
+// NoBackupWhileRestoring asks for backups, as a person would, one after the other while the restore runs, and fails the spec
+// where a snapshot is added before the restore is done.
+func (c *Claim) NoBackupWhileRestoring(ctx context.Context, destination *unstructured.Unstructured) {
+	e := c.env()
+	before := c.repos().SnapshotKeys(ctx, c.Name)
+	looks, asked := 0, 0
+	e.Eventually(ctx, "restore of PVC "+c.Name+" reported done, with no snapshot added before", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		// In this order: a snapshot that is there before the restore is seen not to be done was added while it was not.
+		now, err := c.repos().ListSnapshotKeys(ctx, c.Name)
+		if err != nil {
+			return await.State{}, err
+		}
+		gone, err := c.refresh(ctx, destination)
+		switch {
+		case err != nil:
+			return await.State{}, err
+		case gone:
+			return await.RuledOut("ReplicationDestination %s is gone", destination.GetName()), nil
+		case volsync.TriggerDone(destination):
+			return await.Reached(), nil
+		case !slices.Equal(before, now):
+			return await.RuledOut("while the restore was writing, the snapshots became %v (they were %v): a half-restored volume is the latest backup", now, before), nil
+		}
+		looks++
+		// The first may find the volume still empty, which VolSync does not back up.
+		was, err := c.askForBackup(ctx)
+		if was {
+			asked++
+		}
+		return await.NotYet("%s", volsync.Progress(destination)), err
+	})
+	if looks < 5 {
+		e.Unknownf("the restore was done after %d looks: the window was too narrow to see a backup in", looks)
+	}
+	e.Evidence("seen", fmt.Sprintf("meanwhile %d backups of PVC %s were asked for by hand", asked, c.Name), nil)
+}
+
+// NoBackupOfHalf fails the spec where any snapshot in the claim's repository was begun after the claim was made, and before
+// its restore was done: whenever it ended, it is of a volume that was being filled.
+func (c *Claim) NoBackupOfHalf(ctx context.Context, destination *unstructured.Unstructured) {
+	e := c.env()
+	done, err := time.Parse(time.RFC3339, volsync.Nested(destination, "status", "lastSyncTime"))
+	if err != nil {
+		e.Unknownf("when the restore of PVC %s was done is not known: %v", c.Name, err)
+	}
+	snapshots := c.repos().Snapshots(ctx, c.Name)
+	for _, snapshot := range snapshots {
+		if snapshot.Time.After(c.CreatedAt) && snapshot.Time.Before(done) {
+			e.Failf("snapshot %.8s was begun at %s, and the restore was done at %s: a half-restored volume was backed up", snapshot.ID,
+				snapshot.Time.UTC().Format(time.TimeOnly), done.UTC().Format(time.TimeOnly))
+		}
+	}
+	e.Evidence("restic", fmt.Sprintf("none of %d snapshots was begun while the restore was writing", len(snapshots)), nil)
+}
+
+// askForBackup triggers a backup by hand, where there is a ReplicationSource that has done what it was last asked for, and
+// says whether there was one.
+func (c *Claim) askForBackup(ctx context.Context) (asked bool, err error) {
+	sources, err := c.claims.list(ctx, volsync.Source)
+	for i := range sources {
+		if c.isSource(&sources[i]) && volsync.TriggerDone(&sources[i]) {
+			patch := fmt.Appendf(nil, `{"spec":{"trigger":{"manual":%q}}}`, "conformance-"+env.RandomSuffix())
+			return true, client.IgnoreNotFound(c.env().API.Patch(ctx, &sources[i], client.RawPatch("application/merge-patch+json", patch)))
+		}
+	}
+	return false, err
+}
+
+// BackUpOrHold triggers a backup by hand and waits until VolSync has made it, or, for as long as a mover would take, sees
+// that none is made; it says which.
+func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
+	e := c.env()
+	source := c.HasReplicationSource(ctx)
+	before, asked := c.repos().SnapshotKeys(ctx, c.Name), false
+	patience := time.Now().Add(e.Times.Backup)
+	e.Arrange(ctx, "a backup of PVC "+c.Name+" made or held", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		if gone, err := c.refresh(ctx, source); err != nil || gone {
+			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
+		}
+		atWork, err := c.moverAtWork(ctx, "volsync-src-"+source.GetName())
+		if err != nil {
+			return await.State{}, err
+		}
+		if atWork {
+			patience = time.Now().Add(e.Times.Backup)
+		}
+		if !asked && volsync.Nested(source, "status", "lastSyncTime") != "" {
+			if asked, err = c.askForBackup(ctx); err != nil {
+				return await.State{}, err
+			}
+			// As it is now: of the one before it was asked, every backup is done.
+			if _, err := c.refresh(ctx, source); err != nil {
+				return await.State{}, err
+			}
+		}
+		now, err := c.repos().ListSnapshotKeys(ctx, c.Name)
+		if err != nil {
+			return await.State{}, err
+		}
+		made = !slices.Equal(before, now) && (!asked || volsync.TriggerDone(source))
+		return await.ReachedIf(made || time.Now().After(patience), "%s", volsync.Progress(source)), nil
+	})
+	if made {
+		e.Evidence("seen", "PVC "+c.Name+" was backed up", nil)
+	} else {
+		e.Evidence("seen", "no backup of PVC "+c.Name+" is made: "+volsync.Progress(source), nil)
+	}
+	return made
+}
+
+// moverAtWork says whether there is a pod of this Job that has not ended.
+func (c *Claim) moverAtWork(ctx context.Context, job string) (bool, error) {
+	pods := &corev1.PodList{}
+	err := c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace), client.MatchingLabels{batchv1.JobNameLabel: job})
+	return slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool {
+		return pod.Status.Phase == corev1.PodPending || pod.Status.Phase == corev1.PodRunning
+	}), err
+}
+
+var digits = regexp.MustCompile(`[0-9]+`)
+
+// LooksUnlike fails the spec unless, once neither has changed for as long as Kyverno may take to react, the claim's
+// annotations or labels differ from the other's in more than digits and UIDs.
+func (c *Claim) LooksUnlike(ctx context.Context, other *Claim, why string) {
+	e := c.env()
+	var mine, others, marks string
+	settled := time.Now()
+	plain := func(ctx context.Context, claim *Claim) (text, raw string, err error) {
+		pvc, err := claim.get(ctx)
+		if err != nil {
+			return "", "", err
+		}
+		raw = fmt.Sprint(decisionText(pvc.Annotations, nil, nil), " ", decisionText(nil, pvc.Labels, nil))
+		return digits.ReplaceAllString(strings.ReplaceAll(raw, claim.UID, ""), "0"), raw, nil
+	}
+	e.Arrange(ctx, "nothing more written on PVCs "+c.Name+" and "+other.Name, 10*e.Times.Reaction, func(ctx context.Context) (await.State, error) {
+		m, raw, err := plain(ctx, c)
+		if err != nil {
+			return await.State{}, err
+		}
+		o, _, err := plain(ctx, other)
+		if err != nil {
+			return await.State{}, err
+		}
+		if m != mine || o != others {
+			mine, others, settled = m, o, time.Now()
+		}
+		marks = raw
+		return await.ReachedIf(time.Since(settled) > e.Times.Reaction, "they changed just now"), nil
+	})
+	if mine == others {
+		e.Failf("%s: PVC %s is marked %s, just like PVC %s", why, c.Name, marks, other.Name)
+	}
+	e.Evidence("seen", fmt.Sprintf("PVC %s can be told from PVC %s: %s", c.Name, other.Name, marks), nil)
+}
+
+// UntouchedByBackup fails the spec unless VolSync's first sync of the claim's ReplicationSource, of an empty volume, leaves
+// the bucket as it was.
+func (c *Claim) UntouchedByBackup(ctx context.Context, before objectstore.Listing) {
+	c.awaitFirstSync(ctx, c.HasReplicationSource(ctx))
+	c.repos().Unchanged(ctx, c.Name, before, "a PVC that was never written to changed the bucket, and whoever asks next finds a repository,")
+}
+
+// LeftOver makes what an earlier PVC of this name would have left of the objects that the model claim has: the same, under
+// the name they would have had, with no owner. The ReplicationDestination would still restore the state of that time.
+func (c *Claims) LeftOver(ctx context.Context, model *Claim, name string, restoreAsOf time.Time) {
+	e := c.env
+	rename := func(s string) string { return strings.ReplaceAll(s, model.Name, name) }
+	source, destination := model.HasReplicationSource(ctx), model.HasReplicationDestination(ctx)
+	secret := &corev1.Secret{}
+	e.Must(e.API.Get(ctx, client.ObjectKey{Namespace: e.Namespace, Name: volsync.Nested(destination, "spec", "restic", "repository")}, secret))
+	secret.Data["RESTIC_REPOSITORY"] = []byte(c.repos.Address(name))
+	e.Must(e.API.Create(ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: rename(secret.Name)}, Data: secret.Data,
+	}))
+	var left metav1.Time
+	for _, object := range []*unstructured.Unstructured{source, destination} {
+		old := &unstructured.Unstructured{Object: map[string]any{"spec": object.Object["spec"]}}
+		old.SetGroupVersionKind(object.GroupVersionKind())
+		old.SetNamespace(e.Namespace)
+		old.SetName(rename(object.GetName()))
+		old.SetLabels(object.GetLabels())
+		set := func(value string, fields ...string) {
+			e.Must(unstructured.SetNestedField(old.Object, value, fields...))
+		}
+		set(rename(secret.Name), "spec", "restic", "repository")
+		if object == source {
+			set(name, "spec", "sourcePVC")
+		} else {
+			set(name, "spec", "restic", "destinationPVC")
+			set("an-earlier-life", "spec", "trigger", "manual")
+			set(restoreAsOf.UTC().Format(time.RFC3339), "spec", "restic", "restoreAsOf")
+		}
+		e.Must(e.API.Create(ctx, old))
+		left = old.GetCreationTimestamp()
+		e.Evidence("seen", fmt.Sprintf("an earlier PVC %s left %s %s", name, old.GetKind(), old.GetName()), nil)
+	}
+	// Its timestamps have a resolution of a second: the next PVC's must not be the left-overs'.
+	e.Arrange(ctx, "an API server that dates new objects later than the left-overs", e.Times.Nothing, func(ctx context.Context) (await.State, error) {
+		next := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, GenerateName: "next-"}}
+		err := e.API.Create(ctx, next, client.DryRunAll)
+		return await.ReachedIf(next.CreationTimestamp.After(left.Time), "the left-overs' second"), err
+	})
+}
+
+// RestoredByItsOwn waits until a ReplicationDestination that is not older than the claim has restored it.
+func (c *Claim) RestoredByItsOwn(ctx context.Context) {
+	e, pvc := c.env(), c.now(ctx)
+	var own *unstructured.Unstructured
+	e.Eventually(ctx, "a ReplicationDestination made for this PVC "+c.Name, e.Times.Generate, func(ctx context.Context) (await.State, error) {
+		seen := "no ReplicationDestination in the namespace"
+		destinations, err := c.claims.list(ctx, volsync.Destination)
+		if err != nil {
+			return await.State{}, err
+		}
+		for i := range destinations {
+			d := &destinations[i]
+			made := d.GetCreationTimestamp()
+			switch {
+			case !c.isDestination(d):
+			case made.Time.Before(pvc.CreationTimestamp.Time):
+				seen = fmt.Sprintf("ReplicationDestination %s is older than the PVC", d.GetName())
+			case volsync.OwnedByAnother(d, c.UID):
+				seen = fmt.Sprintf("ReplicationDestination %s belongs to an earlier PVC", d.GetName())
+			default:
+				own = d
+				return await.Reached(), nil
+			}
+		}
+		return await.NotYet("%s", seen), nil
+	})
+	c.Restored(ctx, own)
+}
+
+// RestoredAtMost waits, where a ReplicationDestination is made for the claim within the time that Kyverno may take, until
+// its restore is reported done, and returns its name; otherwise "".
+func (c *Claim) RestoredAtMost(ctx context.Context) string {
+	c.HasReplicationSource(ctx)
+	e := c.env()
+	until := time.Now().Add(e.Times.Reaction)
+	var found *unstructured.Unstructured
+	e.Arrange(ctx, "a ReplicationDestination for PVC "+c.Name+" or none", 2*e.Times.Reaction, func(ctx context.Context) (_ await.State, err error) {
+		found, err = c.destination(ctx)
+		return await.ReachedIf(found != nil || time.Now().After(until), "none"), err
+	})
+	if found != nil {
+		c.Restored(ctx, found)
+		return found.GetName()
+	}
+	c.never(ctx, absence.ReplicationDestinations)
+	return ""
+}
+
+// OwnsItsObjects fails the spec unless, when the garbage collector is done with what belonged to earlier ones, the living
+// claim has its ReplicationSource, and all that is there for it is its own.
+func (c *Claim) OwnsItsObjects(ctx context.Context) {
+	e := c.env()
+	e.Eventually(ctx, "only objects of the living PVC "+c.Name, e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		mine := map[string]int{}
+		for _, kind := range volsync.Kinds {
+			objects, err := c.claims.list(ctx, kind)
+			if err != nil {
+				return await.State{}, err
+			}
+			for i := range objects {
+				switch object := &objects[i]; {
+				case !c.isSource(object) && !c.isDestination(object):
+				case volsync.OwnedByAnother(object, c.UID):
+					return await.NotYet("%s %s belongs to an earlier PVC", kind.Kind, object.GetName()), nil
+				case object.GetDeletionTimestamp() != nil:
+					return await.NotYet("%s %s is being deleted", kind.Kind, object.GetName()), nil
+				default:
+					mine[kind.Kind]++
+				}
+			}
+		}
+		return await.ReachedIf(mine[volsync.Source.Kind] > 0, "it has no ReplicationSource"), nil
+	})
+}
+
+// LateApp is an app that was started while the claim's restore could not run, or was held back by an admission webhook.
+type LateApp struct {
+	claim *Claim
+	app   *app.App // nil: held back
+}
+
+// writtenEarly is what an app writes that was started before its restore.
+const writtenEarly = "written while nothing was restored yet"
+
+// AppBeforeRestore starts an app while the claim's restore cannot run. It writes on the volume, if it is let in.
+func (c *Claim) AppBeforeRestore(ctx context.Context) *LateApp {
+	started, held := app.Try(ctx, c.env(), app.Of(c.env(), c.Name))
+	if !held {
+		started.Running(ctx)
+		started.PutSentinel(ctx, writtenEarly)
+	}
+	return &LateApp{c, started}
+}
+
+// LosesNothing proves, once the restore can run, that the app does not lose by it: either it was held back until its data was
+// there, or what it wrote stays. Backups of the claim must be held meanwhile (HoldBackups): else a policy's own backup may be
+// quicker than its late restore, which then restores what the app has written.
+func (l *LateApp) LosesNothing(ctx context.Context) {
+	c, e := l.claim, l.claim.env()
+	if l.app == nil {
+		c.App(ctx).Holds(ctx, repository.SeedContent, "the app was held back, and must find the restored data")
+		e.Evidence("volume", "the app was held back until its data was restored", nil)
+		return
+	}
+	c.HasReplicationSource(ctx) // so Kyverno has caught up
+	keeps := l.app.Keeps(writtenEarly)
+	e.Eventually(ctx, "no restore of PVC "+c.Name+" under way, and what the app wrote unchanged", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		violation, err := keeps(ctx)
+		switch {
+		case err != nil:
+			return await.State{}, err
+		case violation != "":
+			return await.RuledOut("the late restore has written over it: %s", violation), nil
+		}
+		destinations, err := c.claims.list(ctx, volsync.Destination)
+		for i := range destinations {
+			if c.isDestination(&destinations[i]) && !volsync.TriggerDone(&destinations[i]) {
+				return await.NotYet("ReplicationDestination %s is not done", destinations[i].GetName()), err
+			}
+		}
+		return await.Reached(), err
+	})
+	e.Throughout(ctx, "what the app wrote unchanged", e.Times.Reaction, keeps)
+}

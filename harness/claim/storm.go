@@ -1,0 +1,210 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/absence"
+	"github.com/smart-restore/conformance/harness/app"
+	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/probe"
+	"github.com/smart-restore/conformance/harness/volsync"
+)
+
+// Storm is a number of labelled PVCs that were created at once.
+type Storm struct {
+	of     *Claims
+	start  time.Time // on the API server's clock
+	claims []*Claim
+}
+
+// StormNames are the names of a storm's PVCs.
+func StormNames(prefix string, n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s-%02d", prefix, i)
+	}
+	return names
+}
+
+// Storm creates n labelled PVCs at once.
+func (c *Claims) Storm(ctx context.Context, prefix string, n int) *Storm {
+	e := c.env
+	defer c.s3.Up(ctx)()
+	storm := &Storm{of: c, start: e.Now(), claims: make([]*Claim, n)}
+	errs := make([]error, n)
+	var all sync.WaitGroup
+	for i, name := range StormNames(prefix, n) {
+		all.Go(func() {
+			claim, pvc := c.claim(name), c.pvc(name, c.labels())
+			start := time.Now()
+			errs[i] = e.API.Create(ctx, pvc)
+			claim.Admission, claim.UID = time.Since(start), string(pvc.UID)
+			storm.claims[i] = claim
+		})
+	}
+	all.Wait()
+	var slowest time.Duration
+	for i, claim := range storm.claims {
+		switch err := errs[i]; {
+		case env.Refused(err), apierrors.IsTimeout(err):
+			e.Failf("of %d PVCs at once, %s was not admitted: %v", n, claim.Name, err)
+		case err != nil:
+			e.Unknownf("of %d PVCs at once, %s could not be asked for: %v", n, claim.Name, err)
+		}
+		slowest = max(slowest, claim.Admission)
+	}
+	e.Evidence("admission", fmt.Sprintf("%d PVCs created at once, the last admitted after %.1f s", n, slowest.Seconds()), map[string]any{"seconds": slowest.Seconds()})
+	return storm
+}
+
+// AllHaveSources waits until each has exactly one ReplicationSource.
+func (s *Storm) AllHaveSources(ctx context.Context) {
+	e := s.of.env
+	e.Eventually(ctx, fmt.Sprintf("a ReplicationSource for each of %d PVCs", len(s.claims)), e.Times.Storm, func(ctx context.Context) (await.State, error) {
+		sources, err := s.of.list(ctx, volsync.Source)
+		if err != nil {
+			return await.State{}, err
+		}
+		count, have := map[string]int{}, 0
+		for i := range sources {
+			count[volsync.Nested(&sources[i], "spec", "sourcePVC")]++
+		}
+		for _, claim := range s.claims {
+			if count[claim.Name] > 1 {
+				return await.RuledOut("PVC %s has %d ReplicationSources", claim.Name, count[claim.Name]), nil
+			}
+			have += count[claim.Name]
+		}
+		return await.ReachedIf(have == len(s.claims), "%d have one", have), nil
+	})
+	e.Evidence("seen", fmt.Sprintf("the last ReplicationSource is there %.1f s after the storm began", e.Now().Sub(s.start).Seconds()), nil)
+}
+
+// NoneRestored proves that none got a ReplicationDestination.
+func (s *Storm) NoneRestored(ctx context.Context) {
+	s.of.auditIsCurrent(ctx)
+	for _, claim := range s.claims {
+		s.of.prove(ctx, claim.absence(absence.ReplicationDestinations))
+	}
+	s.of.env.Evidence("audit", fmt.Sprintf("the audit log has no create of replicationdestinations for any of %d PVCs", len(s.claims)), nil)
+}
+
+// Delete deletes all its PVCs, without waiting until they are gone: what was to be seen of them was seen.
+func (s *Storm) Delete(ctx context.Context) {
+	for _, claim := range s.claims {
+		s.of.env.Must(client.IgnoreNotFound(s.of.env.API.Delete(ctx, claim.object())))
+	}
+}
+
+// AllRestored waits until each is restored, and reads their data in one pod.
+func (s *Storm) AllRestored(ctx context.Context) {
+	e := s.of.env
+	e.Eventually(ctx, fmt.Sprintf("all %d PVCs restored", len(s.claims)), e.Times.Storm, func(ctx context.Context) (await.State, error) {
+		destinations, err := s.of.list(ctx, volsync.Destination)
+		if err != nil {
+			return await.State{}, err
+		}
+		done := map[string]bool{}
+		for i := range destinations {
+			if d := &destinations[i]; volsync.TriggerDone(d) && volsync.Nested(d, "status", "latestMoverStatus", "result") == "Successful" {
+				done[volsync.Nested(d, "spec", "restic", "destinationPVC")] = true
+			}
+		}
+		left := slices.DeleteFunc(slices.Clone(s.claims), func(c *Claim) bool { return done[c.Name] })
+		return await.ReachedIf(len(left) == 0, "%d are not", len(left)), nil
+	})
+	e.Evidence("seen", fmt.Sprintf("the last of %d restores is done %.1f s after the storm began", len(s.claims), e.Now().Sub(s.start).Seconds()), nil)
+	var names []string
+	for _, claim := range s.claims {
+		names = append(names, claim.Name)
+	}
+	app.Start(ctx, e, app.OfAll(e, names)).SeesGoodBackups(ctx, names)
+}
+
+// RequestsPerPVC counts what Kyverno asked of S3 for each PVC.
+func (s *Storm) RequestsPerPVC(ctx context.Context) {
+	e := s.of.env
+	page, err := e.Gateway.Records(ctx, 0, s.of.repos.NamespacePath())
+	e.Must(err)
+	counts := map[string]int{}
+	for _, r := range page.Records {
+		if r.Auth != gateway.AuthNone || r.UserAgent == probe.UserAgent || r.Time.Before(s.start.Add(-time.Second)) {
+			continue
+		}
+		for _, claim := range s.claims {
+			if s.of.repos.IsAbout(r, claim.Name) {
+				counts[claim.Name]++
+			}
+		}
+	}
+	if page.Dropped > 0 {
+		e.Unknownf("the gateway has forgotten %d requests: they cannot be counted", page.Dropped)
+	}
+	if len(counts) == 0 {
+		e.Unknownf("no request of Kyverno's to S3 was seen")
+	}
+	numbers := slices.Sorted(maps.Values(counts))
+	e.Evidence("s3", fmt.Sprintf("Kyverno asked S3 %d to %d times per PVC", numbers[0], numbers[len(numbers)-1]), map[string]any{"requests": counts})
+}
+
+// UpdateRequestsPerPVC counts Kyverno's requests to itself about the storm's PVCs and what was made for them. Each is an object
+// that the API server stores, changes and deletes, and has Kyverno write again what it has made.
+func (s *Storm) UpdateRequestsPerPVC(ctx context.Context) {
+	e := s.of.env
+	s.of.auditIsCurrent(ctx)
+	made, err := e.Created.Created(ctx, "updaterequests", "", s.start)
+	e.Must(err)
+	counts := map[string]int{}
+	for _, request := range made {
+		for _, about := range triggers(request.Raw) {
+			for _, claim := range s.claims {
+				if about.Namespace == e.Namespace && strings.HasPrefix(about.Name, claim.Name) {
+					counts[claim.Name]++
+				}
+			}
+		}
+	}
+	numbers := []int{}
+	for _, claim := range s.claims {
+		numbers = append(numbers, counts[claim.Name])
+	}
+	e.Evidence("seen", fmt.Sprintf("Kyverno made %d to %d requests to itself per PVC", slices.Min(numbers), slices.Max(numbers)), map[string]any{"updateRequests": counts})
+}
+
+// triggers are the objects that an UpdateRequest is about: one for each rule, in older versions one for all, and of a
+// MutatingPolicy what was asked of the API server.
+func triggers(updateRequest map[string]any) []client.ObjectKey {
+	var keys []client.ObjectKey
+	add := func(object map[string]any, fields ...string) {
+		name, _, _ := unstructured.NestedString(object, append(fields, "name")...)
+		namespace, _, _ := unstructured.NestedString(object, append(fields, "namespace")...)
+		if name != "" {
+			keys = append(keys, client.ObjectKey{Namespace: namespace, Name: name})
+		}
+	}
+	rules, _, _ := unstructured.NestedSlice(updateRequest, "spec", "ruleContext")
+	for _, rule := range rules {
+		if rule, ok := rule.(map[string]any); ok {
+			add(rule, "trigger")
+		}
+	}
+	if len(keys) == 0 {
+		add(updateRequest, "spec", "resource")
+	}
+	if len(keys) == 0 {
+		add(updateRequest, "spec", "context", "admissionRequestInfo", "admissionRequest")
+	}
+	return keys
+}

@@ -1,0 +1,503 @@
+// Package platform changes what all specs share: the policy, Kyverno, VolSync, the node. Whoever takes something away registers at
+// that moment how to put it back (env.Undo). Specs that use it run alone.
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/volsync"
+)
+
+// Platform is what all specs share, as one spec changes it.
+type Platform struct{ env *env.Env }
+
+// Of is the platform as a spec changes it.
+func Of(e *env.Env) *Platform { return &Platform{e} }
+
+// Back puts back what was taken away, and may be called again. It is done when the spec has ended, if the spec does not call it.
+type Back func(context.Context)
+
+var customResourceDefinition = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
+
+// policyActs waits until Kyverno has the policy ready and acts on it.
+func (p *Platform) policyActs(ctx context.Context) error {
+	return p.env.Testbed.PolicyActs(ctx, p.env.Kube, func(string, ...any) {})
+}
+
+func (p *Platform) apply(ctx context.Context, objects []*unstructured.Unstructured) error {
+	return install.Apply(ctx, p.env.Kube, objects, nil)
+}
+
+// reapply applies the policy as it is, over whatever there is of it, and waits until it acts.
+func (p *Platform) reapply(ctx context.Context) error {
+	if err := p.apply(ctx, p.env.Testbed.PolicyObjects()); err != nil {
+		return err
+	}
+	return p.policyActs(ctx)
+}
+
+// Reapply applies the policy as it is, over whatever there is of it, and waits until it acts.
+func (p *Platform) Reapply(ctx context.Context) {
+	p.env.Must(p.reapply(ctx))
+	p.env.Step("the policy is applied again")
+}
+
+// UpgradePolicy applies the policy again as it is, then with a change of its specs that changes nothing it does, and then
+// as it was.
+func (p *Platform) UpgradePolicy(ctx context.Context) {
+	e := p.env
+	p.Reapply(ctx)
+	upgraded := e.Testbed.PolicyObjects()
+	for _, object := range upgraded {
+		switch object.GroupVersionKind().Group {
+		case "policies.kyverno.io":
+			variables, _, _ := unstructured.NestedSlice(object.Object, "spec", "variables")
+			variables = append(variables, map[string]any{"name": "upgradedByTheConformanceSuite", "expression": "true"})
+			e.Must(unstructured.SetNestedSlice(object.Object, variables, "spec", "variables"))
+		case "kyverno.io":
+			rules, _, _ := unstructured.NestedSlice(object.Object, "spec", "rules")
+			for _, rule := range rules {
+				r, ok := rule.(map[string]any)
+				if !ok {
+					continue
+				}
+				if _, generates, _ := unstructured.NestedMap(r, "generate", "data"); generates {
+					// Of a rule that generates, Kyverno takes no change but in what it generates.
+					e.Must(unstructured.SetNestedField(r, "upgraded", "generate", "data", "metadata", "annotations", "conformance.smart-restore.io/upgraded"))
+				} else {
+					r["name"] = fmt.Sprint(r["name"], "-upgraded")
+				}
+			}
+			e.Must(unstructured.SetNestedSlice(object.Object, rules, "spec", "rules"))
+		}
+	}
+	back := e.Undo("the policy as it was", p.reapply)
+	e.Must(p.apply(ctx, upgraded))
+	e.Must(p.policyActs(ctx))
+	e.Step("the policy is upgraded")
+	back(ctx)
+}
+
+// RemovePolicy deletes the policy and waits until it is gone. What it returns applies it again.
+func (p *Platform) RemovePolicy(ctx context.Context) Back {
+	e, objects := p.env, p.env.Testbed.PolicyObjects()
+	back := e.Undo("the policy", p.reapply)
+	e.Must(install.Delete(ctx, e.Kube, objects))
+	for _, object := range objects {
+		e.Arrange(ctx, object.GetKind()+" "+object.GetName()+" gone", e.Times.Gone, e.Gone(object.DeepCopy()))
+	}
+	return back
+}
+
+// TryPolicy applies the policy. That the API server or Kyverno refuses something of it is evidence, and what whoever applies
+// it reads.
+func (p *Platform) TryPolicy(ctx context.Context) {
+	taken := true
+	for _, object := range p.env.Testbed.PolicyObjects() {
+		err := p.apply(ctx, []*unstructured.Unstructured{object})
+		if env.Refused(err) {
+			taken = false
+			p.env.Evidence("admission", fmt.Sprintf("%s %s is refused: %v", object.GetKind(), object.GetName(), err), nil)
+			continue
+		}
+		p.env.Must(err)
+	}
+	if taken {
+		p.env.Evidence("admission", "the policy is taken, though VolSync's CRDs are not there", nil)
+	}
+}
+
+// WithoutRights deletes the roles and bindings that belong to the policy. What it returns puts them back. A policy that brings
+// none has nothing to take away: the spec is unknown.
+func (p *Platform) WithoutRights(ctx context.Context) Back {
+	e := p.env
+	var rights []*unstructured.Unstructured
+	for _, object := range e.Testbed.PolicyObjects() {
+		if object.GroupVersionKind().Group == "rbac.authorization.k8s.io" {
+			rights = append(rights, object)
+		}
+	}
+	if len(rights) == 0 {
+		e.Unknownf("the policy brings no roles with it, so none can be missing")
+	}
+	back := e.Undo("the policy's roles and bindings", func(ctx context.Context) error { return p.apply(ctx, rights) })
+	e.Must(install.Delete(ctx, e.Kube, rights))
+	e.Step("%d roles and bindings of the policy are gone", len(rights))
+	return back
+}
+
+// WithoutVolSync takes VolSync away, its CRDs with everything that was made of them. What it returns installs it again.
+func (p *Platform) WithoutVolSync(ctx context.Context) Back {
+	e := p.env
+	on := p.Off(ctx, VolSync)
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(customResourceDefinition)
+	e.Must(e.API.List(ctx, list))
+	var crds []*unstructured.Unstructured
+	for i := range list.Items {
+		crd := &list.Items[i]
+		if group := volsync.Nested(crd, "spec", "group"); group != volsync.Source.Group {
+			continue
+		}
+		crd.SetResourceVersion("")
+		crd.SetUID("")
+		crd.SetManagedFields(nil)
+		crd.SetFinalizers(nil)
+		unstructured.RemoveNestedField(crd.Object, "status")
+		crds = append(crds, crd)
+	}
+	if len(crds) == 0 {
+		e.Unknownf("there are no CRDs of %s to take away", volsync.Source.Group)
+	}
+	back := e.Undo("VolSync's CRDs", func(ctx context.Context) error { return p.apply(ctx, crds) })
+	e.Must(install.Delete(ctx, e.Kube, crds))
+	for _, crd := range crds {
+		e.Arrange(ctx, "CRD "+crd.GetName()+" gone", e.Times.Gone, e.Gone(crd.DeepCopy()))
+	}
+	e.Step("VolSync is gone, with its %d CRDs", len(crds))
+	return func(ctx context.Context) {
+		back(ctx)
+		on(ctx)
+		e.Must(install.VolSyncAnswers(ctx, e.Kube, e.Times.Platform))
+		e.Step("VolSync is installed again")
+	}
+}
+
+// The controllers that can be switched off.
+var (
+	KyvernoBackground = Controller{env.KyvernoNamespace, "kyverno-background-controller"}
+	VolSync           = Controller{"volsync-system", ""} // whatever its deployment is called
+)
+
+// Controller is a deployment; without a name, each of the namespace's.
+type Controller struct{ Namespace, Name string }
+
+// Off scales a controller to nothing and waits until its pods are gone. What it returns scales it to what it was, and waits until
+// it is ready.
+func (p *Platform) Off(ctx context.Context, controller Controller) Back {
+	e := p.env
+	deployments := &appsv1.DeploymentList{}
+	e.Must(e.API.List(ctx, deployments, client.InNamespace(controller.Namespace)))
+	was := map[string]int32{}
+	var scaled []*appsv1.Deployment
+	for i := range deployments.Items {
+		d := &deployments.Items[i]
+		if (controller.Name == "" || d.Name == controller.Name) && d.Spec.Replicas != nil && *d.Spec.Replicas > 0 {
+			was[d.Name] = *d.Spec.Replicas
+			scaled = append(scaled, d)
+		}
+	}
+	if len(scaled) == 0 {
+		e.Unknownf("there is no controller %s/%s to switch off", controller.Namespace, controller.Name)
+	}
+	scale := func(ctx context.Context, name string, replicas int32) error {
+		d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: controller.Namespace, Name: name}}
+		return e.API.Patch(ctx, d, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)))
+	}
+	back := e.Undo(controller.Namespace+"/"+strings.Join(slices.Sorted(maps.Keys(was)), ", "), func(ctx context.Context) error {
+		for name, replicas := range was {
+			if err := scale(ctx, name, replicas); err != nil {
+				return err
+			}
+		}
+		return install.DeploymentsReady(ctx, e.Kube, controller.Namespace, e.Times.Platform)
+	})
+	for _, d := range scaled {
+		pods := &corev1.PodList{}
+		ofController := []client.ListOption{client.InNamespace(d.Namespace), client.MatchingLabels(d.Spec.Selector.MatchLabels)}
+		e.Must(e.API.List(ctx, pods, ofController...))
+		e.Must(scale(ctx, d.Name, 0))
+		e.Arrange(ctx, "pods of "+d.Name+" gone", e.Times.Gone, func(ctx context.Context) (await.State, error) {
+			left := &corev1.PodList{}
+			err := e.API.List(ctx, left, ofController...)
+			return await.ReachedIf(len(left.Items) == 0, "%d pods", len(left.Items)), err
+		})
+		e.Must(p.endLeadership(ctx, d.Namespace, pods.Items))
+	}
+	e.Step("%s is switched off", controller.Namespace)
+	return back
+}
+
+// endLeadership deletes the leases of a namespace's pods that are gone: Kyverno and VolSync leave theirs, and a new pod would
+// wait until it runs out, some 15 seconds.
+func (p *Platform) endLeadership(ctx context.Context, namespace string, gone []corev1.Pod) error {
+	leases := &coordinationv1.LeaseList{}
+	if err := p.env.API.List(ctx, leases, client.InNamespace(namespace)); err != nil {
+		return err
+	}
+	var problems []error
+	for i := range leases.Items {
+		holder := leases.Items[i].Spec.HolderIdentity
+		if holder != nil && slices.ContainsFunc(gone, func(pod corev1.Pod) bool { return strings.HasPrefix(*holder, pod.Name) }) {
+			problems = append(problems, client.IgnoreNotFound(p.env.API.Delete(ctx, &leases.Items[i])))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// RestartKyverno kills all of Kyverno's pods and waits until new ones act on the policy.
+func (p *Platform) RestartKyverno(ctx context.Context) {
+	p.replaceKyverno(ctx, nil)
+	p.env.Step("all of Kyverno's pods are killed")
+	p.KyvernoBack(ctx)
+}
+
+// SkipBackOff replaces the pods of Kyverno's admission controller: after kills the kubelet waits ever longer before it starts
+// their containers again, which is nothing that a spec is about.
+func (p *Platform) SkipBackOff(ctx context.Context) {
+	p.replaceKyverno(ctx, client.MatchingLabels{"app.kubernetes.io/component": "admission-controller"})
+}
+
+// replaceKyverno has those of Kyverno's pods made anew that have the labels.
+func (p *Platform) replaceKyverno(ctx context.Context, labels client.MatchingLabels) {
+	e, pods := p.env, &corev1.PodList{}
+	e.Must(e.API.List(ctx, pods, client.InNamespace(env.KyvernoNamespace), labels))
+	e.Must(e.API.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(env.KyvernoNamespace), labels, client.GracePeriodSeconds(0)))
+	e.Must(p.endLeadership(ctx, env.KyvernoNamespace, pods.Items))
+}
+
+// KyvernoBack waits until Kyverno acts on the policy again.
+func (p *Platform) KyvernoBack(ctx context.Context) {
+	e := p.env
+	e.Must(install.DeploymentsReady(ctx, e.Kube, env.KyvernoNamespace, e.Times.Platform))
+	e.Must(p.policyActs(ctx))
+	e.Step("Kyverno acts on the policy again")
+}
+
+// APIServerBack waits until the API server answers again.
+func (p *Platform) APIServerBack(ctx context.Context) {
+	e := p.env
+	e.Arrange(ctx, "the API server answering again", e.Times.Platform, func(ctx context.Context) (await.State, error) {
+		return await.Reached(), e.API.List(ctx, &corev1.NamespaceList{})
+	})
+}
+
+// Kills is a process that is killed again and again.
+type Kills struct {
+	platform *Platform
+	process  string
+	stop     func()
+	failed   error // of the last kill that could not be tried
+}
+
+// KillAgainAndAgain kills every process of this name on the node, and again whenever there is one, until Stop is called or the spec
+// has ended. It waits until the first was killed.
+func (p *Platform) KillAgainAndAgain(ctx context.Context, process string) *Kills {
+	e := p.env
+	k := &Kills{platform: p, process: process}
+	kill := func(ctx context.Context) error {
+		_, err := e.Firewall.Exec(ctx, "pkill", "-KILL", "-x", process)
+		return err
+	}
+	if err := kill(ctx); err != nil {
+		e.Unknownf("no process %s could be killed on the node: %v", process, err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			// "none matched" is exit code 1, and no failure: there may be none just now.
+			if err := kill(ctx); err != nil && !strings.Contains(err.Error(), "exit status 1") && ctx.Err() == nil {
+				k.failed = err
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(e.Times.Poll):
+			}
+		}
+	}()
+	k.stop = func() { cancel(); <-done }
+	e.OnEnd(k.stop)
+	e.Step("%s is killed, and again whenever it starts", process)
+	return k
+}
+
+// Stop ends the killing. The spec is unknown if the process could not be killed all the time.
+func (k *Kills) Stop() {
+	k.stop()
+	if k.failed != nil {
+		k.platform.env.Unknownf("%s could not be kept down: %v", k.process, k.failed)
+	}
+}
+
+// KyvernoIsDown ends the spec as unknown unless no pod of Kyverno's admission controller is ready: that it was down while
+// something happened must be seen.
+func (p *Platform) KyvernoIsDown(ctx context.Context) {
+	e, pods := p.env, &corev1.PodList{}
+	e.Must(e.API.List(ctx, pods, client.InNamespace(env.KyvernoNamespace), client.MatchingLabels{"app.kubernetes.io/component": "admission-controller"}))
+	running, err := e.Firewall.Exec(ctx, "bash", "-c", "pgrep -x kyverno || true")
+	e.Must(err)
+	for _, pod := range pods.Items {
+		for _, status := range pod.Status.ContainerStatuses {
+			if status.State.Running != nil && status.Ready && strings.TrimSpace(running) != "" {
+				e.Unknownf("Kyverno's pod %s is ready, so it was not down", pod.Name)
+			}
+		}
+	}
+	e.Evidence("seen", "no pod of Kyverno's admission controller is ready", nil)
+}
+
+// powerCut kills every container of the node and then what runs them, and starts that again. The node's own network stays
+// as it is: a node that boots anew would have its way out of the run's network open for a moment.
+const powerCut = `systemctl stop kubelet
+for id in $(ctr --namespace k8s.io tasks list --quiet); do
+  ctr --namespace k8s.io tasks kill --all --signal SIGKILL "$id" &
+done
+wait
+systemctl kill --signal=KILL containerd
+systemctl stop containerd
+systemctl start containerd kubelet`
+
+// NodeRestart kills everything that runs on the node, the control plane included, without a word of warning, and waits
+// until all of it is back.
+func (p *Platform) NodeRestart(ctx context.Context) {
+	e := p.env
+	before := p.Restarts(ctx)
+	back := e.Undo("the node's kubelet and containerd", func(ctx context.Context) error {
+		_, err := e.Firewall.Exec(ctx, "systemctl", "start", "containerd", "kubelet")
+		return err
+	})
+	if _, err := e.Firewall.Exec(ctx, "bash", "-c", powerCut); err != nil {
+		e.Unknownf("the node could not be restarted: %v", err)
+	}
+	back(ctx)
+	e.Step("every container of the node was killed, and its kubelet starts them again")
+	p.APIServerBack(ctx)
+	e.Arrange(ctx, "Kyverno and VolSync started again", e.Times.Platform, func(ctx context.Context) (await.State, error) {
+		now, err := p.restarts(ctx)
+		if err != nil {
+			return await.State{}, err
+		}
+		for container, count := range before {
+			if now[container] <= count {
+				return await.NotYet("%s was not started again", container), nil
+			}
+		}
+		return await.Reached(), nil
+	})
+	e.Must(install.DeploymentsReady(ctx, e.Kube, VolSync.Namespace, e.Times.Platform))
+	e.Must(install.VolSyncAnswers(ctx, e.Kube, e.Times.Platform))
+	p.KyvernoBack(ctx)
+}
+
+// Restarts counts the restarts of Kyverno's and VolSync's containers, by pod and container.
+func (p *Platform) Restarts(ctx context.Context) map[string]int32 {
+	restarts, err := p.restarts(ctx)
+	p.env.Must(err)
+	return restarts
+}
+
+func (p *Platform) restarts(ctx context.Context) (map[string]int32, error) {
+	restarts := map[string]int32{}
+	for _, namespace := range []string{env.KyvernoNamespace, VolSync.Namespace} {
+		pods := &corev1.PodList{}
+		if err := p.env.API.List(ctx, pods, client.InNamespace(namespace)); err != nil {
+			return nil, err
+		}
+		for _, pod := range pods.Items {
+			for _, status := range pod.Status.ContainerStatuses {
+				restarts[pod.Name+"/"+status.Name] = status.RestartCount
+			}
+		}
+	}
+	return restarts, nil
+}
+
+// SameRestarts fails the spec where one of the containers restarted or was replaced since.
+func (p *Platform) SameRestarts(ctx context.Context, before map[string]int32) {
+	if now := p.Restarts(ctx); !maps.Equal(before, now) {
+		p.env.Failf("Kyverno or VolSync restarted: %v before, %v now", before, now)
+	}
+	p.env.Evidence("seen", fmt.Sprintf("none of the %d containers of Kyverno and VolSync restarted", len(before)), nil)
+}
+
+// WithoutBaseSecret takes the base Secret out of the namespace. What it returns puts it back.
+func (p *Platform) WithoutBaseSecret(ctx context.Context) Back {
+	e := p.env
+	e.Must(client.IgnoreNotFound(e.API.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Testbed.Contract.BaseSecret.Name}})))
+	e.Step("there is no base Secret in the namespace")
+	return func(ctx context.Context) {
+		e.Must(e.ApplyBaseSecret(ctx, e.Namespace))
+		e.Step("the base Secret arrives")
+	}
+}
+
+// WrongResticPassword changes the password in the namespace's base Secret.
+func (p *Platform) WrongResticPassword(ctx context.Context) {
+	p.setResticPassword(ctx, "not-the-one")
+	p.env.Step("the base Secret has another restic password")
+}
+
+// ResticPasswordMistaken changes the password in the namespace's base Secret to wrong ones, one after the other, and puts
+// it right at last.
+func (p *Platform) ResticPasswordMistaken(ctx context.Context, times int) {
+	for n := range times {
+		p.setResticPassword(ctx, fmt.Sprint("not-the-one-", n))
+	}
+	p.setResticPassword(ctx, p.env.Testbed.Credentials.ResticPassword)
+	p.env.Step("the base Secret had %d wrong restic passwords, and has the right one again", times)
+}
+
+func (p *Platform) setResticPassword(ctx context.Context, password string) {
+	contract := p.env.Testbed.Contract.BaseSecret
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: p.env.Namespace, Name: contract.Name}}
+	patch := fmt.Appendf(nil, `{"stringData":{%q:%q}}`, contract.Keys.ResticPassword, password)
+	p.env.Must(p.env.API.Patch(ctx, secret, client.RawPatch("application/merge-patch+json", patch)))
+}
+
+// PruneVolumes removes what earlier runs on this cluster left of their volumes, where the storage class keeps them: the
+// folders on the node, and the PVs.
+func PruneVolumes(ctx context.Context, s *env.Suite) error {
+	volumes := &corev1.PersistentVolumeList{}
+	if err := s.API.List(ctx, volumes); err != nil {
+		return err
+	}
+	var released []*corev1.PersistentVolume
+	remove := []string{"rm", "-rf", "--"}
+	for i := range volumes.Items {
+		volume := &volumes.Items[i]
+		if volume.Status.Phase != corev1.VolumeReleased || volume.Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimRetain ||
+			volume.Spec.HostPath == nil || !strings.HasSuffix(volume.Spec.HostPath.Path, "_"+claimOf(volume)) {
+			continue // none of the provisioner's folders: /var/local-path-provisioner/<PV>_<namespace>_<PVC>
+		}
+		released = append(released, volume)
+		remove = append(remove, volume.Spec.HostPath.Path)
+	}
+	if len(released) == 0 {
+		return nil
+	}
+	if out, err := s.Firewall.Exec(ctx, remove...); err != nil {
+		return fmt.Errorf("remove the volumes of earlier runs: %w %s", err, out)
+	}
+	for _, volume := range released {
+		if err := s.API.Delete(ctx, volume); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("remove the volumes of earlier runs: %w", err)
+		}
+	}
+	return nil
+}
+
+func claimOf(volume *corev1.PersistentVolume) string {
+	if volume.Spec.ClaimRef == nil {
+		return ""
+	}
+	return volume.Spec.ClaimRef.Namespace + "_" + volume.Spec.ClaimRef.Name
+}
