@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"harness/strict", "harness/endpoint"},
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/probe"},
-	{"harness/gomod", "harness/fault", "harness/cluster", "harness/check/play", "harness/report/markdown", "harness/report/timeline", "harness/report/decisions"},
+	{"harness/gomod", "harness/fault", "harness/recorder", "harness/cluster", "harness/check/play", "harness/report/markdown", "harness/report/timeline", "harness/report/decisions"},
 	{"harness/images", "harness/install", "harness/matrix", "harness/report/page"},
 	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy"},
 	{"harness/testbed", "harness/report/github", "harness/report/promises"},
@@ -30,7 +30,7 @@ var layers = [][]string{
 }
 
 // e2eImports are all that a spec may import: what it stands on is the scenario's business.
-var e2eImports = []string{"harness/outage", "harness/scenario", "harness/verdict", "harness/workload/dataset"}
+var e2eImports = []string{"harness/outage", "harness/recorder", "harness/scenario", "harness/verdict", "harness/workload/dataset"}
 
 type goPackage struct {
 	ImportPath                         string

@@ -90,9 +90,10 @@ func (sc *Scenario) createNamespace(ctx context.Context) {
 }
 
 // Finish deletes the spec's namespaces, those that it made itself, and what it left in the bucket. It does not wait for
-// the namespaces to be gone.
+// the namespaces to be gone. It is safe to call again.
 func (sc *Scenario) Finish(ctx context.Context) error {
 	sc.recordDecisions(ctx)
+	*sc.situations = nil // recorded
 	var problems []error
 	for namespace, uid := range sc.made {
 		if sc.watch != nil {
