@@ -16,12 +16,13 @@ const module = "github.com/smart-restore/conformance/"
 // layers are in the order in which data flows: lock → images → cluster → stand → scenario → session. A package imports
 // packages of earlier layers, never of its own or a later one.
 var layers = [][]string{
-	{"harness/strict", "harness/endpoint"},
+	{"harness/strict", "harness/endpoint", "harness/text", "harness/redact", "harness/internal/fakeapi"},
+	{"harness/artifacts"},
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/probe"},
-	{"harness/gomod", "harness/fault", "harness/recorder", "harness/cluster", "harness/check/play", "harness/report/markdown", "harness/report/timeline", "harness/report/decisions"},
-	{"harness/images", "harness/install", "harness/matrix", "harness/report/page"},
-	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy"},
+	{"harness/gomod", "harness/fault", "harness/recorder", "harness/creations", "harness/cluster", "harness/check/play", "harness/report/markdown", "harness/report/decisions"},
+	{"harness/images", "harness/install", "harness/matrix", "harness/report/timeline"},
+	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy", "harness/report/page"},
 	{"harness/testbed", "harness/report/github", "harness/report/promises"},
 	{"harness/scenario", "harness/external"},
 	{"harness/check"},

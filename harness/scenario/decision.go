@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -84,15 +84,15 @@ func (sc *Scenario) recordDecisions(ctx context.Context) {
 }
 
 // madeFor lists what was made for a claim, also what is gone again.
-func (sc *Scenario) madeFor(ctx context.Context, resource string, claim *Claim) ([]observe.CreatedObject, error) {
+func (sc *Scenario) madeFor(ctx context.Context, resource string, claim *Claim) ([]creations.CreatedObject, error) {
 	made, err := sc.Made.Created(ctx, resource, sc.Namespace, claim.CreatedAt)
-	return slices.DeleteFunc(made, func(o observe.CreatedObject) bool {
+	return slices.DeleteFunc(made, func(o creations.CreatedObject) bool {
 		return !o.For(claim.Name, "") && !strings.HasPrefix(o.Name, claim.Name+"-")
 	}), err
 }
 
 // decide says what a policy came to, by what was made for the claim. seen says that the audit log could be read.
-func (s *situation) decide(destinations, sources []observe.CreatedObject, seen bool, watched time.Duration) verdict.Decision {
+func (s *situation) decide(destinations, sources []creations.CreatedObject, seen bool, watched time.Duration) verdict.Decision {
 	d := verdict.Decision{Situation: s.name, Wanted: s.wanted, AdmittedSeconds: s.admission.Seconds(), BackedUp: len(sources) > 0}
 	switch {
 	case s.err != nil:

@@ -5,19 +5,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 func TestDecide(t *testing.T) {
 	start := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
-	made := func(after float64) []observe.CreatedObject {
-		return []observe.CreatedObject{{Name: "data-x", Time: start.Add(time.Duration(after * float64(time.Second)))}}
+	made := func(after float64) []creations.CreatedObject {
+		return []creations.CreatedObject{{Name: "data-x", Time: start.Add(time.Duration(after * float64(time.Second)))}}
 	}
 	for name, c := range map[string]struct {
 		err                   error
 		healed                time.Time
-		destinations, sources []observe.CreatedObject
+		destinations, sources []creations.CreatedObject
 		blind                 bool
 		watched               time.Duration
 		want                  verdict.Outcome

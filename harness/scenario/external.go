@@ -18,8 +18,8 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
 
+	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/fault"
-	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/testbed"
 )
 
@@ -38,7 +38,7 @@ var errNotOurs = errors.New("not testable here: the cluster is not ours")
 
 // attach connects to what an external testbed has.
 func (s *Suite) attach() (err error) {
-	if s.watch, err = observe.NewWatch(s.Config); err != nil {
+	if s.watch, err = creations.NewWatch(s.Config); err != nil {
 		return err
 	}
 	s.Made = s.watch

@@ -11,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/creations"
+	"github.com/smart-restore/conformance/harness/redact"
 )
 
 // recorder is a Reporter that ends a spec by panicking, as Ginkgo does.
@@ -39,7 +40,7 @@ func outcome(do func()) (end ended) {
 func newScenario(t *testing.T) (*Scenario, *recorder) {
 	t.Helper()
 	r := &recorder{}
-	return &Scenario{Suite: &Suite{Artifacts: t.TempDir(), Redactor: observe.NewRedactor()}, ID: "core/x", report: r}, r
+	return &Scenario{Suite: &Suite{Artifacts: t.TempDir(), Redactor: redact.NewRedactor()}, ID: "core/x", report: r}, r
 }
 
 func TestEventually(t *testing.T) {
@@ -109,7 +110,7 @@ func TestAnAbsenceFindsWhatCameAndWent(t *testing.T) {
 	if err := os.WriteFile(path, []byte(log), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	audit := observe.OpenAudit(path)
+	audit := creations.OpenAudit(path)
 	defer func() { _ = audit.Close() }()
 	for resources, want := range map[string]int{"replicationdestinations": 1, "replicationsources": 1, "secrets": 0} {
 		a := Absence{Namespace: "ns", PVC: "data", Since: time.Now().Add(-time.Minute), Resources: []string{resources}}

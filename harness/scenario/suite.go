@@ -19,10 +19,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/klient"
 
+	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/cluster"
+	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/engine"
 	"github.com/smart-restore/conformance/harness/fault"
-	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/redact"
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/testbed"
 )
@@ -61,7 +63,7 @@ type Reporter interface {
 // has none of ours, a watch.
 type Creations interface {
 	// Created returns what was made of a resource in a namespace since then, oldest first.
-	Created(ctx context.Context, resource, namespace string, since time.Time) ([]observe.CreatedObject, error)
+	Created(ctx context.Context, resource, namespace string, since time.Time) ([]creations.CreatedObject, error)
 	// Covers says whether all that was made before t is known.
 	Covers(ctx context.Context, t time.Time) (bool, error)
 	Close() error
@@ -76,11 +78,11 @@ type Suite struct {
 	Made      Creations
 	Gateway   *fault.Gateway
 	Firewall  *fault.Firewall
-	Redactor  *observe.Redactor
+	Redactor  *redact.Redactor
 	Artifacts string
 
-	watch      *observe.Watch // what Made is on an external testbed
-	ownsBucket bool           // the run's prefixes were empty before it
+	watch      *creations.Watch // what Made is on an external testbed
+	ownsBucket bool             // the run's prefixes were empty before it
 }
 
 // Connect connects to the testbed that the environment names.
@@ -109,12 +111,12 @@ func Open(up *testbed.Testbed, artifacts string) (*Suite, error) {
 	}
 	s.Config = s.Kube.RESTConfig()
 	s.API = s.Kube.Resources().GetControllerRuntimeClient()
-	s.Redactor = observe.NewRedactor(s.Testbed.Credentials.Secrets()...)
+	s.Redactor = redact.NewRedactor(s.Testbed.Credentials.Secrets()...)
 	if up.External != nil {
 		return s, s.attach()
 	}
 	node := &cluster.Cluster{Node: s.Testbed.Node, Engine: &engine.Engine{Host: s.Testbed.EngineHost}}
-	s.Made = observe.OpenAudit(s.Testbed.AuditLog)
+	s.Made = creations.OpenAudit(s.Testbed.AuditLog)
 	s.Gateway = s.Testbed.Store.Gateway(s.Testbed.Credentials)
 	s.Firewall = &fault.Firewall{Exec: node.Exec}
 	return s, nil
@@ -175,7 +177,7 @@ func (s *Suite) appendLine(file string, value any) error {
 	if err != nil {
 		return err
 	}
-	return observe.AppendLine(filepath.Join(s.Artifacts, file), s.Redactor.Bytes(line))
+	return artifacts.AppendLine(filepath.Join(s.Artifacts, file), s.Redactor.Bytes(line))
 }
 
 // ProgressLine is one line of ProgressFile.

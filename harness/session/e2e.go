@@ -19,9 +19,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/redact"
 	"github.com/smart-restore/conformance/harness/report/github"
 	"github.com/smart-restore/conformance/harness/report/page"
 	"github.com/smart-restore/conformance/harness/runs"
@@ -43,7 +45,7 @@ type e2eRun struct {
 	external  *externalCluster
 	artifacts string
 	report    *verdict.Report
-	redactor  *observe.Redactor
+	redactor  *redact.Redactor
 	collector *observe.Collector
 	followers sync.WaitGroup
 	stopLogs  context.CancelFunc
@@ -109,7 +111,7 @@ func (s *Session) annotate(found error) error {
 
 // newE2E begins a report on a policy.
 func (s *Session) newE2E(p *policy.Policy, artifacts string) *e2eRun {
-	r := &e2eRun{Session: s, artifacts: artifacts, redactor: observe.NewRedactor(), report: &verdict.Report{
+	r := &e2eRun{Session: s, artifacts: artifacts, redactor: redact.NewRedactor(), report: &verdict.Report{
 		Run: verdict.Run{Suite: suiteRevision()},
 		Implementation: verdict.Implementation{
 			Policy: s.Settings.Policy, Name: p.Contract.Name, Description: p.Contract.Description, SHA256: p.SHA256, Objects: p.Describe(),
@@ -380,7 +382,7 @@ func (r *e2eRun) lookAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	audit := observe.OpenAudit(r.testbed.AuditLog)
+	audit := creations.OpenAudit(r.testbed.AuditLog)
 	defer func() { _ = audit.Close() }()
 	scanner := bufio.NewScanner(bytes.NewReader(raw))
 	for scanner.Scan() {

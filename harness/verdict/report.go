@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/smart-restore/conformance/harness/artifacts"
 )
 
 // What report.yaml says it is.
@@ -319,8 +321,8 @@ func (r *Report) Write(dir string) error {
 		return fmt.Errorf("report: %w", err)
 	}
 	return errors.Join(
-		r.WriteFile(filepath.Join(dir, "report.yaml"), inYAML),
-		r.WriteFile(filepath.Join(dir, "report.json"), append(text, '\n')),
+		r.WriteFile(artifacts.Dir(dir).ReportYAML(), inYAML),
+		r.WriteFile(artifacts.Dir(dir).ReportJSON(), append(text, '\n')),
 	)
 }
 
