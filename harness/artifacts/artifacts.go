@@ -13,7 +13,9 @@ import (
 // Dir is the artifacts folder of one run.
 type Dir string
 
-func (d Dir) file(names ...string) string { return filepath.Join(append([]string{string(d)}, names...)...) }
+func (d Dir) file(names ...string) string {
+	return filepath.Join(append([]string{string(d)}, names...)...)
+}
 
 // The reports, for programs and for people.
 

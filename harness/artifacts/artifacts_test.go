@@ -18,7 +18,7 @@ func TestNames(t *testing.T) {
 		d.Logs(): "logs", d.CollectorSummary(): "logs/_collector.txt", d.NamespaceLogs("a"): "logs/a",
 		d.ContainerLog("ns", "pod", "app"): "logs/ns/pod-app.log", d.ContainerLogApart("ns", "pod", "app"): "logs/ns/pod_app.log",
 		d.ContainerLog("../ns", "p/q", "../c"): "logs/.._ns/p_q-.._c.log",
-		d.S3Logs():                            "logs/s3", d.S3Log("smart-restore-abc-minio"): "logs/s3/minio.log", d.S3Log("minio"): "logs/s3/minio.log",
+		d.S3Logs():                             "logs/s3", d.S3Log("smart-restore-abc-minio"): "logs/s3/minio.log", d.S3Log("minio"): "logs/s3/minio.log",
 		d.GatewayLog(): "logs/s3/gateway.log", d.Dump("core/S3-down/refused"): "dumps/core-s3-down-refused",
 	} {
 		if d.Below(got) != want {

@@ -63,7 +63,7 @@ var protocolCases = []protocolCase{
 		s.Fail("no RS")
 	}, verdict: verdict.Fail, message: "no RS", errors: []string{"core/case: panic: boom (recorder/protocol_test.go:"}},
 	{name: "panic in the body", body: func(context.Context, *Spec, <-chan struct{}) { panic("boom") },
-		verdict: verdict.Unknown, message: "the spec panicked: Test Panicked\nboom", errors: []string{"core/case: panic: boom (recorder/protocol_test.go:"}},
+		verdict: verdict.Unknown, message: "the spec panicked: Test Panicked: boom", errors: []string{"core/case: panic: boom (recorder/protocol_test.go:"}},
 	{name: "nil map", body: func(context.Context, *Spec, <-chan struct{}) {
 		var m map[string]int
 		m["a"] = 1 //nolint:staticcheck // it panics: that is what is looked at
@@ -80,7 +80,7 @@ var protocolCases = []protocolCase{
 	}, verdict: verdict.Pass, errors: []string{"core/case: undo: panic: boom (recorder/protocol_test.go:"}},
 	{name: "panic in anybody's clean-up after pass", body: func(context.Context, *Spec, <-chan struct{}) {
 		ginkgo.DeferCleanup(func() { panic("boom") })
-	}, verdict: verdict.Pass, errors: []string{"core/case: clean-up failed: Test Panicked\nboom"}},
+	}, verdict: verdict.Pass, errors: []string{"core/case: clean-up failed: Test Panicked: boom"}},
 	{name: "clean-up failed after pass", body: func(_ context.Context, s *Spec, _ <-chan struct{}) {
 		s.CleanUp("undo", time.Second, func(context.Context) error { return errors.New("no answer") })
 	}, verdict: verdict.Pass, errors: []string{"core/case: undo: no answer"}},
@@ -109,7 +109,7 @@ var protocolCases = []protocolCase{
 	}, verdict: verdict.Pass, errors: []string{"core/case: undo: still there"}},
 	{name: "anybody's clean-up says unknown", body: func(_ context.Context, s *Spec, _ <-chan struct{}) {
 		ginkgo.DeferCleanup(func() { s.Unknown("no answer") })
-	}, verdict: verdict.Pass, errors: []string{"core/case: clean-up failed: Test Panicked\nno answer"}},
+	}, verdict: verdict.Pass, errors: []string{"core/case: clean-up failed: Test Panicked: no answer"}},
 	{name: "clean-up fails at first", body: func(_ context.Context, s *Spec, _ <-chan struct{}) {
 		tries := 0
 		s.CleanUp("undo", time.Minute, func(context.Context) error {
@@ -120,7 +120,7 @@ var protocolCases = []protocolCase{
 		})
 	}, verdict: verdict.Pass},
 	{name: "clean-up hangs as long as it may", body: func(_ context.Context, s *Spec, _ <-chan struct{}) {
-		s.CleanUp("undo", 60*time.Millisecond, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		s.CleanUp("undo", 2*time.Second, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 	}, verdict: verdict.Pass, errors: []string{"core/case: undo: context deadline exceeded"}},
 	{name: "clean-up hangs for good", body: func(_ context.Context, s *Spec, hold <-chan struct{}) {
 		s.CleanUp("undo", 20*time.Millisecond, func(context.Context) error { <-hold; return nil })

@@ -57,3 +57,16 @@ func TestLines(t *testing.T) {
 		}
 	}
 }
+
+func TestMarkdown(t *testing.T) {
+	for _, c := range []struct{ in, plain, code string }{
+		{"", "", "–"},
+		{"a b", "a b", "`a b`"},
+		{" a\n\tb ", "a b", "` a \tb `"},
+		{"a|b<c>`d`[e](f) @g", `a\|b&lt;c&gt;'d'\[e](f) ` + "@\u200bg", `` + "`a\\|b<c>'d'[e](f) @g`"},
+	} {
+		if plain, code := Plain(c.in), Code(c.in); plain != c.plain || code != c.code {
+			t.Errorf("%q: %q and %q, want %q and %q", c.in, plain, code, c.plain, c.code)
+		}
+	}
+}

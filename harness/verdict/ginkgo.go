@@ -504,9 +504,9 @@ func failureMessage(f types.Failure) string {
 	switch f.ForwardedPanic {
 	case "":
 	case "<nil>": // what recover returns then
-		message += "\nits goroutine was ended without a panic (runtime.Goexit)"
+		message += ": its goroutine was ended without a panic (runtime.Goexit)"
 	default:
-		message += "\n" + f.ForwardedPanic
+		message += ": " + f.ForwardedPanic
 	}
 	// A time-out says where the spec was stuck only here.
 	if f.AdditionalFailure != nil {

@@ -122,16 +122,16 @@ func TestFromGinkgoStates(t *testing.T) {
 		{"panicked", it("core/fresh", types.SpecStatePanicked, func(s *types.SpecReport) {
 			s.Failure = failure("Test Panicked")
 			s.Failure.ForwardedPanic = "nil map"
-		}), Unknown, "the spec panicked: Test Panicked\nnil map", "core/fresh: the spec panicked: Test Panicked\nnil map"},
+		}), Unknown, "the spec panicked: Test Panicked: nil map", "core/fresh: the spec panicked: Test Panicked: nil map"},
 		{"panicked, as recorded", it("core/fresh", types.SpecStatePanicked, entries(entry(NameSuiteError, "panic: nil map (e2e/core_test.go:8)")), func(s *types.SpecReport) {
 			s.Failure = failure("Test Panicked")
 			s.Failure.ForwardedPanic = "nil map"
-		}), Unknown, "the spec panicked: Test Panicked\nnil map", "core/fresh: panic: nil map (e2e/core_test.go:8)"},
+		}), Unknown, "the spec panicked: Test Panicked: nil map", "core/fresh: panic: nil map (e2e/core_test.go:8)"},
 		{"its goroutine ended", it("core/fresh", types.SpecStatePanicked, func(s *types.SpecReport) {
 			s.Failure = failure("Test Panicked")
 			s.Failure.ForwardedPanic = "<nil>"
-		}), Unknown, "the spec panicked: Test Panicked\nits goroutine was ended without a panic (runtime.Goexit)",
-			"core/fresh: the spec panicked: Test Panicked\nits goroutine was ended without a panic (runtime.Goexit)"},
+		}), Unknown, "the spec panicked: Test Panicked: its goroutine was ended without a panic (runtime.Goexit)",
+			"core/fresh: the spec panicked: Test Panicked: its goroutine was ended without a panic (runtime.Goexit)"},
 		{"timed out", it("core/fresh", types.SpecStateTimedout, entries(began, entry(NameBody, BodyLeft)), func(s *types.SpecReport) {
 			s.Failure = failure("A spec timeout occurred")
 			s.Failure.AdditionalFailure = &types.AdditionalFailure{State: types.SpecStateFailed, Failure: failure("wanted Bound, last seen Pending")}

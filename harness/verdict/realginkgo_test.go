@@ -88,7 +88,7 @@ func TestFromRealGinkgo(t *testing.T) {
 		{"file", "run", []string{"-ginkgo.focus-file=nowhere_test.go"}, nil, all, "", ""},
 		{"every end", "run", []string{"-ginkgo.label-filter=core"}, []string{
 			"core/fail=fail", "core/panic=unknown", "core/pass=pass", "core/pending=unknown", "core/skips=unknown", "core/unknown=unknown", "core/unknown-entry=unknown",
-		}, "safety/abort", "", "core/panic: the spec panicked: Test Panicked\nboom"},
+		}, "safety/abort", "", "core/panic: the spec panicked: Test Panicked: boom"},
 		{"clean-up fails", "cleanup-fails", []string{"-ginkgo.focus=core/pass"}, []string{"core/pass=pass"},
 			"core/fail core/panic core/pending core/skips core/unknown core/unknown-entry safety/abort", "", "a container stays"},
 		{"set-up fails", "setup-fails", nil, nil, "", "no engine", ""},
