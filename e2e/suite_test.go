@@ -4,18 +4,23 @@ package e2e
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"github.com/smart-restore/conformance/harness/recorder"
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 // specTimeout bounds a spec as a whole: on two cores the longest take up to three minutes. The storm has a bound of its own.
 const specTimeout = 6 * time.Minute
+
+// cleanUpTimeout bounds what a spec does after its body, in three attempts.
+const cleanUpTimeout = time.Minute
 
 // The order in which specs are begun: those that a run's length hangs on, then those that others have to wait for, while
 // the former are busy with their backups and need S3 for nothing else.
@@ -36,18 +41,22 @@ func TestConformance(t *testing.T) {
 	RunSpecs(t, "Smart Restore conformance")
 }
 
+// What a spec sees, and how it ends, goes through the recorder: it, and not Ginkgo's state, is what verdicts are made of.
+var _ = recorder.Register()
+
 var suite *scenario.Suite
 
-// The stand is up before the specs' processes start. The first of them prepares what all share; all connect.
+// The testbed is up before the specs' processes start. The first of them prepares what all share; all connect.
 var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 	s, err := scenario.Connect()
 	Expect(err).NotTo(HaveOccurred())
 	Expect(s.Prepare(ctx)).To(Succeed())
 	Expect(s.Close()).To(Succeed())
-}, func(SpecContext) {
+}, func(ctx SpecContext) {
 	var err error
 	suite, err = scenario.Connect()
 	Expect(err).NotTo(HaveOccurred())
+	Expect(suite.ReadClock(ctx)).To(Succeed())
 })
 
 // feature, among Prove's decorators, is one of verdict.Features: the spec runs only where the policy promises it.
@@ -83,41 +92,30 @@ func Prove(id, level, sentence string, body func(context.Context, *scenario.Scen
 		}
 	}
 	return It(id+" "+sentence, append([]any{Label(level), Label(needed...), SpecTimeout(specTimeout)}, append(decorators, func(ctx SpecContext) {
-		AddReportEntry(verdict.NameRequirement, verdict.EntryRequirement(requirement), ReportEntryVisibilityNever)
-		if reason := suite.Testbed.Contract.NotPromised(CurrentSpecReport().Labels()); reason != "" {
-			AddReportEntry(verdict.NameNotPromised, verdict.EntryNotPromised(reason), ReportEntryVisibilityNever)
-			Skip(reason)
-		}
-		if lack := suite.Testbed.Lacks(needed...); lack != "" {
-			ginkgoReporter{}.Unknown("not testable here: " + lack)
-		}
-		s := suite.Start(ctx, id, ginkgoReporter{})
-		DeferCleanup(func(ctx SpecContext) {
-			if CurrentSpecReport().Failed() {
-				// Before anything is cleaned up: what there was to see.
-				if dir, err := s.Dump(ctx); err != nil {
-					AddReportEntry("dump", "incomplete: "+err.Error())
-				} else {
-					AddReportEntry("dump", dir)
+		recorder.Run(ctx, requirement, func(r *recorder.Spec) {
+			if reason := suite.NotPromised(CurrentSpecReport().Labels()); reason != "" {
+				r.NotPromised(reason)
+			}
+			if lack := suite.Lacks(needed...); lack != "" {
+				r.Unknown("not testable here: " + lack)
+			}
+			if slices.Contains(needed, scenario.NeedsPlatform) {
+				// What an earlier spec broke would be blamed on the policy.
+				if err := suite.Examine(ctx); err != nil {
+					r.SuiteError(err.Error())
+					r.Unknown(err.Error())
 				}
 			}
-			Expect(s.Finish(ctx)).To(Succeed())
-		}, NodeTimeout(time.Minute))
-		body(ctx, s)
+			s := suite.Start(ctx, id, r)
+			r.CleanUp("delete what the spec made", cleanUpTimeout, s.Finish)
+			r.OnFailure(func(ctx context.Context) {
+				dir, err := s.Dump(ctx)
+				if err != nil {
+					dir = "incomplete: " + err.Error()
+				}
+				AddReportEntry("dump", dir)
+			})
+			body(ctx, s)
+		})
 	})...)...)
-}
-
-// ginkgoReporter turns what a scenario sees into Ginkgo's report.
-type ginkgoReporter struct{}
-
-func (ginkgoReporter) Evidence(kind, text string, data map[string]any) {
-	e := verdict.Evidence{Time: time.Now().UTC(), Kind: kind, Text: text, Data: data}
-	AddReportEntry(verdict.NameEvidence, verdict.EntryEvidence(e), ReportEntryVisibilityNever)
-}
-
-func (ginkgoReporter) Fail(reason string) { Fail(reason, 2) }
-
-func (ginkgoReporter) Unknown(reason string) {
-	AddReportEntry(verdict.NameUnknown, verdict.EntryUnknown(reason), ReportEntryVisibilityNever)
-	Fail(verdict.UnknownPrefix+" "+reason, 2)
 }

@@ -16,21 +16,29 @@ const module = "github.com/smart-restore/conformance/"
 // layers are in the order in which data flows: lock → images → cluster → stand → scenario → session. A package imports
 // packages of earlier layers, never of its own or a later one.
 var layers = [][]string{
-	{"harness/strict", "harness/endpoint"},
+	{"harness/strict", "harness/endpoint", "harness/text", "harness/redact", "harness/internal/fakeapi", "harness/timing", "harness/frame", "harness/env/recorded"},
+	{"harness/artifacts"},
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/probe"},
-	{"harness/gomod", "harness/fault", "harness/cluster", "harness/check/play", "harness/report/markdown", "harness/report/timeline", "harness/report/decisions"},
-	{"harness/images", "harness/install", "harness/matrix", "harness/report/page"},
-	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy"},
+	{"harness/gomod", "harness/fault", "harness/await", "harness/podexec", "harness/recorder", "harness/creations", "harness/cluster", "harness/check/play", "harness/report/markdown", "harness/report/decisions"},
+	{"harness/images", "harness/install", "harness/matrix", "harness/report/timeline"},
+	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy", "harness/report/page"},
 	{"harness/testbed", "harness/report/github", "harness/report/promises"},
-	{"harness/scenario", "harness/external"},
+	{"harness/absence", "harness/external", "harness/volsync"},
+	{"harness/blind"},
+	{"harness/env"},
+	{"harness/repository", "harness/platform"},
+	{"harness/app"},
+	{"harness/s3down"},
+	{"harness/claim"},
+	{"harness/scenario"},
 	{"harness/check"},
 	{"harness/session", "e2e"},
 	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause"},
 }
 
 // e2eImports are all that a spec may import: what it stands on is the scenario's business.
-var e2eImports = []string{"harness/outage", "harness/scenario", "harness/verdict", "harness/workload/dataset"}
+var e2eImports = []string{"harness/outage", "harness/recorder", "harness/scenario", "harness/verdict", "harness/workload/dataset"}
 
 type goPackage struct {
 	ImportPath                         string

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/creations"
 )
 
 // Resources that a policy makes for a PVC, as the API server names them.
@@ -22,7 +22,7 @@ const (
 // has none of ours, a watch.
 type Creations interface {
 	// Created returns what was made of a resource in a namespace since then, oldest first.
-	Created(ctx context.Context, resource, namespace string, since time.Time) ([]observe.CreatedObject, error)
+	Created(ctx context.Context, resource, namespace string, since time.Time) ([]creations.CreatedObject, error)
 	// Covers says whether all that was made before t is known.
 	Covers(ctx context.Context, t time.Time) (bool, error)
 	Close() error

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/smart-restore/conformance/harness/absence"
-	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/podexec"
 )
 
@@ -155,7 +155,7 @@ func (s *streamer) Stream(ctx context.Context, in podexec.Container, command []s
 // auditThatEnds is an audit log that has stopped: nothing new is in it.
 type auditThatEnds struct{ absence.Creations }
 
-func (auditThatEnds) Created(context.Context, string, string, time.Time) ([]observe.CreatedObject, error) {
+func (auditThatEnds) Created(context.Context, string, string, time.Time) ([]creations.CreatedObject, error) {
 	return nil, nil
 }
 

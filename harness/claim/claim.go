@@ -21,7 +21,7 @@ import (
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/s3down"
-	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/text"
 	"github.com/smart-restore/conformance/harness/volsync"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
@@ -184,7 +184,7 @@ func annotationsText(annotations map[string]string) string {
 	if len(annotations) == 0 {
 		return "without annotations"
 	}
-	return "with " + verdict.Pairs(annotations)
+	return "with " + text.Pairs(annotations)
 }
 
 // AdmittedInTime fails the spec if the PVC's creation took longer than the contract allows.
@@ -484,7 +484,7 @@ func (c *Claim) isDestination(o *unstructured.Unstructured) bool {
 // HasNoAnnotations fails the spec if the claim was given any when it was created.
 func (c *Claim) HasNoAnnotations(ctx context.Context) {
 	if given := c.now(ctx).Annotations; len(given) > 0 {
-		c.env().Failf("PVC %s was given annotations: %s", c.Name, verdict.Pairs(given))
+		c.env().Failf("PVC %s was given annotations: %s", c.Name, text.Pairs(given))
 	}
 }
 

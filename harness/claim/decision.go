@@ -10,8 +10,9 @@ import (
 
 	"github.com/smart-restore/conformance/harness/absence"
 	"github.com/smart-restore/conformance/harness/await"
-	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/outage"
+	"github.com/smart-restore/conformance/harness/text"
 	"github.com/smart-restore/conformance/harness/verdict"
 	"github.com/smart-restore/conformance/harness/volsync"
 )
@@ -80,16 +81,16 @@ func (c *Claims) RecordDecisions(ctx context.Context) {
 }
 
 // made lists what was made for a claim, also what is gone again.
-func (c *Claim) made(ctx context.Context, resource string) ([]observe.CreatedObject, error) {
+func (c *Claim) made(ctx context.Context, resource string) ([]creations.CreatedObject, error) {
 	made, err := c.env().Created.Created(ctx, resource, c.env().Namespace, c.CreatedAt)
-	return slices.DeleteFunc(made, func(o observe.CreatedObject) bool {
+	return slices.DeleteFunc(made, func(o creations.CreatedObject) bool {
 		return !o.For(c.Name, "") && !strings.HasPrefix(o.Name, c.Name+"-")
 	}), err
 }
 
 // decide says what a policy came to, by what was made for the claim. seen says that the audit log could be read, enough how long a
 // policy has had to make nothing at all before that says something.
-func (s *situation) decide(destinations, sources []observe.CreatedObject, seen bool, watched, enough time.Duration) verdict.Decision {
+func (s *situation) decide(destinations, sources []creations.CreatedObject, seen bool, watched, enough time.Duration) verdict.Decision {
 	d := verdict.Decision{Situation: s.name, Wanted: s.wanted, AdmittedSeconds: s.claim.Admission.Seconds(), BackedUp: len(sources) > 0}
 	switch {
 	case s.err != nil:
@@ -175,8 +176,7 @@ func decisionText(annotations, labels, sent map[string]string) string {
 		}
 	}
 	maps.DeleteFunc(written, func(key, _ string) bool {
-		domain, _, _ := strings.Cut(strings.TrimPrefix(key, "label "), "/")
-		return domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io")
+		return text.OfKubernetes(strings.TrimPrefix(key, "label "))
 	})
-	return verdict.Pairs(written)
+	return text.Pairs(written)
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +22,7 @@ import (
 	"github.com/smart-restore/conformance/harness/blind"
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/runs"
+	"github.com/smart-restore/conformance/harness/text"
 )
 
 // PrivilegedMovers is VolSync's switch for movers that may keep files of several owners. Without it a mover cannot
@@ -58,17 +58,17 @@ type spec struct {
 	healed   []func(time.Time)
 }
 
-var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
-
 // Start makes the spec's namespace, with what the policy needs in it.
 func (s *Suite) Start(ctx context.Context, id string, report Reporter) *Env {
-	name := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(id), "-"), "-")
-	e := &Env{
-		Suite: s, ID: id, Started: s.Now(), report: report, spec: &spec{made: map[string]types.UID{}},
-		Namespace: s.Testbed.Namespace(fmt.Sprintf("%s-%s", name, RandomSuffix())),
-	}
-	e.Verbs = await.Verbs{Reporter: progress{e, report}, Times: s.times}
+	e := s.In(s.Testbed.Namespace(text.Slug(id)+"-"+RandomSuffix()), id, report)
 	e.createNamespace(ctx)
+	return e
+}
+
+// In is a spec in a namespace that is there.
+func (s *Suite) In(namespace, id string, report Reporter) *Env {
+	e := &Env{Suite: s, ID: id, Namespace: namespace, Started: s.Now(), report: report, spec: &spec{made: map[string]types.UID{}}}
+	e.Verbs = await.Verbs{Reporter: progress{e, report}, Times: s.times}
 	return e
 }
 
@@ -82,7 +82,7 @@ type progress struct {
 func (p progress) Evidence(kind, text string, data map[string]any) {
 	p.Reporter.Evidence(kind, text, data)
 	// That progress cannot be written changes no verdict.
-	_ = p.env.appendLine(ProgressFile, ProgressLine{Time: time.Now(), Spec: p.env.ID, Text: text})
+	_ = p.env.appendLine(p.env.Artifacts.Progress(), ProgressLine{Time: time.Now(), Spec: p.env.ID, Text: text})
 }
 
 // Sibling is the same spec in another namespace of its own, whose name is the first one's with this at the end.
@@ -142,7 +142,7 @@ func (e *Env) remove(ctx context.Context) error {
 
 // Dump writes everything in the spec's namespaces to the artifacts, and returns the folder.
 func (e *Env) Dump(ctx context.Context) (string, error) {
-	dir := filepath.Join(e.Artifacts, "dumps", notInNames.ReplaceAllString(e.ID, "-"))
+	dir := e.Artifacts.Dump(e.ID)
 	err := observe.DumpNamespace(ctx, e.Config, e.Namespace, dir, e.Redactor)
 	for _, namespace := range e.spec.siblings {
 		err = errors.Join(err, observe.DumpNamespace(ctx, e.Config, namespace, filepath.Join(dir, namespace), e.Redactor))
@@ -172,7 +172,7 @@ func (e *Env) Must(err error) {
 }
 
 // Proven records that something must not happen until the end of the run: it is looked at again then.
-func (e *Env) Proven(a absence.Absence) { e.Must(e.appendLine(AbsenceFile, a)) }
+func (e *Env) Proven(a absence.Absence) { e.Must(e.appendLine(e.Artifacts.Absences(), a)) }
 
 // Undo registers how to put back what the spec just took from what all share. It is done when the spec calls the returned
 // function, else when the spec has ended, however it ended: tried again and again in a time of its own. If it cannot be done,

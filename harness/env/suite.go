@@ -20,12 +20,14 @@ import (
 	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/smart-restore/conformance/harness/absence"
+	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/blind"
 	"github.com/smart-restore/conformance/harness/cluster"
+	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/engine"
 	"github.com/smart-restore/conformance/harness/fault"
-	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/podexec"
+	"github.com/smart-restore/conformance/harness/redact"
 	"github.com/smart-restore/conformance/harness/testbed"
 	"github.com/smart-restore/conformance/harness/timing"
 )
@@ -35,12 +37,6 @@ const (
 	TestbedVariable   = "SMART_RESTORE_TESTBED"   // path of the testbed's JSON
 	ArtifactsVariable = "SMART_RESTORE_ARTIFACTS" // folder of this run's artifacts
 	ScaleVariable     = "SMART_RESTORE_TIME_SCALE"
-)
-
-// Files in the artifacts folder that specs append to, a line of JSON at a time.
-const (
-	ProgressFile = "progress.jsonl"
-	AbsenceFile  = "absence.jsonl"
 )
 
 // KyvernoNamespace is where Kyverno's pods are.
@@ -59,20 +55,20 @@ type Suite struct {
 	Gateway   *fault.Gateway
 	Firewall  *fault.Firewall
 	Pods      podexec.Runner
-	Redactor  *observe.Redactor
-	Artifacts string
+	Redactor  *redact.Redactor
+	Artifacts artifacts.Dir
 
 	times  timing.Times
 	folder string // of the testbed's file: private to the run, and shared by its processes
 	senses blind.Senses
-	skew   time.Duration  // from this host's clock to the API server's
-	watch  *observe.Watch // what Created is on an external cluster
+	skew   time.Duration    // from this host's clock to the API server's
+	watch  *creations.Watch // what Created is on an external cluster
 }
 
 // Connect connects to the testbed that the environment names.
 func Connect() (*Suite, error) {
-	path, artifacts := os.Getenv(TestbedVariable), os.Getenv(ArtifactsVariable)
-	if path == "" || artifacts == "" {
+	path, folder := os.Getenv(TestbedVariable), os.Getenv(ArtifactsVariable)
+	if path == "" || folder == "" {
 		return nil, fmt.Errorf("there is no testbed to run on (%s and %s are not set): run the specs with make e2e", TestbedVariable, ArtifactsVariable)
 	}
 	raw, err := os.ReadFile(path)
@@ -93,7 +89,7 @@ func Connect() (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(up, artifacts, senses)
+	s, err := open(up, folder, senses)
 	if err == nil {
 		s.folder, s.times = filepath.Dir(path), timing.Default().Scaled(scale)
 	}
@@ -101,22 +97,22 @@ func Connect() (*Suite, error) {
 }
 
 // Open connects to a testbed.
-func Open(up *testbed.Testbed, artifacts string) (*Suite, error) {
-	return open(up, artifacts, blind.Senses{})
+func Open(up *testbed.Testbed, folder string) (*Suite, error) {
+	return open(up, folder, blind.Senses{})
 }
 
-func open(up *testbed.Testbed, artifacts string, senses blind.Senses) (*Suite, error) {
-	s := &Suite{Testbed: up, Artifacts: artifacts, times: timing.Default(), senses: senses}
+func open(up *testbed.Testbed, folder string, senses blind.Senses) (*Suite, error) {
+	s := &Suite{Testbed: up, Artifacts: artifacts.Dir(folder), times: timing.Default(), senses: senses}
 	var err error
 	if s.Kube, err = up.Client(senses.Transport); err != nil {
 		return nil, fmt.Errorf("testbed of run %s: %w", up.RunID, err)
 	}
 	s.Config = s.Kube.RESTConfig()
 	s.API = s.Kube.Resources().GetControllerRuntimeClient()
-	s.Redactor = observe.NewRedactor(up.Credentials.Secrets()...)
+	s.Redactor = redact.NewRedactor(up.Credentials.Secrets()...)
 	s.Pods = podexec.Runner{Streamer: senses.Stream(podexec.Kubernetes{Config: s.Config}), Redact: s.Redactor.String}
 	if up.External != nil || senses.ByWatch() {
-		if s.watch, err = observe.NewWatch(s.Config); err != nil {
+		if s.watch, err = creations.NewWatch(s.Config); err != nil {
 			return nil, err
 		}
 		s.Created = s.watch
@@ -128,7 +124,7 @@ func open(up *testbed.Testbed, artifacts string, senses blind.Senses) (*Suite, e
 	}
 	node := &cluster.Cluster{Node: up.Node, Engine: &engine.Engine{Host: up.EngineHost}}
 	if s.Created == nil {
-		s.Created = senses.Audit(observe.OpenAudit(up.AuditLog))
+		s.Created = senses.Audit(creations.OpenAudit(up.AuditLog))
 	}
 	s.Gateway = up.Store.Gateway(up.Credentials)
 	s.Gateway.Wrap(senses.GatewayTransport)
@@ -191,15 +187,15 @@ func (s *Suite) ApplyBaseSecret(ctx context.Context, namespace string) error {
 func (s *Suite) SharedFile(name string) string { return filepath.Join(s.folder, name) }
 
 // appendLine appends one JSON line to a file of the artifacts.
-func (s *Suite) appendLine(file string, value any) error {
+func (s *Suite) appendLine(path string, value any) error {
 	line, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	return observe.AppendLine(filepath.Join(s.Artifacts, file), s.Redactor.Bytes(line))
+	return artifacts.AppendLine(path, s.Redactor.Bytes(line))
 }
 
-// ProgressLine is one line of ProgressFile.
+// ProgressLine is one line of the artifacts' progress file.
 type ProgressLine struct {
 	Time time.Time `json:"time"`
 	Spec string    `json:"spec"`

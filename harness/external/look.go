@@ -196,7 +196,7 @@ func (l *looker) storage() error {
 	return nil
 }
 
-// minSecret is the length below which a value cannot be kept out of logs and reports: see observe.Redactor.
+// minSecret is the length below which a value cannot be kept out of logs and reports: see redact.Redactor.
 const minSecret = 6
 
 func (l *looker) baseSecret() error {

@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
+
+	"github.com/smart-restore/conformance/harness/artifacts"
+	"github.com/smart-restore/conformance/harness/redact"
 )
 
 var (
@@ -35,7 +36,7 @@ type Options struct {
 	// Pod narrows that to single pods; nil is all.
 	Pod func(namespace, pod string) bool
 	// Redact replaces secrets before anything reaches the disk; nil leaves all as it is.
-	Redact *Redactor
+	Redact *redact.Redactor
 }
 
 // Collector streams pods' logs and events into a folder until it is closed. It
@@ -43,7 +44,7 @@ type Options struct {
 // get it counts, and says so in logs/_collector.txt.
 type Collector struct {
 	kube    *kube
-	dir     string
+	dir     artifacts.Dir
 	options Options
 	started time.Time
 
@@ -69,7 +70,7 @@ type Collector struct {
 	lost []string
 }
 
-// StartCollector begins to collect from config's cluster into dir:
+// StartCollector begins to collect from config's cluster into a folder, as package artifacts names its files:
 //
 //	logs/<namespace>/<pod>-<container>.log  each line with its time, from the container's start; restarts follow on
 //	logs/_collector.txt                     what was collected, and what was lost
@@ -78,15 +79,16 @@ type Collector struct {
 // The cluster need not answer yet. ctx is for starting only: the Collector
 // lives until Close, so that it may be started in a set-up node whose context
 // ends with it. An error means that the folder or the config is unusable.
-func StartCollector(ctx context.Context, config *rest.Config, dir string, options Options) (*Collector, error) {
+func StartCollector(ctx context.Context, config *rest.Config, folder string, options Options) (*Collector, error) {
+	dir := artifacts.Dir(folder)
 	kube, err := newKube(config)
 	if err != nil {
 		return nil, fmt.Errorf("collect logs and events: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "logs"), 0o755); err != nil {
+	if err := os.MkdirAll(dir.Logs(), 0o755); err != nil {
 		return nil, fmt.Errorf("collect logs and events: %w", err)
 	}
-	events, err := os.OpenFile(filepath.Join(dir, "events.jsonl"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	events, err := os.OpenFile(dir.Events(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("collect logs and events: %w", err)
 	}
@@ -204,7 +206,7 @@ func (c *Collector) writeSummary(state string) error {
 	for _, l := range c.lost {
 		fmt.Fprintf(&b, "  %s\n", l)
 	}
-	return os.WriteFile(filepath.Join(c.dir, "logs", "_collector.txt"), c.options.Redact.Bytes(b.Bytes()), 0o644)
+	return os.WriteFile(c.dir.CollectorSummary(), c.options.Redact.Bytes(b.Bytes()), 0o644)
 }
 
 // retry is the pause before attempt n (from 0) after a failure.
@@ -485,14 +487,12 @@ func (c *Collector) onPod(t watch.EventType, o *unstructured.Unstructured) {
 	}
 }
 
-// logFile names a container's log. Pod a-b with container c and pod a with
-// container b-c would share one; "_", which no name has, tells them apart.
+// logFile names a container's log, each container's own.
 func (c *Collector) logFile(namespace, pod, container string) string {
-	safe := func(s string) string { return strings.ReplaceAll(s, string(filepath.Separator), "_") }
 	owner := pod + "_" + container
-	file := filepath.Join(c.dir, "logs", safe(namespace), safe(pod+"-"+container)+".log")
+	file := c.dir.ContainerLog(namespace, pod, container)
 	if o, taken := c.owners[file]; taken && o != owner {
-		file = filepath.Join(filepath.Dir(file), safe(owner)+".log")
+		file = c.dir.ContainerLogApart(namespace, pod, container)
 	}
 	c.owners[file] = owner
 	return file

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/smart-restore/conformance/harness/internal/fakeapi"
+	"github.com/smart-restore/conformance/harness/redact"
 )
 
 // eventually polls until ok, at most 20 s.
@@ -46,18 +49,18 @@ func texts(path string) string {
 }
 
 type collecting struct {
-	*fakeAPI
+	*fakeapi.API
 	*Collector
 	t   *testing.T
 	dir string
 }
 
-func collect(t *testing.T, f *fakeAPI, o Options) *collecting {
+func collect(t *testing.T, f *fakeapi.API, o Options) *collecting {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "artifacts")
 	// A set-up node's context ends with it.
 	ctx, cancel := context.WithCancel(t.Context())
-	c, err := StartCollector(ctx, f.config(), dir, o)
+	c, err := StartCollector(ctx, f.Config(), dir, o)
 	cancel()
 	if err != nil {
 		t.Fatal(err)
@@ -93,29 +96,29 @@ func (c *collecting) lostNothing() {
 }
 
 func TestCollectorFollows(t *testing.T) {
-	f := newFakeAPI(t)
-	f.say("ns/before/app", "1 was here", "1 first")
-	f.put("pods", pod("ns", "before", "u1", "app", 0, "running"))
+	f := fakeapi.New(t)
+	f.Say("ns/before/app", "1 was here", "1 first")
+	f.Put("pods", fakeapi.Pod("ns", "before", "u1", "app", 0, "running"))
 	c := collect(t, f, Options{})
 	c.want("ns", "before-app", "was here|first")
 
 	// A mover: there for a moment, ended, deleted.
-	f.put("pods", pod("ns", "mover", "u2", "restic", 0, "waiting"))
-	f.say("ns/mover/restic", "2 start")
-	f.put("pods", pod("ns", "mover", "u2", "restic", 0, "running"))
-	f.say("ns/mover/restic", "2.5 copy", "3 done")
-	f.end("ns/mover/restic")
-	f.put("pods", pod("ns", "mover", "u2", "restic", 0, "terminated"))
+	f.Put("pods", fakeapi.Pod("ns", "mover", "u2", "restic", 0, "waiting"))
+	f.Say("ns/mover/restic", "2 start")
+	f.Put("pods", fakeapi.Pod("ns", "mover", "u2", "restic", 0, "running"))
+	f.Say("ns/mover/restic", "2.5 copy", "3 done")
+	f.End("ns/mover/restic")
+	f.Put("pods", fakeapi.Pod("ns", "mover", "u2", "restic", 0, "terminated"))
 	c.want("ns", "mover-restic", "start|copy|done")
-	f.delete("pods", "ns", "mover")
+	f.Delete("pods", "ns", "mover")
 
 	// First seen when it had ended already.
-	f.say("ns/quick/app", "4 in", "4 and out")
-	f.end("ns/quick/app")
-	f.put("pods", pod("ns", "quick", "u3", "app", 0, "terminated"))
+	f.Say("ns/quick/app", "4 in", "4 and out")
+	f.End("ns/quick/app")
+	f.Put("pods", fakeapi.Pod("ns", "quick", "u3", "app", 0, "terminated"))
 	c.want("ns", "quick-app", "in|and out")
 
-	f.say("ns/before/app", "5 still here")
+	f.Say("ns/before/app", "5 still here")
 	c.want("ns", "before-app", "was here|first|still here")
 	c.close()
 	c.lostNothing()
@@ -129,16 +132,16 @@ func TestCollectorFollows(t *testing.T) {
 
 // Init and ephemeral containers have logs too.
 func TestCollectorAllContainers(t *testing.T) {
-	f := newFakeAPI(t)
-	p := pod("ns", "p", "u", "main", 0, "running")
-	status := p["status"].(object)
-	status["initContainerStatuses"] = []any{object{"name": "init", "state": object{"terminated": object{}}}}
-	status["ephemeralContainerStatuses"] = []any{object{"name": "debug", "state": object{"running": object{}}}}
+	f := fakeapi.New(t)
+	p := fakeapi.Pod("ns", "p", "u", "main", 0, "running")
+	status := p["status"].(fakeapi.Object)
+	status["initContainerStatuses"] = []any{fakeapi.Object{"name": "init", "state": fakeapi.Object{"terminated": fakeapi.Object{}}}}
+	status["ephemeralContainerStatuses"] = []any{fakeapi.Object{"name": "debug", "state": fakeapi.Object{"running": fakeapi.Object{}}}}
 	for _, container := range []string{"main", "init", "debug"} {
-		f.say("ns/p/"+container, "1 of "+container)
+		f.Say("ns/p/"+container, "1 of "+container)
 	}
-	f.end("ns/p/init")
-	f.put("pods", p)
+	f.End("ns/p/init")
+	f.Put("pods", p)
 	c := collect(t, f, Options{})
 	for _, container := range []string{"main", "init", "debug"} {
 		c.want("ns", "p-"+container, "of "+container)
@@ -148,28 +151,28 @@ func TestCollectorAllContainers(t *testing.T) {
 // However often the connection breaks, every line is there once, in order,
 // also those that share a time.
 func TestCollectorOverBrokenConnections(t *testing.T) {
-	f := newFakeAPI(t)
-	f.put("pods", pod("ns", "p", "u", "app", 0, "running"))
+	f := fakeapi.New(t)
+	f.Put("pods", fakeapi.Pod("ns", "p", "u", "app", 0, "running"))
 	c := collect(t, f, Options{})
 	var want []string
 	for i := range 60 {
 		text := fmt.Sprint("line ", i)
 		want = append(want, text)
-		f.say("ns/p/app", fmt.Sprintf("%.1f %s", float64(i/3)/10, text)) // three a time stamp, thirty a second
+		f.Say("ns/p/app", fmt.Sprintf("%.1f %s", float64(i/3)/10, text)) // three a time stamp, thirty a second
 		if i%12 == 7 {
 			c.want("ns", "p-app", strings.Join(want, "|"))
-			f.server.CloseClientConnections()
+			f.HangUp()
 		}
 	}
 	c.want("ns", "p-app", strings.Join(want, "|"))
 
 	// An outage; a pod that came meanwhile is found after it.
-	f.do(func() { f.down = true })
-	f.server.CloseClientConnections()
-	f.say("ns/p/app", "70 in the dark")
-	f.say("ns/late/app", "71 born in the dark")
-	f.put("pods", pod("ns", "late", "u2", "app", 0, "running"))
-	f.do(func() { f.down = false })
+	f.Do(func() { f.Down = true })
+	f.HangUp()
+	f.Say("ns/p/app", "70 in the dark")
+	f.Say("ns/late/app", "71 born in the dark")
+	f.Put("pods", fakeapi.Pod("ns", "late", "u2", "app", 0, "running"))
+	f.Do(func() { f.Down = false })
 	c.want("ns", "p-app", strings.Join(append(want, "in the dark"), "|"))
 	c.want("ns", "late-app", "born in the dark")
 	c.close()
@@ -177,18 +180,18 @@ func TestCollectorOverBrokenConnections(t *testing.T) {
 }
 
 func TestCollectorRestartedContainer(t *testing.T) {
-	f := newFakeAPI(t)
-	f.put("pods", pod("ns", "p", "u", "app", 0, "running"))
-	f.say("ns/p/app", "1 first life")
+	f := fakeapi.New(t)
+	f.Put("pods", fakeapi.Pod("ns", "p", "u", "app", 0, "running"))
+	f.Say("ns/p/app", "1 first life")
 	c := collect(t, f, Options{})
 	c.want("ns", "p-app", "first life")
-	f.do(func() { // it dies and is back before anybody looks
-		l := f.log("ns/p/app")
-		l.previous = append(l.current, at(2).Format(time.RFC3339Nano)+" last words")
-		l.current = []string{at(3).Format(time.RFC3339Nano) + " second life"}
+	f.Do(func() { // it dies and is back before anybody looks
+		l := f.Log("ns/p/app")
+		l.Previous = append(l.Current, fakeapi.At(2).Format(time.RFC3339Nano)+" last words")
+		l.Current = []string{fakeapi.At(3).Format(time.RFC3339Nano) + " second life"}
 	})
-	f.put("pods", pod("ns", "p", "u", "app", 1, "running"))
-	f.server.CloseClientConnections()
+	f.Put("pods", fakeapi.Pod("ns", "p", "u", "app", 1, "running"))
+	f.HangUp()
 	c.want("ns", "p-app", "first life|last words|--- restarted|second life")
 	c.close()
 	c.lostNothing()
@@ -196,16 +199,16 @@ func TestCollectorRestartedContainer(t *testing.T) {
 
 // A pod of a StatefulSet comes back under its name.
 func TestCollectorSameNameAgain(t *testing.T) {
-	f := newFakeAPI(t)
-	f.say("ns/p/app", "1 old")
-	f.end("ns/p/app")
-	f.put("pods", pod("ns", "p", "u1", "app", 0, "terminated"))
+	f := fakeapi.New(t)
+	f.Say("ns/p/app", "1 old")
+	f.End("ns/p/app")
+	f.Put("pods", fakeapi.Pod("ns", "p", "u1", "app", 0, "terminated"))
 	c := collect(t, f, Options{})
 	c.want("ns", "p-app", "old")
-	f.delete("pods", "ns", "p")
-	f.do(func() { f.logs["ns/p/app"] = &fakeLog{} })
-	f.say("ns/p/app", "2 new")
-	f.put("pods", pod("ns", "p", "u2", "app", 0, "running"))
+	f.Delete("pods", "ns", "p")
+	f.Do(func() { f.Logs["ns/p/app"] = &fakeapi.ContainerLog{} })
+	f.Say("ns/p/app", "2 new")
+	f.Put("pods", fakeapi.Pod("ns", "p", "u2", "app", 0, "running"))
 	// Where exactly the mark stands depends on which is seen first, the log or the status.
 	eventually(t, "both logs and the mark", func() bool {
 		lines := strings.Split(texts(c.log("ns", "p-app")), "|")
@@ -217,30 +220,30 @@ func TestCollectorSameNameAgain(t *testing.T) {
 }
 
 func TestCollectorNamesThatCollide(t *testing.T) {
-	f := newFakeAPI(t)
-	f.say("ns/a-b/c", "1 of a-b")
-	f.say("ns/a/b-c", "1 of a")
-	f.put("pods", pod("ns", "a-b", "u1", "c", 0, "running"))
+	f := fakeapi.New(t)
+	f.Say("ns/a-b/c", "1 of a-b")
+	f.Say("ns/a/b-c", "1 of a")
+	f.Put("pods", fakeapi.Pod("ns", "a-b", "u1", "c", 0, "running"))
 	c := collect(t, f, Options{})
 	c.want("ns", "a-b-c", "of a-b")
-	f.put("pods", pod("ns", "a", "u2", "b-c", 0, "running"))
+	f.Put("pods", fakeapi.Pod("ns", "a", "u2", "b-c", 0, "running"))
 	c.want("ns", "a_b-c", "of a")
 	c.want("ns", "a-b-c", "of a-b")
 }
 
 func TestCollectorFiltersAndRedacts(t *testing.T) {
-	f := newFakeAPI(t)
+	f := fakeapi.New(t)
 	for _, ns := range []string{"in", "out"} {
 		for _, name := range []string{"yes", "no"} {
-			f.say(ns+"/"+name+"/app", "1 key=hunter22secret.")
-			f.put("pods", pod(ns, name, ns+name, "app", 0, "running"))
+			f.Say(ns+"/"+name+"/app", "1 key=hunter22secret.")
+			f.Put("pods", fakeapi.Pod(ns, name, ns+name, "app", 0, "running"))
 		}
 	}
-	f.put("events", event("out", "e1", "x1", "pulled with hunter22secret"))
+	f.Put("events", event("out", "e1", "x1", "pulled with hunter22secret"))
 	c := collect(t, f, Options{
 		Namespace: func(ns string) bool { return ns == "in" },
 		Pod:       func(ns, pod string) bool { return ns == "in" && pod == "yes" },
-		Redact:    NewRedactor("hunter22secret"),
+		Redact:    redact.NewRedactor("hunter22secret"),
 	})
 	c.want("in", "yes-app", "key=[redacted].")
 	c.close()
@@ -253,20 +256,20 @@ func TestCollectorFiltersAndRedacts(t *testing.T) {
 	}
 }
 
-func event(namespace, name, uid, message string) object {
-	return object{
+func event(namespace, name, uid, message string) fakeapi.Object {
+	return fakeapi.Object{
 		"apiVersion": "v1", "kind": "Event",
-		"metadata":       object{"namespace": namespace, "name": name, "uid": uid, "creationTimestamp": "2026-11-22T12:00:00Z"},
-		"involvedObject": object{"kind": "Pod", "namespace": namespace, "name": "p"},
+		"metadata":       fakeapi.Object{"namespace": namespace, "name": name, "uid": uid, "creationTimestamp": "2026-11-22T12:00:00Z"},
+		"involvedObject": fakeapi.Object{"kind": "Pod", "namespace": namespace, "name": "p"},
 		"reason":         "Pulled", "message": message, "type": "Normal", "count": 1,
 		"eventTime": nil, "firstTimestamp": "2026-11-22T12:00:01Z", "lastTimestamp": "2026-11-22T12:00:02Z",
-		"source": object{"component": "kubelet"},
+		"source": fakeapi.Object{"component": "kubelet"},
 	}
 }
 
 func TestCollectorEvents(t *testing.T) {
-	f := newFakeAPI(t)
-	f.put("events", event("a", "e1", "x1", "one"))
+	f := fakeapi.New(t)
+	f.Put("events", event("a", "e1", "x1", "one"))
 	c := collect(t, f, Options{})
 	lines := func() []EventRecord {
 		var out []EventRecord
@@ -282,38 +285,38 @@ func TestCollectorEvents(t *testing.T) {
 	eventually(t, "the first event", func() bool { return len(lines()) == 1 })
 	again := event("a", "e1", "x1", "one")
 	again["count"] = 5
-	f.put("events", again)
-	f.put("events", event("b", "e2", "x2", "two"))
+	f.Put("events", again)
+	f.Put("events", event("b", "e2", "x2", "two"))
 	eventually(t, "three records", func() bool { return len(lines()) == 3 })
 	// A history that is too old makes the watch list anew; what is known stays single.
-	f.do(func() { f.oldest = 1 << 30 })
-	f.server.CloseClientConnections()
-	f.put("events", event("b", "e3", "x3", "three"))
+	f.Do(func() { f.Oldest = 1 << 30 })
+	f.HangUp()
+	f.Put("events", event("b", "e3", "x3", "three"))
 	eventually(t, "four records", func() bool { return len(lines()) == 4 })
-	f.do(func() { f.oldest = 0 })
+	f.Do(func() { f.Oldest = 0 })
 	c.close()
 	got := lines()
 	if len(got) != 4 {
 		t.Fatalf("%d records", len(got))
 	}
 	first := got[0]
-	if first.Object != "Pod/p" || first.Reason != "Pulled" || first.Source != "kubelet" || !first.Time.Equal(at(2)) || first.Count != 1 || got[1].Count != 5 {
+	if first.Object != "Pod/p" || first.Reason != "Pulled" || first.Source != "kubelet" || !first.Time.Equal(fakeapi.At(2)) || first.Count != 1 || got[1].Count != 5 {
 		t.Errorf("%+v", got)
 	}
 }
 
 // What the streams have not brought by then is fetched on closing.
 func TestCollectorFinalPass(t *testing.T) {
-	f := newFakeAPI(t)
-	f.say("ns/p/app", "1 one")
-	f.put("pods", pod("ns", "p", "u", "app", 0, "running"))
+	f := fakeapi.New(t)
+	f.Say("ns/p/app", "1 one")
+	f.Put("pods", fakeapi.Pod("ns", "p", "u", "app", 0, "running"))
 	c := collect(t, f, Options{})
 	c.want("ns", "p-app", "one")
-	f.do(func() { f.mute = true })
-	f.say("ns/p/app", "1 two of that second", "2 three")
-	f.say("ns/new/app", "3 unseen")
-	f.put("pods", pod("ns", "new", "u2", "app", 0, "running"))
-	f.put("events", event("ns", "e", "x", "late"))
+	f.Do(func() { f.Mute = true })
+	f.Say("ns/p/app", "1 two of that second", "2 three")
+	f.Say("ns/new/app", "3 unseen")
+	f.Put("pods", fakeapi.Pod("ns", "new", "u2", "app", 0, "running"))
+	f.Put("events", event("ns", "e", "x", "late"))
 	c.close()
 	c.close() // twice is one
 	if got := texts(c.log("ns", "p-app")); got != "one|two of that second|three" {
@@ -330,12 +333,12 @@ func TestCollectorFinalPass(t *testing.T) {
 
 // A cluster that is gone costs no time, and what it kept back is said.
 func TestCollectorClosesWithoutCluster(t *testing.T) {
-	f := newFakeAPI(t)
-	f.say("ns/p/app", "1 one")
-	f.put("pods", pod("ns", "p", "u", "app", 0, "running"))
+	f := fakeapi.New(t)
+	f.Say("ns/p/app", "1 one")
+	f.Put("pods", fakeapi.Pod("ns", "p", "u", "app", 0, "running"))
 	c := collect(t, f, Options{})
 	c.want("ns", "p-app", "one")
-	f.stop()
+	f.Stop()
 	begin := time.Now()
 	c.close()
 	if d := time.Since(begin); d > 8*time.Second {
@@ -357,17 +360,17 @@ func TestCollectorClosesWithoutCluster(t *testing.T) {
 
 // A pod that went before its log was read is counted, not passed over.
 func TestCollectorLostPod(t *testing.T) {
-	f := newFakeAPI(t)
+	f := fakeapi.New(t)
 	c := collect(t, f, Options{})
 	eventually(t, "watching", func() bool {
-		f.put("events", event("a", "e", "x", "tick"))
+		f.Put("events", event("a", "e", "x", "tick"))
 		return content(filepath.Join(c.dir, "events.jsonl")) != ""
 	})
-	p := pod("ns", "p", "u", "app", 0, "terminated")
-	f.do(func() { // only its deletion is ever seen
-		f.version++
-		p["metadata"].(object)["resourceVersion"] = fmt.Sprint(f.version)
-		f.record("DELETED", "pods", p)
+	p := fakeapi.Pod("ns", "p", "u", "app", 0, "terminated")
+	f.Do(func() { // only its deletion is ever seen
+		f.Version++
+		p["metadata"].(fakeapi.Object)["resourceVersion"] = fmt.Sprint(f.Version)
+		f.Record("DELETED", "pods", p)
 	})
 	eventually(t, "the loss", func() bool { return len(c.Lost()) == 1 })
 }
@@ -377,39 +380,39 @@ func TestCollectorBadFolder(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := newFakeAPI(t)
-	if _, err := StartCollector(t.Context(), f.config(), filepath.Join(file, "sub"), Options{}); err == nil {
+	f := fakeapi.New(t)
+	if _, err := StartCollector(t.Context(), f.Config(), filepath.Join(file, "sub"), Options{}); err == nil {
 		t.Error("no error")
 	}
 }
 
 func TestDumpNamespace(t *testing.T) {
-	f := newFakeAPI(t)
-	object1 := func(kind, name string, more object) object {
-		o := object{"kind": kind, "metadata": object{"namespace": "ns", "name": name, "managedFields": []any{object{"manager": "m"}}}}
+	f := fakeapi.New(t)
+	anObject := func(kind, name string, more fakeapi.Object) fakeapi.Object {
+		o := fakeapi.Object{"kind": kind, "metadata": fakeapi.Object{"namespace": "ns", "name": name, "managedFields": []any{fakeapi.Object{"manager": "m"}}}}
 		for k, v := range more {
 			o[k] = v
 		}
 		return o
 	}
-	f.put("namespaces/ns/persistentvolumeclaims", object1("PersistentVolumeClaim", "data", object{"spec": object{"volumeName": "pv1"}}))
-	f.put("namespaces/ns/pods", object1("Pod", "app", object{"spec": object{"env": "hunter22secret"}}))
-	f.put("namespaces/ns/events", event("ns", "e", "x", "a mover's \x7f and \u0085"))
-	f.put("batch/v1/namespaces/ns/jobs", object1("Job", "j", nil))
-	f.put("volsync.backube/v1alpha1/namespaces/ns/replicationsources", object1("ReplicationSource", "rs", nil))
-	f.put("namespaces/ns/configmaps", object1("ConfigMap", "cm", object{"data": object{"file": "content-of-it"}}))
-	f.put("namespaces/ns/secrets", object1("Secret", "s", object{"type": "Opaque", "data": object{"RESTIC_PASSWORD": "c2VjcmV0LXZhbHVl"}}))
-	f.put("persistentvolumes", object{"kind": "PersistentVolume", "metadata": object{"name": "pv1"}, "spec": object{"claimRef": object{"namespace": "ns"}}})
-	f.put("persistentvolumes", object{"kind": "PersistentVolume", "metadata": object{"name": "pv2"}, "spec": object{"claimRef": object{"namespace": "ns2"}}})
+	f.Put("namespaces/ns/persistentvolumeclaims", anObject("PersistentVolumeClaim", "data", fakeapi.Object{"spec": fakeapi.Object{"volumeName": "pv1"}}))
+	f.Put("namespaces/ns/pods", anObject("Pod", "app", fakeapi.Object{"spec": fakeapi.Object{"env": "hunter22secret"}}))
+	f.Put("namespaces/ns/events", event("ns", "e", "x", "a mover's \x7f and \u0085"))
+	f.Put("batch/v1/namespaces/ns/jobs", anObject("Job", "j", nil))
+	f.Put("volsync.backube/v1alpha1/namespaces/ns/replicationsources", anObject("ReplicationSource", "rs", nil))
+	f.Put("namespaces/ns/configmaps", anObject("ConfigMap", "cm", fakeapi.Object{"data": fakeapi.Object{"file": "content-of-it"}}))
+	f.Put("namespaces/ns/secrets", anObject("Secret", "s", fakeapi.Object{"type": "Opaque", "data": fakeapi.Object{"RESTIC_PASSWORD": "c2VjcmV0LXZhbHVl"}}))
+	f.Put("persistentvolumes", fakeapi.Object{"kind": "PersistentVolume", "metadata": fakeapi.Object{"name": "pv1"}, "spec": fakeapi.Object{"claimRef": fakeapi.Object{"namespace": "ns"}}})
+	f.Put("persistentvolumes", fakeapi.Object{"kind": "PersistentVolume", "metadata": fakeapi.Object{"name": "pv2"}, "spec": fakeapi.Object{"claimRef": fakeapi.Object{"namespace": "ns2"}}})
 	const ur = "kyverno.io/v2/namespaces/kyverno/updaterequests"
-	f.put(ur, object{"kind": "UpdateRequest", "metadata": object{"namespace": "kyverno", "name": "ur-by-resource"}, "spec": object{"resource": object{"kind": "PersistentVolumeClaim", "namespace": "ns", "name": "data"}}})
-	f.put(ur, object{"kind": "UpdateRequest", "metadata": object{"namespace": "kyverno", "name": "ur-nested"}, "spec": object{"ruleContext": []any{object{"trigger": object{"namespace": "ns"}}},
-		"context": object{"object": object{"kind": "Secret", "metadata": object{"name": "s"}, "data": object{"k": "Y2FycmllZA=="}}}}})
-	f.put(ur, object{"kind": "UpdateRequest", "metadata": object{"namespace": "kyverno", "name": "ur-json"}, "spec": object{"context": object{"request": `{"namespace":"ns","name":"x"}`}}})
-	f.put(ur, object{"kind": "UpdateRequest", "metadata": object{"namespace": "kyverno", "name": "ur-other"}, "spec": object{"resource": object{"namespace": "ns2", "name": "ns"}}})
+	f.Put(ur, fakeapi.Object{"kind": "UpdateRequest", "metadata": fakeapi.Object{"namespace": "kyverno", "name": "ur-by-resource"}, "spec": fakeapi.Object{"resource": fakeapi.Object{"kind": "PersistentVolumeClaim", "namespace": "ns", "name": "data"}}})
+	f.Put(ur, fakeapi.Object{"kind": "UpdateRequest", "metadata": fakeapi.Object{"namespace": "kyverno", "name": "ur-nested"}, "spec": fakeapi.Object{"ruleContext": []any{fakeapi.Object{"trigger": fakeapi.Object{"namespace": "ns"}}},
+		"context": fakeapi.Object{"object": fakeapi.Object{"kind": "Secret", "metadata": fakeapi.Object{"name": "s"}, "data": fakeapi.Object{"k": "Y2FycmllZA=="}}}}})
+	f.Put(ur, fakeapi.Object{"kind": "UpdateRequest", "metadata": fakeapi.Object{"namespace": "kyverno", "name": "ur-json"}, "spec": fakeapi.Object{"context": fakeapi.Object{"request": `{"namespace":"ns","name":"x"}`}}})
+	f.Put(ur, fakeapi.Object{"kind": "UpdateRequest", "metadata": fakeapi.Object{"namespace": "kyverno", "name": "ur-other"}, "spec": fakeapi.Object{"resource": fakeapi.Object{"namespace": "ns2", "name": "ns"}}})
 
 	dir := filepath.Join(t.TempDir(), "dump")
-	if err := DumpNamespace(t.Context(), f.config(), "ns", dir, NewRedactor("hunter22secret")); err != nil {
+	if err := DumpNamespace(t.Context(), f.Config(), "ns", dir, redact.NewRedactor("hunter22secret")); err != nil {
 		t.Fatal(err)
 	}
 	for file, want := range map[string][]string{
@@ -441,9 +444,9 @@ func TestDumpNamespace(t *testing.T) {
 	}
 
 	// Without a cluster there is still a folder that says why.
-	f.stop()
+	f.Stop()
 	dir = filepath.Join(t.TempDir(), "dump")
-	if err := DumpNamespace(t.Context(), f.config(), "ns", dir, nil); err != nil {
+	if err := DumpNamespace(t.Context(), f.Config(), "ns", dir, nil); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(content(filepath.Join(dir, "dump-errors.txt")), "\n"); n < len(dumps) {

@@ -1,7 +1,6 @@
-// Package observe sees what happened on a cluster, on one clock: the API
-// server's audit log, every pod's log from its first line, every event, and a
-// dump of a namespace. It judges nothing; package verdict does.
+// Package observe collects what happens on a cluster: every pod's log from its first line, every event, and a dump of a
+// namespace. It judges nothing; package verdict does.
 //
-// All times are those of the machine that runs kind: node, API server and test
-// process share one kernel clock, so times of different sources compare.
+// Times are those of whoever wrote them. On a cluster that the suite puts up, node, API server and suite share one clock, so
+// times of different sources compare. On an external cluster they are as far apart as the machines' clocks.
 package observe

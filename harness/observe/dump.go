@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
+
+	"github.com/smart-restore/conformance/harness/redact"
 )
 
 // kyvernoNamespace is where Kyverno keeps its UpdateRequests.
@@ -63,7 +65,7 @@ var dumps = []dumped{
 // and -Destinations, and the Kyverno UpdateRequests about that namespace; of
 // Secrets and ConfigMaps only names and keys. What cannot be read is left out
 // and recorded in dump-errors.txt. The error is about writing to dir.
-func DumpNamespace(ctx context.Context, config *rest.Config, namespace, dir string, redact *Redactor) error {
+func DumpNamespace(ctx context.Context, config *rest.Config, namespace, dir string, redactor *redact.Redactor) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("dump namespace %s: %w", namespace, err)
 	}
@@ -79,7 +81,7 @@ func DumpNamespace(ctx context.Context, config *rest.Config, namespace, dir stri
 				continue
 			}
 			file := filepath.Join(dir, d.resource.Resource+".yaml")
-			writing = append(writing, os.WriteFile(file, redact.Bytes(text), 0o644))
+			writing = append(writing, os.WriteFile(file, redactor.Bytes(text), 0o644))
 		}
 	}
 	if len(problems) > 0 {
@@ -87,7 +89,7 @@ func DumpNamespace(ctx context.Context, config *rest.Config, namespace, dir stri
 		for _, p := range problems {
 			fmt.Fprintln(&b, p)
 		}
-		writing = append(writing, os.WriteFile(filepath.Join(dir, "dump-errors.txt"), redact.Bytes(b.Bytes()), 0o644))
+		writing = append(writing, os.WriteFile(filepath.Join(dir, "dump-errors.txt"), redactor.Bytes(b.Bytes()), 0o644))
 	}
 	if err := errors.Join(writing...); err != nil {
 		return fmt.Errorf("dump namespace %s: %w", namespace, err)
@@ -166,7 +168,7 @@ func withoutSecretData(v any) {
 			for _, field := range []string{"data", "stringData"} {
 				if data, ok := v[field].(map[string]any); ok {
 					for key := range data {
-						data[key] = Redacted
+						data[key] = redact.Redacted
 					}
 				}
 			}

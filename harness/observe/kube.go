@@ -21,8 +21,8 @@ type kube struct {
 	core    rest.Interface
 }
 
-// observing is the configuration of an observer's clients.
-func observing(config *rest.Config) *rest.Config {
+// ClientConfig is the configuration of an observer's clients.
+func ClientConfig(config *rest.Config) *rest.Config {
 	c := rest.CopyConfig(config)
 	c.QPS = -1 // an observer that waits its turn sees less
 	c.Timeout = 0
@@ -32,7 +32,7 @@ func observing(config *rest.Config) *rest.Config {
 }
 
 func newKube(config *rest.Config) (*kube, error) {
-	c := observing(config)
+	c := ClientConfig(config)
 	httpClient, err := rest.HTTPClientFor(c)
 	if err != nil {
 		return nil, err

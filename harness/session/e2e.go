@@ -19,9 +19,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/smart-restore/conformance/harness/absence"
+	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/redact"
 	"github.com/smart-restore/conformance/harness/report/github"
 	"github.com/smart-restore/conformance/harness/report/page"
 	"github.com/smart-restore/conformance/harness/runs"
@@ -43,7 +46,7 @@ type e2eRun struct {
 	external  *externalCluster
 	artifacts string
 	report    *verdict.Report
-	redactor  *observe.Redactor
+	redactor  *redact.Redactor
 	collector *observe.Collector
 	followers sync.WaitGroup
 	stopLogs  context.CancelFunc
@@ -109,7 +112,7 @@ func (s *Session) annotate(found error) error {
 
 // newE2E begins a report on a policy.
 func (s *Session) newE2E(p *policy.Policy, artifacts string) *e2eRun {
-	r := &e2eRun{Session: s, artifacts: artifacts, redactor: observe.NewRedactor(), report: &verdict.Report{
+	r := &e2eRun{Session: s, artifacts: artifacts, redactor: redact.NewRedactor(), report: &verdict.Report{
 		Run: verdict.Run{Suite: suiteRevision()},
 		Implementation: verdict.Implementation{
 			Policy: s.Settings.Policy, Name: p.Contract.Name, Description: p.Contract.Description, SHA256: p.SHA256, Objects: p.Describe(),
@@ -373,18 +376,18 @@ func (r *e2eRun) lookAgain(ctx context.Context) error {
 	if r.external != nil {
 		return nil // a watch knows of nothing after its end
 	}
-	raw, err := os.ReadFile(filepath.Join(r.artifacts, scenario.AbsenceFile))
+	raw, err := os.ReadFile(filepath.Join(r.artifacts, "absence.jsonl"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	audit := observe.OpenAudit(r.testbed.AuditLog)
+	audit := creations.OpenAudit(r.testbed.AuditLog)
 	defer func() { _ = audit.Close() }()
 	scanner := bufio.NewScanner(bytes.NewReader(raw))
 	for scanner.Scan() {
-		var absence scenario.Absence
+		var absence absence.Absence
 		if err := json.Unmarshal(scanner.Bytes(), &absence); err != nil {
 			return err
 		}

@@ -12,9 +12,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/matrix"
-	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -165,7 +165,7 @@ func (s *series) add(run seriesRun) error {
 		return err
 	}
 	s.runs = append(s.runs, run)
-	return observe.AppendLine(s.file(), line)
+	return artifacts.AppendLine(s.file(), line)
 }
 
 func (s *series) reports() []*verdict.Report {

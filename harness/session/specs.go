@@ -20,10 +20,10 @@ import (
 	"github.com/onsi/ginkgo/v2/types"
 
 	"github.com/smart-restore/conformance/harness/endpoint"
+	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/report/promises"
-	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -240,14 +240,14 @@ func (s *Session) runSpecs(ctx context.Context, testbedFile, artifacts string) (
 		"--output-dir=" + artifacts, "--json-report=ginkgo.json", "--junit-report=ginkgo-junit.xml",
 	}, s.ginkgoArgs(), []string{suite})
 	cmd := exec.Command(ginkgo, args...)
-	cmd.Env = append(os.Environ(), scenario.TestbedVariable+"="+testbedFile, scenario.ArtifactsVariable+"="+artifacts)
+	cmd.Env = append(os.Environ(), env.TestbedVariable+"="+testbedFile, env.ArtifactsVariable+"="+artifacts)
 	cmd.Stdout, cmd.Stderr = output, output
 	// A group of its own: a Ctrl-C at the terminal reaches us alone, and we pass it on once.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	stopTail := s.tailProgress(filepath.Join(artifacts, scenario.ProgressFile))
+	stopTail := s.tailProgress(filepath.Join(artifacts, "progress.jsonl"))
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	var runErr error
@@ -309,7 +309,7 @@ func (s *Session) showProgress(path string, offset int64) (read int64) {
 	}
 	whole := bytes.LastIndexByte(raw, '\n') + 1
 	for line := range bytes.Lines(raw[:whole]) {
-		var p scenario.ProgressLine
+		var p env.ProgressLine
 		if json.Unmarshal(line, &p) == nil {
 			s.Log.Printf("%-24s %s", p.Spec, p.Text)
 		}

@@ -109,7 +109,7 @@ func TestFromGinkgoNotPromised(t *testing.T) {
 		{"skipped for that", skipped(promise), NotPromised},
 		{"skipped for something else", skipped(), Unknown},
 		{"passed all the same", it("safety/x", types.SpecStatePassed, entries(promise)), Pass},
-		{"failed all the same", it("safety/x", types.SpecStateFailed, failing("no RS"), entries(promise)), Fail},
+		{"failed all the same", it("safety/x", types.SpecStateFailed, failing("no RS"), entries(promise, entry(NameFail, "no RS"))), Fail},
 		{"skipped, and could not see", skipped(promise, entry(NameUnknown, "no log")), Unknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -102,7 +102,10 @@ func readSuite(report types.Report, info *SuiteInfo) []Result {
 	var unclear []types.SpecReport // skipped without a word
 	selected, pending := 0, 0
 	for _, spec := range specs {
-		result := readSpec(spec, report.SuitePath)
+		result, errs := readSpec(spec, report.SuitePath)
+		for _, e := range errs {
+			info.fail(e)
+		}
 		switch {
 		case spec.State == types.SpecStatePending:
 			pending++
@@ -124,6 +127,7 @@ func readSuite(report types.Report, info *SuiteInfo) []Result {
 			result.unknown("did not run: " + ended)
 		case report.SuiteConfig.DryRun:
 			selected++
+			result.Message = ""
 			result.unknown("did not run: this was a dry run")
 		default:
 			selected++
@@ -133,7 +137,7 @@ func readSuite(report types.Report, info *SuiteInfo) []Result {
 	// A report does not show which specs a focus in the code (FIt) left out;
 	// only how many should have run.
 	for _, spec := range unclear {
-		result := readSpec(spec, report.SuitePath)
+		result, _ := readSpec(spec, report.SuitePath)
 		if selected >= report.PreRunStats.SpecsThatWillRun {
 			info.NotSelected = append(info.NotSelected, result.ID)
 			continue
@@ -204,7 +208,7 @@ func readSuiteNodes(report types.Report, info *SuiteInfo) {
 		}
 		evidence, _ := readEvidence(node)
 		info.Evidence = append(info.Evidence, evidence...)
-		message := failureMessage(node)
+		message := failureMessage(node.Failure)
 		skipped := node.State.Is(types.SpecStateSkipped) && message != ""
 		if !node.Failed() && !skipped {
 			continue
@@ -247,81 +251,181 @@ func heading(err error) string {
 	return err.Error()
 }
 
-// readSpec judges a spec by its own report.
-func readSpec(spec types.SpecReport, suitePath string) Result {
-	result := Result{
-		Requirement:     identify(spec),
-		Started:         spec.StartTime,
-		Ended:           spec.EndTime,
-		DurationSeconds: seconds(spec.RunTime),
-		Message:         failureMessage(spec),
-		Location:        location(spec, suitePath),
-	}
-	if spec.Failed() {
-		result.FailedAt = spec.Failure.TimelineLocation.Time
-	}
-	var reasons, unreadable []string
-	notPromised := ""
+// record is what a spec recorded, in its order.
+type record struct {
+	requirement *Requirement
+	fails       []types.ReportEntry
+	unknowns    []types.ReportEntry
+	suiteErrors []string
+	notPromised string
+	body        string // BodyReturned, BodyLeft, or none: it never ended
+	unreadable  []string
+}
+
+// readRecord takes the entries of a spec. What a clean-up records after the body is no verdict any more.
+func readRecord(spec types.SpecReport) (rec record) {
 	for _, entry := range spec.ReportEntries {
 		switch entry.Name {
 		case NameRequirement:
 			var r Requirement
 			if err := decodeEntry(entry, &r); err != nil || r.ID == "" {
-				unreadable = append(unreadable, "the requirement")
+				rec.unreadable = append(rec.unreadable, "the requirement")
 				continue
 			}
-			if r.Level == "" {
-				r.Level = LevelOf(r.ID)
-			}
-			result.Requirement = r
-		case NameUnknown:
-			reasons = append(reasons, entryText(entry))
+			r.Level = cmp.Or(r.Level, LevelOf(r.ID))
+			rec.requirement = &r
+		case NameBody:
+			rec.body = entryText(entry)
 		case NameNotPromised:
-			notPromised = entryText(entry)
+			rec.notPromised = entryText(entry)
+		case NameSuiteError:
+			rec.suiteErrors = append(rec.suiteErrors, entryText(entry))
+		case NameFail, NameUnknown:
+			switch {
+			case rec.body != "":
+				rec.suiteErrors = append(rec.suiteErrors, "recorded after the body: "+entry.Name+": "+entryText(entry))
+			case entry.Name == NameFail:
+				rec.fails = append(rec.fails, entry)
+			default:
+				rec.unknowns = append(rec.unknowns, entry)
+			}
 		}
 	}
+	return rec
+}
+
+// cleanUpNodes are the nodes that run after a spec's body.
+const cleanUpNodes = types.NodeTypeCleanupAfterEach | types.NodeTypeCleanupAfterAll | types.NodeTypeJustAfterEach |
+	types.NodeTypeAfterEach | types.NodeTypeAfterAll | types.NodeTypeReportAfterEach
+
+// bodyState is how the body ended, as Ginkgo says, which lets a clean-up that fails change a spec's state.
+func bodyState(spec types.SpecReport) types.SpecState {
+	if spec.Failed() && spec.Failure.FailureNodeType.Is(cleanUpNodes) {
+		return types.SpecStatePassed
+	}
+	return spec.State
+}
+
+// readSpec judges a spec by what it recorded: fail beats unknown, unknown beats pass, and nothing but a record of it is a
+// fail. The errors are what went wrong that is not about the requirement.
+func readSpec(spec types.SpecReport, suitePath string) (result Result, suiteErrors []string) {
+	rec, state := readRecord(spec), bodyState(spec)
+	result = Result{
+		Requirement:     identify(spec),
+		Started:         spec.StartTime,
+		Ended:           spec.EndTime,
+		DurationSeconds: seconds(spec.RunTime),
+		Location:        location(spec, suitePath),
+	}
+	if rec.requirement != nil {
+		result.Requirement = *rec.requirement
+	}
+	result.Rerun = RerunLine(result.ID)
 	evidence, bad := readEvidence(spec)
 	result.Evidence = evidence
-	unreadable = append(unreadable, bad...)
+	rec.unreadable = append(rec.unreadable, bad...)
 	if spec.MaxFlakeAttempts > 1 && spec.NumAttempts > 1 {
 		result.Evidence = append(result.Evidence, Evidence{
 			Time: spec.EndTime, Kind: "ginkgo", Text: fmt.Sprintf("took %d attempts of %d", spec.NumAttempts, spec.MaxFlakeAttempts),
 		})
 	}
-	result.Rerun = RerunLine(result.ID)
+	said := ""
+	if state == spec.State {
+		said = failureMessage(spec.Failure)
+	}
 
-	switch {
-	case spec.State == types.SpecStatePassed:
-		result.Verdict = Pass
-	case spec.State == types.SpecStateSkipped && notPromised != "":
-		result.Verdict, result.Message = NotPromised, notPromised
-	case spec.State == types.SpecStateSkipped && result.Message != "":
-		result.unknown("skipped: " + result.Message)
-	case spec.State.Is(types.SpecStateSkipped | types.SpecStatePending):
+	switch unreadable := "could not be read back: " + strings.Join(rec.unreadable, ", "); {
+	case len(rec.fails) > 0:
+		result.Verdict, result.Message, result.FailedAt = Fail, texts(rec.fails, "\nalso: "), rec.fails[0].Time
+		if len(rec.unknowns) > 0 {
+			result.Message += "\nand could not see: " + texts(rec.unknowns, "; ")
+		}
+		if len(rec.unreadable) > 0 {
+			result.Message += "\n" + unreadable
+		}
+	case len(rec.unknowns) > 0:
+		result.FailedAt = rec.unknowns[0].Time
+		result.unknown(texts(rec.unknowns, "; "))
+	case state == types.SpecStateSkipped && rec.notPromised != "":
+		result.Verdict, result.Message = NotPromised, rec.notPromised
+	case state == types.SpecStateSkipped && said != "":
+		result.unknown("skipped: " + said)
+	case state.Is(types.SpecStateSkipped | types.SpecStatePending):
 		result.Verdict = Unknown // readSuite knows why
-	case spec.Failed():
-		result.Verdict = Fail
-		if result.Message == "" {
-			result.Message = spec.State.String()
-		}
+	case len(rec.unreadable) > 0:
+		result.unknown(unreadable)
+	case state == types.SpecStatePassed && rec.body == BodyReturned:
+		result.Verdict = Pass
+	case state == types.SpecStatePassed:
+		result.unknown("the spec did not record that it came to its end")
 	default:
-		result.unknown("Ginkgo's state: " + spec.State.String())
+		result.unknown(withoutVerdict(state, said))
 	}
-	if rest, ok := strings.CutPrefix(result.Message, UnknownPrefix); ok {
-		result.Verdict, result.Message = Unknown, strings.TrimSpace(rest)
+	if result.FailedAt.IsZero() && state == spec.State && spec.Failed() {
+		result.FailedAt = spec.Failure.TimelineLocation.Time
 	}
-	if len(unreadable) > 0 {
-		problem := "could not be read back: " + strings.Join(unreadable, ", ")
-		if result.Verdict == Pass {
-			result.unknown(problem)
-		} else {
-			result.Message = strings.TrimSpace(result.Message + "\n" + problem)
+	return result, rec.errorsOf(spec, result)
+}
+
+// texts are the texts of entries, each of them once.
+func texts(entries []types.ReportEntry, between string) string {
+	var all []string
+	for _, entry := range entries {
+		if text := entryText(entry); !slices.Contains(all, text) {
+			all = append(all, text)
 		}
 	}
-	if len(reasons) > 0 {
-		result.unknown(strings.Join(reasons, "; "))
+	return strings.Join(all, between)
+}
+
+// withoutVerdict says how a body ended that recorded no verdict.
+func withoutVerdict(state types.SpecState, said string) string {
+	how := map[types.SpecState]string{
+		types.SpecStatePanicked:    "the spec panicked",
+		types.SpecStateTimedout:    "the spec ran out of time",
+		types.SpecStateInterrupted: "the spec was interrupted",
+		types.SpecStateAborted:     "the spec aborted the suite",
+		types.SpecStateFailed:      "the spec ended without a verdict",
+	}[state]
+	if how == "" {
+		return "Ginkgo's state: " + state.String()
 	}
-	return result
+	if said != "" {
+		how += ": " + said
+	}
+	return how
+}
+
+// errorsOf are a spec's suite errors, each with the spec's ID.
+func (rec record) errorsOf(spec types.SpecReport, result Result) (errs []string) {
+	say := func(text string) { errs = append(errs, result.ID+": "+text) }
+	for _, text := range rec.suiteErrors {
+		say(text)
+	}
+	recorded := func(panicked string) bool { // with more about it than Ginkgo knows
+		return panicked != "" && slices.ContainsFunc(rec.suiteErrors, func(e string) bool { return strings.Contains(e, panicked) })
+	}
+	if !spec.Failed() {
+		return errs
+	}
+	verdictless := len(rec.fails)+len(rec.unknowns) == 0
+	first := types.AdditionalFailure{State: spec.State, Failure: spec.Failure}
+	for i, f := range append([]types.AdditionalFailure{first}, spec.AdditionalFailures...) {
+		text := failureMessage(f.Failure)
+		switch inCleanUp := f.Failure.FailureNodeType.Is(cleanUpNodes); {
+		case recorded(f.Failure.ForwardedPanic):
+		case inCleanUp:
+			say("clean-up failed: " + cmp.Or(text, f.State.String()))
+		case f.State == types.SpecStatePanicked:
+			say(withoutVerdict(f.State, text))
+		case f.State == types.SpecStateFailed && (verdictless || i > 0):
+			say("failed without recording a verdict: " + cmp.Or(text, "no reason was given"))
+		}
+		if ran := rec.requirement != nil; i == 0 && ran && rec.body == "" && f.State.Is(types.SpecStateTimedout|types.SpecStateInterrupted) {
+			say("leaked: its body went on after its time was up and the grace period was over, and may have disturbed specs that ran later")
+		}
+	}
+	return errs
 }
 
 // unknown makes the verdict unknown for a reason, and keeps what else is said.
@@ -394,23 +498,21 @@ func identify(spec types.SpecReport) Requirement {
 	return Requirement{ID: spec.FullText()}
 }
 
-// failureMessage is all that Ginkgo says about why a spec did not pass.
-func failureMessage(spec types.SpecReport) string {
-	f := spec.Failure
+// failureMessage is all that Ginkgo says about a failure.
+func failureMessage(f types.Failure) string {
 	message := f.Message
-	if f.ForwardedPanic != "" {
-		message = strings.TrimSpace(message + "\n" + f.ForwardedPanic)
+	switch f.ForwardedPanic {
+	case "":
+	case "<nil>": // what recover returns then
+		message += ": its goroutine was ended without a panic (runtime.Goexit)"
+	default:
+		message += ": " + f.ForwardedPanic
 	}
 	// A time-out says where the spec was stuck only here.
-	if f.AdditionalFailure != nil && f.AdditionalFailure.Failure.Message != "" {
+	if f.AdditionalFailure != nil {
 		message += "\n" + f.AdditionalFailure.Failure.Message
 	}
-	for _, also := range spec.AdditionalFailures {
-		if also.Failure.Message != "" {
-			message += "\nalso: " + also.Failure.Message
-		}
-	}
-	return message
+	return strings.TrimSpace(message)
 }
 
 // checkout is the folder that this program was compiled from, and the specs with
@@ -425,8 +527,10 @@ var checkout = func() string {
 // relative to the checkout or to the folder that holds the suite's.
 func location(spec types.SpecReport, suitePath string) string {
 	at := spec.LeafNodeLocation
-	if spec.Failed() && spec.Failure.Location.FileName != "" {
-		at = spec.Failure.Location
+	// A clean-up is not where the requirement is judged, nor is the recorder, through which panics pass.
+	failed := spec.Failure.Location
+	if spec.Failed() && failed.FileName != "" && !spec.Failure.FailureNodeType.Is(cleanUpNodes) && !strings.Contains(failed.FileName, "/harness/recorder/recorder.go") {
+		at = failed
 	}
 	if at.FileName == "" {
 		return ""

@@ -25,7 +25,7 @@ func failure(message string) types.Failure {
 	return types.Failure{Message: message, Location: types.CodeLocation{FileName: "/src/e2e/core_test.go", LineNumber: 42}}
 }
 
-// it is a spec as Ginkgo reports it, changed as wanted.
+// it is a spec as Ginkgo and the recorder report it, changed as wanted: one that passed has recorded its end.
 func it(text string, state types.SpecState, change ...func(*types.SpecReport)) types.SpecReport {
 	s := types.SpecReport{
 		LeafNodeType: types.NodeTypeIt, LeafNodeText: text, State: state,
@@ -35,7 +35,17 @@ func it(text string, state types.SpecState, change ...func(*types.SpecReport)) t
 	for _, c := range change {
 		c(&s)
 	}
+	if state.Is(types.SpecStatePassed) {
+		s.ReportEntries = append(s.ReportEntries, entry(NameBody, BodyReturned))
+	}
 	return s
+}
+
+// cleanUpFailed is a spec whose body returned, and a clean-up after it failed.
+func cleanUpFailed(s *types.SpecReport) {
+	s.Failure = failure("namespace stays")
+	s.Failure.FailureNodeType = types.NodeTypeCleanupAfterEach
+	s.ReportEntries = append(s.ReportEntries, entry(NameBody, BodyReturned))
 }
 
 func failing(message string) func(*types.SpecReport) {
@@ -89,60 +99,102 @@ func read(t *testing.T, reports ...types.Report) ([]Result, SuiteInfo) {
 }
 
 func TestFromGinkgoStates(t *testing.T) {
+	noRS, began := entry(NameFail, "no RS"), entry(NameRequirement, EntryRequirement(Requirement{ID: "core/fresh", Level: Core}))
 	cases := []struct {
 		name    string
 		spec    types.SpecReport
-		verdict Verdict // "" is not selected
+		verdict Verdict
 		message string
+		errors  string // the suite's
 	}{
-		{"passed", it("core/fresh", types.SpecStatePassed), Pass, ""},
-		{"failed", it("core/fresh", types.SpecStateFailed, failing("no RS")), Fail, "no RS"},
-		{"failed without a word", it("core/fresh", types.SpecStateFailed), Fail, "failed"},
+		{"passed", it("core/fresh", types.SpecStatePassed), Pass, "", ""},
+		{"passed, and did not record its end", it("core/fresh", types.SpecStateInvalid, func(s *types.SpecReport) { s.State = types.SpecStatePassed }), Unknown,
+			"the spec did not record that it came to its end", ""},
+		{"passed, and left", it("core/fresh", types.SpecStateInvalid, entries(entry(NameBody, BodyLeft)), func(s *types.SpecReport) { s.State = types.SpecStatePassed }), Unknown,
+			"the spec did not record that it came to its end", ""},
+		{"failed", it("core/fresh", types.SpecStateFailed, failing("no RS"), entries(noRS)), Fail, "no RS", ""},
+		{"failed in two ways", it("core/fresh", types.SpecStateFailed, failing("no RS"), entries(noRS, entry(NameFail, "no RD"), entry(NameFail, "no RS"))), Fail, "no RS\nalso: no RD", ""},
+		{"failed, and nothing recorded it", it("core/fresh", types.SpecStateFailed, failing("no RS")), Unknown,
+			"the spec ended without a verdict: no RS", "core/fresh: failed without recording a verdict: no RS"},
+		{"failed without a word", it("core/fresh", types.SpecStateFailed), Unknown,
+			"the spec ended without a verdict", "core/fresh: failed without recording a verdict: no reason was given"},
+		{"recorded a fail that Ginkgo lost", it("core/fresh", types.SpecStatePassed, entries(noRS)), Fail, "no RS", ""},
 		{"panicked", it("core/fresh", types.SpecStatePanicked, func(s *types.SpecReport) {
 			s.Failure = failure("Test Panicked")
 			s.Failure.ForwardedPanic = "nil map"
-		}), Fail, "Test Panicked\nnil map"},
-		{"timed out", it("core/fresh", types.SpecStateTimedout, func(s *types.SpecReport) {
+		}), Unknown, "the spec panicked: Test Panicked: nil map", "core/fresh: the spec panicked: Test Panicked: nil map"},
+		{"panicked, as recorded", it("core/fresh", types.SpecStatePanicked, entries(entry(NameSuiteError, "panic: nil map (e2e/core_test.go:8)")), func(s *types.SpecReport) {
+			s.Failure = failure("Test Panicked")
+			s.Failure.ForwardedPanic = "nil map"
+		}), Unknown, "the spec panicked: Test Panicked: nil map", "core/fresh: panic: nil map (e2e/core_test.go:8)"},
+		{"its goroutine ended", it("core/fresh", types.SpecStatePanicked, func(s *types.SpecReport) {
+			s.Failure = failure("Test Panicked")
+			s.Failure.ForwardedPanic = "<nil>"
+		}), Unknown, "the spec panicked: Test Panicked: its goroutine was ended without a panic (runtime.Goexit)",
+			"core/fresh: the spec panicked: Test Panicked: its goroutine was ended without a panic (runtime.Goexit)"},
+		{"timed out", it("core/fresh", types.SpecStateTimedout, entries(began, entry(NameBody, BodyLeft)), func(s *types.SpecReport) {
 			s.Failure = failure("A spec timeout occurred")
 			s.Failure.AdditionalFailure = &types.AdditionalFailure{State: types.SpecStateFailed, Failure: failure("wanted Bound, last seen Pending")}
-		}), Fail, "A spec timeout occurred\nwanted Bound, last seen Pending"},
-		{"interrupted", it("core/fresh", types.SpecStateInterrupted, failing("Interrupted by User")), Fail, "Interrupted by User"},
-		{"aborted", it("core/fresh", types.SpecStateAborted, failing("stop all")), Fail, "stop all"},
-		{"failed in clean-up as well", it("core/fresh", types.SpecStateFailed, failing("no RS"), func(s *types.SpecReport) {
-			s.AdditionalFailures = []types.AdditionalFailure{{State: types.SpecStateFailed, Failure: failure("namespace stays")}}
-		}), Fail, "no RS\nalso: namespace stays"},
-		{"could not see, by its failure", it("core/fresh", types.SpecStateFailed, failing("UNKNOWN: the fault was not on")), Unknown, "the fault was not on"},
-		{"could not see, by its entry", it("core/fresh", types.SpecStateFailed, failing("no event"), entries(entry(NameUnknown, EntryUnknown("log not there")))), Unknown, "log not there\nno event"},
-		{"could not see, by both", it("core/fresh", types.SpecStateFailed, failing("UNKNOWN: log not there"), entries(entry(NameUnknown, "log not there"))), Unknown, "log not there"},
-		{"passed, but could not see", it("core/fresh", types.SpecStatePassed, entries(entry(NameUnknown, "no control"), entry(NameUnknown, "no log"))), Unknown, "no control; no log"},
-		{"unknown without a reason", it("core/fresh", types.SpecStatePassed, entries(entry(NameUnknown, " "))), Unknown, "no reason was given"},
-		{"skipped by itself", it("core/fresh", types.SpecStateSkipped, failing("no Docker")), Unknown, "skipped: no Docker"},
-		{"never reached", it("core/fresh", types.SpecStateSkipped), Unknown, "did not run: the run ended before it"},
-		{"pending", it("core/fresh", types.SpecStatePending), Unknown, "pending: the spec is marked as not ready"},
-		{"no state", it("core/fresh", types.SpecStateInvalid), Unknown, "Ginkgo's state: INVALID SPEC STATE"},
-		{"evidence that is none", it("core/fresh", types.SpecStatePassed, entries(entry(NameEvidence, 7))), Unknown, "could not be read back: evidence 1 (json: cannot unmarshal number into Go value of type verdict.Evidence)"},
-		{"requirement that is none", it("core/fresh", types.SpecStatePassed, entries(entry(NameRequirement, "{}"))), Unknown, "could not be read back: the requirement"},
-		{"failed, with evidence that is none", it("core/fresh", types.SpecStateFailed, failing("no RS"), entries(entry(NameRequirement, "{}"))), Fail, "no RS\ncould not be read back: the requirement"},
+		}), Unknown, "the spec ran out of time: A spec timeout occurred\nwanted Bound, last seen Pending", ""},
+		{"timed out after it failed", it("core/fresh", types.SpecStateTimedout, failing("A spec timeout occurred"), entries(began, noRS, entry(NameBody, BodyLeft))), Fail, "no RS", ""},
+		{"timed out after it came to its end", it("core/fresh", types.SpecStateTimedout, failing("A spec timeout occurred"), entries(began, entry(NameBody, BodyReturned))), Unknown,
+			"the spec ran out of time: A spec timeout occurred", ""},
+		{"leaked", it("core/fresh", types.SpecStateTimedout, failing("A spec timeout occurred"), entries(began)), Unknown, "the spec ran out of time: A spec timeout occurred",
+			"core/fresh: leaked: its body went on after its time was up and the grace period was over, and may have disturbed specs that ran later"},
+		{"interrupted", it("core/fresh", types.SpecStateInterrupted, failing("Interrupted by User"), entries(began, entry(NameBody, BodyLeft))), Unknown, "the spec was interrupted: Interrupted by User", ""},
+		{"aborted", it("core/fresh", types.SpecStateAborted, failing("stop all")), Unknown, "the spec aborted the suite: stop all", ""},
+		{"passed, and clean-up failed", it("core/fresh", types.SpecStateFailed, cleanUpFailed), Pass, "", "core/fresh: clean-up failed: namespace stays"},
+		{"passed, and clean-up could not see", it("core/fresh", types.SpecStatePassed, entries(entry(NameBody, BodyReturned), entry(NameUnknown, "no answer"))), Pass, "",
+			"core/fresh: recorded after the body: unknown: no answer"},
+		{"failed, and clean-up failed as well", it("core/fresh", types.SpecStateFailed, failing("no RS"), entries(noRS), func(s *types.SpecReport) {
+			also := failure("namespace stays")
+			also.FailureNodeType = types.NodeTypeCleanupAfterEach
+			s.AdditionalFailures = []types.AdditionalFailure{{State: types.SpecStateFailed, Failure: also}}
+		}), Fail, "no RS", "core/fresh: clean-up failed: namespace stays"},
+		{"a suite error", it("core/fresh", types.SpecStatePassed, entries(entry(NameSuiteError, "bucket: no answer"))), Pass, "", "core/fresh: bucket: no answer"},
+		{"could not see", it("core/fresh", types.SpecStateFailed, failing("unknown: log not there"), entries(entry(NameUnknown, "log not there"))), Unknown, "log not there", ""},
+		{"passed, but could not see", it("core/fresh", types.SpecStatePassed, entries(entry(NameUnknown, "no control"), entry(NameUnknown, "no log"))), Unknown, "no control; no log", ""},
+		{"unknown without a reason", it("core/fresh", types.SpecStatePassed, entries(entry(NameUnknown, " "))), Unknown, "no reason was given", ""},
+		{"failed, then could not see", it("core/fresh", types.SpecStateFailed, failing("no RS"), entries(noRS, entry(NameUnknown, "S3 is not back"))), Fail, "no RS\nand could not see: S3 is not back", ""},
+		{"could not see, then failed", it("core/fresh", types.SpecStateFailed, failing("unknown: no log"), entries(entry(NameUnknown, "no log"), noRS)), Fail, "no RS\nand could not see: no log", ""},
+		{"skipped by itself", it("core/fresh", types.SpecStateSkipped, failing("no Docker")), Unknown, "skipped: no Docker", ""},
+		{"never reached", it("core/fresh", types.SpecStateSkipped), Unknown, "did not run: the run ended before it", ""},
+		{"pending", it("core/fresh", types.SpecStatePending), Unknown, "pending: the spec is marked as not ready", ""},
+		{"no state", it("core/fresh", types.SpecStateInvalid), Unknown, "Ginkgo's state: INVALID SPEC STATE", ""},
+		{"evidence that is none", it("core/fresh", types.SpecStatePassed, entries(entry(NameEvidence, 7))), Unknown, "could not be read back: evidence 1 (json: cannot unmarshal number into Go value of type verdict.Evidence)", ""},
+		{"requirement that is none", it("core/fresh", types.SpecStatePassed, entries(entry(NameRequirement, "{}"))), Unknown, "could not be read back: the requirement", ""},
+		{"failed, with evidence that is none", it("core/fresh", types.SpecStateFailed, failing("no RS"), entries(noRS, entry(NameRequirement, "{}"))), Fail, "no RS\ncould not be read back: the requirement", ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			results, info := read(t, suite(nil, c.spec))
-			if len(results) != 1 || len(info.NotSelected) != 0 || len(info.Errors) != 0 || info.SetupError != "" || len(info.Partial) != 0 {
+			if len(results) != 1 || len(info.NotSelected) != 0 || info.SetupError != "" || len(info.Partial) != 0 {
 				t.Fatalf("%+v\n%+v", results, info)
+			}
+			if got := strings.Join(info.Errors, "; "); got != c.errors {
+				t.Errorf("suite errors\n     %q\nwant %q", got, c.errors)
 			}
 			r := results[0]
 			if r.ID != "core/fresh" || r.Level != Core || r.Verdict != c.verdict || r.Message != c.message {
 				t.Errorf("got  %s %s %q\nwant core/fresh %s %q", r.ID, r.Verdict, r.Message, c.verdict, c.message)
 			}
+			var report Report
+			report.Add(results, info)
+			if want := c.verdict == Pass && c.errors == ""; report.OK() != want {
+				t.Errorf("the report is OK: %v, want %v", report.OK(), want)
+			}
 			if r.DurationSeconds != 2.5 || !r.Started.Equal(at(1)) || !r.Ended.Equal(at(3.5)) || r.Rerun != "make e2e FOCUS=core/fresh" {
 				t.Errorf("%+v", r)
 			}
 			want := "e2e/core_test.go:7"
-			if c.spec.Failed() && c.spec.Failure.Message != "" {
+			if c.spec.Failed() && c.spec.Failure.Message != "" && c.verdict != Pass {
 				want = "e2e/core_test.go:42"
 			}
 			if r.Location != want {
 				t.Errorf("location %q, want %q", r.Location, want)
+			}
+			if r.Verdict == Pass && !r.FailedAt.IsZero() {
+				t.Errorf("it passed, and gave up at %s", r.FailedAt)
 			}
 		})
 	}

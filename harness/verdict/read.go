@@ -6,8 +6,10 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/smart-restore/conformance/harness/strict"
+	"github.com/smart-restore/conformance/harness/text"
 )
 
 // maxReport bounds what is read as a report. One of a full run has less than a
@@ -53,17 +55,33 @@ func Parse(path string, text []byte) (*Report, error) {
 		case result.ID == "":
 			return nil, doc.At("a requirement has no id", "requirements", i)
 		case !slices.Contains(verdicts, result.Verdict):
-			return nil, doc.At(fmt.Sprintf("%s: found is the verdict %q, wanted one of %v", result.ID, result.Verdict, verdicts), "requirements", i, "verdict")
+			return nil, doc.At(fmt.Sprintf("%s: found the verdict %q, want one of %s", result.ID, result.Verdict, oneOf()), "requirements", i, "verdict")
 		case slices.ContainsFunc(r.Requirements[:i], func(earlier Result) bool { return earlier.ID == result.ID }) && len(r.SuiteErrors) == 0:
 			// A suite that has two such specs says so.
 			return nil, doc.At(result.ID+" is there twice", "requirements", i, "id")
 		}
 	}
 	if want := r.Count(); r.Counts != want {
-		return nil, doc.At(fmt.Sprintf("its summary is %+v, its requirements say %+v", r.Counts, want), "summary")
+		return nil, doc.At(fmt.Sprintf("its summary says %s, %d not selected; its requirements make %s, %d not selected", r.Counts, r.Counts.NotSelected, want, want.NotSelected), "summary")
 	}
 	if want := r.CountByLevel(); r.Levels != nil && !maps.Equal(r.Levels, want) {
-		return nil, doc.At(fmt.Sprintf("its levels are %+v, its requirements say %+v", r.Levels, want), "levels")
+		return nil, doc.At(fmt.Sprintf("its levels say %s; its requirements make %s", inWords(r.Levels), inWords(want)), "levels")
 	}
 	return r, nil
+}
+
+func inWords(levels map[string]Counts) string {
+	words := map[string]string{}
+	for level, counts := range levels {
+		words[level] = counts.String()
+	}
+	return text.Pairs(words)
+}
+
+func oneOf() string {
+	var words []string
+	for _, v := range verdicts {
+		words = append(words, string(v))
+	}
+	return strings.Join(words, ", ")
 }

@@ -37,12 +37,19 @@ var _ = func() bool {
 		ginkgo.It("core/pass A sentence.", func() {
 			ginkgo.AddReportEntry(NameRequirement, EntryRequirement(Requirement{ID: "core/pass", Sentence: "Recorded.", Level: Core}), ginkgo.ReportEntryVisibilityNever)
 			ginkgo.AddReportEntry(NameEvidence, EntryEvidence(Evidence{Kind: "k", Text: "seen"}), ginkgo.ReportEntryVisibilityNever)
+			ginkgo.AddReportEntry(NameBody, BodyReturned, ginkgo.ReportEntryVisibilityNever)
 		})
-		ginkgo.It("core/fail", ginkgo.Label("bad"), func() { ginkgo.Fail("no RS") })
+		ginkgo.It("core/fail", ginkgo.Label("bad"), func() {
+			ginkgo.AddReportEntry(NameFail, "no RS", ginkgo.ReportEntryVisibilityNever)
+			ginkgo.Fail("no RS")
+		})
 		ginkgo.It("core/panic", ginkgo.Label("bad"), func() { panic("boom") })
-		ginkgo.It("core/unknown", ginkgo.Label("bad"), func() { ginkgo.Fail("UNKNOWN: the fault was not on") })
+		ginkgo.It("core/unknown", ginkgo.Label("bad"), func() {
+			ginkgo.AddReportEntry(NameUnknown, "the fault was not on", ginkgo.ReportEntryVisibilityNever)
+			ginkgo.Fail("unknown: the fault was not on")
+		})
 		ginkgo.It("core/unknown-entry", ginkgo.Label("bad"), func() {
-			ginkgo.AddReportEntry(NameUnknown, EntryUnknown("the log was not there"), ginkgo.ReportEntryVisibilityNever)
+			ginkgo.AddReportEntry(NameUnknown, "the log was not there", ginkgo.ReportEntryVisibilityNever)
 		})
 		ginkgo.It("core/skips", ginkgo.Label("bad"), func() { ginkgo.Skip("no IPv6") })
 		ginkgo.PIt("core/pending", ginkgo.Label("bad"), func() {})
@@ -80,14 +87,14 @@ func TestFromRealGinkgo(t *testing.T) {
 			[]string{"core/pass=pass", "core/unknown=unknown"}, "core/fail core/panic core/pending core/skips core/unknown-entry safety/abort", "", ""},
 		{"file", "run", []string{"-ginkgo.focus-file=nowhere_test.go"}, nil, all, "", ""},
 		{"every end", "run", []string{"-ginkgo.label-filter=core"}, []string{
-			"core/fail=fail", "core/panic=fail", "core/pass=pass", "core/pending=unknown", "core/skips=unknown", "core/unknown=unknown", "core/unknown-entry=unknown",
-		}, "safety/abort", "", ""},
+			"core/fail=fail", "core/panic=unknown", "core/pass=pass", "core/pending=unknown", "core/skips=unknown", "core/unknown=unknown", "core/unknown-entry=unknown",
+		}, "safety/abort", "", "core/panic: the spec panicked: Test Panicked: boom"},
 		{"clean-up fails", "cleanup-fails", []string{"-ginkgo.focus=core/pass"}, []string{"core/pass=pass"},
 			"core/fail core/panic core/pending core/skips core/unknown core/unknown-entry safety/abort", "", "a container stays"},
 		{"set-up fails", "setup-fails", nil, nil, "", "no engine", ""},
 		{"set-up skips", "setup-skips", []string{"-ginkgo.focus=core/pass"}, []string{"core/pass=unknown"},
 			"core/fail core/panic core/pending core/skips core/unknown core/unknown-entry safety/abort", "skipped: no root", ""},
-		{"aborted at once", "run", []string{"-ginkgo.label-filter=abort || core && !bad", "-ginkgo.seed=1"}, []string{"core/pass=*", "safety/abort=fail"},
+		{"aborted at once", "run", []string{"-ginkgo.label-filter=abort || core && !bad", "-ginkgo.seed=1"}, []string{"core/pass=*", "safety/abort=unknown"},
 			"core/fail core/panic core/pending core/skips core/unknown core/unknown-entry", "", ""},
 		{"dry run", "run", []string{"-ginkgo.dry-run", "-ginkgo.focus=core/pass"}, []string{"core/pass=unknown"},
 			"core/fail core/panic core/pending core/skips core/unknown core/unknown-entry safety/abort", "", ""},

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/smart-restore/conformance/harness/artifacts"
 )
 
 // What report.yaml says it is.
@@ -52,8 +54,10 @@ type Report struct {
 	Selection      Selection      `json:"selection"`
 	// Partial says why this run says less than a full one: filtered, skipped,
 	// not reached, tried again, on a stack that was up before.
-	Partial      []string `json:"partial,omitempty"`
-	Phases       []Phase  `json:"phases,omitempty"`
+	Partial []string `json:"partial,omitempty"`
+	Phases  []Phase  `json:"phases,omitempty"`
+	// Timings are the bounds within which the run looked and waited.
+	Timings      Timings  `json:"timings,omitzero"`
 	Requirements []Result `json:"requirements"`
 	// NotSelected are IDs.
 	NotSelected []string `json:"notSelected,omitempty"`
@@ -63,13 +67,21 @@ type Report struct {
 	Levels map[string]Counts `json:"levels,omitempty"`
 	// SetupError is why no spec could run.
 	SetupError string `json:"setupError,omitempty"`
-	// SuiteErrors are what went wrong outside set-up and specs: clean-up, an
-	// interrupt. They fail the run.
+	// SuiteErrors are what went wrong that is not about a requirement: a panic, a
+	// clean-up, an interrupt, a leaked secret. One of a spec begins with its ID.
+	// They fail the run, and change no verdict.
 	SuiteErrors []string `json:"suiteErrors,omitempty"`
 
 	// Redact, when set, passes over every byte that Write, WriteJUnit, Summary
 	// and Markdown put out.
 	Redact func([]byte) []byte `json:"-"`
+}
+
+// Timings are the bounds, windows and pauses of a run, as they were used: with the scale in them.
+type Timings struct {
+	// Scale is the factor for slow machines, 1 on others.
+	Scale   float64            `json:"scale"`
+	Seconds map[string]float64 `json:"seconds"` // by name
 }
 
 // Run is when and where, and by which suite.
@@ -278,8 +290,8 @@ func count(results []Result) (c Counts) {
 }
 
 // Failures is how many things keep the run from being good: requirements that
-// failed, passed as a surprise or are unknown, the set-up, and anything else
-// outside the specs. It is the second number of the summary's last line, and of
+// failed, passed as a surprise or are unknown, the set-up, and the suite's own
+// errors. It is the second number of the summary's last line, and of
 // JUnit.
 func (r *Report) Failures() int {
 	c := r.Count()
@@ -319,8 +331,8 @@ func (r *Report) Write(dir string) error {
 		return fmt.Errorf("report: %w", err)
 	}
 	return errors.Join(
-		r.WriteFile(filepath.Join(dir, "report.yaml"), inYAML),
-		r.WriteFile(filepath.Join(dir, "report.json"), append(text, '\n')),
+		r.WriteFile(artifacts.Dir(dir).ReportYAML(), inYAML),
+		r.WriteFile(artifacts.Dir(dir).ReportJSON(), append(text, '\n')),
 	)
 }
 

@@ -26,6 +26,7 @@ func sample() *Report {
 		Selection: Selection{Labels: "core", Procs: 4, Keep: "never", KeptStack: true},
 		Partial:   []string{"labels core", "on a stack that was up before"},
 		Phases:    []Phase{{"boot", at(0), 22, ""}, {"install", at(22), 15.5, "webhook: no answer\nfor 30 s"}},
+		Timings:   Timings{Scale: 1.5, Seconds: map[string]float64{"mover": 135}},
 		Requirements: []Result{
 			{Requirement: Requirement{ID: "core/fresh", Sentence: "A labelled PVC binds.", Level: Core}, Verdict: Pass, Started: at(40), Ended: at(48.1), DurationSeconds: 8.1, Rerun: "make e2e FOCUS=core/fresh",
 				Evidence: []Evidence{{Time: at(41), Kind: "audit", Text: "no create", Data: map[string]any{"n": 0.0, "names": []any{"a", "b"}}}}},
@@ -194,9 +195,9 @@ func TestReportWriteRead(t *testing.T) {
 	for _, c := range []struct{ from, to, at, why string }{
 		{"kind: Report", "kind: Reports", "kind: |Reports", `found is a "Reports"`},
 		{"v1alpha1", "v2", "apiVersion: |", `found is a "Report" of "conformance.smart-restore.io/v2", wanted a Report of conformance.smart-restore.io/v1alpha1`},
-		{"verdict: pass", "verdict: good", "", `the verdict "good", wanted one of [pass fail unknown not-promised]`},
-		{"summary:\n  expectedFail: 0", "summary:\n  expectedFail: 1", "", "its summary"},
-		{"    pass: 1", "    pass: 2", "levels:\n  |core:", "its levels"},
+		{"verdict: pass", "verdict: good", "", `core/fresh: found the verdict "good", want one of pass, fail, unknown, not-promised`},
+		{"summary:\n  expectedFail: 0", "summary:\n  expectedFail: 1", "", "its summary says 1 passed, 1 failed, 1 failed as expected, 1 unknown, 1 not selected; its requirements make 1 passed, 1 failed, 1 unknown, 1 not selected"},
+		{"    pass: 1", "    pass: 2", "levels:\n  |core:", "its levels say core: 2 passed, 1 failed, 1 unknown; its requirements make core: 1 passed, 1 failed, 1 unknown"},
 		{"kind: Report", "kind: Report\nextra: 1", "\n|extra: 1", `there is no field "extra"`},
 		{"durationSeconds: 8.1", "durationSeconds: long", "durationSeconds: |long", `found is "long" (str), wanted a number`},
 		{"sentence: A labelled", "sentense: A labelled", "", `there is no field "sentense"`},

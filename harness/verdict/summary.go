@@ -11,6 +11,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/smart-restore/conformance/harness/text"
 )
 
 // Summary writes what a terminal shows at the end of a run: a line for each
@@ -46,7 +48,7 @@ func (r *Report) Summary(w io.Writer, color bool) error {
 		fmt.Fprintf(&b, "%s %s\n", paint(failed, "set-up failed:"), FirstLine(r.SetupError))
 	}
 	for _, e := range r.SuiteErrors {
-		fmt.Fprintf(&b, "%s %s\n", paint(failed, "outside the specs:"), FirstLine(e))
+		fmt.Fprintf(&b, "%s %s\n", paint(failed, "suite error:"), FirstLine(e))
 	}
 	for _, p := range r.Partial {
 		fmt.Fprintf(&b, "partial: %s\n", FirstLine(p))
@@ -99,16 +101,16 @@ func (r *Report) failsLast() []Result {
 // String is the counts of what was selected, in words; what is rare is named
 // only where there is some.
 func (c Counts) String() string {
-	text := fmt.Sprintf("%d passed, %d failed", c.Pass, c.Fail)
+	words := fmt.Sprintf("%d passed, %d failed", c.Pass, c.Fail)
 	for _, rare := range []struct {
 		n    int
 		what string
 	}{{c.ExpectedFail, "failed as expected"}, {c.Surprise, "passed although expected to fail"}, {c.NotPromised, "not promised"}} {
 		if rare.n > 0 {
-			text += fmt.Sprintf(", %d %s", rare.n, rare.what)
+			words += fmt.Sprintf(", %d %s", rare.n, rare.what)
 		}
 	}
-	return text + fmt.Sprintf(", %d unknown", c.Unknown)
+	return words + fmt.Sprintf(", %d unknown", c.Unknown)
 }
 
 // Headline is the run's result in a sentence.
@@ -131,7 +133,7 @@ func (r *Report) Headline() string {
 	case c.Unknown > 0:
 		return fmt.Sprintf("Of %d of %d requirements it is unknown whether %s", c.Unknown, tried, plural(c.Unknown, "it holds", "they hold"))
 	case len(r.SuiteErrors) > 0:
-		return "Something went wrong outside the specs"
+		return "The suite itself had errors"
 	case tried == 0:
 		return "No requirement was tried"
 	case c.ExpectedFail > 0:
@@ -157,7 +159,7 @@ func (r *Report) Markdown(w io.Writer) error {
 		mark = "❓"
 	}
 	fmt.Fprintf(&b, "## %s %s\n\n", mark, r.Headline())
-	fmt.Fprintf(&b, "Policy %s on %s: %s", code(r.Implementation.Policy), code(r.Stack.Name), c)
+	fmt.Fprintf(&b, "Policy %s on %s: %s", text.Code(r.Implementation.Policy), text.Code(r.Stack.Name), c)
 	if c.NotSelected > 0 {
 		fmt.Fprintf(&b, ", %d not selected", c.NotSelected)
 	}
@@ -165,7 +167,7 @@ func (r *Report) Markdown(w io.Writer) error {
 	if len(r.Partial) > 0 {
 		b.WriteString("> **Partial**, so this says less than a full run:\n")
 		for _, p := range r.Partial {
-			fmt.Fprintf(&b, "> - %s\n", cell(p))
+			fmt.Fprintf(&b, "> - %s\n", text.Plain(p))
 		}
 		b.WriteString("\n")
 	}
@@ -173,7 +175,7 @@ func (r *Report) Markdown(w io.Writer) error {
 		fmt.Fprintf(&b, "**Set-up failed:**\n\n%s\n", fence(r.SetupError))
 	}
 	for _, e := range r.SuiteErrors {
-		fmt.Fprintf(&b, "**Outside the specs:**\n\n%s\n", fence(e))
+		fmt.Fprintf(&b, "**Suite error:**\n\n%s\n", fence(e))
 	}
 	r.markdownFailures(&b)
 	r.markdownLevels(&b)
@@ -199,9 +201,9 @@ func (r *Report) markdownFailures(b *bytes.Buffer) {
 		if len(why) > maxMessage {
 			why = append(why[:maxMessage], '…')
 		}
-		fmt.Fprintf(b, "<details><summary>%s <b>%s</b>: %s</summary>\n\n%s\n\n%s\n", icon(result), html.EscapeString(result.ID), html.EscapeString(FirstLine(result.Why())), cell(result.Sentence), fence(string(why)))
+		fmt.Fprintf(b, "<details><summary>%s <b>%s</b>: %s</summary>\n\n%s\n\n%s\n", icon(result), html.EscapeString(result.ID), html.EscapeString(FirstLine(result.Why())), text.Plain(result.Sentence), fence(string(why)))
 		if result.Rerun != "" {
-			fmt.Fprintf(b, "Run it again: %s\n\n", code(result.Rerun))
+			fmt.Fprintf(b, "Run it again: %s\n\n", text.Code(result.Rerun))
 		}
 		b.WriteString("</details>\n\n")
 	}
@@ -231,7 +233,7 @@ func (r *Report) markdownLevels(b *bytes.Buffer) {
 			if result.outcome() != good {
 				last = result.Word() + ": " + FirstLine(strings.TrimPrefix(result.Why(), "expected: "))
 			}
-			fmt.Fprintf(b, "| %s | %s | %.1f | %s |\n", icon(result), code(result.ID), result.DurationSeconds, cell(last))
+			fmt.Fprintf(b, "| %s | %s | %.1f | %s |\n", icon(result), text.Code(result.ID), result.DurationSeconds, text.Plain(last))
 		}
 		b.WriteString("\n</details>\n\n")
 	}
@@ -246,14 +248,14 @@ func (r *Report) markdownFacts(b *bytes.Buffer) {
 		b.WriteString("<details><summary>Versions, as the cluster itself says</summary>\n\n| component | requested | observed |\n|---|---|---|\n")
 		for _, name := range slices.Sorted(maps.Keys(r.Stack.Observed)) {
 			o := r.Stack.Observed[name]
-			fmt.Fprintf(b, "| %s | %s | %s |\n", cell(name), cell(r.Stack.Requested[name]), cell(o.Version))
+			fmt.Fprintf(b, "| %s | %s | %s |\n", text.Plain(name), text.Plain(r.Stack.Requested[name]), text.Plain(o.Version))
 		}
 		b.WriteString("\n</details>\n\n")
 	}
 	if len(r.Phases) > 0 {
 		b.WriteString("<details><summary>Phases</summary>\n\n| phase | seconds | |\n|---|---:|---|\n")
 		for _, p := range r.Phases {
-			fmt.Fprintf(b, "| %s | %.1f | %s |\n", cell(p.Name), p.DurationSeconds, cell(p.Error))
+			fmt.Fprintf(b, "| %s | %.1f | %s |\n", text.Plain(p.Name), p.DurationSeconds, text.Plain(p.Error))
 		}
 		b.WriteString("\n</details>\n\n")
 	}
@@ -299,19 +301,6 @@ func readable(message string) []string {
 		return []string{"no reason was given"}
 	}
 	return lines
-}
-
-// cell makes text safe for a cell of a Markdown table.
-func cell(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	return strings.NewReplacer("|", `\|`, "<", "&lt;", ">", "&gt;", "`", "'").Replace(s)
-}
-
-func code(s string) string {
-	if s == "" {
-		return "–"
-	}
-	return "`" + strings.NewReplacer("`", "'", "|", `\|`, "\n", " ").Replace(s) + "`"
 }
 
 // fence quotes text as it is, in a fence that it does not contain.

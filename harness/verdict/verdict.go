@@ -98,13 +98,24 @@ const (
 const (
 	NameRequirement = "requirement"
 	NameEvidence    = "evidence"
-	NameUnknown     = "unknown"
 	NameNotPromised = "not-promised"
+	// NameFail is why the requirement does not hold. Nothing but this entry makes
+	// the verdict fail.
+	NameFail = "fail"
+	// NameUnknown is why the spec could not see.
+	NameUnknown = "unknown"
+	// NameSuiteError is what went wrong that is not about the requirement.
+	NameSuiteError = "suite-error"
+	// NameBody is how the spec's body ended: BodyReturned or BodyLeft. A spec
+	// without it has a body that never ended.
+	NameBody = "body"
 )
 
-// UnknownPrefix begins a failure message that says that the spec could not
-// see: its verdict is unknown, not fail.
-const UnknownPrefix = "UNKNOWN:"
+// How a spec's body ended.
+const (
+	BodyReturned = "returned" // by itself, at its end: only then can the spec pass
+	BodyLeft     = "left"     // by Fail, Unknown, Skip or a panic
+)
 
 // EntryRequirement returns the value of an entry of NameRequirement.
 func EntryRequirement(r Requirement) string {
@@ -128,10 +139,6 @@ func EntryEvidence(e Evidence) string {
 	}
 	return string(b)
 }
-
-// EntryUnknown returns the value of an entry of NameUnknown: why the spec
-// could not see.
-func EntryUnknown(reason string) string { return reason }
 
 // EntryNotPromised returns the value of an entry of NameNotPromised: why the
 // spec was not tried.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/smart-restore/conformance/harness/text"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -320,7 +321,7 @@ func align(b *strings.Builder, rows [][]string) {
 func (d *Diff) Markdown(w io.Writer) error {
 	var b strings.Builder
 	mark := map[Change]string{Worse: "🔴 worse", NotSeen: "🟠 not seen", Better: "🟢 better", Different: "🟡 different"}
-	fmt.Fprintf(&b, "### Decisions of %s against %s\n\n%s\n\n", code(name(d.Candidate)), code(name(d.Base)), d.Verdict())
+	fmt.Fprintf(&b, "### Decisions of %s against %s\n\n%s\n\n", text.Code(name(d.Candidate)), text.Code(name(d.Base)), d.Verdict())
 	if len(d.Pairs) > 0 {
 		b.WriteString("| situation | wanted | base | admitted | candidate | admitted | |\n|---|---|---|---:|---|---:|---|\n")
 		for _, p := range d.Pairs {
@@ -329,7 +330,7 @@ func (d *Diff) Markdown(w io.Writer) error {
 			if p.Change != Same {
 				candidate = "**" + candidate + "**"
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", code(p.Situation), wanted(p), base, bt, candidate, ct, mark[p.Change])
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", text.Code(p.Situation), wanted(p), base, bt, candidate, ct, mark[p.Change])
 		}
 		b.WriteString("\n✕: not what is wanted. `none`: no ReplicationDestination is made, the volume starts empty and is backed up.\n\n")
 	}
@@ -337,25 +338,16 @@ func (d *Diff) Markdown(w io.Writer) error {
 	if len(others) > 0 {
 		b.WriteString("| requirement | base | candidate | |\n|---|---|---|---|\n")
 		for _, m := range others {
-			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(m.ID), cmp.Or(m.Base, "not tried"), cmp.Or(m.Candidate, "not tried"), mark[m.Change])
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", text.Code(m.ID), cmp.Or(m.Base, "not tried"), cmp.Or(m.Candidate, "not tried"), mark[m.Change])
 		}
 		b.WriteString("\n")
 	}
 	if len(untried) > 0 {
-		fmt.Fprintf(&b, "- not tried on the candidate: %s\n", plain(strings.Join(untried, ", ")))
+		fmt.Fprintf(&b, "- not tried on the candidate: %s\n", text.Plain(strings.Join(untried, ", ")))
 	}
 	for _, note := range d.Notes {
-		fmt.Fprintf(&b, "- %s\n", plain(note))
+		fmt.Fprintf(&b, "- %s\n", text.Plain(note))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func code(s string) string {
-	return "`" + strings.NewReplacer("`", "'", "|", `\|`, "\n", " ").Replace(s) + "`"
-}
-
-// plain makes text safe between Markdown's own words.
-func plain(s string) string {
-	return strings.NewReplacer("|", `\|`, "<", "&lt;", ">", "&gt;", "`", "'", "\n", " ", "[", `\[`, "@", "@\u200b").Replace(s)
 }

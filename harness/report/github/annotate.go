@@ -30,7 +30,7 @@ func Annotate(w io.Writer, report *verdict.Report) error {
 		say(places.first, "set-up failed", verdict.FirstLine(report.SetupError))
 	}
 	for _, e := range report.SuiteErrors {
-		say(place{}, "outside the specs", verdict.FirstLine(e))
+		say(place{}, "suite error", verdict.FirstLine(e))
 	}
 	var failing []verdict.Result
 	for _, result := range report.Requirements {

@@ -94,7 +94,7 @@ func (p Place) Fill(text, made string) (string, error) {
 	before, rest, begins := strings.Cut(text, p.Begin+"\n")
 	_, after, ends := strings.Cut(rest, p.End+"\n")
 	if !begins || !ends {
-		return "", fmt.Errorf("there are not the lines that it is to stand between: %q and %q", p.Begin, p.End)
+		return "", fmt.Errorf("marker lines %q and %q not found: put them, in this order, where the table belongs", p.Begin, p.End)
 	}
 	return before + p.Begin + "\n" + made + p.End + "\n" + after, nil
 }

@@ -46,7 +46,7 @@ func TestWriteIntoReplacesWhatStandsBetweenTheLines(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := place.WriteInto(file, "x"); err == nil || !strings.Contains(err.Error(), "README.md: there are not the lines") {
+		if err := place.WriteInto(file, "x"); err == nil || !strings.Contains(err.Error(), "README.md: marker lines") {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

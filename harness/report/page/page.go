@@ -12,12 +12,13 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/report/timeline"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 // File is the page's name in the artifacts folder.
-const File = "report.html"
+var File = filepath.Base(artifacts.Dir("").Page())
 
 // maxBytes bounds the page. It is to open at once, and to be sent by mail.
 const maxBytes = 3 << 20
@@ -53,7 +54,7 @@ var amounts = []amount{
 func Write(folder string, report *verdict.Report) error {
 	text, err := Render(folder, report)
 	if err == nil {
-		err = report.WriteFile(filepath.Join(folder, File), text)
+		err = report.WriteFile(artifacts.Dir(folder).Page(), text)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", File, err)

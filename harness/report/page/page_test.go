@@ -315,7 +315,7 @@ func TestAPageOfARunThatTriedNothing(t *testing.T) {
 		"set-up failed": {&verdict.Report{SetupError: "no engine"}, "Set-up failed: nothing was tried"},
 		"nothing":       {&verdict.Report{}, "No requirement was tried"},
 		"one spec twice": {&verdict.Report{SuiteErrors: []string{"two specs claim it"}, Requirements: []verdict.Result{
-			{Requirement: verdict.Requirement{ID: "core/a"}, Verdict: verdict.Pass}, {Requirement: verdict.Requirement{ID: "core/a"}, Verdict: verdict.Pass}}}, "Something went wrong outside the specs"},
+			{Requirement: verdict.Requirement{ID: "core/a"}, Verdict: verdict.Pass}, {Requirement: verdict.Requirement{ID: "core/a"}, Verdict: verdict.Pass}}}, "The suite itself had errors"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, all := render(t, filepath.Join(t.TempDir(), "no-such-folder"), c.report)

@@ -9,13 +9,14 @@ import (
 	"net/url"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/report/decisions"
 	"github.com/smart-restore/conformance/harness/report/timeline"
+	"github.com/smart-restore/conformance/harness/text"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -176,7 +177,8 @@ func newView(folder string, report *verdict.Report, run *timeline.Run, a amount)
 		o := report.Stack.Observed[name]
 		v.Components = append(v.Components, component{name, report.Stack.Requested[path.Base(name)], o.Version, cmp.Or(o.ImageID, o.Image)})
 	}
-	for _, name := range append(files(folder), filesOf(folder, "logs/s3")...) {
+	dir := artifacts.Dir(folder)
+	for _, name := range append(files(folder), filesOf(folder, dir.S3Logs())...) {
 		if name != File && !strings.HasPrefix(name, ".") {
 			v.Files = append(v.Files, link{escape(name), name})
 		}
@@ -218,13 +220,7 @@ func (v *view) place(s *spec) {
 	}
 }
 
-var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
-
-func slug(id string) string {
-	return strings.Trim(notInNames.ReplaceAllString(strings.ToLower(id), "-"), "-")
-}
-
-func anchor(id string) string { return "r-" + slug(id) }
+func anchor(id string) string { return "r-" + text.Slug(id) }
 
 func tone(r verdict.Result) string {
 	switch {
@@ -258,10 +254,11 @@ func newSpec(folder string, result verdict.Result, run *timeline.Run, a amount) 
 	if a.limits.Lanes > 0 {
 		s.draw(t, a)
 	}
+	dir := artifacts.Dir(folder)
 	for _, namespace := range t.Namespaces {
-		s.Logs = append(s.Logs, linksTo(folder, "logs/"+namespace)...)
+		s.Logs = append(s.Logs, linksTo(folder, dir.NamespaceLogs(namespace), "")...)
 	}
-	s.Logs = append(s.Logs, linksTo(folder, "dumps/"+notInNames.ReplaceAllString(result.ID, "-"))...)
+	s.Logs = append(s.Logs, linksTo(folder, dir.Dump(result.ID), "dump: ")...)
 	if len(s.Logs) > a.logs {
 		s.LogsLeftOut, s.Logs = len(s.Logs)-a.logs, s.Logs[:a.logs]
 	}
@@ -279,22 +276,19 @@ func (s *spec) evidenceOnly(a amount) {
 	}
 }
 
+// filesOf lists the files in a subfolder, as paths below the folder.
 func filesOf(folder, sub string) []string {
 	var names []string
-	for _, name := range files(filepath.Join(folder, filepath.FromSlash(sub))) {
-		names = append(names, sub+"/"+name)
+	for _, name := range files(sub) {
+		names = append(names, artifacts.Dir(folder).Below(filepath.Join(sub, name)))
 	}
 	return names
 }
 
-func linksTo(folder, sub string) []link {
+func linksTo(folder, sub, prefix string) []link {
 	var links []link
 	for _, name := range filesOf(folder, sub) {
-		text := path.Base(name)
-		if strings.HasPrefix(sub, "dumps/") {
-			text = "dump: " + text
-		}
-		links = append(links, link{escape(name), text})
+		links = append(links, link{escape(name), prefix + path.Base(name)})
 	}
 	return links
 }

@@ -9,7 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/creations"
+	"github.com/smart-restore/conformance/harness/text"
 )
 
 var auditedKinds = map[string]Kind{
@@ -23,20 +24,17 @@ const moverPrefix = "volsync-"
 // log is about something else, so a line is parsed only if its URI and verb, which stand before any object, are of interest.
 func (w *world) readAudit(path string) error {
 	return eachLine(path, func(line []byte) {
-		// An API server that was killed leaves half a line, and its successor appends to it.
-		if from := bytes.LastIndex(line, []byte(`{"kind":"Event","apiVersion":"audit.k8s.io/`)); from > 0 {
-			line = line[from:]
-		}
+		line = creations.WholeEvent(line)
 		request, ok := requestOf(line)
 		if !ok || w.owner(request.namespace) == nil {
 			return
 		}
-		var e observe.AuditEvent
-		if json.Unmarshal(line, &e) != nil || e.Stage != "ResponseComplete" || e.DryRun() {
+		e, err := creations.ParseEvent(line)
+		if err != nil || e.Stage != "ResponseComplete" || e.DryRun() {
 			return
 		}
 		if b := w.in(request.namespace, e.RequestReceivedTimestamp); b != nil {
-			b.audited(request, e)
+			b.audited(request, *e)
 		}
 	})
 }
@@ -130,7 +128,7 @@ func (s stored) synchronizing() (on bool, reason, message string) {
 	return false, "", ""
 }
 
-func (b *builder) audited(r request, e observe.AuditEvent) {
+func (b *builder) audited(r request, e creations.AuditEvent) {
 	at, ok := e.StageTimestamp, e.Succeeded()
 	if at.IsZero() || at.After(b.To) {
 		at = e.RequestReceivedTimestamp
@@ -160,9 +158,8 @@ func (b *builder) audited(r request, e observe.AuditEvent) {
 		return
 	}
 	l := b.lives[key]
-	created := r.subresource == "" && (r.verb == "create" || e.ResponseStatus.Code == 201)
 	switch {
-	case created:
+	case e.Made():
 		b.end(key, at)
 		took := at.Sub(e.RequestReceivedTimestamp)
 		text := fmt.Sprintf("%s %s made by %s", title(r.kind), name, who)
@@ -244,16 +241,12 @@ func (l *life) changed(r request, name, who string, now stored, at time.Time) {
 		if result != "Successful" {
 			state = Bad
 		}
-		say(state, result, "%s: the mover's result is %s%s", name, result, lastLine(now.Status.Mover.Logs))
+		why := text.LastLines(now.Status.Mover.Logs, 1)
+		if why != "" {
+			why = ": " + why
+		}
+		say(state, result, "%s: the mover's result is %s%s", name, result, why)
 	}
-}
-
-func lastLine(logs string) string {
-	lines := strings.Split(strings.TrimSpace(logs), "\n")
-	if last := lines[len(lines)-1]; last != "" {
-		return ": " + last
-	}
-	return ""
 }
 
 // end ends an object's life, if it has one.
@@ -315,23 +308,22 @@ func person(user string) string {
 
 // annotationsOf is what is new or different in annotations or labels, but for what Kubernetes itself writes.
 func annotationsOf(now, was map[string]string) string {
-	var parts []string
-	for _, key := range slices.Sorted(maps.Keys(now)) {
-		if before, had := was[key]; (!had || before != now[key]) && !isKubernetes(key) {
-			parts = append(parts, key+"="+now[key])
+	changed := map[string]string{}
+	for key, value := range now {
+		if before, had := was[key]; (!had || before != value) && !text.OfKubernetes(key) {
+			changed[key] = value
 		}
 	}
+	var parts []string
+	if len(changed) > 0 {
+		parts = append(parts, text.Pairs(changed))
+	}
 	for _, key := range slices.Sorted(maps.Keys(was)) {
-		if _, still := now[key]; !still && !isKubernetes(key) {
+		if _, still := now[key]; !still && !text.OfKubernetes(key) {
 			parts = append(parts, key+" removed")
 		}
 	}
 	return strings.Join(parts, ", ")
-}
-
-func isKubernetes(key string) bool {
-	domain, _, _ := strings.Cut(key, "/")
-	return domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io")
 }
 
 func refusal(raw []byte) string {

@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/artifacts"
+	"github.com/smart-restore/conformance/harness/text"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -93,14 +94,6 @@ type Limits struct {
 // Default is enough for every spec so far but the storm.
 var Default = Limits{Lanes: 8, Points: 60}
 
-// Files of the artifacts folder that timelines are made of.
-const (
-	auditFile    = "audit.log"
-	eventsFile   = "events.jsonl"
-	progressFile = "progress.jsonl"
-	requestsFile = "logs/s3/gateway.log"
-)
-
 // Run is all that there is to show of a run.
 type Run struct {
 	// Missing says what could not be read, and so is in no timeline.
@@ -113,16 +106,17 @@ type Run struct {
 func Read(folder string, report *verdict.Report) *Run {
 	w := newWorld(report)
 	run := &Run{specs: w.specs}
+	dir := artifacts.Dir(folder)
 	for _, source := range []struct {
 		file string
 		read func(string) error
-	}{{progressFile, w.readProgress}, {auditFile, w.readAudit}, {eventsFile, w.readEvents}, {requestsFile, w.readRequests}} {
-		err := source.read(filepath.Join(folder, filepath.FromSlash(source.file)))
+	}{{dir.Progress(), w.readProgress}, {dir.AuditLog(), w.readAudit}, {dir.Events(), w.readEvents}, {dir.GatewayLog(), w.readRequests}} {
+		err := source.read(source.file)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			run.Missing = append(run.Missing, source.file+" is not there")
+			run.Missing = append(run.Missing, dir.Below(source.file)+" is not there")
 		case err != nil:
-			run.Missing = append(run.Missing, fmt.Sprintf("%s was not read to its end: %v", source.file, err))
+			run.Missing = append(run.Missing, fmt.Sprintf("%s was not read to its end: %v", dir.Below(source.file), err))
 		}
 	}
 	for _, spec := range w.specs {
@@ -151,8 +145,6 @@ type slug struct {
 	spec *builder
 }
 
-var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
-
 // tail is how much longer than its spec a timeline is: what a spec ends by is written down a little later.
 const tail = 500 * time.Millisecond
 
@@ -167,9 +159,8 @@ func newWorld(report *verdict.Report) *world {
 		}}
 		b.evidence(result)
 		w.specs[result.ID] = b
-		// A spec's namespaces are called like it, with something random behind it; harness/scenario names them so.
-		name := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(result.ID), "-"), "-")
-		w.slugs = append(w.slugs, slug{regexp.MustCompile("^" + regexp.QuoteMeta(name) + "-[a-z2-7]{6}(-[a-z0-9-]+)?$"), b})
+		// A spec's namespaces are named after it, with a random suffix: see Suite.Start of harness/scenario.
+		w.slugs = append(w.slugs, slug{regexp.MustCompile("^" + regexp.QuoteMeta(text.Slug(result.ID)) + "-[a-z2-7]{6}(-[a-z0-9-]+)?$"), b})
 	}
 	slices.SortFunc(w.slugs, func(a, b slug) int { return len(b.name.String()) - len(a.name.String()) })
 	return w

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -47,8 +48,16 @@ func audited(seconds float64, verb, resource, name, user string, code int, objec
 
 type object = map[string]any
 
-// artifacts writes files of an artifacts folder.
-func artifacts(t *testing.T, files map[string][]string) string {
+// The files of an artifacts folder that timelines are made of, below it.
+var (
+	auditFile    = artifacts.Dir("").AuditLog()
+	eventsFile   = artifacts.Dir("").Events()
+	progressFile = artifacts.Dir("").Progress()
+	requestsFile = artifacts.Dir("").GatewayLog()
+)
+
+// folder writes files of an artifacts folder.
+func folder(t *testing.T, files map[string][]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, lines := range files {
@@ -65,7 +74,7 @@ func artifacts(t *testing.T, files map[string][]string) string {
 
 func of(t *testing.T, files map[string][]string, results ...verdict.Result) *Timeline {
 	t.Helper()
-	run := Read(artifacts(t, files), &verdict.Report{Requirements: results})
+	run := Read(folder(t, files), &verdict.Report{Requirements: results})
 	timeline := run.Of(results[0].ID, Limits{Lanes: 20, Points: 1000})
 	if timeline == nil {
 		t.Fatal("no timeline")
@@ -73,8 +82,8 @@ func of(t *testing.T, files map[string][]string, results ...verdict.Result) *Tim
 	return timeline
 }
 
-// text is a timeline as a test compares it.
-func text(tl *Timeline) string {
+// inWords is a timeline as a test compares it.
+func inWords(tl *Timeline) string {
 	var b strings.Builder
 	for _, l := range tl.Lanes {
 		fmt.Fprintf(&b, "%s %s\n", l.Kind, l.Name)
@@ -95,7 +104,7 @@ func since(tl *Timeline, at time.Time) float64 {
 func lane(tl *Timeline, kind Kind) string {
 	only := *tl
 	only.Lanes = slices.DeleteFunc(slices.Clone(tl.Lanes), func(l Lane) bool { return l.Kind != kind })
-	return text(&only)
+	return inWords(&only)
 }
 
 func expect(t *testing.T, got string, want ...string) {
@@ -143,9 +152,9 @@ func TestObjectsLive(t *testing.T) {
 		audited(9, "get", "secrets", "data-restic", kyverno, 200, object{"x": `"verb":"create"`}),
 	}}, result("core/restore", 0, 10))
 	expect(t, lane(tl, Claim),
-		"pvc data", "  1.02-6.02  PVC data made by the suite, admitted in 0.02 s; decision=restore", "  7.02-10.5  PVC data made by the suite, admitted in 0.02 s",
-		"  1.02  PVC data made by the suite, admitted in 0.02 s; decision=restore", "  4.02 good PVC data has its volume",
-		"  4.02  PVC data annotated by system:kube-controller-manager: decision=restored", "  5.02  PVC data deleted by the suite",
+		"pvc data", "  1.02-6.02  PVC data made by the suite, admitted in 0.02 s; decision: restore", "  7.02-10.5  PVC data made by the suite, admitted in 0.02 s",
+		"  1.02  PVC data made by the suite, admitted in 0.02 s; decision: restore", "  4.02 good PVC data has its volume",
+		"  4.02  PVC data annotated by system:kube-controller-manager: decision: restored", "  5.02  PVC data deleted by the suite",
 		"  7.02  PVC data made by the suite, admitted in 0.02 s",
 		"pvc other", "  8.02 bad PVC other, asked for by the suite, is refused (HTTP status 403): denied: too long")
 	expect(t, lane(tl, Destination),
@@ -207,7 +216,7 @@ func TestProgressIsForSpecsThatLeftNoEvidence(t *testing.T) {
 	line := func(spec string) string {
 		return fmt.Sprintf(`{"time":%q,"spec":%q,"text":"of the file"}`, at(2).Format(time.RFC3339Nano), spec)
 	}
-	run := Read(artifacts(t, map[string][]string{progressFile: {line("core/restore"), line("core/fresh"), line("core/other"), `{"time":`}}), &verdict.Report{Requirements: []verdict.Result{died, told}})
+	run := Read(folder(t, map[string][]string{progressFile: {line("core/restore"), line("core/fresh"), line("core/other"), `{"time":`}}), &verdict.Report{Requirements: []verdict.Result{died, told}})
 	expect(t, lane(run.Of("core/restore", Default), Suite), "suite spec", "  2  of the file")
 	expect(t, lane(run.Of("core/fresh", Default), Suite), "suite spec", "  1  told")
 }
@@ -230,7 +239,7 @@ func TestMoversPodsAndControllers(t *testing.T) {
 		line(7, "kyverno", "Pod/kyverno-1", "Normal", "Pulled", "Container image"),
 		line(20, "kyverno", "Pod/kyverno-1", "Normal", "Started", "too late"),
 	}}, result("core/restore", 0, 10))
-	expect(t, text(tl), "suite spec",
+	expect(t, inWords(tl), "suite spec",
 		"mover volsync-dst-data-restore", "  1-4  pod volsync-dst-data-restore-x7k2p waits", "  4-6 good pod volsync-dst-data-restore-x7k2p runs",
 		"  2 warn pod volsync-dst-data-restore-x7k2p: no volume", "  6 good Job volsync-dst-data-restore completed",
 		"pod app-data", "  2-3  pod app-data waits", "  3-10.5 busy pod app-data runs",
@@ -273,7 +282,7 @@ func TestWhatIsDenseIsCountedTogether(t *testing.T) {
 	for i := range 5 {
 		lines = append(lines, fmt.Sprintf(`{"time":%q,"method":"GET","path":"/bucket/%s-%d/data/x","status":200,"durationMillis":600,"auth":"none"}`, at(1).Format(time.RFC3339Nano), namespace, i))
 	}
-	run := Read(artifacts(t, map[string][]string{requestsFile: lines}), &verdict.Report{Requirements: []verdict.Result{result("core/restore", 0, 10)}})
+	run := Read(folder(t, map[string][]string{requestsFile: lines}), &verdict.Report{Requirements: []verdict.Result{result("core/restore", 0, 10)}})
 	tl := run.Of("core/restore", Limits{Lanes: 5, Points: 20})
 	for _, l := range tl.Lanes {
 		if l.Kind != S3 || l.Name != "asked by restic" {
@@ -294,13 +303,13 @@ func TestWhatIsDenseIsCountedTogether(t *testing.T) {
 	if less.LeftOut == 0 || len(run.Of("core/restore", Limits{}).Lanes) != 0 {
 		t.Errorf("nothing is left out: %d", less.LeftOut)
 	}
-	if again := run.Of("core/restore", Limits{Lanes: 5, Points: 20}); text(again) != text(tl) {
+	if again := run.Of("core/restore", Limits{Lanes: 5, Points: 20}); inWords(again) != inWords(tl) {
 		t.Error("a timeline with less detail changed what there is")
 	}
 }
 
 func TestWhatIsMissingIsSaid(t *testing.T) {
-	dir := artifacts(t, map[string][]string{eventsFile: {strings.Repeat("x", maxLine+1)}})
+	dir := folder(t, map[string][]string{eventsFile: {strings.Repeat("x", maxLine+1)}})
 	run := Read(dir, &verdict.Report{Requirements: []verdict.Result{result("core/restore", 0, 10), {Requirement: verdict.Requirement{ID: "core/none"}, Verdict: verdict.Unknown}}})
 	got := strings.Join(run.Missing, "; ")
 	for _, want := range []string{"progress.jsonl is not there", "audit.log is not there", "events.jsonl was not read to its end: bufio.Scanner: token too long", "gateway.log is not there"} {

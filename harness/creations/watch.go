@@ -1,4 +1,4 @@
-package observe
+package creations
 
 import (
 	"context"
@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+
+	"github.com/smart-restore/conformance/harness/observe"
 )
 
 // ErrWatchGap says that the API server could not say what happened between two looks. Nothing can be shown to be absent
@@ -68,12 +70,18 @@ type watched interface {
 	metav1.Object
 }
 
+var secrets = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+
 // watchedResources are what a policy makes.
-var watchedResources = []schema.GroupVersionResource{volsync("replicationsources"), volsync("replicationdestinations"), core("secrets")}
+var watchedResources = []schema.GroupVersionResource{
+	{Group: "volsync.backube", Version: "v1alpha1", Resource: "replicationsources"},
+	{Group: "volsync.backube", Version: "v1alpha1", Resource: "replicationdestinations"},
+	secrets,
+}
 
 // NewWatch watches nothing yet: see Follow.
 func NewWatch(config *rest.Config) (*Watch, error) {
-	c := observing(config)
+	c := observe.ClientConfig(config)
 	objects, err := dynamic.NewForConfig(c)
 	if err != nil {
 		return nil, err
@@ -134,7 +142,7 @@ func (w *Watch) Follow(ctx context.Context, namespace string) error {
 func (w *Watch) newStream(resource schema.GroupVersionResource, namespace string) *watchStream {
 	s := &watchStream{resource: resource, namespace: namespace, seen: map[string]bool{}}
 	s.ctx, s.stop = context.WithCancel(w.ctx)
-	if resource == core("secrets") {
+	if resource == secrets {
 		client := w.metadata.Resource(resource).Namespace(namespace)
 		s.watch = client.Watch
 		s.list = func(ctx context.Context, o metav1.ListOptions) (string, []watched, error) {
@@ -178,14 +186,17 @@ func (w *Watch) follow(s *watchStream) {
 		if err == nil {
 			err = w.drain(s, stream)
 		}
-		if err != nil && expired(err) {
+		if err != nil && (apierrors.IsGone(err) || apierrors.IsResourceExpired(err)) {
 			w.mu.Lock()
 			s.gap = fmt.Errorf("%w: %s in %s after version %s: %w", ErrWatchGap, s.resource.Resource, s.namespace, version, err)
 			w.mu.Unlock()
 			return
 		}
-		if err != nil && !wait(s.ctx, watchRetry) { // nothing is lost: it goes on from the same version
-			return
+		if err != nil { // nothing is lost: it goes on from the same version
+			select {
+			case <-s.ctx.Done():
+			case <-time.After(watchRetry):
+			}
 		}
 	}
 }

@@ -1,4 +1,7 @@
-package observe
+// Package creations knows what was created in the cluster, also what is gone again: from the API server's audit log or, on an
+// external cluster, from a watch. Proofs that something was not created rest on it, so whatever it may have missed is an
+// error.
+package creations
 
 import (
 	"bufio"
@@ -67,9 +70,9 @@ func (e AuditEvent) Succeeded() bool {
 	return e.ResponseStatus.Code >= 200 && e.ResponseStatus.Code < 300
 }
 
-// made reports whether the event stored a new object. A server-side apply or an
+// Made reports whether the event stored a new object. A server-side apply or an
 // update may create too; the API server answers 201 only when it did.
-func (e AuditEvent) made() bool {
+func (e AuditEvent) Made() bool {
 	if e.ObjectRef.Subresource != "" || e.DryRun() || !e.Succeeded() {
 		return false
 	}
@@ -234,7 +237,7 @@ func (a *AuditLog) Created(ctx context.Context, resource, namespace string, sinc
 	}
 	var out []CreatedObject
 	for _, e := range events {
-		if !e.made() {
+		if !e.Made() {
 			continue
 		}
 		o := CreatedObject{
@@ -439,18 +442,13 @@ func (a *AuditLog) take(line []byte) {
 	if len(line) == 0 {
 		return
 	}
-	e, err := parseAudit(line)
-	if err != nil {
+	whole := WholeEvent(line)
+	e, err := ParseEvent(whole)
+	if err != nil || len(whole) < len(line) {
 		a.stats.Malformed++
-		// An API server that was killed leaves half a line, and its successor
-		// appends to it: the whole event at the end must not be lost with it.
-		from := bytes.LastIndex(line, []byte(`{"kind":"Event","apiVersion":"audit.k8s.io/`))
-		if from <= 0 {
-			return
-		}
-		if e, err = parseAudit(line[from:]); err != nil {
-			return
-		}
+	}
+	if err != nil {
+		return
 	}
 	if e.RequestReceivedTimestamp.After(a.newest) {
 		a.newest = e.RequestReceivedTimestamp
@@ -463,7 +461,17 @@ func (a *AuditLog) take(line []byte) {
 	a.byResource[e.ObjectRef.Resource] = append(a.byResource[e.ObjectRef.Resource], e)
 }
 
-func parseAudit(line []byte) (*AuditEvent, error) {
+// WholeEvent is the event at the end of a line of an audit log, which is nearly always the line. An API server that was
+// killed leaves half a line, and its successor appends to it.
+func WholeEvent(line []byte) []byte {
+	if from := bytes.LastIndex(line, []byte(`{"kind":"Event","apiVersion":"audit.k8s.io/`)); from > 0 {
+		return line[from:]
+	}
+	return line
+}
+
+// ParseEvent reads a WholeEvent.
+func ParseEvent(line []byte) (*AuditEvent, error) {
 	var e AuditEvent
 	if err := json.Unmarshal(line, &e); err != nil {
 		return nil, err

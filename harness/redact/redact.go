@@ -1,11 +1,10 @@
-package observe
+// Package redact keeps secrets out of what a run writes: a Redactor replaces them on the way, Files in files that somebody
+// else wrote, and Scan proves that none is left.
+package redact
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/json"
 	"io"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -15,9 +14,12 @@ import (
 // Redacted is what stands in an artifact where a secret stood.
 const Redacted = "[redacted]"
 
-// minSecret is the shortest secret, in bytes, worth replacing: anything
-// shorter would also blot out ordinary words.
+// minSecret is the shortest secret, in bytes, that is looked for: what is shorter also stands in ordinary words, so
+// replacing it would garble the artifacts, and finding it would prove nothing.
 const minSecret = 6
+
+// TooShort reports whether a secret is too short to be replaced or found.
+func TooShort(secret string) bool { return len(secret) < minSecret }
 
 // Redactor replaces secrets in what is written to artifacts. It is safe for
 // concurrent use; a nil *Redactor passes everything through.
@@ -30,6 +32,45 @@ type Redactor struct {
 // patternSet is immutable, so that writers need no lock.
 type patternSet struct {
 	byFirst [256][][]byte // longest first
+	// begins says whether a pattern begins with these two bytes: nearly all places are passed over by it.
+	begins [1 << 16]bool
+}
+
+func newPatternSet(patterns []string) *patternSet {
+	slices.SortFunc(patterns, func(a, b string) int {
+		if len(a) != len(b) {
+			return len(b) - len(a)
+		}
+		return strings.Compare(a, b)
+	})
+	set := &patternSet{}
+	for _, p := range patterns {
+		set.byFirst[p[0]] = append(set.byFirst[p[0]], []byte(p))
+		set.begins[pair(p[0], p[1])] = true
+	}
+	return set
+}
+
+func pair(first, second byte) int { return int(first)<<8 | int(second) }
+
+// at is the longest pattern that b begins with, if any; or whether b is too short to tell.
+func (s *patternSet) at(b []byte, final bool) (pattern []byte, more bool) {
+	if len(b) > 1 && !s.begins[pair(b[0], b[1])] {
+		return nil, false
+	}
+	for _, p := range s.byFirst[b[0]] {
+		if len(p) > len(b) {
+			// Longest first: a longer secret that may still come to be wins over a shorter one that is already there.
+			if !final && bytes.HasPrefix(p, b) {
+				return nil, true
+			}
+			continue
+		}
+		if bytes.HasPrefix(b, p) {
+			return p, false
+		}
+	}
+	return nil, false
 }
 
 // NewRedactor returns a Redactor of these secrets; see Add.
@@ -40,11 +81,8 @@ func NewRedactor(secrets ...string) *Redactor {
 	return r
 }
 
-// Add makes the Redactor replace these secrets too, as they are and as they
-// show in base64 (standard and URL alphabet, padded or not, at any offset in a
-// longer encoded text), URL-escaped, and JSON-escaped. Secrets shorter than 6
-// bytes are ignored. Writers that are open use the new secrets from their next
-// Write on.
+// Add makes the Redactor replace these secrets too, in each of their forms: see Kind. One that is TooShort is ignored.
+// Writers that are open use the new secrets from their next Write on.
 func (r *Redactor) Add(secrets ...string) {
 	if r == nil {
 		return
@@ -52,7 +90,7 @@ func (r *Redactor) Add(secrets ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range secrets {
-		for _, p := range variants(s) {
+		for p := range forms(s) {
 			r.patterns[p] = struct{}{}
 		}
 	}
@@ -60,48 +98,7 @@ func (r *Redactor) Add(secrets ...string) {
 	for p := range r.patterns {
 		all = append(all, p)
 	}
-	slices.SortFunc(all, func(a, b string) int {
-		if len(a) != len(b) {
-			return len(b) - len(a)
-		}
-		return strings.Compare(a, b)
-	})
-	set := &patternSet{}
-	for _, p := range all {
-		set.byFirst[p[0]] = append(set.byFirst[p[0]], []byte(p))
-	}
-	r.set.Store(set)
-}
-
-// variants returns the spellings under which a secret is looked for, or
-// nothing when it is too short.
-func variants(secret string) []string {
-	if len(secret) < minSecret {
-		return nil
-	}
-	out := []string{secret, url.QueryEscape(secret), url.PathEscape(secret)}
-	for _, html := range []bool{true, false} {
-		var j bytes.Buffer
-		enc := json.NewEncoder(&j)
-		enc.SetEscapeHTML(html)
-		if enc.Encode(secret) == nil {
-			out = append(out, strings.TrimSuffix(j.String()[1:], "\"\n"))
-		}
-	}
-	for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding} {
-		whole := enc.EncodeToString([]byte(secret))
-		out = append(out, whole, strings.TrimRight(whole, "="))
-		// Inside a longer text the secret starts at offset 0, 1 or 2 of a group
-		// of three bytes; what is looked for are the characters that depend on
-		// the secret alone.
-		for offset := range 3 {
-			shifted := enc.EncodeToString(append(make([]byte, offset), secret...))
-			first := (offset*8 + 5) / 6
-			last := (offset + len(secret)) * 8 / 6
-			out = append(out, shifted[first:last])
-		}
-	}
-	return out
+	r.set.Store(newPatternSet(all))
 }
 
 // Bytes returns b with every secret replaced. b itself is not changed.
@@ -126,26 +123,18 @@ func (r *Redactor) String(s string) string {
 // the start of a secret, and returns that rest.
 func (s *patternSet) replace(dst, b []byte, final bool) (out, rest []byte) {
 	from := 0 // b[from:i] is to be copied
-scan:
 	for i := 0; i < len(b); {
-		tail := b[i:]
-		for _, p := range s.byFirst[b[i]] {
-			if len(p) > len(tail) {
-				// Longest first: a longer secret that may still come to be wins
-				// over a shorter one that is already there.
-				if !final && bytes.HasPrefix(p, tail) {
-					return append(dst, b[from:i]...), tail
-				}
-				continue
-			}
-			if bytes.HasPrefix(tail, p) {
-				dst = append(append(dst, b[from:i]...), Redacted...)
-				i += len(p)
-				from = i
-				continue scan
-			}
+		p, more := s.at(b[i:], final)
+		if more {
+			return append(dst, b[from:i]...), b[i:]
 		}
-		i++
+		if p == nil {
+			i++
+			continue
+		}
+		dst = append(append(dst, b[from:i]...), Redacted...)
+		i += len(p)
+		from = i
 	}
 	return append(dst, b[from:]...), nil
 }

@@ -1,27 +1,29 @@
-package observe
+package creations
 
 import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/smart-restore/conformance/harness/internal/fakeapi"
 )
 
 const (
 	destinations = "volsync.backube/v1alpha1/namespaces/ns/replicationdestinations"
 	sources      = "volsync.backube/v1alpha1/namespaces/ns/replicationsources"
-	secrets      = "namespaces/ns/secrets"
+	secretsOfNS  = "namespaces/ns/secrets"
 )
 
-func watching(t *testing.T) (*fakeAPI, *Watch) {
+func watching(t *testing.T) (*fakeapi.API, *Watch) {
 	t.Helper()
-	f := newFakeAPI(t)
-	f.do(func() {
-		for _, resource := range []string{destinations, sources, secrets} {
-			f.objects[resource] = map[string]object{}
+	f := fakeapi.New(t)
+	f.Do(func() {
+		for _, resource := range []string{destinations, sources, secretsOfNS} {
+			f.Objects[resource] = map[string]fakeapi.Object{}
 		}
-		f.version = 7
+		f.Version = 7
 	})
-	w, err := NewWatch(f.config())
+	w, err := NewWatch(f.Config())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,11 +31,11 @@ func watching(t *testing.T) (*fakeAPI, *Watch) {
 	return f, w
 }
 
-func destination(name, pvc string) object {
-	return object{
+func destination(name, pvc string) fakeapi.Object {
+	return fakeapi.Object{
 		"apiVersion": "volsync.backube/v1alpha1", "kind": "ReplicationDestination",
-		"metadata": object{"namespace": "ns", "name": name, "uid": "uid-of-" + name, "managedFields": []any{object{"manager": "background-controller", "operation": "Update"}}},
-		"spec":     object{"restic": object{"destinationPVC": pvc}},
+		"metadata": fakeapi.Object{"namespace": "ns", "name": name, "uid": "uid-of-" + name, "managedFields": []any{fakeapi.Object{"manager": "background-controller", "operation": "Update"}}},
+		"spec":     fakeapi.Object{"restic": fakeapi.Object{"destinationPVC": pvc}},
 	}
 }
 
@@ -52,21 +54,21 @@ func covered(t *testing.T, w *Watch) {
 		if time.Now().After(deadline) {
 			t.Fatal("the watch never says that it is up to date")
 		}
-		wait(t.Context(), time.Millisecond)
+		time.Sleep(time.Millisecond)
 	}
 }
 
 func TestWatchKnowsWhatCameAndWent(t *testing.T) {
 	f, w := watching(t)
-	f.put(secrets, object{"apiVersion": "v1", "kind": "Secret", "metadata": object{"namespace": "ns", "name": "before", "uid": "1"}})
+	f.Put(secretsOfNS, fakeapi.Object{"apiVersion": "v1", "kind": "Secret", "metadata": fakeapi.Object{"namespace": "ns", "name": "before", "uid": "1"}})
 	if err := w.Follow(t.Context(), "ns"); err != nil {
 		t.Fatal(err)
 	}
 	since := time.Now()
-	f.put(destinations, destination("data-restore", "data"))
-	f.delete(destinations, "ns", "data-restore")
-	f.put(secrets, object{"apiVersion": "v1", "kind": "Secret", "metadata": object{"namespace": "ns", "name": "data-secret", "uid": "2",
-		"ownerReferences": []any{object{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "data", "uid": "3"}}}})
+	f.Put(destinations, destination("data-restore", "data"))
+	f.Delete(destinations, "ns", "data-restore")
+	f.Put(secretsOfNS, fakeapi.Object{"apiVersion": "v1", "kind": "Secret", "metadata": fakeapi.Object{"namespace": "ns", "name": "data-secret", "uid": "2",
+		"ownerReferences": []any{fakeapi.Object{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "data", "uid": "3"}}}})
 	covered(t, w)
 
 	made, err := w.Created(t.Context(), "replicationdestinations", "ns", since)
@@ -85,18 +87,18 @@ func TestWatchKnowsWhatCameAndWent(t *testing.T) {
 
 func TestWatchDoesNotCoverWhatItWasNotTold(t *testing.T) {
 	f, w := watching(t)
-	f.do(func() { f.mute = true })
+	f.Do(func() { f.Mute = true })
 	if err := w.Follow(t.Context(), "ns"); err != nil {
 		t.Fatal(err)
 	}
-	f.put(destinations, destination("data-restore", "data"))
+	f.Put(destinations, destination("data-restore", "data"))
 	now := time.Now()
 	for range 20 {
 		if ok, err := w.Covers(t.Context(), now); ok || err != nil {
 			t.Fatalf("got %v, %v of a watch that has said nothing", ok, err)
 		}
 	}
-	f.do(func() { f.mute = false })
+	f.Do(func() { f.Mute = false })
 	covered(t, w)
 	if made, err := w.Created(t.Context(), "replicationdestinations", "ns", time.Time{}); err != nil || len(made) != 1 {
 		t.Errorf("got %+v, %v", made, err)
@@ -105,7 +107,7 @@ func TestWatchDoesNotCoverWhatItWasNotTold(t *testing.T) {
 
 func TestWatchWithAGapSaysSo(t *testing.T) {
 	f, w := watching(t)
-	f.do(func() { f.oldest = 100 })
+	f.Do(func() { f.Oldest = 100 })
 	if err := w.Follow(t.Context(), "ns"); err != nil {
 		t.Fatal(err)
 	}

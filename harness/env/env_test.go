@@ -1,0 +1,159 @@
+package env
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/smart-restore/conformance/harness/artifacts"
+	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/env/recorded"
+	"github.com/smart-restore/conformance/harness/redact"
+	"github.com/smart-restore/conformance/harness/timing"
+)
+
+func newEnv(t *testing.T) (*Env, *recorded.Reporter) {
+	t.Helper()
+	r := &recorded.Reporter{}
+	times := timing.Default()
+	times.Undo = 3 * time.Second
+	s := &Suite{Artifacts: artifacts.Dir(t.TempDir()), Redactor: redact.NewRedactor(), times: times}
+	return s.In("ns", "core/x", r), r
+}
+
+func TestProgressOfManyProcessesDoesNotMix(t *testing.T) {
+	s, _ := newEnv(t)
+	for i := range 50 {
+		s.Step("step %d", i)
+	}
+	raw, err := os.ReadFile(s.Artifacts.Progress())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	for i, line := range lines {
+		var p ProgressLine
+		if err := json.Unmarshal([]byte(line), &p); err != nil || p.Text != fmt.Sprintf("step %d", i) || p.Spec != "core/x" {
+			t.Errorf("line %d: %s, %v", i, line, err)
+		}
+	}
+}
+
+func TestNoSecretGetsIntoProgress(t *testing.T) {
+	s, _ := newEnv(t)
+	s.Redactor.Add("very-secret-value")
+	s.Step("found very-secret-value")
+	raw, err := os.ReadFile(s.Artifacts.Progress())
+	if err != nil || strings.Contains(string(raw), "very-secret") {
+		t.Errorf("%s, %v", raw, err)
+	}
+}
+
+func TestUndo(t *testing.T) {
+	errAPI := errors.New("connection refused")
+	for name, c := range map[string]struct {
+		failures int  // how often the undo fails before it works
+		called   bool // the spec itself calls it
+		want     string
+		cleanUp  error
+		undone   int
+	}{
+		"the spec does it":                      {0, true, "pass", nil, 1},
+		"the spec does it, after some tries":    {2, true, "pass", nil, 1},
+		"the spec does not get to it":           {0, false, "pass", nil, 1},
+		"it works at last":                      {3, false, "pass", nil, 1},
+		"it never works":                        {1000, false, "pass", errAPI, 0},
+		"the spec calls it, and it never works": {1000, true, "unknown", errAPI, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e, r := newEnv(t)
+				tries, undone := 0, 0
+				back := e.Undo("the policy", func(context.Context) error {
+					if tries++; tries <= c.failures {
+						return errAPI
+					}
+					undone++
+					return nil
+				})
+				got := recorded.Outcome(func() {
+					if c.called {
+						back(t.Context())
+						back(t.Context()) // again: it is done
+					}
+				})
+				if got.How != c.want {
+					t.Errorf("%+v, wanted %s", got, c.want)
+				}
+				if err := r.CleanUps[0](t.Context()); !errors.Is(err, c.cleanUp) {
+					t.Errorf("clean-up: %v, wanted %v", err, c.cleanUp)
+				}
+				if undone != c.undone {
+					t.Errorf("undone %d times, wanted %d", undone, c.undone)
+				}
+			})
+		})
+	}
+}
+
+func TestGone(t *testing.T) {
+	errAPI := errors.New("connection refused")
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "app"}}
+	for name, c := range map[string]struct {
+		objects []client.Object
+		err     error
+		want    await.State
+	}{
+		"gone":      {nil, nil, await.Reached()},
+		"there":     {[]client.Object{pod.DeepCopy()}, nil, await.NotYet("it is there, finalizers []")},
+		"not seen":  {nil, errAPI, await.State{}},
+		"forbidden": {nil, apierrors.NewForbidden(schema.GroupResource{}, "app", nil), await.State{}},
+	} {
+		s := &Suite{API: interceptor.NewClient(fake.NewClientBuilder().WithObjects(c.objects...).Build(), interceptor.Funcs{
+			Get: func(ctx context.Context, api client.WithWatch, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+				if c.err != nil {
+					return c.err
+				}
+				return api.Get(ctx, key, into, opts...)
+			},
+		})}
+		state, err := s.Gone(pod.DeepCopy())(t.Context())
+		if state != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%s: %+v, %v", name, state, err)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"none":                         {nil, false},
+		"a webhook's no":               {apierrors.NewForbidden(schema.GroupResource{}, "x", errors.New("admission webhook \"x\" denied the request: no")), true},
+		"a webhook that must be asked": {apierrors.NewInternalError(errors.New("failed calling webhook \"x\": connection refused")), true},
+		"invalid":                      {apierrors.NewInvalid(schema.GroupKind{}, "x", nil), true},
+		"transport":                    {errors.New("read tcp: connection reset by peer"), false},
+		"overload":                     {apierrors.NewTooManyRequests("later", 1), false},
+		"internal":                     {apierrors.NewInternalError(errors.New("etcdserver: leader changed")), false},
+	} {
+		if got := Refused(c.err); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
