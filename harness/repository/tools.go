@@ -126,8 +126,10 @@ func (t Tools) create(ctx context.Context) error {
 	if err := t.wait(ctx, func(ctx context.Context) (bool, error) {
 		refused = s.API.Create(ctx, pod.DeepCopy())
 		switch {
-		case refused == nil, apierrors.IsAlreadyExists(refused):
+		case refused == nil:
 			return true, nil
+		case apierrors.IsAlreadyExists(refused):
+			return t.isOf(ctx, pod)
 		case apierrors.IsForbidden(refused) && strings.Contains(refused.Error(), "service account"):
 			return false, nil
 		}
@@ -136,6 +138,25 @@ func (t Tools) create(ctx context.Context) error {
 		return fmt.Errorf("the pod that looks into repositories (%s/%s) is not taken: %w", t.namespace(), toolsPod, cmp.Or(refused, err))
 	}
 	return nil
+}
+
+// isOf says whether the pod that is there has the images of this one. One of another version of the suite's, on a kept stack, is
+// deleted.
+func (t Tools) isOf(ctx context.Context, pod *corev1.Pod) (bool, error) {
+	there := &corev1.Pod{}
+	if err := t.suite.API.Get(ctx, client.ObjectKeyFromObject(pod), there); err != nil {
+		return false, client.IgnoreNotFound(err)
+	}
+	images := func(p *corev1.Pod) (images []string) {
+		for _, container := range p.Spec.Containers {
+			images = append(images, container.Image)
+		}
+		return images
+	}
+	if there.DeletionTimestamp == nil && slices.Equal(images(there), images(pod)) {
+		return true, nil
+	}
+	return false, client.IgnoreNotFound(t.suite.API.Delete(ctx, there, client.GracePeriodSeconds(0), client.Preconditions{UID: &there.UID}))
 }
 
 // wait is for set-up, before there are specs: what it comes to is an error, and never a verdict.
