@@ -6,6 +6,7 @@ package creations
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -102,8 +104,9 @@ func (q Query) matches(e *AuditEvent) bool {
 		(q.Subresource == nil || *q.Subresource == e.ObjectRef.Subresource)
 }
 
-// ErrAuditGap says that part of the audit log was lost before it was read
-// (deleted by rotation, or cut short). Nothing can be shown to be absent then.
+// ErrAuditGap says that part of the audit log was lost: deleted by rotation
+// before it was read, cut short, or never written to its end by an API server
+// that was killed. Nothing can be shown to be absent then.
 var ErrAuditGap = errors.New("part of the audit log was lost before it was read")
 
 // AuditLog reads the API server's audit log, JSON lines in a file that grows
@@ -119,7 +122,7 @@ type AuditLog struct {
 	newest     time.Time       // latest requestReceivedTimestamp of any stage
 	all        []*AuditEvent
 	byResource map[string][]*AuditEvent
-	stats      AuditStats
+	lost       []lostLine
 	gap        error
 }
 
@@ -133,14 +136,10 @@ type auditStream struct {
 	wasRotated bool // seen under the name of a rotated file
 }
 
-// AuditStats counts what has been read so far.
-type AuditStats struct {
-	Files  int
-	Bytes  int64 // whole lines only
-	Events int   // stage ResponseComplete only
-	// Malformed counts lines that hold no event: those that an API server was
-	// killed in the middle of.
-	Malformed int
+// lostLine is what an API server was killed in the middle of writing.
+type lostLine struct {
+	uri   string    // "" where not even that was written
+	until time.Time // when it was over at the latest; zero: not known yet
 }
 
 // OpenAudit returns the audit log at path on this machine. The file need not
@@ -160,14 +159,6 @@ func (a *AuditLog) Close() error {
 	return nil
 }
 
-// Stats reads what is new and says how much has been read.
-func (a *AuditLog) Stats(ctx context.Context) (AuditStats, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	err := a.read(ctx)
-	return a.stats, err
-}
-
 // Events returns the events of stage ResponseComplete that q selects, oldest
 // request first. Their raw objects are shared: do not change them. An error
 // means that the answer may be incomplete, so that nothing can be concluded
@@ -178,6 +169,11 @@ func (a *AuditLog) Events(ctx context.Context, q Query) ([]AuditEvent, error) {
 	defer a.mu.Unlock()
 	if err := a.read(ctx); err != nil {
 		return nil, err
+	}
+	for _, l := range a.lost {
+		if (l.until.IsZero() || !q.Since.After(l.until)) && (l.uri == "" || strings.Contains(l.uri, "/"+q.Resource)) {
+			return nil, fmt.Errorf("%w: the API server was killed while it wrote a line (%s, before %s)", ErrAuditGap, cmp.Or(l.uri, "of an unknown request"), l.until.Format(time.RFC3339))
+		}
 	}
 	from := a.all
 	if q.Resource != "" {
@@ -230,7 +226,7 @@ func (a *AuditLog) Created(ctx context.Context, resource, namespace string, sinc
 	itself := ""
 	events, err := a.Events(ctx, Query{
 		Since: since, Resource: resource, Namespace: namespace,
-		Verbs: []string{"create", "update", "patch"}, Subresource: &itself,
+		Verbs: storing, Subresource: &itself,
 	})
 	if err != nil {
 		return nil, err
@@ -399,7 +395,6 @@ func (a *AuditLog) stream(path string) (*auditStream, error) {
 	}
 	s := &auditStream{file: file, info: info}
 	a.streams = append(a.streams, s)
-	a.stats.Files++
 	return s, nil
 }
 
@@ -425,13 +420,16 @@ func (a *AuditLog) drain(ctx context.Context, s *auditStream) error {
 		}
 		line, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
+			if s.wasRotated { // nobody writes this line to its end any more
+				s.offset += int64(len(line))
+				a.lose(line)
+			}
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("audit log: %w", err)
 		}
 		s.offset += int64(len(line))
-		a.stats.Bytes += int64(len(line))
 		a.take(line)
 	}
 }
@@ -444,22 +442,50 @@ func (a *AuditLog) take(line []byte) {
 	}
 	whole := WholeEvent(line)
 	e, err := ParseEvent(whole)
-	if err != nil || len(whole) < len(line) {
-		a.stats.Malformed++
-	}
 	if err != nil {
+		a.lose(line)
 		return
 	}
+	a.lose(line[:len(line)-len(whole)])
 	if e.RequestReceivedTimestamp.After(a.newest) {
 		a.newest = e.RequestReceivedTimestamp
+	}
+	// What was lost before an event was over by then.
+	for i := range a.lost {
+		if a.lost[i].until.IsZero() {
+			a.lost[i].until = a.newest
+		}
 	}
 	if e.Stage != "ResponseComplete" {
 		return
 	}
-	a.stats.Events++
 	a.all = append(a.all, e)
 	a.byResource[e.ObjectRef.Resource] = append(a.byResource[e.ObjectRef.Resource], e)
 }
+
+var (
+	stageOf = regexp.MustCompile(`"stage":"(\w+)"`)
+	uriOf   = regexp.MustCompile(`"requestURI":"([^"]*)"`)
+	verbOf  = regexp.MustCompile(`"verb":"(\w+)"`)
+)
+
+// lose notes a line that was cut off, unless what is left of it shows that it was about nothing that was stored.
+func (a *AuditLog) lose(head []byte) {
+	word := func(of *regexp.Regexp) string {
+		if found := of.FindSubmatch(head); found != nil {
+			return string(found[1])
+		}
+		return ""
+	}
+	stage, verb := word(stageOf), word(verbOf)
+	if len(head) == 0 || stage != "" && stage != "ResponseComplete" || verb != "" && !slices.Contains(storing, verb) {
+		return
+	}
+	a.lost = append(a.lost, lostLine{uri: word(uriOf)})
+}
+
+// storing are the verbs of requests that may store a new object.
+var storing = []string{"create", "update", "patch"}
 
 // WholeEvent is the event at the end of a line of an audit log, which is nearly always the line. An API server that was
 // killed leaves half a line, and its successor appends to it.

@@ -33,8 +33,6 @@ type Options struct {
 	Namespace func(namespace string) bool
 	// Events selects the namespaces whose events are kept; nil is all.
 	Events func(namespace string) bool
-	// Pod narrows that to single pods; nil is all.
-	Pod func(namespace, pod string) bool
 	// Redact replaces secrets before anything reaches the disk; nil leaves all as it is.
 	Redact *redact.Redactor
 }
@@ -443,9 +441,6 @@ func (c *Collector) onPods(items []unstructured.Unstructured) {
 func (c *Collector) onPod(t watch.EventType, o *unstructured.Unstructured) {
 	namespace, name, uid := o.GetNamespace(), o.GetName(), string(o.GetUID())
 	if c.options.Namespace != nil && !c.options.Namespace(namespace) {
-		return
-	}
-	if c.options.Pod != nil && !c.options.Pod(namespace, name) {
 		return
 	}
 	var pod podView

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/onsi/ginkgo/v2"
+	"github.com/onsi/ginkgo/v2/types"
 	"github.com/onsi/gomega"
 
 	"github.com/smart-restore/conformance/harness/verdict"
@@ -250,5 +251,15 @@ func TestProtocol(t *testing.T) {
 				t.Errorf("the report is OK: %v, want %v", report.OK(), want)
 			}
 		})
+	}
+}
+
+// A failure's place is the spec's, not that of the harness that found it. Here, what is not in the harness is package testing.
+func TestAFailureIsWhereTheSpecIs(t *testing.T) {
+	verb := func() types.CodeLocation { return types.NewCodeLocation(callerInSpec()) }
+	for _, at := range []types.CodeLocation{verb(), func() types.CodeLocation { return verb() }()} {
+		if filepath.Base(at.FileName) != "testing.go" {
+			t.Errorf("it is at %s", at)
+		}
 	}
 }

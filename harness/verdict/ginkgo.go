@@ -273,7 +273,7 @@ func readRecord(spec types.SpecReport) (rec record) {
 				continue
 			}
 			r.Level = cmp.Or(r.Level, LevelOf(r.ID))
-			rec.requirement = &r
+			rec.requirement, rec.body = &r, "" // an attempt begins
 		case NameBody:
 			rec.body = entryText(entry)
 		case NameNotPromised:

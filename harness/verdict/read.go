@@ -48,7 +48,7 @@ func Parse(path string, text []byte) (*Report, error) {
 		if r.Kind == Kind {
 			wrong = "apiVersion"
 		}
-		return nil, doc.At(fmt.Sprintf("found is a %q of %q, wanted a %s of %s", r.Kind, r.APIVersion, Kind, APIVersion), wrong)
+		return nil, doc.At(fmt.Sprintf("found kind %q of apiVersion %q, want %s of %s", r.Kind, r.APIVersion, Kind, APIVersion), wrong)
 	}
 	for i, result := range r.Requirements {
 		switch {

@@ -223,7 +223,7 @@ func (r Result) Why() string {
 	case expectedFail:
 		return "expected: " + r.ExpectedFailure + "\n" + r.Message
 	case surprise:
-		return "it was expected to fail (" + r.ExpectedFailure + "), and passed: remove it from the expectedFailures of the policy's conformance.yaml"
+		return "expected to fail (" + r.ExpectedFailure + ") but passed: remove it from expectedFailures in the policy's conformance.yaml"
 	}
 	return r.Message
 }

@@ -44,11 +44,16 @@ func (r *Report) Summary(w io.Writer, color bool) error {
 			fmt.Fprintf(&b, "  %s\n", FirstLine(result.Why()))
 		}
 	}
+	around := func(what, text string) {
+		lines := readable(text)
+		fmt.Fprintf(&b, "%s %s\n", paint(failed, what), lines[0])
+		write(&b, lines[1:], 2)
+	}
 	if r.SetupError != "" {
-		fmt.Fprintf(&b, "%s %s\n", paint(failed, "set-up failed:"), FirstLine(r.SetupError))
+		around("set-up failed:", r.SetupError)
 	}
 	for _, e := range r.SuiteErrors {
-		fmt.Fprintf(&b, "%s %s\n", paint(failed, "suite error:"), FirstLine(e))
+		around("suite error:", e)
 	}
 	for _, p := range r.Partial {
 		fmt.Fprintf(&b, "partial: %s\n", FirstLine(p))
@@ -73,15 +78,20 @@ const maxReasonLines = 12
 // explain writes why a result fails, and the line that tries it again, each line
 // that much indented.
 func (r Result) explain(b *bytes.Buffer, indent int) {
-	for i, line := range readable(r.Why()) {
-		if i == maxReasonLines {
-			fmt.Fprintf(b, "%*s… (the rest is in the report)\n", indent, "")
-			break
-		}
-		fmt.Fprintf(b, "%*s%s\n", indent, "", line)
-	}
+	write(b, readable(r.Why()), indent)
 	if r.Rerun != "" {
 		fmt.Fprintf(b, "%*srerun: %s\n", indent, "", r.Rerun)
+	}
+}
+
+// write writes lines, each indented that much: no more than a summary shows.
+func write(b *bytes.Buffer, lines []string, indent int) {
+	for i, line := range lines {
+		if i == maxReasonLines {
+			fmt.Fprintf(b, "%*s… (the rest is in the report)\n", indent, "")
+			return
+		}
+		fmt.Fprintf(b, "%*s%s\n", indent, "", line)
 	}
 }
 
@@ -129,15 +139,15 @@ func (r *Report) Headline() string {
 	case n > 0:
 		return fmt.Sprintf("%d of %d requirements %s", n, tried, plural(n, "does not hold", "do not hold"))
 	case c.Surprise > 0:
-		return fmt.Sprintf("%d of %d requirements %s, against what the policy's contract expects", c.Surprise, tried, plural(c.Surprise, "holds", "hold"))
+		return fmt.Sprintf("%d of %d requirements %s, although the policy's contract expects failure", c.Surprise, tried, plural(c.Surprise, "holds", "hold"))
 	case c.Unknown > 0:
-		return fmt.Sprintf("Of %d of %d requirements it is unknown whether %s", c.Unknown, tried, plural(c.Unknown, "it holds", "they hold"))
+		return fmt.Sprintf("%d of %d requirements %s unknown: the suite could not see", c.Unknown, tried, plural(c.Unknown, "is", "are"))
 	case len(r.SuiteErrors) > 0:
 		return "The suite itself had errors"
 	case tried == 0:
 		return "No requirement was tried"
 	case c.ExpectedFail > 0:
-		return fmt.Sprintf("All holds but %d %s known not to hold", c.ExpectedFail, plural(c.ExpectedFail, "requirement that is", "requirements that are"))
+		return fmt.Sprintf("All requirements hold, except %d %s fail", c.ExpectedFail, plural(c.ExpectedFail, "that is expected to", "that are expected to"))
 	}
 	return plural(tried, "The one requirement that was tried holds", fmt.Sprintf("All %d requirements that were tried hold", tried))
 }

@@ -5,6 +5,12 @@
 // Only what was seen passes. A spec that could not see (the fault was not on,
 // the positive control failed, the log was not there), that was skipped, or
 // that never ran although it was selected is unknown, and unknown fails a run.
+//
+// Only what was seen fails, too. A spec's verdict comes from what package
+// recorder wrote into Ginkgo's report: fail beats unknown, unknown beats pass. A
+// panic, a time-out, a failed clean-up or an expectation outside of the recorder
+// is no verdict on the policy: it leaves the requirement unknown, or is an error
+// of the suite, and either fails the run.
 package verdict
 
 import (

@@ -8,7 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unicode/utf8"
+	"text/tabwriter"
 
 	"github.com/smart-restore/conformance/harness/text"
 	"github.com/smart-restore/conformance/harness/verdict"
@@ -297,23 +297,16 @@ func (d *Diff) Text(w io.Writer) error {
 	return err
 }
 
-// align writes rows as a table. text/tabwriter counts bytes, or runes; this is all that it is for.
+// align writes rows as a table, without spaces at the ends of lines.
 func align(b *strings.Builder, rows [][]string) {
-	var widths []int
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		for i, cell := range row {
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
-	for _, row := range rows {
-		var line strings.Builder
-		for i, cell := range row {
-			line.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
-		}
-		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	_ = w.Flush() // to memory
+	for line := range strings.Lines(table.String()) {
+		b.WriteString(strings.TrimRight(line, " \n") + "\n")
 	}
 }
 

@@ -335,6 +335,30 @@ func TestAPageOfARunThatTriedNothing(t *testing.T) {
 }
 
 // Text on its ground has at least the contrast that WCAG 2 AA asks for, light and dark.
+func TestTimingsAreShown(t *testing.T) {
+	shown := func(timings verdict.Timings) string {
+		text, err := Render(t.TempDir(), &verdict.Report{Timings: timings})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	for _, c := range []struct {
+		timings verdict.Timings
+		want    string
+	}{
+		{verdict.Timings{Scale: 1.5, Seconds: map[string]float64{"mover": 135}}, "Timings, in seconds, scaled by 1.5</summary>"},
+		{verdict.Timings{Scale: 1, Seconds: map[string]float64{"mover": 90}}, "Timings, in seconds</summary>"},
+	} {
+		if text := shown(c.timings); !strings.Contains(text, c.want) || !strings.Contains(text, `<th scope="row">mover</th>`) {
+			t.Errorf("no %q", c.want)
+		}
+	}
+	if strings.Contains(shown(verdict.Timings{}), "Timings, in seconds") {
+		t.Error("timings are shown that are not there")
+	}
+}
+
 func TestContrast(t *testing.T) {
 	light, dark, found := strings.Cut(pageCSS, "prefers-color-scheme: dark")
 	if !found {
