@@ -106,7 +106,7 @@ func (s *Session) Close() error {
 	if err := s.Cache.Close(); err != nil {
 		return err
 	}
-	if s.engine == nil || !s.engine.Own || runs.Others(s.runsDir(), "") {
+	if s.engine == nil || !s.engine.Managed || runs.Others(s.runsDir(), "") {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
