@@ -121,10 +121,7 @@ func (s *Session) Images(ctx context.Context) error {
 	}
 	rows, err := s.maker.Plan(ctx, s.Stack)
 	fmt.Fprintf(s.Out, "stack %s: %s\n\n", s.Stack.Name, s.Stack.Description)
-	for _, row := range rows {
-		fmt.Fprintln(s.Out, row)
-	}
-	return err
+	return errors.Join(images.WritePlan(s.Out, rows), err)
 }
 
 // Prebuild compiles what the images of the named stacks are made of, or of the chosen one, for later: it needs no engine.
