@@ -36,7 +36,8 @@ type Lock struct {
 	Images       []Image              `json:"images"`
 	Manifests    []Manifest           `json:"manifests"`
 
-	doc *strict.Document // for positions
+	doc   *strict.Document          // for positions
+	rowOf map[entryName]releaseName // of entries with each: the row that they are of
 }
 
 // Stack is one combination of versions that can be started as a whole (STACK=name). With From, it is that stack but for
@@ -157,7 +158,7 @@ func Load(files fs.FS) (*Lock, error) {
 	for _, b := range lock.Builds {
 		for _, ext := range []string{".mod", ".sum"} {
 			if _, err := fs.Stat(files, "builds/"+b.Name+ext); err != nil {
-				problems = append(problems, fmt.Errorf("build %s: fixtures/builds/%s%s is missing", b.Name, b.Name, ext))
+				problems = append(problems, fmt.Errorf("build %s: fixtures/builds/%s%s is missing (CONTRIBUTING.md, \"Add a stack\", says how to make it)", b.Name, b.Name, ext))
 			}
 		}
 	}
@@ -201,6 +202,9 @@ func Parse(raw []byte) (*Lock, error) {
 		return nil, err
 	}
 	if err := errors.Join(lock.derive(), lock.validate()); err != nil {
+		return nil, err
+	}
+	if err := lock.checkUse(); err != nil { // a name that is dangling would make other entries unused
 		return nil, err
 	}
 	return &lock, nil
@@ -258,11 +262,7 @@ func (l *Lock) Stack(name string) (*Stack, error) {
 
 // StackNames lists the stacks in the lock's order.
 func (l *Lock) StackNames() []string {
-	names := make([]string, 0, len(l.Stacks))
-	for _, s := range l.Stacks {
-		names = append(names, s.Name)
-	}
-	return names
+	return namesOf(l.Stacks, stackName)
 }
 
 // Image finds an image by name. Names used inside a loaded lock always resolve.

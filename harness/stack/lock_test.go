@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/mod/modfile"
-
 	"github.com/smart-restore/conformance/fixtures"
 )
 
@@ -27,40 +25,6 @@ func TestTheLockOfThisRepositoryIsSound(t *testing.T) {
 	for _, name := range []string{"gateway", "agent"} {
 		if image, ok := lock.Image(name); !ok || !strings.HasSuffix(image.Reference, ":content") {
 			t.Errorf("image %s must be in every lock, with the tag content", name)
-		}
-	}
-}
-
-// A build that was copied for a new version and still pins the old one differs from it by its name only.
-func TestBuildsAreOfTheVersionInTheirName(t *testing.T) {
-	lock, err := Load(fixtures.Files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, b := range lock.Builds {
-		name := "builds/" + b.Name + ".mod"
-		raw, err := fixtures.Files.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file, err := modfile.ParseLax(name, raw, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := "smart-restore.invalid/build/" + b.Name; file.Module.Mod.Path != want {
-			t.Errorf("%s is the module %s: wanted is %s", name, file.Module.Mod.Path, want)
-		}
-		_, version, _ := strings.Cut(b.Name, "-v")
-		var found []string
-		for _, r := range file.Require {
-			of := func(path string) bool { return path == r.Mod.Path || strings.HasPrefix(path, r.Mod.Path+"/") }
-			if len(b.Packages) == 0 && !r.Indirect || slices.ContainsFunc(b.Packages, of) {
-				found = append(found, r.Mod.Version)
-			}
-		}
-		// A version of no release has its commit behind it.
-		if !slices.ContainsFunc(found, func(v string) bool { return v == "v"+version || strings.HasPrefix(v, "v"+version+"-") }) {
-			t.Errorf("%s requires what it builds at %v: wanted is v%s, as it is called", name, found, version)
 		}
 	}
 }
@@ -152,6 +116,12 @@ func TestParseRefusesWithAReason(t *testing.T) {
 		"no such build":         {"binary: b, of: b", "binary: b, of: c", `no build "c"`},
 		"bad mode":              {"text: x, to: /x", "text: x, mode: rwx, to: /x", "four octal digits"},
 		"bad variant":           {"variant: extract", "variant: most", "minbase or extract"},
+		"an unused row":         {`names: ["2"]`, `names: ["1"]`, `stacks.yaml:8:5: releases: kubernetes: no stack uses the row "2": put it under names of the stacks`},
+		"an unused image":       {"images:\n", "images:\n- {name: more, reference: \"m:1\", build: {files: [{text: x, to: /x}]}}\n", `stacks.yaml:39:3: image "more": no stack uses it`},
+		"an unused store":       {"objectStore: other", "objectStore: s3", `object store "other": no stack uses it`},
+		"an unused build":       {"- name: b\n", "- name: more\n- name: b\n", `build "more": no stack uses it`},
+		"an unused package set": {"packageSets:\n", "packageSets:\n- {name: q, suite: s, variant: extract, packages: [a]}\n", `package set "q": no stack uses it`},
+		"an unused manifest":    {"manifests:\n-", "manifests:\n- {name: more, module: m, of: b, path: p}\n-", `manifest "more": no stack uses it`},
 		"twice":                 {"- name: b\n", "- name: b\n- name: b\n", `stacks.yaml:34:3: build "b" is there twice`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -33,6 +33,7 @@ var (
 // expand replaces each entry that stands for several by those.
 func (l *Lock) expand() error {
 	used := map[string]bool{} // table.column
+	l.rowOf = map[entryName]releaseName{}
 	err := errors.Join(
 		l.checkReleases(),
 		expand(l, "stacks", &l.Stacks, stackName, used),
@@ -113,6 +114,9 @@ func expand[T any, P interface {
 			var one T
 			if err := json.Unmarshal(filled, &one); err != nil {
 				return l.wrong(key, nameOf(entry), "%v", err)
+			}
+			if row != nil {
+				l.rowOf[entryName{key, nameOf(one)}] = releaseName{each.Each, row["name"]}
 			}
 			whole = append(whole, one)
 		}
