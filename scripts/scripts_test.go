@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -86,7 +87,7 @@ for service in docker.service docker.socket containerd ssh.service; do
 done
 [ "$step" = "$STOP_AT" ] || exit 0
 echo "$step" >"$ROOT/at"
-cat "$ROOT/go" >/dev/null
+read -r _ <"$ROOT/go"
 touch "$ROOT/finished"
 exit ${APT_STATUS:-0}
 `,
@@ -318,6 +319,12 @@ func TestTheNextRunPutsBackThePolicyOfAKilledOne(t *testing.T) {
 				}
 				_ = cmd.Wait()
 				h.fifo("go", os.O_WRONLY)
+				for try := 0; !h.has("finished"); try++ { // apt-get goes on alone
+					if try == 3000 {
+						t.Fatal("apt-get did not end within 30 s")
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
 				want := map[string]int{"": 0, "#!/bin/sh\nexit 104\n": 104}[before]
 				left := exec.Command(filepath.Join(h.root, policyFile), "docker.service", "start")
 				left.Env = h.env
@@ -562,4 +569,74 @@ func TestPurgeRemovesAnEnginesDataOnly(t *testing.T) {
 			t.Errorf("%s of somebody else's folder: %v, %s", command, err, out)
 		}
 	}
+}
+
+// fakeGo compiles two packages, and goes on when it is told to.
+const fakeGo = `#!/bin/sh
+echo "$*" >>"$ROOT/calls"
+echo k8s.io/api/core/v1 >&2
+echo example.com/x >&2
+[ -z "$SLOW" ] || [ "$1" != build ] || read -r _ <"$ROOT/go"
+if [ "$1" = "$FAIL" ]; then echo "# example.com/x" >&2; echo "x.go:1:1: undefined: y" >&2; exit 1; fi
+`
+
+func TestBuildSaysWhatIsWrongAndIsQuietOtherwise(t *testing.T) {
+	t.Parallel()
+	const build, test = "build -v -o build/bin/ ./harness/cmd/smart-restore github.com/onsi/ginkgo/v2/ginkgo\n", "test -v -vet=off -c -o build/bin/e2e.test ./e2e\n"
+	const wrong = "# example.com/x\nx.go:1:1: undefined: y\n"
+	for name, c := range map[string]struct {
+		fail, out, calls string
+		fails            bool
+	}{
+		"all compiles":         {"", "", build + test, false},
+		"the program does not": {"build", wrong, build, true},
+		"the specs do not":     {"test", wrong, build + test, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			cmd, out := h.build("FAIL=" + c.fail)
+			if err := cmd.Run(); (err != nil) != c.fails || out.String() != c.out || h.read("calls") != c.calls {
+				t.Errorf("got %v, %q after the calls %q, want %q after %q", err, out, h.read("calls"), c.out, c.calls)
+			}
+		})
+	}
+}
+
+func TestABuildThatTakesLongSaysHowFarItIs(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	cmd, _ := h.build("SLOW=1")
+	cmd.Stderr = nil
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(stderr).ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, "compiling: 2 packages so far, after ") {
+		t.Errorf("got %q, %v", line, err)
+	}
+	h.fifo("go", os.O_WRONLY)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// build is a call of scripts/build with a fake compiler.
+func (h *host) build(env string) (*exec.Cmd, *bytes.Buffer) {
+	h.t.Helper()
+	h.command("go", fakeGo)
+	content, err := os.ReadFile("build")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.command("build", string(content))
+	var out bytes.Buffer
+	cmd := exec.CommandContext(h.t.Context(), filepath.Join(h.bin, "bash"), filepath.Join(h.bin, "build"), "build/bin")
+	cmd.Dir, cmd.Env = h.root, slices.Concat(h.env, []string{env})
+	cmd.Stdout, cmd.Stderr = &out, &out
+	return cmd, &out
 }
