@@ -68,6 +68,7 @@ cat >>"$ROOT/iptables.nat" <<RULES
 -N DOCKER
 -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
 -A POSTROUTING -s 10.1.0.0/16 ! -o br-0123456789ab -j MASQUERADE
+-A POSTROUTING -s 10.1.0.2/32 -d 10.1.0.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE
 RULES
 iptables -w -P FORWARD DROP
 echo 1 >"$ROOT/proc/sys/net/ipv4/ip_forward"
@@ -124,7 +125,7 @@ func newHost(t *testing.T, without ...string) *host {
 	}
 	for name, content := range map[string]string{
 		"iptables.filter": "-P INPUT ACCEPT\n-P FORWARD ACCEPT\n-P OUTPUT ACCEPT\n-N MINE\n-A FORWARD -i eth1 -j MINE\n",
-		"iptables.nat":    "-P PREROUTING ACCEPT\n-A POSTROUTING -o eth0 -j MASQUERADE\n",
+		"iptables.nat":    "-P PREROUTING ACCEPT\n-A POSTROUTING -o eth0 -j MASQUERADE\n-A POSTROUTING -s 10.9.0.2/32 -d 10.9.0.3/32 -j MASQUERADE\n-A POSTROUTING -s 10.9.0.2/32 -d 10.9.0.2/32 -p udp -j MASQUERADE\n",
 		"iptables.raw":    "", "ip6tables.filter": "-P FORWARD ACCEPT\n", "ip6tables.nat": "", "ip6tables.raw": "",
 		"proc/sys/net/ipv4/ip_forward": "0\n",
 	} {
@@ -400,6 +401,7 @@ func TestDownPutsBackTheFirewall(t *testing.T) {
 		before string // rules that were there
 		killed bool   // the managed engine was killed
 		shared bool   // another engine may use the chains
+		old    bool   // the engine was started by an earlier version of the script, which wrote down less
 	}{
 		"alone":                             {},
 		"alone, the engine was killed":      {killed: true},
@@ -409,6 +411,7 @@ func TestDownPutsBackTheFirewall(t *testing.T) {
 		"another engine without a socket":   {env: another, shared: true},
 		"another one runs, ours was killed": {env: another, killed: true, shared: true},
 		"chains that were there before":     {before: dockers, shared: true},
+		"an earlier version's":              {old: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
@@ -423,6 +426,14 @@ func TestDownPutsBackTheFirewall(t *testing.T) {
 			}
 			if c.killed {
 				h.kill()
+			}
+			if c.old {
+				if err := os.Remove(filepath.Join(h.root, "run/smart-restore/host")); err != nil {
+					t.Fatal(err)
+				}
+				h.write("run/smart-restore/before", "ACCEPT\n0\n", 0o644)
+				// It could not know that this one was there.
+				before = strings.Replace(before, "-A POSTROUTING -s 10.9.0.2/32 -d 10.9.0.2/32 -p udp -j MASQUERADE\n", "", 1)
 			}
 			h.run([]string{c.env}, "down")
 			if pid := h.managedPID(); pid != "" || !c.killed && !h.has("stopped") {
@@ -440,7 +451,7 @@ func TestDownPutsBackTheFirewall(t *testing.T) {
 			case c.shared && c.before == "" && !strings.Contains(after, "-P FORWARD DROP"):
 				t.Errorf("the forwarding that another engine may rely on was changed:\n%s", after)
 			}
-			if h.has("run/smart-restore/host") {
+			if h.has("run/smart-restore/host") || h.has("run/smart-restore/before") {
 				t.Error("the record of the host is left: a later engine would take it for the host's state")
 			}
 		})
