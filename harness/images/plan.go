@@ -102,7 +102,7 @@ func (m *Maker) registry(ctx context.Context, image *stack.Image) error {
 			return true
 		})
 		if slices.Sort(silent); len(silent) > 0 && m.Mode == Auto {
-			m.Log.Printf("images: no answer from %s: what they would serve is built", strings.Join(silent, ", "))
+			m.Log.Printf("images: no answer from %s: their images are built instead", strings.Join(silent, ", "))
 		}
 	}
 	if err := m.registries[registryOf(image)]; err != nil {
