@@ -1,4 +1,6 @@
-# make help says what there is. Settings are make or environment variables: make e2e STACK=kyverno-1.19 FOCUS=core/restore
+# make help lists the commands and settings. Settings are make or environment variables:
+#
+#   make e2e STACK=kyverno-1.19 FOCUS=core/restore
 SHELL := /bin/bash
 BIN   := build/bin
 
@@ -8,15 +10,15 @@ export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 .DEFAULT_GOAL := help
 .PHONY: help e2e check check-policies known-bad test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises report rerun diff compare bench prune clean build
 
-help: build ## this
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## list the commands and settings
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nSettings (make or environment variables):\n\n'
-	@$(BIN)/smart-restore settings
+	@sed -n 's/^#| //p' $(MAKEFILE_LIST)
 
-e2e: build ## from nothing to a verdict: kind, Kyverno, VolSync, S3, the policy, the specs
+e2e: build ## test POLICY on a new cluster: kind, Kyverno, VolSync, S3, the policy, the specs
 	@$(BIN)/smart-restore e2e
 
-check: build ## what can be found about POLICY without a cluster, by Kyverno's own engine, in seconds
+check: build ## check POLICY without a cluster, with Kyverno's own engine, in seconds
 	@$(BIN)/smart-restore check
 
 check-policies: build ## check all that ships, and see policies known to be bad be caught
@@ -26,27 +28,27 @@ check-policies: build ## check all that ships, and see policies known to be bad 
 known-bad: build ## the suite's own test: policies known to be bad are caught (NAMES="a b": only these)
 	@$(BIN)/smart-restore known-bad $(NAMES)
 
-matrix: build ## run the cells of fixtures/matrix.yaml, and put them into a table (CELLS="a b", EVENT=push: only these)
+matrix: build ## run the cells of fixtures/matrix.yaml and write a table of them (only some: CELLS="a b" or EVENT=push)
 	@$(BIN)/smart-restore matrix run $(if $(EVENT),--event $(EVENT)) $(CELLS)
 
 RUNS ?= 20
 
-soak: build ## run the selected specs RUNS times, each on a stack of its own: which did not always pass (RUNS=20; SERIES=folder to go on with an earlier one)
+soak: build ## run the selected specs RUNS times, each time on a new stack, and list those that did not always pass (RUNS=20; SERIES=folder continues an earlier series)
 	@$(BIN)/smart-restore soak --runs $(RUNS) $(if $(SERIES),--series "$(SERIES)")
 
 # For a workflow: the matrix as JSON, and a table of reports.
 cells:
 	@go run ./harness/cmd/smart-restore matrix --format json $(if $(EVENT),--event $(EVENT))
 
-table: ## a table of reports, cell by requirement (REPORTS="a/report.yaml b/report.yaml"; WRITE=README.md: into it)
+table: ## write a table of reports, cell by requirement (REPORTS="a/report.yaml b/report.yaml"; WRITE=README.md writes it into that file)
 	@go run ./harness/cmd/smart-restore matrix table $(if $(WRITE),--write $(WRITE)) $(REPORTS)
 
 promises: build ## what policies/ promise, requirement by requirement: the table in policies/README.md made anew
 	@$(BIN)/smart-restore promises --write policies/README.md $(patsubst %/,%,$(wildcard policies/*/))
 
-test: vet unit lint ## unit tests, vet and lint; needs no Docker and no cluster
+test: vet unit lint ## run unit tests, vet and lint; needs no Docker and no cluster
 
-# The specs need a stand: they are make e2e's.
+# The specs need a stack: make e2e runs them.
 unit:
 	go test -race $$(go list ./... | grep -v /e2e$$)
 
@@ -58,34 +60,34 @@ lint:
 	go tool -modfile=scripts/lint.mod golangci-lint run
 	go tool -modfile=scripts/actionlint.mod actionlint -shellcheck= -pyflakes= $(wildcard .github/workflows/*.yml)
 
-vulncheck: ## known vulnerabilities in what we import; needs the Go vulnerability database
+vulncheck: ## look for known vulnerabilities in the code that is imported; needs the Go vulnerability database
 	go tool -modfile=scripts/lint.mod govulncheck ./...
 
-up: build ## put a stack up and keep it, for work on policies and specs
+up: build ## start a stack and keep it, to work on policies and specs
 	@$(BIN)/smart-restore up
 
 down: build ## remove the kept stack
 	@$(BIN)/smart-restore down
 
-list: build ## the specs with their requirements, without running them
+list: build ## list the specs with their requirements
 	@$(BIN)/smart-restore list
 
-images: build ## what the stack consists of, and where each piece would come from
+images: build ## list the stack's images: cached, would be pulled or would be built, and from what
 	@$(BIN)/smart-restore images
 
-prebuild: build ## build a stack's images for later; needs no engine (STACKS="a b": those)
+prebuild: build ## build a stack's images for later; needs no engine (STACKS="a b"; default: STACK)
 	@$(BIN)/smart-restore prebuild $(STACKS)
 
 REPORT ?= artifacts/latest
 
-report: build ## read a run's report back and render its page anew (REPORT=artifacts/latest)
-	@$(BIN)/smart-restore report $(REPORT)
+report: build ## print a run's report and write its page again (REPORT=artifacts/latest)
+	@$(BIN)/smart-restore report "$(REPORT)"
 
-rerun: build ## run exactly what failed or was unknown (REPORT=artifacts/latest)
-	@$(BIN)/smart-restore rerun $(REPORT)
+rerun: build ## run the specs that failed or were unknown in a run (REPORT=artifacts/latest)
+	@$(BIN)/smart-restore rerun "$(REPORT)"
 
-diff: build ## the decisions of two policies side by side (BASE=folder CANDIDATE=folder)
-	@$(BIN)/smart-restore diff $(if $(MARKDOWN),--markdown) $(BASE) $(CANDIDATE)
+diff: build ## compare the decisions of two policies (BASE=folder CANDIDATE=folder)
+	@$(BIN)/smart-restore diff $(if $(MARKDOWN),--markdown) $(if $(BASE),"$(BASE)") $(if $(CANDIDATE),"$(CANDIDATE)")
 
 # A base that fails, or is not there yet, is no reason not to look at the candidate; what counts is the candidate's verdict.
 compare: build ## e2e of two policies, then their decisions side by side (BASE_POLICY=folder POLICY=folder)
@@ -95,18 +97,31 @@ compare: build ## e2e of two policies, then their decisions side by side (BASE_P
 	if [[ -e artifacts/base/latest/report.yaml && -e artifacts/candidate/latest/report.yaml ]]; then \
 	  $(BIN)/smart-restore diff artifacts/base/latest artifacts/candidate/latest || [[ $$? == 1 ]]; fi; exit $$status
 
-bench: build ## the phases' times of the last run, beside its longest spec
+bench: build ## print how long each phase of the last run took, and its longest spec
 	@$(BIN)/smart-restore bench
 
-prune: build ## remove the images that no stack is made of: earlier versions of them
+prune: build ## remove the images that no stack uses any more
 	@$(BIN)/smart-restore prune
 
-clean: build ## remove the kept stack, everything built, and our own engine's data
+clean: build ## remove the kept stack, everything built, and the data of the managed engine
 	@$(BIN)/smart-restore clean
 	rm -rf build artifacts
 
-# -v names each package as it is compiled: the first time takes minutes.
 build:
-	@mkdir -p $(BIN)
-	@go build -v -o $(BIN)/ ./harness/cmd/smart-restore github.com/onsi/ginkgo/v2/ginkgo
-	@go test -vet=off -c -o $(BIN)/e2e.test ./e2e
+	@scripts/build $(BIN)
+
+# What make help says of the settings, from harness/settings: go test ./harness -run Makefile -update
+#|   STACK            the stack to test on: a name of fixtures/stacks.yaml (default: its defaultStack)
+#|   IMAGES           where images come from: auto (cached, else pulled by digest, else built), pull, build (asks no registry) (default: auto)
+#|   POLICY           the policy under test: a manifest, a folder of manifests, a kustomization, or the conformance.yaml that names them (default: policies/smart-restore)
+#|   S3_ENDPOINT      the S3 address that the policy names, served inside the test's own network only (default: what its conformance.yaml says)
+#|   FOCUS            run only specs whose text matches this regular expression, e.g. core/restore
+#|   LABELS           run only specs that match this Ginkgo label filter, e.g. 'core && !s3-down'
+#|   PROCS            how many specs run side by side
+#|   KEEP             keep the stack after the run: never, failure, always (default: never)
+#|   ARTIFACTS        the folder that gets a folder per run: reports, logs, events, audit log, dumps (default: artifacts)
+#|   KUBE_CONTEXT     run on the cluster of this context of the kubeconfig, which is there, instead of one of our own
+#|   KUBECONFIG       the kubeconfig of KUBE_CONTEXT (default: kubectl's own)
+#|   ALLOW_CLUSTER    the name, in the kubeconfig, of the cluster that KUBE_CONTEXT may make things in: without it, nothing is done
+#|   BASE_SECRET_FROM with KUBE_CONTEXT: namespace/name of the Secret with the credentials of S3 and restic to use
+#|   PLAN             with KUBE_CONTEXT: 1 shows what would be made there, and ends

@@ -2,6 +2,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,14 +12,21 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
+	"strings"
+	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/gofrs/flock"
 )
 
 // Dir is a cache folder. An entry is a file or folder that is whole once it is there.
-type Dir struct{ root string }
+type Dir struct {
+	root string
+
+	mu   sync.Mutex
+	temp string       // this process's temporary folder, once it has one
+	held *flock.Flock // its lock, which says that this process lives
+}
 
 // Open is the suite's cache folder: SMART_RESTORE_CACHE, else smart-restore in the user's cache folder.
 func Open() (*Dir, error) {
@@ -34,42 +42,110 @@ func Open() (*Dir, error) {
 		return nil, fmt.Errorf("cache: %w (SMART_RESTORE_CACHE names another folder)", err)
 	}
 	d := &Dir{root: root}
-	return d, d.sweep()
+	d.sweep()
+	return d, nil
 }
 
-// temporary is the folder of what processes need while they run, by process ID.
-const temporary = "tmp"
+// What processes need while they run is in a folder for each below temporary. Its process holds a lock on a file in it: a
+// process ID would say nothing, as processes of several containers may use one cache.
+const (
+	temporary     = "tmp"
+	processPrefix = "process-"
+	processLock   = "lock"
+	gonePrefix    = "gone-" // a folder that is being removed: nobody looks for a lock in it
+	// temporaryLock is held by whoever makes such a folder, or looks for those that no process holds.
+	temporaryLock = "temporary-folders"
+)
 
-// Temp makes a folder that goes when this process removes it, or when a later one finds that this one is gone.
+// lockTimeout bounds the wait for temporaryLock, which is held for moments.
+const lockTimeout = time.Minute
+
+// Temp makes a folder. It is removed by Close, or by a later process if this one ends without that.
 func (d *Dir) Temp() (string, error) {
-	own := filepath.Join(d.root, temporary, strconv.Itoa(os.Getpid()))
-	if err := os.MkdirAll(own, 0o755); err != nil {
-		return "", fmt.Errorf("cache: %w", err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.temp == "" {
+		if err := d.claim(); err != nil {
+			return "", err
+		}
 	}
-	return os.MkdirTemp(own, "")
+	return os.MkdirTemp(d.temp, "")
 }
 
-// Close removes this process's temporary folders.
-func (d *Dir) Close() error {
-	return os.RemoveAll(filepath.Join(d.root, temporary, strconv.Itoa(os.Getpid())))
-}
-
-// sweep removes the temporary folders of processes that are gone.
-func (d *Dir) sweep() error {
-	entries, err := os.ReadDir(filepath.Join(d.root, temporary))
+// claim makes this process's temporary folder.
+func (d *Dir) claim() error {
+	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
+	defer cancel()
+	unlock, err := d.lock(ctx, temporaryLock)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	temp, err := os.MkdirTemp(filepath.Join(d.root, temporary), processPrefix)
 	if err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
+	held := flock.New(filepath.Join(temp, processLock))
+	if ok, err := held.TryLock(); err != nil || !ok {
+		return errors.Join(fmt.Errorf("cache: cannot lock the new folder %s: %w", temp, cmp.Or(err, errHeld)), os.RemoveAll(temp))
+	}
+	d.temp, d.held = temp, held
+	return nil
+}
+
+var errHeld = errors.New("another process holds the lock")
+
+// Close removes this process's temporary folders.
+func (d *Dir) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.temp == "" {
+		return nil
+	}
+	err := removeTemporary(d.temp)
+	err = errors.Join(err, d.held.Unlock())
+	d.temp, d.held = "", nil
+	return err
+}
+
+// sweep removes the temporary folders of processes that are gone. What it cannot remove, or does not know, stays: it is in
+// nobody's way.
+func (d *Dir) sweep() {
+	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
+	defer cancel()
+	unlock, err := d.lock(ctx, temporaryLock)
+	if err != nil {
+		return
+	}
+	var gone []*flock.Flock
+	entries, _ := os.ReadDir(filepath.Join(d.root, temporary))
 	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-			err = os.RemoveAll(filepath.Join(d.root, temporary, entry.Name()))
-		}
-		if err != nil {
-			return fmt.Errorf("cache: %w", err)
+		path := filepath.Join(d.root, temporary, entry.Name())
+		switch {
+		case !entry.IsDir():
+		case strings.HasPrefix(entry.Name(), gonePrefix): // whoever removed it was killed, or is at it
+			defer func() { _ = os.RemoveAll(path) }()
+		case strings.HasPrefix(entry.Name(), processPrefix):
+			held := flock.New(filepath.Join(path, processLock))
+			if ok, err := held.TryLock(); err == nil && ok {
+				gone = append(gone, held)
+			}
 		}
 	}
-	return nil
+	unlock()
+	for _, held := range gone {
+		_ = removeTemporary(filepath.Dir(held.Path()))
+		_ = held.Unlock()
+	}
+}
+
+// removeTemporary removes a process's folder, whose lock its caller holds.
+func removeTemporary(path string) error {
+	gone := filepath.Join(filepath.Dir(path), gonePrefix+filepath.Base(path))
+	if err := os.Rename(path, gone); err != nil {
+		return fmt.Errorf("cache: %w", err)
+	}
+	return os.RemoveAll(gone)
 }
 
 // Root is the cache's folder.
@@ -125,25 +201,18 @@ func (d *Dir) lock(ctx context.Context, name string) (unlock func(), err error) 
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	file, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("cache: %w", err)
+	file := flock.New(filepath.Join(dir, name), flock.SetPermissions(0o644))
+	if _, err := file.TryLockContext(ctx, lockPoll); err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("cache: another run is making %s: %w", name, err)
+		}
+		return nil, fmt.Errorf("cache: lock %s: %w", file.Path(), err)
 	}
-	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { _ = file.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errors.Join(fmt.Errorf("cache: lock %s: %w", name, err), file.Close())
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("cache: another run is making %s: %w", name, ctx.Err()), file.Close())
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
+	return func() { _ = file.Unlock() }, nil
 }
+
+// lockPoll is how often a lock that another process holds is tried again.
+const lockPoll = 200 * time.Millisecond
 
 // Key hashes its parts, each as JSON, into a cache key of 64 hex digits.
 func Key(parts ...any) string {

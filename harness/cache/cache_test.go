@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -80,6 +81,93 @@ func TestWaitingForAnotherRunEndsWithTheContext(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, wanted the context's end", err)
 	}
+}
+
+func TestTemporaryFoldersGoWithTheirProcess(t *testing.T) {
+	d := open(t)
+	mine, err := d.Temp()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := d.Temp()
+	if err != nil || again == mine || filepath.Dir(again) != filepath.Dir(mine) {
+		t.Fatalf("got %s after %s, %v: want another folder beside it", again, mine, err)
+	}
+	tmp := filepath.Join(d.Root(), "tmp")
+	// Nobody holds a lock in the first two; the others are not of this package.
+	for _, name := range []string{"process-gone/sub", "process-killed-early", "gone-process-x", "no-number", "12", "process"} {
+		if err := os.MkdirAll(filepath.Join(tmp, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(tmp, "process-file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(tmp, "process-gone", "lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other, err := Open() // the cache of the same environment, as a second process opens it
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"12", "no-number", "process", filepath.Base(filepath.Dir(mine)), "process-file"}
+	slices.Sort(want)
+	if got := names(t, tmp); !slices.Equal(got, want) {
+		t.Errorf("after the second one opened it: %v, want %v", got, want)
+	}
+	if err := other.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(again); err != nil {
+		t.Errorf("the second one's end took what the first one uses: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Dir(mine)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+	if _, err := d.Temp(); err != nil {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
+// A folder that was made but is not locked yet must not be taken for one that was left.
+func TestNobodySweepsANewbornFolder(t *testing.T) {
+	t.Setenv("SMART_RESTORE_CACHE", t.TempDir())
+	var group sync.WaitGroup
+	for range 6 {
+		group.Go(func() {
+			d, err := Open()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for range 8 {
+				temp, err := d.Temp()
+				if err == nil {
+					err = os.WriteFile(filepath.Join(temp, "x"), nil, 0o600)
+				}
+				if err := errors.Join(err, d.Close()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
 }
 
 func TestKeysTellPartsApart(t *testing.T) {

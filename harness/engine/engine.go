@@ -1,5 +1,5 @@
-// Package engine is the Docker engine that the stack runs on: one that is running, or one of our own that
-// scripts/engine installs and starts. What needs no more than its command line goes through that, as kind does.
+// Package engine finds the Docker engine that the stack runs on: a running one, or one that scripts/engine installs, starts
+// and stops (the managed engine). Everything that the docker command can do goes through it, as in kind.
 package engine
 
 import (
@@ -14,27 +14,58 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // Engine is a running Docker engine.
 type Engine struct {
-	Host string // as in DOCKER_HOST
-	Own  bool   // started by scripts/engine, by this run or another
+	Host    string // as in DOCKER_HOST
+	Managed bool   // started by scripts/engine, by this run or another
 }
 
-// Up makes sure that an engine runs and points this process, and all it starts, at it. dir is where the scripts are put;
-// what they say goes to log.
+const (
+	// undoPatience is how long scripts/engine may take to undo what it did, once it is asked to end: it waits for dpkg, and
+	// for dockerd to stop.
+	undoPatience = 3 * time.Minute
+	// versionPatience bounds the question that an engine answers at once if it answers at all.
+	versionPatience = 10 * time.Second
+	// pipePatience is how long a docker command that was ended may keep its output open.
+	pipePatience = 5 * time.Second
+)
+
+// script is a call of scripts/engine. It is ended by SIGTERM, which lets it undo what it did to the host.
+func script(ctx context.Context, scripts fs.FS, dir string, args ...string) (*exec.Cmd, error) {
+	path, err := install(scripts, dir)
+	if err != nil {
+		return nil, fmt.Errorf("docker engine: write the engine script to %s: %w", dir, err)
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = undoPatience
+	return cmd, nil
+}
+
+// failed is the error of a script that failed: its own words, and the context's error if that ended it.
+func failed(ctx context.Context, what string, err error, said string) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", what, ctx.Err())
+	}
+	return fmt.Errorf("%s: %s", what, cmp.Or(lastLine(said), err.Error()))
+}
+
+// Up makes sure that an engine runs. It points this process and everything that it starts at this engine. The scripts are
+// written to dir, and what they say goes to log.
 func Up(ctx context.Context, scripts fs.FS, dir string, log io.Writer) (*Engine, error) {
-	script, err := install(scripts, dir)
+	cmd, err := script(ctx, scripts, dir, "up")
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, script, "up")
 	var stderr bytes.Buffer
 	cmd.Stderr = io.MultiWriter(&stderr, log)
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("docker engine: %s", cmp.Or(lastLine(stderr.String()), err.Error()))
+		return nil, failed(ctx, "docker engine", err, stderr.String())
 	}
 	said := map[string]string{}
 	for line := range strings.Lines(string(out)) {
@@ -43,8 +74,9 @@ func Up(ctx context.Context, scripts fs.FS, dir string, log io.Writer) (*Engine,
 	}
 	host := said["DOCKER_HOST"]
 	if host == "" {
-		return nil, fmt.Errorf("docker engine: the engine script said %q, wanted DOCKER_HOST=…", out)
+		return nil, fmt.Errorf("docker engine: the engine script printed %q, want DOCKER_HOST=<address>", out)
 	}
+	// kind and testcontainers take these from the environment only.
 	if err := errors.Join(
 		os.Setenv("DOCKER_HOST", host),
 		// No image of testcontainers' reaper is needed: what a run leaves is found by label.
@@ -54,37 +86,39 @@ func Up(ctx context.Context, scripts fs.FS, dir string, log io.Writer) (*Engine,
 	); err != nil {
 		return nil, err
 	}
-	return &Engine{Host: host, Own: said["OWN"] == "true"}, nil
+	return &Engine{Host: host, Managed: said["MANAGED"] == "true"}, nil
 }
 
-// Down stops our own engine; somebody else's is left alone.
+// Down stops the managed engine; another engine is left alone.
 func Down(ctx context.Context, scripts fs.FS, dir string, log io.Writer) error {
-	script, err := install(scripts, dir)
+	cmd, err := script(ctx, scripts, dir, "down")
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, script, "down")
-	cmd.Stdout, cmd.Stderr = log, log
-	return cmd.Run()
-}
-
-// RemoveData stops our own engine and removes its images, containers and volumes from the disk.
-func RemoveData(ctx context.Context, scripts fs.FS, dir string) error {
-	script, err := install(scripts, dir)
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, script, "purge")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("remove the engine's data: %w: %s", err, lastLine(string(out)))
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = log, io.MultiWriter(&out, log)
+	if err := cmd.Run(); err != nil {
+		return failed(ctx, "stop the docker engine", err, out.String())
 	}
 	return nil
 }
 
-// Running says whether our own engine answers, without starting anything.
+// RemoveData stops the managed engine and removes its images, containers and volumes from the disk.
+func RemoveData(ctx context.Context, scripts fs.FS, dir string) error {
+	cmd, err := script(ctx, scripts, dir, "purge")
+	if err != nil {
+		return err
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return failed(ctx, "remove the docker engine's data", err, string(out))
+	}
+	return nil
+}
+
+// Running says whether an engine answers, managed or not. It starts nothing.
 func Running(ctx context.Context, scripts fs.FS, dir string) bool {
-	script, err := install(scripts, dir)
-	return err == nil && exec.CommandContext(ctx, script, "status").Run() == nil
+	cmd, err := script(ctx, scripts, dir, "status")
+	return err == nil && cmd.Run() == nil
 }
 
 // install writes the scripts to dir, atomically: another run may be executing them.
@@ -112,7 +146,7 @@ func install(scripts fs.FS, dir string) (string, error) {
 	return filepath.Join(dir, "engine"), nil
 }
 
-// Docker runs the docker command line and returns what it printed on stdout, trimmed.
+// Docker runs the docker command and returns its standard output, trimmed. Its standard error is part of the error only.
 func (e *Engine) Docker(ctx context.Context, args ...string) (string, error) {
 	return e.DockerWithInput(ctx, nil, args...)
 }
@@ -122,15 +156,24 @@ func (e *Engine) DockerWithInput(ctx context.Context, input io.Reader, args ...s
 	cmd := exec.CommandContext(ctx, "docker", args...)
 	cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.Host)
 	cmd.Stdin = input
+	cmd.WaitDelay = pipePatience
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
+		command := "docker " + strings.Join(args[:min(len(args), 3)], " ")
 		if ctx.Err() != nil {
-			return "", ctx.Err()
+			return "", fmt.Errorf("%s: %w", command, ctx.Err())
 		}
-		return "", fmt.Errorf("docker %s: %w: %s", strings.Join(args[:min(len(args), 3)], " "), err, strings.TrimSpace(stderr.String()))
+		return "", fmt.Errorf("%s: %w: %s", command, err, strings.TrimSpace(stderr.String()))
 	}
 	return strings.TrimSpace(stdout.String()), nil
+}
+
+// Version is the engine's name and version, such as "Docker 28.5.2". An engine that hangs is an error.
+func (e *Engine) Version(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, versionPatience)
+	defer cancel()
+	return e.Docker(ctx, "version", "--format", "Docker {{.Server.Version}}")
 }
 
 // HasImage says whether the engine holds an image of this reference, tag or digest.

@@ -2,6 +2,7 @@ package images
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -313,14 +314,22 @@ func writeArchive(archive, layerFile, reference string, build *stack.ImageBuild)
 	return tarball.WriteToFile(archive, tag, image)
 }
 
+// packagesKind is the cache's folder of package sets.
+const packagesKind = "packages"
+
+// packagesName is what a package set is called there.
+func packagesName(set *stack.PackageSet) string {
+	return cache.Key("packages/1", set, goArch()) + ".tar"
+}
+
 // packages unpacks a package set into a tar of a root file system, or finds it in the cache. Debian serves the current
 // version of each package: what was unpacked is listed beside it.
 func (m *Maker) packages(ctx context.Context, set *stack.PackageSet) (string, error) {
-	return m.Cache.Make(ctx, "packages", cache.Key("packages/1", set, goArch())+".tar", func(out string) error {
+	return m.Cache.Make(ctx, packagesKind, packagesName(set), func(out string) error {
 		if err := ensureMmdebstrap(ctx); err != nil {
 			return err
 		}
-		list := strings.TrimSuffix(m.Cache.Path("packages", cache.Key("packages/1", set, goArch())+".tar"), ".tar") + ".txt"
+		list := strings.TrimSuffix(m.Cache.Path(packagesKind, packagesName(set)), ".tar") + ".txt"
 		args := []string{
 			"--quiet", "--variant=" + set.Variant, "--format=tar", "--skip=output/dev",
 			"--include=" + strings.Join(set.Packages, ","),
@@ -353,19 +362,39 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// ensureMmdebstrap installs what unpacks Debian packages, where it is missing and we may.
+// ensureMmdebstrap installs what unpacks Debian packages, if it is missing and this process may.
 func ensureMmdebstrap(ctx context.Context) error {
 	if _, err := exec.LookPath("mmdebstrap"); err == nil {
 		return nil
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
-		return errors.New("building images needs mmdebstrap: install it, or run as root on Debian or Ubuntu, or use a registry (IMAGES=pull)")
+		return errors.New("building images needs mmdebstrap, which is not on the PATH: install it, or run as root on Debian or Ubuntu, or use a registry (IMAGES=pull)")
 	}
-	for _, args := range [][]string{{"update", "-q"}, {"install", "-qy", "--no-install-recommends", "mmdebstrap", "debian-archive-keyring"}} {
-		cmd := exec.CommandContext(ctx, "apt-get", args...)
+	return aptInstall(ctx, "mmdebstrap", "debian-archive-keyring")
+}
+
+// aptInstall installs packages, and removes none. It is interrupted while it downloads only: dpkg that is stopped half-way
+// leaves packages half-configured.
+func aptInstall(ctx context.Context, packages ...string) error {
+	install := []string{"install", "-qy", "--no-install-recommends", "--no-remove"}
+	for _, step := range []struct {
+		args []string
+		ctx  context.Context
+	}{
+		{[]string{"update", "-q"}, ctx},
+		{slices.Concat(install, []string{"--download-only"}, packages), ctx},
+		{slices.Concat(install, packages), context.WithoutCancel(ctx)},
+	} {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		cmd := exec.CommandContext(step.ctx, "apt-get", step.args...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		cmd.WaitDelay = 15 * time.Second
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C reaches this process only
 		if text, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(args, " "), err, lastLines(string(text), 10))
+			return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(step.args, " "), cmp.Or(ctx.Err(), err), lastLines(string(text), 10))
 		}
 	}
 	return nil

@@ -3,12 +3,14 @@ package images
 import (
 	"archive/tar"
 	"compress/gzip"
+	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 
@@ -180,6 +182,102 @@ func eachFile(t *testing.T, r io.Reader, do func(*tar.Header, io.Reader)) {
 			t.Fatal(err)
 		}
 		do(header, files)
+	}
+}
+
+func TestThePlanSaysWhatWouldBeBuilt(t *testing.T) {
+	image := stack.Image{Name: "made", Reference: "example.org/made:1", Build: &stack.ImageBuild{
+		PackageSet: "shell",
+		Files:      []stack.File{{To: "/x", Text: text("x")}},
+	}}
+	light := stack.Image{Name: "light", Reference: "example.org/light:1", Build: build}
+	pulled := stack.Image{Name: "pulled", Reference: "example.org/pulled:1", Digest: digest}
+	program := stack.Image{Name: "gateway", Reference: "localhost/gateway:1", Build: build}
+	agent := stack.Image{Name: "agent", Reference: "localhost/agent:1", Build: build}
+	s := &stack.Stack{Name: "s", Node: "made", Preload: []string{"light", "pulled"}, ObjectStore: "store"}
+	m := maker(t, Auto, image, light, pulled, program, agent)
+	m.registries["example.org"] = nil
+	m.Lock.PackageSets = []stack.PackageSet{{Name: "shell", Suite: "s", Variant: "extract", Packages: []string{"bash"}}}
+	m.Lock.ObjectStores = []stack.ObjectStore{{Name: "store", Image: "light"}}
+	if _, err := m.build(t.Context(), &program); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := m.Plan(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := WritePlan(&out, rows); err != nil {
+		t.Fatal(err)
+	}
+	const want = `IMAGE    STATE            REFERENCE             FROM                                                                     TAKES
+made     would be built   example.org/made:1    Debian packages shell                                                    minutes
+light    would be built   example.org/light:1   -                                                                        seconds
+pulled   would be pulled  example.org/pulled:1  sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef  as long as the registry takes
+light    would be built   example.org/light:1   -                                                                        seconds
+gateway  cached           localhost/gateway:1   -                                                                        -
+agent    would be built   localhost/agent:1     -                                                                        seconds
+
+6 images: 1 cached, 1 would be pulled, 4 would be built
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+	// Once its packages are unpacked, putting it together takes seconds.
+	path := m.Cache.Path(packagesKind, packagesName(&m.Lock.PackageSets[0]))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if from, takes := m.recipe(image.Build); from != "Debian packages shell (cached)" || takes != takesSeconds {
+		t.Errorf("got %q, %q", from, takes)
+	}
+}
+
+// aptScript writes down its calls. Its download lasts until it is ended, its installation long enough to be ended.
+const aptScript = `#!/bin/sh
+echo "$*" >>"$CALLS"
+case $* in *--download-only*) [ -z "$AT" ] || { echo here >"$AT"; exec sleep 60; } ;; *update*) ;; *) [ -z "$AT_INSTALL" ] || { echo here >"$AT_INSTALL"; sleep 0.2; }; echo installed >>"$CALLS" ;; esac
+`
+
+func TestAptIsInterruptedWhileItDownloadsOnly(t *testing.T) {
+	const update = "update -q\n"
+	const download = "install -qy --no-install-recommends --no-remove --download-only a b\n"
+	const install = "install -qy --no-install-recommends --no-remove a b\ninstalled\n"
+	for name, c := range map[string]struct {
+		at, want string
+		canceled bool
+	}{
+		"not at all":          {"", update + download + install, false},
+		"while it downloads":  {"AT", update + download, true},
+		"while it is in dpkg": {"AT_INSTALL", update + download + install, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bin, calls, at := t.TempDir(), filepath.Join(t.TempDir(), "calls"), filepath.Join(t.TempDir(), "at")
+			if err := os.WriteFile(filepath.Join(bin, "apt-get"), []byte(aptScript), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+			t.Setenv("CALLS", calls)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if c.at != "" {
+				t.Setenv(c.at, at)
+				if err := syscall.Mkfifo(at, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					_, _ = os.ReadFile(at) // waits for the script
+					cancel()
+				}()
+			}
+			err := aptInstall(ctx, "a", "b")
+			if errors.Is(err, context.Canceled) != c.canceled || err != nil && !c.canceled {
+				t.Errorf("got %v", err)
+			}
+			if got, err := os.ReadFile(calls); string(got) != c.want {
+				t.Errorf("the calls are\n%s\nwant\n%s (%v)", got, c.want, err)
+			}
+		})
 	}
 }
 

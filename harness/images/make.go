@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -412,8 +411,3 @@ func (m *Maker) program(ctx context.Context, pkg string) (string, error) {
 }
 
 func goArch() string { return runtime.GOARCH }
-
-// String shows the row as one aligned line.
-func (r PlanRow) String() string {
-	return strings.TrimRight(fmt.Sprintf("%-32s %-8s %-56s %s", r.Image, r.Source, r.Reference, r.Detail), " ")
-}

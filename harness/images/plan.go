@@ -4,14 +4,17 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"text/tabwriter"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -42,11 +45,11 @@ const registryPatience = 4 * time.Second
 // Source is where one image comes from.
 type Source string
 
-// The sources.
+// The sources, as a plan names them: nothing is pulled or built by it.
 const (
 	FromCache    Source = "cached"
-	FromRegistry Source = "pulled"
-	FromBuild    Source = "built"
+	FromRegistry Source = "would be pulled"
+	FromBuild    Source = "would be built"
 )
 
 // Maker makes images.
@@ -99,7 +102,7 @@ func (m *Maker) registry(ctx context.Context, image *stack.Image) error {
 			return true
 		})
 		if slices.Sort(silent); len(silent) > 0 && m.Mode == Auto {
-			m.Log.Printf("images: no answer from %s: what they would serve is built", strings.Join(silent, ", "))
+			m.Log.Printf("images: no answer from %s: their images are built instead", strings.Join(silent, ", "))
 		}
 	}
 	if err := m.registries[registryOf(image)]; err != nil {
@@ -172,15 +175,23 @@ func (m *Maker) source(ctx context.Context, image *stack.Image) (Source, error) 
 	}
 }
 
-// PlanRow is one line of what `make images` shows.
+// PlanRow is one image of a plan.
 type PlanRow struct {
 	Image     string
 	Reference string
 	Source    Source
-	Detail    string
+	From      string // what it is made of, or the digest
+	Takes     string // roughly; empty for what is cached
 }
 
-// Plan says what a stack consists of and where each piece would come from now. It makes nothing.
+// How long a step takes on two cores, as a plan says it. A registry's speed is not known.
+const (
+	takesMinutes = "minutes"
+	takesSeconds = "seconds"
+	takesUnknown = "as long as the registry takes"
+)
+
+// Plan says what a stack consists of, and where each piece would come from now. It makes nothing.
 func (m *Maker) Plan(ctx context.Context, s *stack.Stack) ([]PlanRow, error) {
 	var rows []PlanRow
 	var problems []error
@@ -191,15 +202,36 @@ func (m *Maker) Plan(ctx context.Context, s *stack.Stack) ([]PlanRow, error) {
 			problems = append(problems, err)
 			continue
 		}
-		row := PlanRow{Image: name, Reference: image.Reference, Source: source}
-		if source == FromRegistry {
-			row.Detail = image.Digest
-		} else if image.Build != nil {
-			row.Detail = describe(image.Build)
+		row := PlanRow{Image: name, Reference: image.Reference, Source: source, From: image.Digest}
+		switch source {
+		case FromRegistry:
+			row.Takes = takesUnknown
+		case FromBuild:
+			row.From, row.Takes = m.recipe(image.Build)
+		case FromCache:
+			if image.Build != nil && m.isBuilt(ctx, image) {
+				row.From, _ = m.recipe(image.Build)
+			}
 		}
 		rows = append(rows, row)
 	}
 	return rows, errors.Join(problems...)
+}
+
+// WritePlan writes a plan as a table, and what it comes to.
+func WritePlan(w io.Writer, rows []PlanRow) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "IMAGE\tSTATE\tREFERENCE\tFROM\tTAKES") // errors show in Flush
+	count := map[Source]int{}
+	for _, row := range rows {
+		count[row.Source]++
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", row.Image, row.Source, row.Reference, cmp.Or(row.From, "-"), cmp.Or(row.Takes, "-"))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%d images: %d cached, %d would be pulled, %d would be built\n", len(rows), count[FromCache], count[FromRegistry], count[FromBuild])
+	return err
 }
 
 // stackImages lists every image the stack is made of, those baked into a built node included.
@@ -208,22 +240,38 @@ func (m *Maker) stackImages(s *stack.Stack) []string {
 	return slices.Concat([]string{s.Node}, preloadOf(s, node, false), []string{m.objectStore(s), GatewayImage, AgentImage})
 }
 
-func describe(build *stack.ImageBuild) string {
+// recipe says what an image is made of, each part with its state, and how long that takes.
+func (m *Maker) recipe(build *stack.ImageBuild) (from, takes string) {
+	takes = takesSeconds
 	var parts []string
+	add := func(part string, cached bool) {
+		if cached {
+			part += " (cached)"
+		} else {
+			takes = takesMinutes
+		}
+		if !slices.Contains(parts, part) {
+			parts = append(parts, part)
+		}
+	}
 	if build.PackageSet != "" {
-		parts = append(parts, "Debian packages: "+build.PackageSet)
+		set, _ := m.Lock.PackageSet(build.PackageSet)
+		add("Debian packages "+build.PackageSet, m.Cache.Has(packagesKind, packagesName(set)))
 	}
 	for _, f := range build.Files {
-		origin := ""
 		switch {
-		case f.Of != "":
-			origin = "Go module: " + f.Of
+		case f.Binary != "":
+			compiled, _ := m.Lock.Build(f.Of)
+			add("Go build "+f.Of, m.Modules.Has(compiled))
+		case f.Module != "" && !slices.ContainsFunc(parts, func(part string) bool { return strings.HasPrefix(part, "Go build "+f.Of) }):
+			if part := "files of Go module " + f.Of; !slices.Contains(parts, part) {
+				parts = append(parts, part)
+			}
 		case f.Program != "":
-			origin = f.Program
-		}
-		if origin != "" && !slices.Contains(parts, origin) {
-			parts = append(parts, origin)
+			if part := "this repository's " + f.Program; !slices.Contains(parts, part) {
+				parts = append(parts, part)
+			}
 		}
 	}
-	return strings.Join(parts, ", ")
+	return strings.Join(parts, ", "), takes
 }

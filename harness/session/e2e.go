@@ -171,7 +171,7 @@ func (r *e2eRun) getReady(ctx context.Context, p *policy.Policy) error {
 			return err
 		}
 	}
-	version, _ := r.engine.Docker(ctx, "version", "--format", "Docker {{.Server.Version}}")
+	version, _ := r.engine.Version(ctx)
 	r.report.Run.Host = r.host(version)
 	if err := r.getTestbed(ctx, p); err != nil {
 		return err

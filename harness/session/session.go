@@ -106,7 +106,7 @@ func (s *Session) Close() error {
 	if err := s.Cache.Close(); err != nil {
 		return err
 	}
-	if s.engine == nil || !s.engine.Own || runs.Others(s.runsDir(), "") {
+	if s.engine == nil || !s.engine.Managed || runs.Others(s.runsDir(), "") {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
@@ -121,10 +121,7 @@ func (s *Session) Images(ctx context.Context) error {
 	}
 	rows, err := s.maker.Plan(ctx, s.Stack)
 	fmt.Fprintf(s.Out, "stack %s: %s\n\n", s.Stack.Name, s.Stack.Description)
-	for _, row := range rows {
-		fmt.Fprintln(s.Out, row)
-	}
-	return err
+	return errors.Join(images.WritePlan(s.Out, rows), err)
 }
 
 // Prebuild compiles what the images of the named stacks are made of, or of the chosen one, for later: it needs no engine.

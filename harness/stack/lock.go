@@ -28,7 +28,7 @@ type Lock struct {
 	Kind         string  `json:"kind"`
 	DefaultStack string  `json:"defaultStack"`
 	Stacks       []Stack `json:"stacks"`
-	// Releases are tables of what there is in several versions, for entries that stand for one per version.
+	// Releases are tables of versions, for entries that stand for one entry per version.
 	Releases     map[string][]Release `json:"releases,omitempty"`
 	ObjectStores []ObjectStore        `json:"objectStores"`
 	Builds       []Build              `json:"builds"`
@@ -36,29 +36,30 @@ type Lock struct {
 	Images       []Image              `json:"images"`
 	Manifests    []Manifest           `json:"manifests"`
 
-	doc *strict.Document // for positions
+	doc   *strict.Document          // for positions
+	rowOf map[entryName]releaseName // of entries with each: the row that they are of
 }
 
-// Stack is one combination of versions that can be started as a whole (STACK=name). With From, it is that stack but for
-// what it names itself.
+// Stack is one combination of versions that can be started as a whole (STACK=name). With From, it inherits every field that
+// it does not set from that stack.
 type Stack struct {
 	PerRelease
 	Name        string            `json:"name"`
-	From        string            `json:"from,omitempty"` // a stack that is whole by itself
+	From        string            `json:"from,omitempty"` // a stack without from
 	Description string            `json:"description"`
-	Versions    map[string]string `json:"versions"` // component → the version asked for; the report says what was observed
+	Versions    map[string]string `json:"versions"` // component → wanted version; the report has the observed one
 	Node        string            `json:"node"`     // image
 	Preload     []string          `json:"preload"`  // images baked into the node
-	Restic      string            `json:"restic"`   // the image of these that has restic
+	Restic      string            `json:"restic"`   // the preloaded image that has restic
 	ObjectStore string            `json:"objectStore"`
 	Manifests   []string          `json:"manifests"` // installed together
 }
 
-// ObjectStore is an S3 server that serves plain HTTP, without TLS: what a NAS serves in a home network.
+// ObjectStore is an S3 server that serves plain HTTP, without TLS, as a NAS in a home network does.
 type ObjectStore struct {
 	Name         string            `json:"name"`
 	Image        string            `json:"image"`
-	Args         []string          `json:"args"` // $(port) is where it is to listen
+	Args         []string          `json:"args"` // $(port) stands for the port to listen at
 	Env          map[string]string `json:"env,omitempty"`
 	AccessKeyEnv string            `json:"accessKeyEnv"` // the environment variable that takes the root user's access key
 	SecretKeyEnv string            `json:"secretKeyEnv"` // … and its secret key
@@ -66,7 +67,7 @@ type ObjectStore struct {
 
 const portPlace = "$(port)"
 
-// ArgsFor is how it is called to listen at a port.
+// ArgsFor returns the server's arguments for a port.
 func (o *ObjectStore) ArgsFor(port string) []string {
 	args := slices.Clone(o.Args)
 	for i := range args {
@@ -157,7 +158,7 @@ func Load(files fs.FS) (*Lock, error) {
 	for _, b := range lock.Builds {
 		for _, ext := range []string{".mod", ".sum"} {
 			if _, err := fs.Stat(files, "builds/"+b.Name+ext); err != nil {
-				problems = append(problems, fmt.Errorf("build %s: fixtures/builds/%s%s is missing", b.Name, b.Name, ext))
+				problems = append(problems, fmt.Errorf("build %s: fixtures/builds/%s%s is missing (CONTRIBUTING.md, \"Add a stack\", says how to make it)", b.Name, b.Name, ext))
 			}
 		}
 	}
@@ -203,6 +204,9 @@ func Parse(raw []byte) (*Lock, error) {
 	if err := errors.Join(lock.derive(), lock.validate()); err != nil {
 		return nil, err
 	}
+	if err := lock.checkUse(); err != nil { // a name that is dangling would make other entries unused
+		return nil, err
+	}
 	return &lock, nil
 }
 
@@ -216,7 +220,8 @@ func (l *Lock) wrong(list, name, format string, args ...any) error {
 	return l.doc.At(fmt.Sprintf("%s %q: ", entryOf[list], name)+fmt.Sprintf(format, args...), list, strict.Named(name))
 }
 
-// derive fills in what stacks take from others. One step only: what a stack is made of is read in two places at most.
+// derive fills in what stacks inherit. A stack inherits from a stack without from only, so that no more than two entries have
+// to be read to know a stack.
 func (l *Lock) derive() error {
 	var problems []error
 	for i := range l.Stacks {
@@ -226,7 +231,7 @@ func (l *Lock) derive() error {
 		}
 		base, ok := find(l.Stacks, s.From, stackName)
 		if !ok || base.From != "" {
-			problems = append(problems, l.wrong("stacks", s.Name, "from: there is no stack %q that is whole by itself", s.From))
+			problems = append(problems, l.wrong("stacks", s.Name, "from: want a stack without from, found no such stack %q", s.From))
 			continue
 		}
 		versions := maps.Clone(base.Versions)
@@ -258,11 +263,7 @@ func (l *Lock) Stack(name string) (*Stack, error) {
 
 // StackNames lists the stacks in the lock's order.
 func (l *Lock) StackNames() []string {
-	names := make([]string, 0, len(l.Stacks))
-	for _, s := range l.Stacks {
-		names = append(names, s.Name)
-	}
-	return names
+	return namesOf(l.Stacks, stackName)
 }
 
 // Image finds an image by name. Names used inside a loaded lock always resolve.
@@ -324,7 +325,7 @@ func unique[T any](l *Lock, list string, entries []T, nameOf func(T) string) err
 		case name == "":
 			problems = append(problems, l.doc.At("this "+entryOf[list]+" has no name", list, i))
 		case seen[name]:
-			problems = append(problems, l.doc.At(fmt.Sprintf("%s %q is there twice", entryOf[list], name), list, strict.Named(name)))
+			problems = append(problems, l.doc.At(fmt.Sprintf("%s %q is defined twice", entryOf[list], name), list, strict.Named(name)))
 		}
 		seen[name] = true
 	}
@@ -337,7 +338,7 @@ func (l *Lock) validate() error {
 		problems = append(problems, l.wrong(list, name, format, args...))
 	}
 	if l.APIVersion != APIVersion || l.Kind != Kind {
-		problems = append(problems, l.doc.At(fmt.Sprintf("it is %q of %q, wanted is %s of %s", l.Kind, l.APIVersion, Kind, APIVersion), "kind"))
+		problems = append(problems, l.doc.At(fmt.Sprintf("kind and apiVersion are %q and %q, want %s and %s", l.Kind, l.APIVersion, Kind, APIVersion), "kind"))
 	}
 	problems = append(problems,
 		unique(l, "stacks", l.Stacks, stackName),
@@ -372,7 +373,7 @@ func (l *Lock) validate() error {
 			report("objectStores", o.Name, "there is no image %q", o.Image)
 		}
 		if !strings.Contains(strings.Join(o.Args, " "), portPlace) || o.AccessKeyEnv == "" || o.SecretKeyEnv == "" {
-			report("objectStores", o.Name, "args with %s, accessKeyEnv and secretKeyEnv are needed", portPlace)
+			report("objectStores", o.Name, "args with %s, accessKeyEnv and secretKeyEnv are required", portPlace)
 		}
 	}
 	for _, b := range l.Builds {
@@ -384,7 +385,7 @@ func (l *Lock) validate() error {
 	}
 	for _, p := range l.PackageSets {
 		if p.Suite == "" || len(p.Packages) == 0 || (p.Variant != "minbase" && p.Variant != "extract") {
-			report("packageSets", p.Name, "suite, packages and variant (minbase or extract) are needed")
+			report("packageSets", p.Name, "suite, packages and variant (minbase or extract) are required")
 		}
 	}
 	for i := range l.Images {
@@ -397,7 +398,7 @@ func (l *Lock) validate() error {
 			report("manifests", m.Name, "there is no build %q", m.Of)
 		}
 		if m.Module == "" || m.Path == "" {
-			report("manifests", m.Name, "module and path are needed")
+			report("manifests", m.Name, "module and path are required")
 		}
 	}
 	return errors.Join(problems...)
@@ -406,10 +407,10 @@ func (l *Lock) validate() error {
 func (l *Lock) validateImage(image *Image) (problems []error) {
 	report := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if image.Reference == "" || strings.Contains(image.Reference, "@") {
-		report("reference %q must be name:tag, its digest stands in digest", image.Reference)
+		report("reference %q must be name:tag; put the digest into digest", image.Reference)
 	}
 	if image.Digest == "" && image.Build == nil {
-		report("it has neither a digest to pull nor a build")
+		report("want a digest to pull it by, a build, or both; found neither")
 	}
 	if hex, ok := strings.CutPrefix(image.Digest, "sha256:"); image.Digest != "" && (!ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "") {
 		report("digest %q is not sha256:<64 hex digits>", image.Digest)
@@ -449,7 +450,7 @@ func (l *Lock) validateFile(f File) error {
 		}
 	}
 	if sources != 1 {
-		return fmt.Errorf("it has %d sources, wanted one of binary, module, program, fixture, symlink, text, directory", sources)
+		return fmt.Errorf("it has %d sources, want exactly one of binary, module, program, fixture, symlink, text, directory", sources)
 	}
 	if f.Binary == "" && f.Module == "" {
 		if f.Of != "" || f.Path != "" {

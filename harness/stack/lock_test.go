@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/mod/modfile"
-
 	"github.com/smart-restore/conformance/fixtures"
 )
 
@@ -27,40 +25,6 @@ func TestTheLockOfThisRepositoryIsSound(t *testing.T) {
 	for _, name := range []string{"gateway", "agent"} {
 		if image, ok := lock.Image(name); !ok || !strings.HasSuffix(image.Reference, ":content") {
 			t.Errorf("image %s must be in every lock, with the tag content", name)
-		}
-	}
-}
-
-// A build that was copied for a new version and still pins the old one differs from it by its name only.
-func TestBuildsAreOfTheVersionInTheirName(t *testing.T) {
-	lock, err := Load(fixtures.Files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, b := range lock.Builds {
-		name := "builds/" + b.Name + ".mod"
-		raw, err := fixtures.Files.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file, err := modfile.ParseLax(name, raw, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := "smart-restore.invalid/build/" + b.Name; file.Module.Mod.Path != want {
-			t.Errorf("%s is the module %s: wanted is %s", name, file.Module.Mod.Path, want)
-		}
-		_, version, _ := strings.Cut(b.Name, "-v")
-		var found []string
-		for _, r := range file.Require {
-			of := func(path string) bool { return path == r.Mod.Path || strings.HasPrefix(path, r.Mod.Path+"/") }
-			if len(b.Packages) == 0 && !r.Indirect || slices.ContainsFunc(b.Packages, of) {
-				found = append(found, r.Mod.Version)
-			}
-		}
-		// A version of no release has its commit behind it.
-		if !slices.ContainsFunc(found, func(v string) bool { return v == "v"+version || strings.HasPrefix(v, "v"+version+"-") }) {
-			t.Errorf("%s requires what it builds at %v: wanted is v%s, as it is called", name, found, version)
 		}
 	}
 }
@@ -120,10 +84,10 @@ func TestParseRefusesWithAReason(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
 		"no YAML":               {valid, "{", "stacks.yaml:1:1: it is no YAML"},
 		"unknown field":         {"  description: d", "  descripton: d", `stacks.yaml:11:3: there is no field "descripton"; there are each, names, name, from, description`},
-		"other kind":            {"kind: StackLock", "kind: Other", `stacks.yaml:3:7: it is "Other" of "conformance.smart-restore.io/v1alpha1", wanted is StackLock of ` + APIVersion},
+		"other kind":            {"kind: StackLock", "kind: Other", `stacks.yaml:3:7: kind and apiVersion are "Other" and "conformance.smart-restore.io/v1alpha1", want StackLock and ` + APIVersion},
 		"no such default":       {"defaultStack: one", "defaultStack: none", `stacks.yaml:4:15: defaultStack: unknown stack "none"`},
-		"from nowhere":          {"from: one", "from: none", `stacks.yaml:18:3: stack "two": from: there is no stack "none" that is whole by itself`},
-		"from itself":           {"from: one", "from: two", `no stack "two" that is whole by itself`},
+		"from nowhere":          {"from: one", "from: none", `stacks.yaml:18:3: stack "two": from: want a stack without from, found no such stack "none"`},
+		"from itself":           {"from: one", "from: two", `no such stack "two"`},
 		"no such object store":  {"objectStore: s3", "objectStore: nope", `no object store "nope"`},
 		"a store of no image":   {"name: s3, image: s3", "name: s3, image: nope", `no image "nope"`},
 		"a store with no port":  {`":$(port)"`, `":7070"`, `object store "s3": args`},
@@ -132,27 +96,33 @@ func TestParseRefusesWithAReason(t *testing.T) {
 		"no such manifest":      {"manifests: [crds]", "manifests: [nope]", `no manifest "nope"`},
 		"no version of Kyverno": {"kyverno: v1, ", "", "must name kubernetes, kyverno and volsync"},
 		"bad digest":            {hex64, "12", "64 hex digits"},
-		"no such table":         {"each: kubernetes\n", "each: etcd\n", `stacks.yaml:23:3: stack "one-on-$(name)": each: there are no releases "etcd": the lock has kubernetes`},
-		"no such release":       {`names: ["2"]`, `names: ["3"]`, `stacks.yaml:23:3: stack "one-on-$(name)": names: kubernetes has no release "3"`},
-		"names of nothing":      {"  each: kubernetes\n", "", "there is no each"},
-		"a column without each": {"description: d", "description: $(version)", `stacks.yaml:10:3: stack "one": $(version) stands for nothing`},
-		"no such column":        {"n:$(version)", "n:$(tag)", "$(tag): there is no such column, there are digest, name, version"},
+		"no such table":         {"each: kubernetes\n", "each: etcd\n", `stacks.yaml:23:3: stack "one-on-$(name)": each: found no table "etcd" in releases: the lock has kubernetes`},
+		"no such release":       {`names: ["2"]`, `names: ["3"]`, `stacks.yaml:23:3: stack "one-on-$(name)": names: the table kubernetes has no row "3"`},
+		"names of nothing":      {"  each: kubernetes\n", "", "each is not set"},
+		"a column without each": {"description: d", "description: $(version)", `stacks.yaml:10:3: stack "one": $(version) needs a row of a table: set each`},
+		"no such column":        {"n:$(version)", "n:$(tag)", "$(tag): found no such column: the table has digest, name, version"},
 		"an unused column":      {"digest: $(digest), ", "", `stacks.yaml:7:40: releases: kubernetes: nothing uses the column digest`},
-		"a row with less":       {`version: v1.2, digest: ""`, "version: v1.2", "row 2 has the columns name, version, the first one digest, name, version"},
-		"a row without a name":  {`name: "2", v`, `name: "", v`, `row 2 needs a name of its own, it has ""`},
-		"two rows of a name":    {`name: "2", v`, `name: "1", v`, `row 2 needs a name of its own, it has "1"`},
-		"a value with quotes":   {"version: v1.2", `version: 'v"'`, "not a column of letters and a value of"},
+		"a row with less":       {`version: v1.2, digest: ""`, "version: v1.2", "row 2 has the columns name, version, want those of the first row: digest, name, version"},
+		"a row without a name":  {`name: "2", v`, `name: "", v`, `row 2 needs a unique name, found ""`},
+		"two rows of a name":    {`name: "2", v`, `name: "1", v`, `row 2 needs a unique name, found "1"`},
+		"a value with quotes":   {"version: v1.2", `version: 'v"'`, "want a column of letters, and a value of"},
 		"an empty table":        {"  kubernetes:\n", "  empty: []\n  kubernetes:\n", "releases: empty has no row"},
-		"the same name twice":   {"name: node-$(name), each", "name: node-1, each", `image "node-1" is there twice`},
-		"digest in reference":   {`"n:$(version)"`, `"n@sha256:1$(version)"`, "its digest stands in digest"},
-		"nothing to get it by":  {`, build: {files: [{text: x, to: /x}]}`, "", "neither a digest to pull nor a build"},
+		"the same name twice":   {"name: node-$(name), each", "name: node-1, each", `image "node-1" is defined twice`},
+		"digest in reference":   {`"n:$(version)"`, `"n@sha256:1$(version)"`, "put the digest into digest"},
+		"nothing to get it by":  {`, build: {files: [{text: x, to: /x}]}`, "", "want a digest to pull it by, a build, or both"},
 		"relative target":       {"to: /b}", "to: b}", "absolute, clean path"},
 		"two sources":           {"text: x, to: /x", "text: x, symlink: y, to: /x", `stacks.yaml:41:3: image "s3": file "/x": it has 2 sources`},
 		"no such binary":        {"binary: b, of: b", "binary: c, of: b", `no binary "c"`},
 		"no such build":         {"binary: b, of: b", "binary: b, of: c", `no build "c"`},
 		"bad mode":              {"text: x, to: /x", "text: x, mode: rwx, to: /x", "four octal digits"},
 		"bad variant":           {"variant: extract", "variant: most", "minbase or extract"},
-		"twice":                 {"- name: b\n", "- name: b\n- name: b\n", `stacks.yaml:34:3: build "b" is there twice`},
+		"an unused row":         {`names: ["2"]`, `names: ["1"]`, `stacks.yaml:8:5: releases: kubernetes: no stack uses the row "2": put it under names of the stacks`},
+		"an unused image":       {"images:\n", "images:\n- {name: more, reference: \"m:1\", build: {files: [{text: x, to: /x}]}}\n", `stacks.yaml:39:3: image "more": no stack uses it`},
+		"an unused store":       {"objectStore: other", "objectStore: s3", `object store "other": no stack uses it`},
+		"an unused build":       {"- name: b\n", "- name: more\n- name: b\n", `build "more": no stack uses it`},
+		"an unused package set": {"packageSets:\n", "packageSets:\n- {name: q, suite: s, variant: extract, packages: [a]}\n", `package set "q": no stack uses it`},
+		"an unused manifest":    {"manifests:\n-", "manifests:\n- {name: more, module: m, of: b, path: p}\n-", `manifest "more": no stack uses it`},
+		"twice":                 {"- name: b\n", "- name: b\n- name: b\n", `stacks.yaml:34:3: build "b" is defined twice`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := strings.Replace(valid, c.old, c.new, 1)

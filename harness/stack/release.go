@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// Release is one version of something that the lock has in several: a row of a table, column → value. Its column "name"
-// identifies it.
+// Release is a version of a component that the lock has in several versions: a row of a table, column → value. The column
+// "name" identifies it.
 type Release map[string]string
 
-// PerRelease makes an entry stand for one entry per release: $(column) in any of its strings is what the release says. It is
-// empty in a lock that is read.
+// PerRelease makes an entry stand for one entry per release: $(column) in its strings is replaced by the release's value. It
+// is empty once a lock has been read.
 type PerRelease struct {
 	Each  string   `json:"each,omitempty"`  // the table
 	Names []string `json:"names,omitempty"` // only these releases of it
@@ -33,6 +33,7 @@ var (
 // expand replaces each entry that stands for several by those.
 func (l *Lock) expand() error {
 	used := map[string]bool{} // table.column
+	l.rowOf = map[entryName]releaseName{}
 	err := errors.Join(
 		l.checkReleases(),
 		expand(l, "stacks", &l.Stacks, stackName, used),
@@ -53,7 +54,7 @@ func (l *Lock) expand() error {
 	return errors.Join(problems...)
 }
 
-// checkReleases holds tables to be tables: the same columns in every row, no name twice.
+// checkReleases checks that every row of a table has the same columns and a unique name.
 func (l *Lock) checkReleases() error {
 	var problems []error
 	report := func(text string, path ...any) {
@@ -69,15 +70,15 @@ func (l *Lock) checkReleases() error {
 		var names []string
 		for i, row := range rows {
 			if row["name"] == "" || slices.Contains(names, row["name"]) {
-				report(fmt.Sprintf("%s: row %d needs a name of its own, it has %q", table, i+1, row["name"]), table, i)
+				report(fmt.Sprintf("%s: row %d needs a unique name, found %q", table, i+1, row["name"]), table, i)
 			}
 			names = append(names, row["name"])
 			if own := slices.Sorted(maps.Keys(row)); !slices.Equal(own, columns) {
-				report(fmt.Sprintf("%s: row %d has the columns %s, the first one %s", table, i+1, strings.Join(own, ", "), strings.Join(columns, ", ")), table, i)
+				report(fmt.Sprintf("%s: row %d has the columns %s, want those of the first row: %s", table, i+1, strings.Join(own, ", "), strings.Join(columns, ", ")), table, i)
 			}
 			for _, column := range slices.Sorted(maps.Keys(row)) {
 				if !columnName.MatchString(column) || !columnValue.MatchString(row[column]) {
-					report(fmt.Sprintf("%s: row %d: %q: %q is not a column of letters and a value of letters, digits and ._:/@+-", table, i+1, column, row[column]), table, i, column)
+					report(fmt.Sprintf("%s: row %d: %q: %q want a column of letters, and a value of letters, digits and ._:/@+- only", table, i+1, column, row[column]), table, i, column)
 				}
 			}
 		}
@@ -114,6 +115,9 @@ func expand[T any, P interface {
 			if err := json.Unmarshal(filled, &one); err != nil {
 				return l.wrong(key, nameOf(entry), "%v", err)
 			}
+			if row != nil {
+				l.rowOf[entryName{key, nameOf(one)}] = releaseName{each.Each, row["name"]}
+			}
 			whole = append(whole, one)
 		}
 	}
@@ -125,13 +129,13 @@ func expand[T any, P interface {
 func (l *Lock) rows(e PerRelease) ([]Release, error) {
 	if e.Each == "" {
 		if len(e.Names) > 0 {
-			return nil, errors.New("names says which releases of each, and there is no each")
+			return nil, errors.New("names selects rows of the table in each, but each is not set")
 		}
 		return []Release{nil}, nil
 	}
 	table, ok := l.Releases[e.Each]
 	if !ok {
-		return nil, fmt.Errorf("each: there are no releases %q: the lock has %s", e.Each, strings.Join(slices.Sorted(maps.Keys(l.Releases)), ", "))
+		return nil, fmt.Errorf("each: found no table %q in releases: the lock has %s", e.Each, strings.Join(slices.Sorted(maps.Keys(l.Releases)), ", "))
 	}
 	if len(e.Names) == 0 {
 		return table, nil
@@ -140,7 +144,7 @@ func (l *Lock) rows(e PerRelease) ([]Release, error) {
 	for _, name := range e.Names {
 		i := slices.IndexFunc(table, func(r Release) bool { return r["name"] == name })
 		if i < 0 {
-			return nil, fmt.Errorf("names: %s has no release %q", e.Each, name)
+			return nil, fmt.Errorf("names: the table %s has no row %q", e.Each, name)
 		}
 		rows = append(rows, table[i])
 	}
@@ -155,9 +159,9 @@ func fill(text []byte, row Release, used func(column string)) ([]byte, error) {
 		value, ok := row[column]
 		switch {
 		case row == nil:
-			problem = fmt.Errorf("%s stands for nothing: there is no each", found)
+			problem = fmt.Errorf("%s needs a row of a table: set each", found)
 		case !ok:
-			problem = fmt.Errorf("%s: there is no such column, there are %s", found, strings.Join(slices.Sorted(maps.Keys(row)), ", "))
+			problem = fmt.Errorf("%s: found no such column: the table has %s", found, strings.Join(slices.Sorted(maps.Keys(row)), ", "))
 		default:
 			used(column)
 		}
