@@ -22,7 +22,7 @@ var layers = [][]string{
 	{"harness/gomod", "harness/fault", "harness/cluster", "harness/check/play", "harness/report/markdown", "harness/report/timeline", "harness/report/decisions"},
 	{"harness/images", "harness/install", "harness/matrix", "harness/report/page"},
 	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy"},
-	{"harness/testbed", "harness/report/github", "harness/report/promises"},
+	{"harness/testbed", "harness/report/github", "harness/report/promises", "harness/report/docs"},
 	{"harness/scenario", "harness/external"},
 	{"harness/check"},
 	{"harness/session", "e2e"},
