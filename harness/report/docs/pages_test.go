@@ -93,7 +93,7 @@ func TestPathsInTheDocumentationExist(t *testing.T) {
 
 var (
 	makeTarget   = regexp.MustCompile("(?m)(?:^ *|`)make (?:--silent )?([a-z][a-z0-9-]*)")
-	subcommand   = regexp.MustCompile("(?:`|harness/cmd/smart-restore@\\S+ )(?:smart-restore )?([a-z-]+)")
+	subcommand   = regexp.MustCompile("(?:`|harness/cmd/smart-restore@\\S+ )(?:smart-restore )?([a-z][a-z0-9-]*)")
 	variable     = regexp.MustCompile(`\b([A-Z][A-Z_0-9]+)=`)
 	makeVariable = regexp.MustCompile(`\$\(([A-Z_]+)\)|\b([A-Z_]+)="`)
 )
