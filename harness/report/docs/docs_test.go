@@ -182,7 +182,7 @@ func linesOf(texts ...string) (lines []line) {
 }
 
 func TestYoursListsEveryLine(t *testing.T) {
-	got, err := yoursOf(policy.Default(), append(linesOf(manifest...), line{"b.yaml", 7, "  backup: hourly"}))
+	got, err := yoursOf(policy.Default(), append(linesOf(manifest...), line{"b.yaml", 7, "  backup: hourly"}, line{"b.yaml", 9, "  message: labelled backup=hourly"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,6 +190,7 @@ func TestYoursListsEveryLine(t *testing.T) {
 		"| label, as `backup: hourly` | `pvc: {label: backup, value: hourly}` | `a.yaml:1`, `b.yaml:7` |\n",
 		"| label, as `labels[\"backup\"]` and \"hourly\" | `pvc: {label: backup, value: hourly}` | `a.yaml:2` |\n",
 		"| label, as `{\"backup\": \"hourly\"}` | `pvc: {label: backup, value: hourly}` | `a.yaml:3` |\n",
+		"| label, as `backup=hourly` in a message | `pvc: {label: backup, value: hourly}` | `b.yaml:9` |\n",
 		"| S3 endpoint, bucket, path | `s3.endpoint: http://192.168.10.133:9000`, `s3.bucket: volsync-backups`, `s3.path: \"{namespace}/{pvc}\"` | `a.yaml:4` |\n",
 		"| name of the base Secret | `baseSecret.name: volsync-rustfs-base` | `a.yaml:5` |\n",
 		"| keys of the base Secret | `baseSecret.keys`: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `RESTIC_PASSWORD` | `a.yaml:6` |\n",

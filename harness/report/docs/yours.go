@@ -72,6 +72,7 @@ func yoursOf(c policy.Contract, lines []line) (string, error) {
 	add(setting{fmt.Sprintf("label, as `%s: %s`", c.PVC.Label, c.PVC.Value), ofLabel, regexp.MustCompile(`\b` + key + `: ` + value + `\b`)}, false)
 	add(setting{fmt.Sprintf("label, as `labels[%q]` and %q", c.PVC.Label, c.PVC.Value), ofLabel, regexp.MustCompile(`labels\["` + key + `"\].*"` + value + `"`)}, true)
 	add(setting{fmt.Sprintf("label, as `{%q: %q}`", c.PVC.Label, c.PVC.Value), ofLabel, regexp.MustCompile(`"` + key + `": "` + value + `"`)}, true)
+	add(setting{fmt.Sprintf("label, as `%s=%s` in a message", c.PVC.Label, c.PVC.Value), ofLabel, regexp.MustCompile(`\b` + key + `=` + value + `\b`)}, true)
 	add(setting{"S3 endpoint", fmt.Sprintf("`s3.endpoint: %s`", c.S3.Endpoint), regexp.MustCompile(regexp.QuoteMeta(address))}, false)
 	add(setting{"bucket", fmt.Sprintf("`s3.bucket: %s`", c.S3.Bucket), regexp.MustCompile(`\b` + regexp.QuoteMeta(c.S3.Bucket) + `\b`)}, false)
 	// The path is what follows the bucket: an expression, spelled differently in each line.
