@@ -33,7 +33,7 @@ func CheckFeature(name string) error {
 	for _, f := range Features {
 		known = append(known, f.Name)
 	}
-	return fmt.Errorf("there is no feature %q: known are %s", name, strings.Join(known, ", "))
+	return fmt.Errorf("unknown feature %q: want one of %s", name, strings.Join(known, ", "))
 }
 
 // IsFeature reports whether name is a known feature.
