@@ -95,7 +95,7 @@ func counts(specs []Spec) string {
 	for _, level := range []string{verdict.Core, verdict.Safety, verdict.Resilience, verdict.Scale} {
 		parts = append(parts, fmt.Sprintf("%d %s", byLevel[level], level))
 	}
-	return fmt.Sprintf("%d specs prove %[1]d requirements: %s. %d of the core requirements are rows of the fault table.\n",
+	return fmt.Sprintf("%d specs prove %[1]d requirements: %s. %d of the core requirements make S3 fail in one way each.\n",
 		len(specs), strings.Join(parts, ", "), len(outage.Faults))
 }
 
