@@ -37,6 +37,7 @@ var blocks = map[string]func(f Facts, folder string) (string, error){
 	"requirements": func(f Facts, _ string) (string, error) { return requirements(f.Specs) },
 	"faults":       func(Facts, string) (string, error) { return faults(outage.Faults) },
 	"stacks":       func(f Facts, _ string) (string, error) { return stacks(f.Lock), nil },
+	"labels":       func(f Facts, _ string) (string, error) { return labels(f.Specs), nil },
 	"settings":     func(Facts, string) (string, error) { return settingsTable(settings.All()), nil },
 	"yours":        func(_ Facts, folder string) (string, error) { return yours(folder) },
 }
@@ -183,6 +184,15 @@ func settingsTable(all []settings.Setting) string {
 		rows = append(rows, []string{code(s.Name), code("--" + s.Flag()), preset, s.Meaning})
 	}
 	return table([]string{"setting", "flag", "default", "meaning"}, rows)
+}
+
+// labels are those that LABELS can select by.
+func labels(specs []Spec) string {
+	var all []string
+	for _, s := range specs {
+		all = append(all, s.Labels...)
+	}
+	return "Labels of specs, for `LABELS`: " + markdown.Names(slices.Compact(slices.Sorted(slices.Values(all)))) + ".\n"
 }
 
 var requirementID = regexp.MustCompile(`\b(?:core|safety|resilience|scale)/[a-z0-9]+(?:[-/][a-z0-9]+)*`)

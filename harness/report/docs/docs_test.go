@@ -63,7 +63,7 @@ func TestFillMakesEveryBlockAnew(t *testing.T) {
 
 func TestFillRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"an unknown block":      {place("nope").Begin + "\n" + place("nope").End + "\n", `page.md: unknown block "nope": want one of counts, faults, requirements`},
+		"an unknown block":      {place("nope").Begin + "\n" + place("nope").End + "\n", `page.md: unknown block "nope": want one of counts, faults, labels`},
 		"a block with no end":   {place("faults").Begin + "\n", "page.md: block faults: "},
 		"a folder of no policy": {place("yours").Begin + "\n" + place("yours").End + "\n", "page.md: block yours: "},
 	} {
@@ -77,6 +77,13 @@ func TestCountsAreOfTheSpecs(t *testing.T) {
 	const want = "4 specs prove 4 requirements: 1 core, 1 safety, 1 resilience, 1 scale."
 	got := counts([]Spec{{ID: "core/a"}, {ID: "safety/a"}, {ID: "resilience/a"}, {ID: "scale/a"}})
 	if !strings.HasPrefix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestLabelsAreNamedOnce(t *testing.T) {
+	got := labels([]Spec{{Labels: []string{"core", "s3-down"}}, {Labels: []string{"a", "core"}}})
+	if want := "Labels of specs, for `LABELS`: `a`, `core`, `s3-down`.\n"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
