@@ -92,6 +92,40 @@ func TestPathsInTheDocumentationExist(t *testing.T) {
 }
 
 var (
+	anchored = regexp.MustCompile(`\]\(([^)#:\s]*)#([^)\s]+)\)`)
+	heading  = regexp.MustCompile("(?m)^#+ (.*)$")
+	notSlug  = regexp.MustCompile("[^a-z0-9 _-]")
+)
+
+// slugs are the anchors that GitHub gives to the headings of a page.
+func slugs(text string) (all []string) {
+	for _, m := range heading.FindAllStringSubmatch(text, -1) {
+		all = append(all, strings.ReplaceAll(notSlug.ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-"))
+	}
+	return all
+}
+
+func TestAnchorsInTheDocumentationExist(t *testing.T) {
+	all := pages(t)
+	count := 0
+	for name, text := range all {
+		for _, m := range anchored.FindAllStringSubmatch(text, -1) {
+			count++
+			to := name
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(name), m[1])
+			}
+			if there := slugs(all[to]); !slices.Contains(there, m[2]) {
+				t.Errorf("%s links to %s#%s; the headings there are %s", name, to, m[2], strings.Join(there, ", "))
+			}
+		}
+	}
+	if count == 0 {
+		t.Error("no page links to a heading")
+	}
+}
+
+var (
 	makeTarget   = regexp.MustCompile("(?m)(?:^ *|`)make (?:--silent )?([a-z][a-z0-9-]*)")
 	subcommand   = regexp.MustCompile("(?:`|harness/cmd/smart-restore@\\S+ )(?:smart-restore )?([a-z][a-z0-9-]*)")
 	variable     = regexp.MustCompile(`\b([A-Z][A-Z_0-9]+)=`)
