@@ -8,7 +8,7 @@ export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP ARTIFACTS
 export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e check check-policies known-bad test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises report rerun diff compare bench prune clean build
+.PHONY: help e2e check check-policies known-bad test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises docs report rerun diff compare bench prune clean build
 
 help: ## list the commands and settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ table: ## write a table of reports, cell by requirement (REPORTS="a/report.yaml 
 
 promises: build ## what policies/ promise, requirement by requirement: the table in policies/README.md made anew
 	@$(BIN)/smart-restore promises --write policies/README.md $(patsubst %/,%,$(wildcard policies/*/))
+
+docs: promises ## write the generated tables of README.md, CONTRIBUTING.md and policies/
+	@$(BIN)/smart-restore docs README.md CONTRIBUTING.md $(wildcard policies/*.md policies/*/*.md)
 
 test: vet unit lint ## run unit tests, vet and lint; needs no Docker and no cluster
 

@@ -9,7 +9,7 @@ import (
 )
 
 var _ = Prove("safety/backup-during-restore", verdict.Safety,
-	"While a restore writes, no backup of the half-filled volume becomes the latest snapshot, even where one is asked for; the first one after it is whole.",
+	"While a restore is writing, no backup of the half-filled volume becomes the latest snapshot, even if somebody asks for a backup. The first backup after the restore holds the whole volume.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		first := s.ClaimWithBackupSource(ctx, "data")
 		app := first.App(ctx)

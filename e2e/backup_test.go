@@ -9,7 +9,7 @@ import (
 )
 
 var _ = Prove("core/backup", verdict.Core,
-	"The ReplicationSource carries the promised schedule and retention, and a triggered run leaves a restic snapshot in <bucket>/<ns>/<pvc> whose content is the volume's.",
+	"The ReplicationSource has the promised schedule and retention. A triggered backup leaves a restic snapshot at the PVC's path in the bucket, and the snapshot holds the volume's content.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		claim := s.ClaimWithBackupSource(ctx, "data")
 		claim.BackupIsAsPromised(ctx)

@@ -10,7 +10,7 @@ import (
 
 // Test A of the plan.
 var _ = Prove("core/fresh", verdict.Core,
-	"A labelled PVC with no backup gets a ReplicationSource, no ReplicationDestination, and binds; the app writes.",
+	"A labelled PVC without a backup gets a ReplicationSource and no ReplicationDestination. It binds, and its app can write.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "twin")
 		before := s.Listing(ctx, "data")

@@ -10,7 +10,7 @@ import (
 )
 
 var _ = Prove("safety/isolation", verdict.Safety,
-	"PVCs of one name in two namespaces, and names that could be taken for each other's or have the same beginning, never get another's bytes; names with dots work.",
+	"A PVC never gets another PVC's data: not that of a PVC with the same name in another namespace, with a name that could be confused with its own, or with a name that begins alike. Names with dots work.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		here, other, there := s.Lookalikes(ctx)
 		// 63 characters each, of which the first 62 are the same.
@@ -39,7 +39,7 @@ var _ = Prove("safety/isolation", verdict.Safety,
 	}, longest)
 
 var _ = Prove("safety/long-names", verdict.Safety,
-	"A PVC with a name at the length limits is backed up, or refused clearly.",
+	"A PVC with a name of 64, 120 or 253 characters gets a ReplicationSource and a sound Secret, or is refused by a webhook.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		for _, letters := range []int{64, 120, 253} {
 			name := strings.Repeat("long-name-", 26)[:letters-1] + "x"

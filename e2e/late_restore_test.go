@@ -15,7 +15,7 @@ func small(s *scenario.Scenario) dataset.Spec {
 }
 
 var _ = Prove("safety/late-restore", verdict.Safety,
-	"S3 down at create, the app writes, S3 returns with a good backup: the live volume is not restored over, nor when the PVC is changed afterwards.",
+	"A PVC is created while S3 is down, and its app writes. When S3 is back with a good backup, the volume in use is not restored over, not even when the PVC changes afterwards.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		s.GoodBackup(ctx, "twin")

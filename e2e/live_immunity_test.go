@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("safety/live-immunity", verdict.Safety,
-	"Annotate, relabel, resize the PVC; re-apply or upgrade the policy; restart Kyverno: no ReplicationDestination on a live volume with a backup, its bytes unchanged.",
+	"A volume in use that has a backup gets no ReplicationDestination, and its bytes stay unchanged, when its PVC is annotated, relabelled or resized, when the policy is re-applied or upgraded, and when Kyverno restarts.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		claim := s.ClaimWithBackupSource(ctx, "data")
 		app := claim.App(ctx)

@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("safety/no-app-before-restore", verdict.Safety,
-	"What the app sees at its first read is the restored data, also where it starts at the same moment as its PVC is created and the restore is slow.",
+	"The first read of an app returns the restored data, even if the app starts at the moment its PVC is created and the restore is slow.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		first := s.ClaimWithBackupSource(ctx, "data")
 		app := first.App(ctx)

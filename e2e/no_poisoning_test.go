@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("safety/no-poisoning", verdict.Safety,
-	"A fresh PVC leaves the bucket as it was until its own first backup.",
+	"A fresh PVC changes nothing in the bucket before its own first backup.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		before := s.Listing(ctx, "data")
 		claim := s.ClaimWithBackupSource(ctx, "data")

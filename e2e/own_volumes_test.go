@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("safety/own-volumes", verdict.Safety,
-	"VolSync's own cache, destination and snapshot PVCs never match the policy.",
+	"The policy creates nothing for the PVCs that VolSync creates for itself, such as the cache volumes of its movers.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		claim := s.ClaimWithRestore(ctx, "data")

@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("safety/policy-removal", verdict.Safety,
-	"Deleting and re-applying the policy does not delete the backups' objects of live volumes, and does not make new ones.",
+	"Deleting and re-applying the policy neither deletes the VolSync objects of volumes in use nor creates new ones.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "restored")
 		fresh, restored := s.ClaimWithBackupSource(ctx, "fresh"), s.ClaimWithRestore(ctx, "restored")

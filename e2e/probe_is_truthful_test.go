@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("safety/probe-is-truthful", verdict.Safety,
-	"A repository with config but no snapshot leads to no silent empty restore: none is made, or the PVC says that nothing was found.",
+	"A repository with a config but no snapshot does not lead to a silent empty restore: either nothing is restored, or the PVC says that nothing was found.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "whole")
 		s.EmptyRepository(ctx, "empty")

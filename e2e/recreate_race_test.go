@@ -11,7 +11,7 @@ import (
 const recreations = 4
 
 var _ = Prove("safety/recreate-race", verdict.Safety,
-	"Delete and re-create with no pause, again and again: always the newest content, and ReplicationSource and ReplicationDestination belong to the living PVC.",
+	"A PVC is deleted and re-created without a pause, several times. Each time it gets the newest content, and its ReplicationSource and ReplicationDestination belong to the new PVC.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		claim := s.ClaimWithBackupSource(ctx, "data")
 		app := claim.App(ctx)

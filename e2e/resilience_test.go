@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("resilience/kyverno-down", verdict.Resilience,
-	"Kyverno killed, again and again: a labelled PVC is admitted within the bound, binds, and is not restored over when Kyverno is back; volumes from before are untouched.",
+	"Kyverno's processes are killed over and over while a labelled PVC is created. The PVC is admitted within the bound, binds, and is not restored over when Kyverno is back. Earlier volumes keep their objects.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		before := s.ClaimWithBackupSource(ctx, "before")
 		objects := s.ObjectsOfTheirs(ctx, before)
@@ -24,7 +24,7 @@ var _ = Prove("resilience/kyverno-down", verdict.Resilience,
 	}, alone)
 
 var _ = Prove("resilience/kyverno-down-catches-up", verdict.Resilience,
-	"A PVC that was created while Kyverno was down gets its ReplicationSource once Kyverno is back.",
+	"A PVC that is created while Kyverno's processes are killed over and over gets its ReplicationSource once Kyverno is back.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		claim, _ := claimWithoutKyverno(ctx, s)
 		claim.HasReplicationSource(ctx)
@@ -46,7 +46,7 @@ func claimWithoutKyverno(ctx context.Context, s *scenario.Scenario) (*scenario.C
 }
 
 var _ = Prove("resilience/background-controller-down", verdict.Resilience,
-	"Kyverno's background controller down at create, up later, with a good backup in S3: what is restored late is not written over what the app has written; the ReplicationSource comes.",
+	"A PVC with a good backup in S3 is created while Kyverno's background controller is down. When the controller is back, a late restore does not overwrite what the app has written, and the PVC gets its ReplicationSource.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		on := s.Off(ctx, scenario.KyvernoBackground)
@@ -60,7 +60,7 @@ var _ = Prove("resilience/background-controller-down", verdict.Resilience,
 	}, alone)
 
 var _ = Prove("resilience/volsync-down", verdict.Resilience,
-	"VolSync down at create, up later, with a good backup in S3: what is restored late is not written over what the app has written.",
+	"A PVC with a good backup in S3 is created while VolSync is down. When VolSync is back, a late restore does not overwrite what the app has written.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		on := s.Off(ctx, scenario.VolSync)
@@ -73,7 +73,7 @@ var _ = Prove("resilience/volsync-down", verdict.Resilience,
 	}, alone)
 
 var _ = Prove("resilience/api-server-restart", verdict.Resilience,
-	"The API server is killed just after a PVC was created, and comes back: the PVC is restored and gets its ReplicationSource, as if nothing had been.",
+	"The API server is killed just after a PVC is created. When it is back, the PVC is restored and gets its ReplicationSource.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		claim := s.Claim(ctx, "data")
@@ -85,7 +85,7 @@ var _ = Prove("resilience/api-server-restart", verdict.Resilience,
 	}, alone)
 
 var _ = Prove("resilience/node-restart", verdict.Resilience,
-	"Everything on the node is killed while a PVC is restored, and starts again: the restore is done, and a volume that was in use is as it was, not restored over.",
+	"Everything on the node is killed during a restore, and starts again. The restore completes, and another volume in use keeps its content and is not restored over.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		live := s.ClaimWithBackupSource(ctx, "live")
 		app := live.App(ctx)
@@ -103,7 +103,7 @@ var _ = Prove("resilience/node-restart", verdict.Resilience,
 	}, alone, late)
 
 var _ = Prove("resilience/rights-missing", verdict.Resilience,
-	"The policy's roles are missing when a PVC is created, and come later: the PVC is admitted within the bound, what is restored late is not written over what the app has written, and the ReplicationSource comes.",
+	"A PVC is created before the policy's roles are applied. It is admitted within the bound. After the roles are applied, a late restore does not overwrite what the app has written, and the PVC gets its ReplicationSource.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		back := s.WithoutRights(ctx)
@@ -117,7 +117,7 @@ var _ = Prove("resilience/rights-missing", verdict.Resilience,
 	}, alone)
 
 var _ = Prove("resilience/crds-missing", verdict.Resilience,
-	"VolSync's CRDs are missing when the policy is applied: it is refused or taken, no PVC is kept from being created, and applied again with VolSync there it backs up and restores.",
+	"The policy is applied while VolSync's CRDs are missing. Kyverno may accept or refuse it, but PVCs can still be created. After VolSync is installed and the policy is applied again, it backs up and restores.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		apply := s.RemovePolicy(ctx)
@@ -133,7 +133,7 @@ var _ = Prove("resilience/crds-missing", verdict.Resilience,
 	}, alone)
 
 var _ = Prove("resilience/existing-volumes", verdict.Resilience,
-	"A PVC that exists when the policy is applied gets its ReplicationSource, and is never restored over.",
+	"A PVC that exists before the policy is applied gets its ReplicationSource, and its volume is never restored over.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		apply := s.RemovePolicy(ctx)
@@ -147,7 +147,7 @@ var _ = Prove("resilience/existing-volumes", verdict.Resilience,
 	}, alone, feature("existing-volumes"))
 
 var _ = Prove("resilience/relabel", verdict.Resilience,
-	"A PVC that is labelled later gets its ReplicationSource, and is never restored over, also where S3 has a backup of that name.",
+	"A PVC that is labelled after its creation gets its ReplicationSource, and its volume is never restored over, even if S3 has a backup of that name.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		claim := s.UnlabelledClaim(ctx, "data")
@@ -160,7 +160,7 @@ var _ = Prove("resilience/relabel", verdict.Resilience,
 	}, feature("relabel"))
 
 var _ = Prove("resilience/base-secret-late", verdict.Resilience,
-	"The base Secret is missing when the PVC is created, and arrives later: the PVC is admitted, and restored and backed up then.",
+	"A PVC is created before the base Secret exists. It is admitted, and it is restored and backed up once the Secret is there.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		arrives := s.WithoutBaseSecret(ctx)
@@ -174,7 +174,7 @@ var _ = Prove("resilience/base-secret-late", verdict.Resilience,
 	}, long, changesBaseSecret)
 
 var _ = Prove("resilience/base-secret-changed", verdict.Resilience,
-	"The base Secret had mistakes that were put right before the PVC was created: what Kyverno does late about them is not in the way of the restore.",
+	"The base Secret had mistakes that were corrected before the PVC is created. Kyverno handles those changes late, and they do not break the restore.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		// Kyverno works off what it has missed in no particular order: of a dozen requests the last is hardly the newest.
@@ -188,7 +188,7 @@ var _ = Prove("resilience/base-secret-changed", verdict.Resilience,
 	}, alone, changesBaseSecret)
 
 var _ = Prove("resilience/wrong-restic-password", verdict.Resilience,
-	"A wrong restic password: no restore is called successful, and nothing in the repository is changed.",
+	"With a wrong restic password, no restore is reported as successful, and nothing in the repository changes.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		before := s.GoodBackup(ctx, "data")
 		s.WrongResticPassword(ctx)
@@ -197,7 +197,7 @@ var _ = Prove("resilience/wrong-restic-password", verdict.Resilience,
 	}, long, changesBaseSecret)
 
 var _ = Prove("resilience/corrupt-config", verdict.Resilience,
-	"A repository whose config is corrupt: no restore is called successful, and nothing in the repository is changed.",
+	"With a corrupt config in the repository, no restore is reported as successful, and nothing in the repository changes.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		before := s.CorruptConfig(ctx, "data")
@@ -206,7 +206,7 @@ var _ = Prove("resilience/corrupt-config", verdict.Resilience,
 	}, long)
 
 var _ = Prove("resilience/stale-lock", verdict.Resilience,
-	"A stale lock in the repository keeps no restore from working, and loses no snapshot.",
+	"A stale lock in the repository neither blocks a restore nor loses a snapshot.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		s.StaleLock(ctx, "data")

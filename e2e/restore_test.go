@@ -10,7 +10,7 @@ import (
 
 // Test B of the plan.
 var _ = Prove("core/restore", verdict.Core,
-	"After backup, delete and re-create: a ReplicationDestination newer than the new PVC, and every byte, mode, owner, mtime, symlink and user.* attribute as before.",
+	"A PVC that is deleted and re-created after a backup gets a ReplicationDestination that is newer than the new PVC. Every byte, mode, owner, mtime, symlink and user.* attribute is restored.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		first := s.ClaimWithBackupSource(ctx, "data")
 		app := first.App(ctx)

@@ -16,10 +16,10 @@ var outcomes = map[outage.Outcome]struct {
 	sentence string
 	body     func(context.Context, *scenario.Scenario, outage.Fault)
 }{
-	outage.OutcomeUnknown: {"is admitted within the bound, has its ReplicationSource, binds, the app writes, and it never gets a ReplicationDestination", unknown},
-	outage.OutcomeAbsent:  {"is admitted within the bound, binds, the app writes, it gets no ReplicationDestination, and it is backed up", absent},
-	outage.OutcomeBackup:  {"is admitted within the bound and restored, byte for byte", restored},
-	outage.OutcomeLater:   {"is admitted within the bound, is not called restored while that lasts, and is restored after it", later},
+	outage.OutcomeUnknown: {"is admitted within the bound, gets its ReplicationSource, binds, lets its app write, and never gets a ReplicationDestination", unknown},
+	outage.OutcomeAbsent:  {"is admitted within the bound, binds, lets its app write, gets no ReplicationDestination, and is backed up", absent},
+	outage.OutcomeBackup:  {"is admitted within the bound and restored byte for byte", restored},
+	outage.OutcomeLater:   {"is admitted within the bound, is not reported as restored during the outage, and is restored after it", later},
 }
 
 // One spec for every row of the fault table. Those whose faults hold for all take turns, and so do not keep processes

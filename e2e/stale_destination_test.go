@@ -9,7 +9,7 @@ import (
 )
 
 var _ = Prove("safety/stale-destination", verdict.Safety,
-	"A left-over ReplicationDestination or ReplicationSource of an earlier PVC of that name neither blocks the restore nor restores old data.",
+	"A leftover ReplicationDestination or ReplicationSource of an earlier PVC of the same name neither blocks the restore nor restores old data.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		now := time.Now()
 		s.AddSnapshot(ctx, "data", "old", now.Add(-3*time.Hour))

@@ -14,7 +14,7 @@ import (
 const stormSize = 30
 
 var _ = Prove("scale/storm", verdict.Scale,
-	"30 labelled PVCs at once, fresh, and then all restoring: every one right, no restart of Kyverno or VolSync; requests to S3 per PVC are counted.",
+	"30 labelled PVCs are created at once, first fresh, then as restores. Each one ends with the right content, and neither Kyverno nor VolSync restarts. The requests to S3 per PVC are counted.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		restarts := s.Restarts(ctx)
 		fresh := s.Storm(ctx, "fresh", stormSize)

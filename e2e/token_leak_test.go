@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("safety/token-leak", verdict.Safety,
-	"No request to S3 carries a Kubernetes token; generated Secrets hold no placeholders and are not readable more widely than the base Secret.",
+	"No request to S3 carries a Kubernetes token. Generated Secrets hold no placeholders and are not readable more widely than the base Secret.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		since := s.RequestsSoFar(ctx)
 		s.GoodBackup(ctx, "restored")

@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("core/unlabelled", verdict.Core,
-	"A PVC without the label gets nothing: no ReplicationSource, no ReplicationDestination, no Secret, no annotation; it binds.",
+	"A PVC without the label gets no ReplicationSource, no ReplicationDestination, no Secret and no annotation. It binds.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data") // were it labelled, it would be restored
 

@@ -23,7 +23,7 @@ var layers = [][]string{
 	{"harness/gomod", "harness/fault", "harness/await", "harness/podexec", "harness/recorder", "harness/creations", "harness/cluster", "harness/check/play", "harness/report/markdown", "harness/report/decisions"},
 	{"harness/images", "harness/install", "harness/matrix", "harness/report/timeline"},
 	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy", "harness/report/page"},
-	{"harness/testbed", "harness/report/github", "harness/report/promises"},
+	{"harness/testbed", "harness/report/github", "harness/report/promises", "harness/report/docs"},
 	{"harness/absence", "harness/external", "harness/volsync"},
 	{"harness/blind"},
 	{"harness/env"},

@@ -18,143 +18,149 @@ import (
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
-// contractFile is the contract's name in a policy's folder. For a policy that is a single file F.yaml it is
-// F.conformance.yaml.
+// contractFile is the name of the contract in a policy's folder. The contract of a single manifest F.yaml is
+// F.conformance.yaml, beside it.
 const contractFile = "conformance.yaml"
 
-// Contract is what a policy's author says about it: what it is about, what it promises beyond core and safety, and what it
-// is known not to hold. It stands beside the policy and is not applied with it. The comments of its fields are their
-// descriptions in contract.schema.json and policies/BRING-YOUR-OWN.md: go test ./harness/policy -update writes both.
+// Contract describes a policy to the suite: which PVCs it selects, where it writes backups, what it promises beyond core and
+// safety, and which requirements it is known to fail. It is a file beside the policy and is never applied to a cluster. The
+// comments of its fields are their descriptions in contract.schema.json and policies/BRING-YOUR-OWN.md:
+// go test ./harness/policy -update writes both.
 type Contract struct {
 	// Always conformance.smart-restore.io/v1alpha1.
 	APIVersion string `json:"apiVersion"`
 	// Always PolicyContract.
 	Kind string `json:"kind"`
-	// What reports call the policy.
+	// The policy's name in reports.
 	Name string `json:"name"`
-	// What it does, in a sentence.
+	// What the policy does, in one sentence.
 	Description string `json:"description"`
-	// What to apply: files, folders of manifests, kustomizations, as paths from this file's folder. Without it, it is the
-	// folder that this file is in, or the manifest that it stands beside.
+	// The manifests, folders of manifests or kustomizations to apply, as paths relative to this file. Defaults to this file's
+	// folder, or to x.yaml for x.conformance.yaml.
 	Policy []string `json:"policy,omitempty"`
-	// Within how many seconds a labelled PVC is admitted, whatever S3 does.
+	// The number of seconds within which a labelled PVC must be admitted, whatever S3 does.
 	AdmissionSeconds int `json:"admissionSeconds"`
-	// The PVCs that the policy is about.
+	// Selects the PVCs that the policy protects. Set label and value together.
 	PVC PVC `json:"pvc"`
-	// Labels that a namespace must have for the policy to act in it.
+	// The labels that a namespace needs for the policy to act in it. The suite sets them on its namespaces.
 	NamespaceLabels map[string]string `json:"namespaceLabels,omitempty"`
-	// Where backups are.
+	// Where the policy stores backups.
 	S3 S3 `json:"s3"`
-	// The Secret from which the policy takes the credentials of S3 and restic. The suite makes it, with credentials of the
-	// run's own: a policy that brings credentials itself cannot be tested.
+	// The Secret that holds the credentials for S3 and restic. The suite creates it, with new credentials for each run, so a
+	// policy that carries its own credentials cannot be tested.
 	BaseSecret BaseSecret `json:"baseSecret"`
-	// What the policy calls the objects that it makes for a PVC. Without one they are found by what they do.
+	// Name templates of the objects that the policy creates for a PVC. Without a template, the suite finds the object by what it does.
 	Names Names `json:"names"`
-	// How the ReplicationSource copies a volume. The stacks here have local volumes, which take no snapshots: Direct only.
+	// The copyMethod of the ReplicationSource. Only Direct can be tested: the stacks have local volumes, which cannot be
+	// snapshotted.
 	CopyMethod string `json:"copyMethod"`
-	// The ReplicationSource's schedule. A word leaves the minute (and hour, and day) to the policy.
+	// The ReplicationSource's cron schedule. @hourly accepts any minute. @daily accepts any minute and hour.
+	// @weekly, @monthly and @yearly accept any day, too.
 	Schedule string `json:"schedule"`
-	// The snapshots that the ReplicationSource keeps. What is not named here is not looked at.
+	// How many snapshots the ReplicationSource keeps (spec.restic.retain). If you set one field, the
+	// fields that you omit have no default and are not checked.
 	Retain Retain `json:"retain"`
-	// What it promises beyond core and safety. The specs of other features are reported as not-promised.
+	// Features that the policy promises beyond core and safety. Specs of other features are reported as not-promised.
 	Features []string `json:"features,omitempty"`
-	// The stacks that it is made for: shell patterns of names of fixtures/stacks.yaml, like kyverno-1.19*. Without them, any.
+	// The stacks that the policy supports, as shell patterns of names in fixtures/stacks.yaml, such as
+	// kyverno-1.19*. Defaults to every stack.
 	Stacks []string `json:"stacks,omitempty"`
-	// What it is known not to hold. That fails no run; that it holds after all does.
+	// Requirements that the policy is known to fail. A listed failure does not fail the run; a listed requirement that passes does.
 	ExpectedFailures []Expectation `json:"expectedFailures,omitempty"`
-	// The requirements of which each must catch a policy that is known to be bad. Only for the suite's own test.
+	// Requirements that must each fail for this known-bad policy. Used only by the suite's own test, make known-bad.
 	CaughtBy []string `json:"caughtBy,omitempty"`
 
-	doc *strict.Document // for positions; nil: there is no file
+	doc *strict.Document // for positions in errors; nil without a file
 }
 
-// PVC describes the PVCs that a policy is about.
+// PVC selects the PVCs that a policy protects.
 type PVC struct {
-	// The key of their label. It may have a prefix, as example.com/backup has.
+	// The key of the label that selects a PVC. It may have a prefix, such as example.com/backup.
 	Label string `json:"label"`
-	// The label's value. In quotes where YAML would take it for something else: "yes", "true", "1".
+	// The value of that label. Quote a value that YAML would read as something else than a string: "yes", "true", "1".
 	Value string `json:"value"`
-	// The storage class that they name. Where the cluster has none of this name, the suite makes it, a copy of the default
-	// one. Without it, they name none.
+	// The storageClassName of the PVCs. The suite creates a class of this name, as a copy of the cluster's default class, if
+	// there is none. Defaults to no storageClassName.
 	StorageClass string `json:"storageClass,omitempty"`
 }
 
-// S3 is where backups are.
+// S3 is where a policy stores backups.
 type S3 struct {
-	// The address as the policy names it: http and an IPv4 address that is none of the cluster's own. It is served inside the
-	// test's own network. Names and https cannot be served there so far. The setting S3_ENDPOINT overrides it.
+	// The S3 address that the policy uses: http and an IPv4 address outside the cluster's own ranges. The suite serves it
+	// inside the test network. Host names and https are not supported. The setting S3_ENDPOINT overrides it.
 	Endpoint string `json:"endpoint"`
-	// The bucket. The suite makes it; anybody may read and list it.
+	// The bucket. The suite creates it. Anybody may read and list it without credentials.
 	Bucket string `json:"bucket"`
-	// Where in the bucket a PVC's restic repository is: {namespace}, and after it {pvc}, each once.
+	// The path of a PVC's restic repository in the bucket. It contains {namespace} and then {pvc}, each once. Quote a path that
+	// begins with a brace: "{namespace}/{pvc}".
 	Path Template `json:"path"`
 }
 
-// BaseSecret is the Secret that a policy takes credentials from.
+// BaseSecret is the Secret from which a policy takes credentials.
 type BaseSecret struct {
-	// Its name.
+	// The name of the base Secret.
 	Name string `json:"name"`
-	// The one namespace that it is in, if it is not in every namespace with labelled PVCs. Specs that take the base Secret
-	// away or change it are then not run: it is everybody's.
+	// The namespace of the base Secret, if there is one Secret for all namespaces. Specs that remove or change the base Secret
+	// are then not run, because all specs share it. Defaults to every namespace with labelled PVCs.
 	Namespace string `json:"namespace,omitempty"`
-	// The names of its keys.
+	// The names of the keys in the base Secret. A policy maps them to the names that VolSync needs.
 	Keys SecretKeys `json:"keys"`
-	// Further keys that the policy needs in it, with their values.
+	// Further keys that the policy needs in the base Secret, with their values.
 	Data map[string]string `json:"data,omitempty"`
 }
 
-// SecretKeys are the names of a base Secret's keys.
+// SecretKeys are the names of the keys in a base Secret.
 type SecretKeys struct {
-	// The key of S3's access key.
+	// The key that holds the S3 access key.
 	AccessKey string `json:"accessKey"`
-	// The key of S3's secret key.
+	// The key that holds the S3 secret key.
 	SecretKey string `json:"secretKey"`
-	// The key of the repositories' password.
+	// The key that holds the restic password.
 	ResticPassword string `json:"resticPassword"`
 }
 
-// Names are what a policy calls what it makes.
+// Names are templates of the names of what a policy creates.
 type Names struct {
-	// The ReplicationSource's name, of {namespace}, {pvc} and {uid}, the PVC's.
+	// Name template of the ReplicationSource. Placeholders: {namespace}, {pvc}, {uid}.
 	ReplicationSource Template `json:"replicationSource,omitempty"`
-	// The ReplicationDestination's.
+	// Name template of the ReplicationDestination.
 	ReplicationDestination Template `json:"replicationDestination,omitempty"`
-	// The name of the Secret with which VolSync reaches the repository.
+	// Name template of the Secret that VolSync uses to reach the repository.
 	Secret Template `json:"secret,omitempty"`
 }
 
-// Retain is what VolSync's spec.restic.retain is to be.
+// Retain is the promised spec.restic.retain of the ReplicationSource.
 type Retain struct {
-	// One for each of this many hours.
+	// The number of hourly snapshots to keep.
 	Hourly int `json:"hourly,omitempty"`
-	// One for each of this many days.
+	// The number of daily snapshots to keep.
 	Daily int `json:"daily,omitempty"`
-	// One for each of this many weeks.
+	// The number of weekly snapshots to keep.
 	Weekly int `json:"weekly,omitempty"`
-	// One for each of this many months.
+	// The number of monthly snapshots to keep.
 	Monthly int `json:"monthly,omitempty"`
-	// One for each of this many years.
+	// The number of yearly snapshots to keep.
 	Yearly int `json:"yearly,omitempty"`
-	// This many of the last, a number in quotes as VolSync has it.
+	// The number of most recent snapshots to keep, as a quoted number, as in VolSync.
 	Last string `json:"last,omitempty"`
-	// All of this time, like 3d12h.
+	// The period within which to keep all snapshots, such as 3d12h.
 	Within string `json:"within,omitempty"`
 }
 
-// Expectation is a requirement that the policy is known not to meet.
+// Expectation is a requirement that the policy is known to fail.
 type Expectation struct {
-	// The requirement's ID, as make list shows it.
+	// The ID of the requirement. make list shows all IDs.
 	Requirement string `json:"requirement"`
-	// Why the policy does not meet it.
+	// Why the policy fails it.
 	Reason string `json:"reason"`
 }
 
-// Kept is one of the kinds of snapshots that are retained, as VolSync names it, and how many.
+// Kept is one field of Retain: its name in VolSync, and its value.
 type Kept struct{ Name, Value string }
 
 func (k Kept) String() string { return k.Value + " " + k.Name }
 
-// Named are the kinds that the promise names.
+// Named are the fields that are set.
 func (r Retain) Named() (kept []Kept) {
 	of := reflect.ValueOf(r)
 	for i, name := range strict.Fields(of.Type()) {
@@ -165,7 +171,8 @@ func (r Retain) Named() (kept []Kept) {
 	return kept
 }
 
-// Default is the contract of a policy that is as the plan has it, and promises nothing more.
+// Default is the contract of a policy without a conformance.yaml, and the defaults of one that omits fields. Its values come
+// from the plan that the suite grew out of: see "Where the defaults come from" in policies/BRING-YOUR-OWN.md.
 func Default() Contract {
 	return Contract{
 		APIVersion: "conformance.smart-restore.io/v1alpha1", Kind: "PolicyContract",
@@ -181,10 +188,10 @@ func Default() Contract {
 	}
 }
 
-// CopyDirect is the copy method that needs nothing of a storage driver.
+// CopyDirect is the copy method that works with every storage driver.
 const CopyDirect = "Direct"
 
-// fillIn gives what the contract leaves out the values of the plan.
+// fillIn sets the fields that the contract omits to their defaults.
 func (c *Contract) fillIn() {
 	d := Default()
 	c.AdmissionSeconds = cmp.Or(c.AdmissionSeconds, d.AdmissionSeconds)
@@ -210,7 +217,7 @@ func (c Contract) Promises(feature string) bool { return slices.Contains(c.Featu
 // ChangesBaseSecret labels specs that change the base Secret of their namespace.
 const ChangesBaseSecret = "changes-base-secret"
 
-// NotPromised is why a spec with these labels is not tried on the policy; empty: it is.
+// NotPromised is the reason why a spec with these labels is not run for the policy. Empty: it is run.
 func (c Contract) NotPromised(labels []string) string {
 	for _, label := range labels {
 		switch {
@@ -223,28 +230,28 @@ func (c Contract) NotPromised(labels []string) string {
 	return ""
 }
 
-// AdmissionBound is within what a labelled PVC is admitted, whatever S3 does.
+// AdmissionBound is the time within which a labelled PVC must be admitted, whatever S3 does.
 func (c Contract) AdmissionBound() time.Duration {
 	return time.Duration(cmp.Or(c.AdmissionSeconds, Default().AdmissionSeconds)) * time.Second
 }
 
-// Labels are those of the PVCs that the policy is about.
+// Labels select the PVCs that the policy protects.
 func (p PVC) Labels() map[string]string { return map[string]string{p.Label: p.Value} }
 
-// Prefix is where in the bucket a PVC's repository is; it ends with a slash.
+// Prefix is the key prefix of a PVC's repository in the bucket. It ends with a slash.
 func (s S3) Prefix(namespace, pvc string) string { return s.Path.Expand(namespace, pvc, "") + "/" }
 
-// NamespacePrefix begins the prefixes of all PVCs of a namespace, and of no unrelated namespace's.
+// NamespacePrefix is the key prefix that all PVCs of a namespace share, and no PVC of an unrelated namespace has.
 func (s S3) NamespacePrefix(namespace string) string {
 	return s.Path[:s.Path.index("pvc")].Expand(namespace, "", "")
 }
 
-// Between is what stands between a namespace and a PVC's name in the path.
+// Between is the text between {namespace} and {pvc} in the path.
 func (s S3) Between() string {
 	return string(s.Path[s.Path.index("namespace")+len("{namespace}") : s.Path.index("pvc")])
 }
 
-// words are the schedules that leave the minute to the policy, and what they come to in cron's fields.
+// words are the schedules that leave the exact time to the policy, each with a pattern of the cron schedules that it accepts.
 var words = map[string]*regexp.Regexp{
 	"@hourly":   regexp.MustCompile(`^M \* \* \* \*$`),
 	"@daily":    regexp.MustCompile(`^M H \* \* \*$`),
@@ -259,7 +266,7 @@ var (
 	minuteOnly    = regexp.MustCompile(`^([0-9]|[1-5][0-9]) `)
 )
 
-// Schedules says whether a cron schedule is the promised one: the same, or, where the promise is a word, due as often.
+// Schedules reports whether a cron schedule is the promised one: the same, or one that the promised word accepts.
 func (c Contract) Schedules(schedule string) bool {
 	schedule = strings.Join(strings.Fields(schedule), " ")
 	if schedule == c.Schedule {
@@ -276,7 +283,7 @@ func (c Contract) Schedules(schedule string) bool {
 	return word.MatchString(fields)
 }
 
-// Reasons are the reasons of the expected failures, by requirement.
+// Reasons maps the ID of each expected failure to its reason.
 func (c Contract) Reasons() map[string]string {
 	reasons := map[string]string{}
 	for _, e := range c.ExpectedFailures {
@@ -285,7 +292,7 @@ func (c Contract) Reasons() map[string]string {
 	return reasons
 }
 
-// MadeFor are those of the known stacks that the policy is made for. A contract that names a stack which is none is refused.
+// MadeFor are the known stacks that the policy supports. A pattern that matches none of them is an error.
 func (c Contract) MadeFor(known []string) ([]string, error) {
 	if len(c.Stacks) == 0 {
 		return known, nil
@@ -304,8 +311,8 @@ func (c Contract) MadeFor(known []string) ([]string, error) {
 	return madeFor, nil
 }
 
-// CheckStack refuses a stack that the policy is not made for or that cannot do what it needs, and a contract that names a
-// stack which is none. Stacks are named by shell patterns: kyverno-1.19* is Kyverno 1.19 on any Kubernetes.
+// CheckStack refuses a stack that the policy does not support, a copy method that no stack can test, and a pattern that
+// matches no stack. Patterns are shell patterns: kyverno-1.19* matches Kyverno 1.19 on any Kubernetes.
 func (c Contract) CheckStack(stack string, known []string) error {
 	madeFor, err := c.MadeFor(known)
 	if err != nil {
@@ -335,7 +342,7 @@ func matching(pattern string, names []string) (matches []string, err error) {
 	return matches, nil
 }
 
-// CheckRequirements refuses requirements that no spec has; specs are the IDs of all.
+// CheckRequirements refuses requirements that no spec proves. specs are the IDs of all specs.
 func (c Contract) CheckRequirements(specs []string) error {
 	var problems []error
 	check := func(id string, path ...any) {
@@ -352,7 +359,7 @@ func (c Contract) CheckRequirements(specs []string) error {
 	return errors.Join(problems...)
 }
 
-// Warnings are what a person should know of the promises, though they can be tested.
+// Warnings are dangers in the contract that do not keep the policy from being tested.
 func (c Contract) Warnings() []error {
 	if between := c.S3.Between(); !c.separates() {
 		return []error{c.doc.At(fmt.Sprintf("volumes can collide: a namespace's name may have %q in it, as a PVC's may, so that PVC b%sc of namespace a and PVC c of namespace a%[2]sb share a repository; with a / between them none do",
@@ -361,13 +368,14 @@ func (c Contract) Warnings() []error {
 	return nil
 }
 
-// separates says whether no two PVCs can have the same path: a namespace's name has letters, digits and - only.
+// separates reports whether the path differs for any two PVCs. The name of a namespace has only letters, digits and hyphens,
+// so any other character between {namespace} and {pvc} does it.
 func (c Contract) separates() bool { return strings.Trim(c.S3.Between(), namespaceLetters) != "" }
 
 const namespaceLetters = "abcdefghijklmnopqrstuvwxyz0123456789-"
 
-// Lookalikes are the end of a second namespace's name, and names of a PVC in the first and one in the second, whose joint
-// names are the same if a policy joins them as its path does; where that tells them apart, with a hyphen.
+// Lookalikes are a suffix for the name of a second namespace, a PVC name for the first and one for the second. Joined as the
+// policy's path joins namespace and PVC, both give the same text. If the path cannot collide, they collide with a hyphen.
 func (c Contract) Lookalikes() (suffix, first, second string) {
 	between := "-"
 	if !c.separates() {
@@ -376,8 +384,8 @@ func (c Contract) Lookalikes() (suffix, first, second string) {
 	return between + "b", "b" + between + "c", "c"
 }
 
-// contractBeside is where the contract of a policy would be: in its folder, beside the single file, or the policy's own path,
-// which may be that of a contract.
+// contractBeside is the path of a policy's contract: in the policy's folder, beside the single manifest, or the path itself,
+// if that names a contract.
 func contractBeside(path string, folder bool) string {
 	switch {
 	case isContract(filepath.Base(path)) && !folder:
@@ -388,7 +396,7 @@ func contractBeside(path string, folder bool) string {
 	return strings.TrimSuffix(path, filepath.Ext(path)) + "." + contractFile
 }
 
-// contractOf reads the contract that stands beside a policy; where there is none, it is one of defaults.
+// contractOf reads the contract of a policy. Without a file, it is Default with the name of the path.
 func contractOf(path string, folder bool) (c Contract, file string, err error) {
 	file = contractBeside(path, folder)
 	raw, err := os.ReadFile(file)
@@ -404,7 +412,7 @@ func contractOf(path string, folder bool) (c Contract, file string, err error) {
 	return c, file, err
 }
 
-// isContract says whether a file in a policy's folder is a contract.
+// isContract reports whether a file in a policy's folder is a contract.
 func isContract(name string) bool {
 	return name == contractFile || strings.HasSuffix(name, "."+contractFile)
 }
@@ -424,7 +432,7 @@ func parseContract(file string, raw []byte) (Contract, error) {
 	return c, nil
 }
 
-// resolveEndpoint is the address that a policy names, by its contract or, where one is set, by the setting.
+// resolveEndpoint is the S3 address that the policy uses: the setting S3_ENDPOINT if it is set, else that of the contract.
 func (c *Contract) resolveEndpoint(set endpoint.Endpoint) (endpoint.Endpoint, error) {
 	if set.URL != "" {
 		c.S3.Endpoint = set.URL

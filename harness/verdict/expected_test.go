@@ -130,7 +130,7 @@ func TestFeatures(t *testing.T) {
 	if err := CheckFeature("gated-start"); err != nil {
 		t.Error(err)
 	}
-	if err := CheckFeature("gated"); err == nil || !strings.Contains(err.Error(), "known are gated-start, visible-decision") {
+	if err := CheckFeature("gated"); err == nil || !strings.Contains(err.Error(), "want one of gated-start, visible-decision") {
 		t.Error(err)
 	}
 }

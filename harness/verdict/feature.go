@@ -7,24 +7,24 @@ import (
 )
 
 // Feature is something that a policy may promise beyond core and safety. The
-// specs of a feature run only where the policy's contract promises it.
+// specs of a feature run only if the policy's contract promises it.
 type Feature struct {
 	Name, Sentence string
-	// Within begins the IDs of the requirements that look at it besides what
-	// they are about. Empty: it has requirements of its own.
+	// Within is the prefix of the IDs of the requirements that also check the
+	// feature. Empty: the feature has requirements of its own.
 	Within string
 }
 
-// Features are all that are known, in the order in which errors list them.
+// Features lists every known feature, in the order in which errors list them.
 var Features = []Feature{
-	{"gated-start", "An app's first read is the restored data.", ""},
-	{"visible-decision", "The PVC itself says what was decided and why, whatever S3 does.", "core/s3-down/"},
-	{"existing-volumes", "A PVC that exists when the policy is applied gets its ReplicationSource, and is never restored over.", ""},
-	{"catches-up", "A PVC that was created while Kyverno was down gets its ReplicationSource once Kyverno is back.", ""},
-	{"relabel", "A PVC labelled later gets its ReplicationSource, never a ReplicationDestination.", ""},
+	{"gated-start", "The first read of an app returns the restored data.", ""},
+	{"visible-decision", "The policy writes on the PVC what it decided and why, whatever S3 does.", "core/s3-down/"},
+	{"existing-volumes", "A PVC that exists before the policy is applied gets a ReplicationSource, and its volume is never restored over.", ""},
+	{"catches-up", "A PVC that is created while Kyverno is down gets a ReplicationSource once Kyverno is back.", ""},
+	{"relabel", "A PVC that is labelled after its creation gets a ReplicationSource, and never a ReplicationDestination.", ""},
 }
 
-// CheckFeature is an error that names the known features where name is none.
+// CheckFeature returns an error that lists the known features if name is not one of them.
 func CheckFeature(name string) error {
 	if IsFeature(name) {
 		return nil
@@ -33,15 +33,15 @@ func CheckFeature(name string) error {
 	for _, f := range Features {
 		known = append(known, f.Name)
 	}
-	return fmt.Errorf("there is no feature %q: known are %s", name, strings.Join(known, ", "))
+	return fmt.Errorf("unknown feature %q: want one of %s", name, strings.Join(known, ", "))
 }
 
-// IsFeature says whether a feature of this name is known.
+// IsFeature reports whether name is a known feature.
 func IsFeature(name string) bool {
 	return slices.ContainsFunc(Features, func(f Feature) bool { return f.Name == name })
 }
 
-// FeatureOf is the feature among a spec's labels; empty: it is of none.
+// FeatureOf is the feature among a spec's labels, or empty if there is none.
 func FeatureOf(labels []string) string {
 	if i := slices.IndexFunc(labels, IsFeature); i >= 0 {
 		return labels[i]
@@ -49,21 +49,21 @@ func FeatureOf(labels []string) string {
 	return ""
 }
 
-// FeatureSupport is what the policy's contract says of the features that are
-// known, and what the run makes of that.
+// FeatureSupport compares the features that the policy's contract promises
+// with those that the run proved.
 type FeatureSupport struct {
-	// Declared is what the contract promises.
+	// Declared lists the features that the contract promises.
 	Declared []string `json:"declared,omitempty"`
-	// Supported is what of it was proven: all of its requirements were tried,
-	// and hold.
+	// Supported lists the declared features that the run proved: all of their
+	// selected requirements passed.
 	Supported []string `json:"supported,omitempty"`
-	// NotPromised is what the contract does not promise.
+	// NotPromised lists the features that the contract does not promise.
 	NotPromised []string `json:"notPromised,omitempty"`
 }
 
-// SupportOf says which of the features that are declared the results prove.
-// What was not selected proves nothing, and keeps nothing from being proven: a
-// report says that it is partial.
+// SupportOf determines which of the declared features the results prove. Specs
+// that were not selected are ignored: the report of such a run is marked
+// partial.
 func SupportOf(declared []string, results []Result) FeatureSupport {
 	var s FeatureSupport
 	for _, f := range Features {

@@ -46,7 +46,7 @@ func TestTableOfContracts(t *testing.T) {
 | 'safety/gate' ('gated-start') | ✓ | – | – |
 | 'resilience/late' | ✓ | ✓ | – |
 | 'scale/storm' | ✓ | ✗ 2 | ✗ 1 |
-| 'core/s3-down/…': The PVC itself says what was decided and why, whatever S3 does ('visible-decision') | ✓ | – | – |
+| 'core/s3-down/…': The policy writes on the PVC what it decided and why, whatever S3 does ('visible-decision') | ✓ | – | – |
 
 `+legend+`
 

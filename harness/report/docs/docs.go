@@ -1,0 +1,208 @@
+// Package docs makes the parts of the documentation that can be read off the code: tables of requirements, faults, stacks and
+// settings, and for a policy that people copy the lines that they have to change. Each part is a block between two marker lines
+// of a page. make docs writes the blocks, and tests hold the pages to them.
+package docs
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/smart-restore/conformance/harness/outage"
+	"github.com/smart-restore/conformance/harness/report/markdown"
+	"github.com/smart-restore/conformance/harness/settings"
+	"github.com/smart-restore/conformance/harness/stack"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+// Spec is a spec as the suite lists it.
+type Spec struct {
+	ID, Sentence string
+	Labels       []string
+}
+
+// Facts are what the blocks are made of, besides what this package imports.
+type Facts struct {
+	Specs []Spec
+	Lock  *stack.Lock
+}
+
+// blocks are all blocks, by name. A block may depend on the folder of its page.
+var blocks = map[string]func(f Facts, folder string) (string, error){
+	"counts":       func(f Facts, _ string) (string, error) { return counts(f.Specs), nil },
+	"requirements": func(f Facts, _ string) (string, error) { return requirements(f.Specs) },
+	"faults":       func(Facts, string) (string, error) { return faults(outage.Faults) },
+	"stacks":       func(f Facts, _ string) (string, error) { return stacks(f.Lock), nil },
+	"labels":       func(f Facts, _ string) (string, error) { return labels(f.Specs), nil },
+	"settings":     func(Facts, string) (string, error) { return settingsTable(settings.All()), nil },
+	"yours":        func(_ Facts, folder string) (string, error) { return yours(folder) },
+}
+
+func place(block string) markdown.Place { return markdown.MadeBy("smart-restore docs: " + block) }
+
+var marker = regexp.MustCompile(`(?m)^<!-- made by: smart-restore docs: (.*) -->$`)
+
+// Fill is the text of a page with every block in it made anew.
+func Fill(page, text string, facts Facts) (string, error) {
+	for _, found := range marker.FindAllStringSubmatch(text, -1) {
+		block, known := blocks[found[1]]
+		if !known {
+			return "", fmt.Errorf("%s: unknown block %q: want one of %s", page, found[1], strings.Join(slices.Sorted(maps.Keys(blocks)), ", "))
+		}
+		made, err := block(facts, filepath.Dir(page))
+		if err == nil {
+			text, err = place(found[1]).Fill(text, made)
+		}
+		if err != nil {
+			return "", fmt.Errorf("%s: block %s: %w", page, found[1], err)
+		}
+	}
+	return text, nil
+}
+
+// table is a table in Markdown with left-aligned columns.
+func table(heads []string, rows [][]string) string {
+	var b strings.Builder
+	line := func(cells []string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
+	line(heads)
+	b.WriteString(strings.Repeat("|---", len(heads)) + "|\n")
+	for _, row := range rows {
+		for i := range row {
+			row[i] = strings.ReplaceAll(row[i], "|", `\|`)
+		}
+		line(row)
+	}
+	return b.String()
+}
+
+func code(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "`" + text + "`"
+}
+
+// counts is one sentence about how many specs there are.
+func counts(specs []Spec) string {
+	byLevel := map[string]int{}
+	for _, s := range specs {
+		byLevel[verdict.LevelOf(s.ID)]++
+	}
+	var parts []string
+	for _, level := range []string{verdict.Core, verdict.Safety, verdict.Resilience, verdict.Scale} {
+		parts = append(parts, fmt.Sprintf("%d %s", byLevel[level], level))
+	}
+	return fmt.Sprintf("%d specs prove %[1]d requirements: %s. %d of the core requirements make S3 fail in one way each.\n",
+		len(specs), strings.Join(parts, ", "), len(outage.Faults))
+}
+
+// requirements is a table of every requirement and its sentence. Rows of the fault table from which the same must come share one.
+func requirements(specs []Spec) (string, error) {
+	const family = "core/s3-down/"
+	sentences := map[string]string{}
+	uses := map[string]int{} // of what must come of a fault
+	ofFault := map[string]string{}
+	var all []verdict.Requirement
+	for _, s := range specs {
+		all = append(all, verdict.Requirement{ID: s.ID, Level: verdict.LevelOf(s.ID), Feature: verdict.FeatureOf(s.Labels)})
+		sentences[s.ID] = s.Sentence
+		name, isFault := strings.CutPrefix(s.ID, family)
+		if !isFault {
+			continue
+		}
+		i := slices.IndexFunc(outage.Faults, func(f outage.Fault) bool { return f.Name == name })
+		if i < 0 {
+			return "", fmt.Errorf("the spec %s has no row in the fault table", s.ID)
+		}
+		rest, ok := strings.CutPrefix(s.Sentence, "While S3 is "+outage.Faults[i].Sentence+", ")
+		if !ok {
+			return "", fmt.Errorf("the sentence of %s does not begin with %q", s.ID, "While S3 is "+outage.Faults[i].Sentence+", ")
+		}
+		ofFault[s.ID] = rest
+		uses[rest]++
+	}
+	for id, rest := range ofFault {
+		if uses[rest] > 1 {
+			sentences[id] = "While S3 is down in one of these ways, " + rest
+		}
+	}
+	var rows [][]string
+	for _, row := range markdown.Requirements(all, func(r verdict.Requirement) []string { return []string{sentences[r.ID]} }) {
+		rows = append(rows, append([]string{row.Label}, row.Cells...))
+	}
+	return table([]string{"requirement", "what must be true"}, rows), nil
+}
+
+// outcomes say what a policy must do in each outcome of the fault table.
+var outcomes = map[outage.Outcome]string{
+	outage.OutcomeUnknown: "never restore",
+	outage.OutcomeAbsent:  "not restore, and back up",
+	outage.OutcomeBackup:  "restore",
+	outage.OutcomeLater:   "restore afterwards, and not report success before",
+}
+
+func faults(all []outage.Fault) (string, error) {
+	var rows [][]string
+	var problems []error
+	for _, f := range all {
+		must, known := outcomes[f.Outcome]
+		if !known {
+			problems = append(problems, fmt.Errorf("fault %s: there is no text for the outcome %q in harness/report/docs", f.Name, f.Outcome))
+		}
+		rows = append(rows, []string{code(f.Name), f.Sentence, must})
+	}
+	return table([]string{"fault", "S3 is …", "the policy must …"}, rows), errors.Join(problems...)
+}
+
+func stacks(lock *stack.Lock) string {
+	var rows [][]string
+	for _, name := range slices.Sorted(slices.Values(lock.StackNames())) {
+		s, err := lock.Stack(name)
+		if err != nil {
+			panic(err) // it is one of the lock's own names
+		}
+		label := code(name)
+		if name == lock.DefaultStack {
+			label += " (default)"
+		}
+		rows = append(rows, []string{label, s.Versions["kubernetes"], s.Versions["kyverno"], s.Versions["volsync"], s.Versions["restic"], s.Versions["s3"]})
+	}
+	return table([]string{"stack", "Kubernetes", "Kyverno", "VolSync", "restic", "S3 server"}, rows)
+}
+
+func settingsTable(all []settings.Setting) string {
+	var rows [][]string
+	for _, s := range all {
+		preset := code(s.Default)
+		if strings.Contains(s.Meaning, "(default:") { // it depends on something, and the text says on what
+			preset = ""
+		}
+		rows = append(rows, []string{code(s.Name), code("--" + s.Flag()), preset, s.Meaning})
+	}
+	return table([]string{"setting", "flag", "default", "meaning"}, rows)
+}
+
+// labels are those that LABELS can select by.
+func labels(specs []Spec) string {
+	var all []string
+	for _, s := range specs {
+		all = append(all, s.Labels...)
+	}
+	return "Labels of specs, for `LABELS`: " + markdown.Names(slices.Compact(slices.Sorted(slices.Values(all)))) + ".\n"
+}
+
+var requirementID = regexp.MustCompile(`\b(?:core|safety|resilience|scale)/[a-z0-9]+(?:[-/][a-z0-9]+)*`)
+
+// UnknownRequirements are the requirement IDs in a text that are neither a spec's nor the beginning of one.
+func UnknownRequirements(text string, specs []Spec) (unknown []string) {
+	for _, id := range requirementID.FindAllString(text, -1) {
+		if !slices.ContainsFunc(specs, func(s Spec) bool { return s.ID == id || strings.HasPrefix(s.ID, id+"/") }) {
+			unknown = append(unknown, id)
+		}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(unknown)))
+}
