@@ -114,17 +114,17 @@ build:
 	@scripts/build $(BIN)
 
 # What make help says of the settings, from harness/settings: go test ./harness -run Makefile -update
-#|   STACK            the stack to test on: a name of fixtures/stacks.yaml (default: its defaultStack)
-#|   IMAGES           where images come from: auto (cached, else pulled by digest, else built), pull, build (asks no registry) (default: auto)
-#|   POLICY           the policy under test: a manifest, a folder of manifests, a kustomization, or the conformance.yaml that names them (default: policies/smart-restore)
-#|   S3_ENDPOINT      the S3 address that the policy names, served inside the test's own network only (default: what its conformance.yaml says)
-#|   FOCUS            run only specs whose text matches this regular expression, e.g. core/restore
-#|   LABELS           run only specs that match this Ginkgo label filter, e.g. 'core && !s3-down'
-#|   PROCS            how many specs run side by side
-#|   KEEP             keep the stack after the run: never, failure, always (default: never)
-#|   ARTIFACTS        the folder that gets a folder per run: reports, logs, events, audit log, dumps (default: artifacts)
-#|   KUBE_CONTEXT     run on the cluster of this context of the kubeconfig, which is there, instead of one of our own
-#|   KUBECONFIG       the kubeconfig of KUBE_CONTEXT (default: kubectl's own)
-#|   ALLOW_CLUSTER    the name, in the kubeconfig, of the cluster that KUBE_CONTEXT may make things in: without it, nothing is done
-#|   BASE_SECRET_FROM with KUBE_CONTEXT: namespace/name of the Secret with the credentials of S3 and restic to use
-#|   PLAN             with KUBE_CONTEXT: 1 shows what would be made there, and ends
+#|   STACK            the stack to test on, a name in fixtures/stacks.yaml (default: its defaultStack, or else the first stack that the policy supports)
+#|   IMAGES           where images come from: auto (the cache, else a registry by digest, else a build), pull, or build (contacts no registry) (default: auto)
+#|   POLICY           the policy to test: a manifest, a folder of manifests, a kustomization, or a conformance.yaml that lists them (default: policies/smart-restore)
+#|   S3_ENDPOINT      the S3 address that the policy uses; it is served only inside the test network (default: s3.endpoint in conformance.yaml)
+#|   FOCUS            run only the specs whose ID or sentence matches this regular expression, such as core/restore
+#|   LABELS           run only the specs that match this Ginkgo label filter, such as 'core && !s3-down'
+#|   PROCS            how many specs run in parallel (default: 3 per CPU, at least 4, at most 8)
+#|   KEEP             when to keep the stack after the run: never, failure, or always (default: never)
+#|   ARTIFACTS        the folder for the artifacts of runs: reports, logs, events, audit log and dumps, in a folder per run (default: artifacts)
+#|   KUBE_CONTEXT     the kubeconfig context of an existing cluster to test on, instead of a new kind cluster
+#|   KUBECONFIG       the kubeconfig file that has KUBE_CONTEXT (default: as kubectl finds it)
+#|   ALLOW_CLUSTER    with KUBE_CONTEXT, required: the cluster name of that context in the kubeconfig, to confirm that this is the right cluster
+#|   BASE_SECRET_FROM with KUBE_CONTEXT: namespace/name of the Secret that holds the credentials for S3 and restic
+#|   PLAN             with KUBE_CONTEXT: 1 prints what a run would create there, and exits
