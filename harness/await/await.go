@@ -100,7 +100,7 @@ func (v Verbs) Eventually(ctx context.Context, want string, within time.Duration
 	case end.state.kind == reached:
 		v.Evidence("seen", fmt.Sprintf("%s, after %.1f s", want, end.took.Seconds()), nil)
 	case end.state.kind == ruledOut:
-		v.Fail(fmt.Sprintf("wanted: %s\nfound, which rules it out: %s", want, end.state.text))
+		v.Fail(fmt.Sprintf("wanted: %s\nfound a state that rules it out: %s", want, end.state.text))
 	case end.interrupted:
 		v.Unknown(fmt.Sprintf("interrupted while waiting for: %s; last seen: %s", want, end.lastSeen()))
 	case end.blind != nil || end.state.kind == none:

@@ -102,7 +102,7 @@ func (c *Claims) prove(ctx context.Context, a absence.Absence) {
 	violations, err := a.Violations(ctx, c.env.Created)
 	c.env.Must(err)
 	if len(violations) > 0 {
-		c.env.Failf("what must not be was made: %s", strings.Join(violations, "; "))
+		c.env.Failf("must not exist, but was created: %s", strings.Join(violations, "; "))
 	}
 	c.env.Proven(a)
 }

@@ -190,7 +190,7 @@ func annotationsText(annotations map[string]string) string {
 // AdmittedInTime fails the spec if the PVC's creation took longer than the contract allows.
 func (c *Claim) AdmittedInTime() {
 	if bound := c.env().Testbed.Contract.AdmissionBound(); c.Admission > bound {
-		c.env().Failf("PVC %s took %.1f s to be admitted, wanted at most %s: a start-up is stalled", c.Name, c.Admission.Seconds(), bound)
+		c.env().Failf("PVC %s was admitted after %.1f s, want at most %s (admissionSeconds in conformance.yaml): a start-up is stalled", c.Name, c.Admission.Seconds(), bound)
 	}
 }
 
@@ -237,7 +237,7 @@ func (c *Claim) HasNewReplicationDestination(ctx context.Context) *unstructured.
 	pvc := c.now(ctx)
 	made, claimed := destination.GetCreationTimestamp(), pvc.CreationTimestamp
 	if made.Time.Before(claimed.Time) {
-		c.env().Failf("ReplicationDestination %s is of %s, older than PVC %s of %s: an earlier life's", destination.GetName(), made, c.Name, claimed)
+		c.env().Failf("ReplicationDestination %s (created %s) is older than PVC %s (created %s): it belongs to an earlier PVC", destination.GetName(), made, c.Name, claimed)
 	}
 	return destination
 }

@@ -167,7 +167,7 @@ func (e *Env) Unknownf(format string, args ...any) { e.Unknown(fmt.Sprintf(forma
 // Must ends the spec as unknown if the suite itself failed.
 func (e *Env) Must(err error) {
 	if err != nil {
-		e.Unknownf("the suite itself failed: %v", err)
+		e.Unknownf("the suite could not continue: %v", err)
 	}
 }
 

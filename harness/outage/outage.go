@@ -145,13 +145,13 @@ var Faults = []Fault{
 		Proof: Proof{TargetConfig: is(probe.TLS)},
 	},
 	{
-		Name: "slow", Sentence: fmt.Sprintf("slow, and answers after %d ms", slowMillis), Outcome: OutcomeBackup,
+		Name: "slow", Sentence: fmt.Sprintf("answering after %d ms", slowMillis), Outcome: OutcomeBackup,
 		HTTP:  gateway.Fault{Kind: "slow", DelayMillis: slowMillis},
 		Proof: Proof{TargetConfig: func(r probe.Result) bool { return up(r) && r.Millis >= slowMillis }},
 	},
 	{
 		// A policy that does not decide in time gets a true 200 all the same, when the app has long been writing.
-		Name: "too-slow", Sentence: fmt.Sprintf("too slow, and answers after %d s", tooSlowMillis/1000), Outcome: OutcomeUnknown,
+		Name: "too-slow", Sentence: fmt.Sprintf("answering after %d s, later than any webhook waits", tooSlowMillis/1000), Outcome: OutcomeUnknown,
 		HTTP:  gateway.Fault{Kind: "slow", DelayMillis: tooSlowMillis},
 		Proof: Proof{TargetConfig: func(r probe.Result) bool { return r.Class == probe.Timeout || up(r) && r.Millis >= tooSlowMillis }},
 	},
@@ -177,7 +177,7 @@ var Faults = []Fault{
 	},
 	{
 		// The backup is hidden from Kyverno, not taken away: what is proven is that the answer decides. The movers see it.
-		Name: "404-key", Sentence: "answering 404 for the repository, which is: there is no backup", Outcome: OutcomeAbsent,
+		Name: "404-key", Sentence: "answering 404 for the repository, as if there were no backup", Outcome: OutcomeAbsent,
 		HTTP: gateway.Fault{Kind: "absent"}, Auth: unsigned,
 		Proof: Proof{TargetConfig: answers(404), TargetListing: up, TargetSigned: up},
 	},
@@ -229,7 +229,7 @@ var Faults = []Fault{
 		Proof: Proof{TargetConfig: func(r probe.Result) bool { return isPage(r) && slices.Equal(r.Redirects, []int{302}) }},
 	},
 	{
-		Name: "mover-credentials", Sentence: "refusing the movers' credentials, and answers everybody else", Outcome: OutcomeLater,
+		Name: "mover-credentials", Sentence: "answering everybody but the movers, whose credentials it refuses", Outcome: OutcomeLater,
 		HTTP: gateway.Fault{Kind: "status", Status: 403, Code: "InvalidAccessKeyId"}, Auth: []string{gateway.AuthAWS4},
 		Proof: Proof{TargetConfig: up, TargetSigned: answers(403)},
 	},

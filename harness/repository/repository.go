@@ -96,7 +96,7 @@ func (r *Repositories) Unchanged(ctx context.Context, pvc string, before objects
 	after := r.Listing(ctx, pvc)
 	if lost, added := before.Lost(after), before.Added(after); len(lost)+len(added) > 0 {
 		slices.Sort(added)
-		r.env.Failf("%s for PVC %s: %d objects changed or gone %v, %d new %v", reason, pvc, len(lost), lost, len(added), added)
+		r.env.Failf("%s for PVC %s: %d objects in the bucket changed or disappeared (%v), %d are new (%v)", reason, pvc, len(lost), lost, len(added), added)
 	}
 	r.env.Evidence("bucket", fmt.Sprintf("the bucket holds the same %d objects for PVC %s as before", len(after), pvc), nil)
 }
@@ -105,7 +105,7 @@ func (r *Repositories) Unchanged(ctx context.Context, pvc string, before objects
 func (r *Repositories) NothingLost(ctx context.Context, pvc string, before objectstore.Listing) {
 	after := r.Listing(ctx, pvc)
 	if lost := before.Lost(after); len(lost) > 0 {
-		r.env.Failf("of the %d objects in the bucket for PVC %s %d changed or are gone: %v", len(before), pvc, len(lost), lost)
+		r.env.Failf("of the %d objects in the bucket for PVC %s, %d changed or disappeared: %v", len(before), pvc, len(lost), lost)
 	}
 	r.env.Evidence("bucket", fmt.Sprintf("the bucket holds the %d objects for PVC %s that were there before, and %d more", len(before), pvc, len(after)-len(before)), nil)
 }

@@ -291,7 +291,7 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 			total += packets[address]
 		}
 		if total == 0 {
-			e.Unknownf("Kyverno sent nothing to S3 during the outage: the policy was not tried by it")
+			e.Unknownf("Kyverno sent nothing to S3 during the outage, so the outage did not test the policy")
 		}
 		e.Evidence("s3", fmt.Sprintf("%d packets of Kyverno's ran into the outage", total), nil)
 		return
@@ -311,7 +311,7 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 	if page.Dropped > 0 {
 		e.Unknownf("the gateway has forgotten %d requests: whether %s ran into the outage is not known", page.Dropped, who)
 	}
-	e.Unknownf("%s sent no request to S3 during the outage (the gateway saw %d others there): the policy was not tried by it", who, len(page.Records))
+	e.Unknownf("%s sent no request to S3 during the outage (the gateway saw %d others), so the outage did not test the policy", who, len(page.Records))
 }
 
 // SlowS3 lets all that the spec's namespace moves to and from S3 share this many kilobytes a second, until the
