@@ -5,7 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -77,6 +81,30 @@ func TestSpecsUseScenariosOnly(t *testing.T) {
 				t.Errorf("e2e imports %s: only Ginkgo and Gomega are a spec's business", imported)
 			}
 		}
+	}
+}
+
+// Settings travel as values. The environment of this process is changed in one place only, for libraries that have no options.
+func TestTheEnvironmentIsChangedInOnePlace(t *testing.T) {
+	const allowed = "engine/libraries.go"
+	seen := false
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil || !regexp.MustCompile(`os\.(Setenv|Unsetenv|Clearenv)\(`).Match(raw) {
+			return err
+		}
+		if path == filepath.Join("..", "harness", filepath.FromSlash(allowed)) {
+			seen = true
+			return nil
+		}
+		t.Errorf("%s changes the environment of this process: pass the value, or use engine.TellLibraries for a library that has no option", path)
+		return nil
+	})
+	if err != nil || !seen {
+		t.Errorf("%v; %s seen: %v", err, allowed, seen)
 	}
 }
 

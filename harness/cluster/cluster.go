@@ -152,7 +152,7 @@ func (c *Cluster) ServicesReachable(ctx context.Context) error {
 
 func newProvider(network string, status func(string, ...any)) (*kind.Provider, error) {
 	// kind has no option for it, only this.
-	if err := os.Setenv("KIND_EXPERIMENTAL_DOCKER_NETWORK", network); err != nil {
+	if err := engine.TellLibraries(map[string]string{"KIND_EXPERIMENTAL_DOCKER_NETWORK": network}); err != nil {
 		return nil, err
 	}
 	return kind.NewProvider(kind.ProviderWithDocker(), kind.ProviderWithLogger(logger{status})), nil

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -22,8 +21,8 @@ type Engine struct {
 	Own  bool   // started by scripts/engine, by this run or another
 }
 
-// Up makes sure that an engine runs and points this process, and all it starts, at it. dir is where the scripts are put;
-// what they say goes to log.
+// Up makes sure that an engine runs, and points the libraries of this process at it. dir is where the scripts are put; what
+// they say goes to log.
 func Up(ctx context.Context, scripts fs.FS, dir string, log io.Writer) (*Engine, error) {
 	script, err := install(scripts, dir)
 	if err != nil {
@@ -45,13 +44,13 @@ func Up(ctx context.Context, scripts fs.FS, dir string, log io.Writer) (*Engine,
 	if host == "" {
 		return nil, fmt.Errorf("docker engine: the engine script said %q, wanted DOCKER_HOST=…", out)
 	}
-	if err := errors.Join(
-		os.Setenv("DOCKER_HOST", host),
+	if err := TellLibraries(map[string]string{
+		"DOCKER_HOST": host,
 		// No image of testcontainers' reaper is needed: what a run leaves is found by label.
-		os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true"),
+		"TESTCONTAINERS_RYUK_DISABLED": "true",
 		// Ports are published on loopback, also where testcontainers takes this host for a container itself.
-		os.Setenv("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1"),
-	); err != nil {
+		"TESTCONTAINERS_HOST_OVERRIDE": "127.0.0.1",
+	}); err != nil {
 		return nil, err
 	}
 	return &Engine{Host: host, Own: said["OWN"] == "true"}, nil

@@ -214,14 +214,25 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 
 // rerunLine is the command that runs one spec alone, on the same policy and stack.
 func (r *e2eRun) rerunLine(id string) string {
-	values := map[string]string{
-		"STACK": r.Stack.Name, "IMAGES": r.Settings.Images, "POLICY": r.report.Implementation.Policy, "S3_ENDPOINT": r.Settings.S3Endpoint.URL,
-		"KUBE_CONTEXT": r.Settings.External.Context, "ALLOW_CLUSTER": r.Settings.External.Allow, "BASE_SECRET_FROM": r.Settings.External.BaseSecretFrom,
-	}
 	line := verdict.RerunLine(id)
 	for _, setting := range settings.All() {
-		value, matters := values[setting.Name]
-		if matters && value != "" && value != cmp.Or(setting.Default, r.Lock.DefaultStack) {
+		value := r.Settings.Value(setting.Name)
+		switch setting.Name {
+		case "FOCUS", "LABELS", "PROCS", "KEEP", "ARTIFACTS", "PLAN":
+			continue // how it was run, not on what
+		case "STACK":
+			value = r.Stack.Name
+			if r.Settings.External.Context != "" {
+				value = ""
+			}
+		case "POLICY":
+			value = r.report.Implementation.Policy
+		case "KUBECONFIG":
+			if r.Settings.External.Context == "" {
+				value = ""
+			}
+		}
+		if value != "" && value != cmp.Or(setting.Default, r.Lock.DefaultStack) {
 			line += " " + setting.Name + "=" + verdict.Quote(value)
 		}
 	}
@@ -308,6 +319,7 @@ func (r *e2eRun) followContainer(ctx context.Context, container string) error {
 		args = append(args, "--since", r.report.Run.Started.Format(time.RFC3339))
 	}
 	cmd := exec.CommandContext(ctx, "docker", append(args, container)...)
+	cmd.Env = append(os.Environ(), "DOCKER_HOST="+r.engine.Host)
 	out := r.redactor.Writer(file)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = time.Second

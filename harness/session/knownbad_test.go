@@ -109,8 +109,12 @@ func TestRerunLine(t *testing.T) {
 		"make e2e FOCUS=core/fresh STACK=kyverno-1.13 POLICY='/my p'":  func(r *e2eRun) { r.Stack.Name = "kyverno-1.13"; r.report.Implementation.Policy = "/my p" },
 		"make e2e FOCUS=core/fresh S3_ENDPOINT=http://10.0.0.5:9000":   func(r *e2eRun) { r.Settings.S3Endpoint.URL = "http://10.0.0.5:9000" },
 		"make e2e FOCUS=core/fresh IMAGES=build POLICY='it'\\''s/$$x'": func(r *e2eRun) { r.Settings.Images = "build"; r.report.Implementation.Policy = "it's/$x" },
+		"make e2e FOCUS=core/fresh KUBE_CONTEXT=home KUBECONFIG=/k ALLOW_CLUSTER=theirs BASE_SECRET_FROM=a/b": func(r *e2eRun) {
+			r.Settings.External = settings.ExternalCluster{Context: "home", Kubeconfig: "/k", Allow: "theirs", BaseSecretFrom: "a/b"}
+		},
+		"make e2e FOCUS=core/fresh  ": func(r *e2eRun) { r.Settings.External.Kubeconfig = "/k" },
 	} {
-		if got := run(change); got != want {
+		if got := run(change); got != strings.TrimSpace(want) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}

@@ -7,11 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/smart-restore/conformance/harness/matrix"
+	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -90,9 +90,9 @@ func (s *Session) tryCell(ctx context.Context, self string, cell matrix.Cell, ar
 func (s *Session) runCell(ctx context.Context, self string, cell matrix.Cell, artifacts string) error {
 	cmd := exec.CommandContext(ctx, self, cell.Target)
 	// A stack that is kept would be in the next cell's way.
-	cmd.Env = append(os.Environ(), "STACK="+cell.Stack, "POLICY="+cell.Policy, "ARTIFACTS="+artifacts, "KEEP=never",
-		"IMAGES="+s.Settings.Images, "S3_ENDPOINT="+s.Settings.S3Endpoint.URL,
-		"FOCUS="+s.Settings.Focus, "LABELS="+s.Settings.Labels, "PROCS="+strconv.Itoa(s.Settings.Procs))
+	cmd.Env = append(os.Environ(), s.Settings.Environ(map[string]string{
+		"STACK": cell.Stack, "POLICY": cell.Policy, "ARTIFACTS": artifacts, "KEEP": string(settings.KeepNever),
+	})...)
 	cmd.Stdout, cmd.Stderr = s.Out, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C at the terminal reaches us alone
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }

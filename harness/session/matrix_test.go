@@ -46,7 +46,7 @@ func TestEveryPolicyOfTheMatrixIsMadeForItsStack(t *testing.T) {
 
 // A program in the place of this one, which comes to another end for each stack: proven, not proven, no verdict.
 const cellProgram = `#!/bin/sh
-echo "$1 of $POLICY on $STACK, LABELS=$LABELS KEEP=$KEEP"
+echo "$1 of $POLICY on $STACK, LABELS=$LABELS KEEP=$KEEP context=$KUBE_CONTEXT of=$KUBECONFIG allow=$ALLOW_CLUSTER secret=$BASE_SECRET_FROM"
 mkdir -p "$ARTIFACTS" && cp -r "$REPORTS/$STACK" "$ARTIFACTS/latest" 2>/dev/null
 case $STACK in good) exit 0;; bad) exit 1;; *) exit 2;; esac
 `
@@ -88,7 +88,7 @@ func TestTheMatrixRunsEveryCellToItsEnd(t *testing.T) {
 		t.Errorf("got %v, wanted that not all is proven", err)
 	}
 	for _, want := range []string{
-		"e2e of policies/p on good, LABELS=core KEEP=never\n",
+		"e2e of policies/p on good, LABELS=core KEEP=never context= ",
 		"did not come to a verdict: exit status 2\n", "not proven\n", "proven\n",
 		"|  | Kyverno bad<br>Kubernetes <br>p | Kyverno good<br>Kubernetes <br>p |\n", "| `core/fresh` | ✗ | ✓ |\n",
 	} {

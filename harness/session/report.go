@@ -77,21 +77,21 @@ func Diff(out io.Writer, basePath, candidatePath string, markdown bool) error {
 	return nil
 }
 
-// RerunEnvironment is the environment in which a rerun of the report's run tries the same policy on the same stack. A cluster
-// that was there before has to be allowed by its name once more.
-func RerunEnvironment(report *verdict.Report) map[string]string {
-	environment := map[string]string{
+// RerunSettings are the settings with which a rerun of the report's run tries the same policy on the same stack. An external
+// cluster has to be allowed by its name once more.
+func RerunSettings(report *verdict.Report) map[string]string {
+	given := map[string]string{
 		"POLICY": report.Implementation.Policy, "STACK": report.Stack.Name, "S3_ENDPOINT": report.Stack.Endpoint, "IMAGES": report.Stack.Images,
 		"FOCUS": "", "LABELS": "", "PLAN": "",
 	}
-	own := report.Stack.ExternalCluster
-	environment["KUBE_CONTEXT"], environment["BASE_SECRET_FROM"] = own.Context, own.BaseSecretFrom
-	if own.Name == "" {
-		environment["ALLOW_CLUSTER"] = ""
+	cluster := report.Stack.ExternalCluster
+	given["KUBE_CONTEXT"], given["BASE_SECRET_FROM"] = cluster.Context, cluster.BaseSecretFrom
+	if cluster.Name == "" {
+		given["ALLOW_CLUSTER"] = ""
 	} else {
-		environment["STACK"] = ""
+		given["STACK"] = ""
 	}
-	return environment
+	return given
 }
 
 // toRerun are the requirements of a report that failed or were unknown.
@@ -109,7 +109,7 @@ func NeedsRerun(report *verdict.Report) bool {
 	return len(toRerun(report)) > 0 || report.SetupError != ""
 }
 
-// Rerun runs exactly what failed or was unknown in a report's run that NeedsRerun. The settings must be those of RerunEnvironment.
+// Rerun runs exactly what failed or was unknown in a report's run that NeedsRerun. The settings must be those of RerunSettings.
 func (s *Session) Rerun(ctx context.Context, report *verdict.Report) error {
 	ids := toRerun(report)
 	if len(ids) > 0 {

@@ -43,11 +43,11 @@ type Settings struct {
 	External   ExternalCluster
 }
 
-// ExternalCluster names a cluster that is there, to run on instead of one of our own.
+// ExternalCluster names an existing cluster to run on, instead of a managed one.
 type ExternalCluster struct {
-	Kubeconfig     string // as kubectl takes it; empty: kubectl's own
-	Context        string // empty: a cluster of our own
-	Allow          string // the cluster's name in the kubeconfig, as whoever started this wrote it
+	Kubeconfig     string // as kubectl takes it; empty: kubectl's default
+	Context        string // empty: a managed cluster
+	Allow          string // the cluster's name in the kubeconfig, as the user wrote it
 	BaseSecretFrom string // namespace/name
 	PlanOnly       bool
 }
@@ -55,6 +55,8 @@ type ExternalCluster struct {
 // Setting documents one setting.
 type Setting struct {
 	Name, Default, Meaning string
+
+	value func(*Settings) string // what was set, as a variable of the environment has it
 }
 
 const defaultPolicy = "policies/smart-restore"
@@ -63,23 +65,28 @@ const defaultPolicy = "policies/smart-restore"
 // time make the longest one longer (measured on 2 cores, of all specs: 6 took a seventh less than 4).
 const maxDefaultProcs = 8
 
-// All lists every setting; defaults are what an empty or unset variable means.
+// All lists every setting. An empty or unset variable means the default.
 func All() []Setting {
 	return []Setting{
-		{"STACK", "", "the stack to test on: a name of fixtures/stacks.yaml (default: its defaultStack)"},
-		{"IMAGES", "auto", "where images come from: auto (cached, else pulled by digest, else built), pull, build (asks no registry)"},
-		{"POLICY", defaultPolicy, "the policy under test: a manifest, a folder of manifests, a kustomization, or the conformance.yaml that names them"},
-		{"S3_ENDPOINT", "", "the S3 address that the policy names, served inside the test's own network only (default: what its conformance.yaml says)"},
-		{"FOCUS", "", "run only specs whose text matches this regular expression, e.g. core/restore"},
-		{"LABELS", "", "run only specs that match this Ginkgo label filter, e.g. 'core && !s3-down'"},
-		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run side by side"},
-		{"KEEP", "never", "keep the stack after the run: never, failure, always"},
-		{"ARTIFACTS", "artifacts", "the folder that gets a folder per run: reports, logs, events, audit log, dumps"},
-		{"KUBE_CONTEXT", "", "run on the cluster of this context of the kubeconfig, which is there, instead of one of our own"},
-		{"KUBECONFIG", "", "the kubeconfig of KUBE_CONTEXT (default: kubectl's own)"},
-		{"ALLOW_CLUSTER", "", "the name, in the kubeconfig, of the cluster that KUBE_CONTEXT may make things in: without it, nothing is done"},
-		{"BASE_SECRET_FROM", "", "with KUBE_CONTEXT: namespace/name of the Secret with the credentials of S3 and restic to use"},
-		{"PLAN", "", "with KUBE_CONTEXT: 1 shows what would be made there, and ends"},
+		{"STACK", "", "the stack to test on: a name of fixtures/stacks.yaml (default: its defaultStack)", func(s *Settings) string { return s.Stack }},
+		{"IMAGES", "auto", "where images come from: auto (cached, else pulled by digest, else built), pull, build (asks no registry)", func(s *Settings) string { return s.Images }},
+		{"POLICY", defaultPolicy, "the policy under test: a manifest, a folder of manifests, a kustomization, or the conformance.yaml that names them", func(s *Settings) string { return s.Policy }},
+		{"S3_ENDPOINT", "", "the S3 address that the policy names, served inside the test's own network only (default: what its conformance.yaml says)", func(s *Settings) string { return s.S3Endpoint.URL }},
+		{"FOCUS", "", "run only specs whose text matches this regular expression, e.g. core/restore", func(s *Settings) string { return s.Focus }},
+		{"LABELS", "", "run only specs that match this Ginkgo label filter, e.g. 'core && !s3-down'", func(s *Settings) string { return s.Labels }},
+		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run side by side", func(s *Settings) string { return strconv.Itoa(s.Procs) }},
+		{"KEEP", "never", "keep the stack after the run: never, failure, always", func(s *Settings) string { return string(s.Keep) }},
+		{"ARTIFACTS", "artifacts", "the folder that gets a folder per run: reports, logs, events, audit log, dumps", func(s *Settings) string { return s.Artifacts }},
+		{"KUBE_CONTEXT", "", "kubeconfig context of an existing cluster to test on, instead of creating a cluster", func(s *Settings) string { return s.External.Context }},
+		{"KUBECONFIG", "", "the kubeconfig of KUBE_CONTEXT (default: kubectl's)", func(s *Settings) string { return s.External.Kubeconfig }},
+		{"ALLOW_CLUSTER", "", "with KUBE_CONTEXT: the cluster's name in the kubeconfig, which confirms that the run may create objects in it; required", func(s *Settings) string { return s.External.Allow }},
+		{"BASE_SECRET_FROM", "", "with KUBE_CONTEXT: namespace/name of the Secret with the credentials of S3 and restic to use", func(s *Settings) string { return s.External.BaseSecretFrom }},
+		{"PLAN", "", "with KUBE_CONTEXT: 1 shows what the run would create there, and ends", func(s *Settings) string {
+			if s.External.PlanOnly {
+				return "1"
+			}
+			return ""
+		}},
 	}
 }
 
@@ -91,14 +98,42 @@ func (s Setting) Flag() string {
 	return strings.TrimPrefix(strings.ReplaceAll(strings.ToLower(s.Name), "_", "-"), "kube-")
 }
 
-// FromEnvironment reads and checks every setting; what is given beats the environment. Relative paths are taken from
-// root. Every problem is in the error.
+// FromEnvironment reads and checks every setting. A setting that is given beats the environment, also where it is given
+// empty. Relative paths are taken from root. Every problem is in the error.
 func FromEnvironment(root string, given map[string]string, stacks, imageModes []string) (*Settings, error) {
 	values := map[string]string{}
 	for _, setting := range All() {
-		values[setting.Name] = cmp.Or(given[setting.Name], os.Getenv(setting.Name), setting.Default)
+		value, ok := given[setting.Name]
+		if !ok {
+			value = os.Getenv(setting.Name)
+		}
+		values[setting.Name] = cmp.Or(value, setting.Default)
 	}
 	return parse(root, values, stacks, imageModes)
+}
+
+// Environ is every setting as NAME=value, for a child process that is to have the same settings but for the changed ones.
+// Unset settings are in it, empty: a variable of this process's environment must not come through.
+func (s *Settings) Environ(changed map[string]string) []string {
+	var environ []string
+	for _, setting := range All() {
+		value, ok := changed[setting.Name]
+		if !ok {
+			value = setting.value(s)
+		}
+		environ = append(environ, setting.Name+"="+value)
+	}
+	return environ
+}
+
+// Value is what the setting of this name is set to, as a variable of the environment has it; empty where there is none.
+func (s *Settings) Value(name string) string {
+	for _, setting := range All() {
+		if setting.Name == name {
+			return setting.value(s)
+		}
+	}
+	return ""
 }
 
 func parse(root string, values map[string]string, stacks, imageModes []string) (*Settings, error) {
@@ -146,11 +181,11 @@ func parse(root string, values map[string]string, stacks, imageModes []string) (
 	if s.External.Context == "" {
 		for _, name := range []string{"ALLOW_CLUSTER", "BASE_SECRET_FROM", "PLAN"} {
 			if values[name] != "" {
-				problems = append(problems, fmt.Errorf("%s=%s is for a cluster that is there: say which with KUBE_CONTEXT, a context of the kubeconfig", name, values[name]))
+				problems = append(problems, fmt.Errorf("%s=%s is for an existing cluster: set KUBE_CONTEXT, too, to a context of the kubeconfig", name, values[name]))
 			}
 		}
 	} else if s.Stack != "" {
-		problems = append(problems, fmt.Errorf("STACK=%s is for clusters of our own: the one of KUBE_CONTEXT=%s is what it is; leave one of them out", s.Stack, s.External.Context))
+		problems = append(problems, fmt.Errorf("STACK=%s chooses what a new cluster is made of, and KUBE_CONTEXT=%s is an existing one: leave one of them out", s.Stack, s.External.Context))
 	}
 	if set := values["S3_ENDPOINT"]; set != "" {
 		if s.S3Endpoint, err = endpoint.Parse(set); err != nil {

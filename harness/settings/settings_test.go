@@ -3,6 +3,7 @@ package settings
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -42,9 +43,9 @@ func TestBadValuesAreRefusedWithWhatIsAllowed(t *testing.T) {
 		{"POLICY", "no/such/file", "cannot be read"},
 		{"FOCUS", "(", "no regular expression"},
 		{"LABELS", "core &&", "no label filter"},
-		{"ALLOW_CLUSTER", "prod", "say which with KUBE_CONTEXT"},
-		{"BASE_SECRET_FROM", "a/b", "say which with KUBE_CONTEXT"},
-		{"PLAN", "1", "say which with KUBE_CONTEXT"},
+		{"ALLOW_CLUSTER", "prod", "set KUBE_CONTEXT, too"},
+		{"BASE_SECRET_FROM", "a/b", "set KUBE_CONTEXT, too"},
+		{"PLAN", "1", "set KUBE_CONTEXT, too"},
 		{"PLAN", "perhaps", "allowed are 1, true"},
 		{"PROCS", "0", "from 1 to 64"},
 		{"PROCS", "many", "from 1 to 64"},
@@ -77,6 +78,64 @@ func TestWhatIsGivenBeatsTheEnvironment(t *testing.T) {
 	s, err := FromEnvironment(root, map[string]string{"FOCUS": "core/restore"}, []string{"one"}, []string{"auto"})
 	if err != nil || s.Focus != "core/restore" || s.Labels != "core" {
 		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+// --focus "" clears a FOCUS of the environment; an empty POLICY is the default one.
+func TestAnEmptySettingThatIsGivenBeatsTheEnvironment(t *testing.T) {
+	root, _ := defaults(t)
+	t.Setenv("FOCUS", "core/fresh")
+	t.Setenv("POLICY", "no/such/file")
+	s, err := FromEnvironment(root, map[string]string{"FOCUS": "", "POLICY": ""}, []string{"one"}, []string{"auto"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(root, "policies", "smart-restore"); s.Focus != "" || s.Policy != want {
+		t.Errorf("FOCUS=%q POLICY=%s, want none and %s", s.Focus, s.Policy, want)
+	}
+}
+
+// A child process that is given Environ has the same settings, whatever its parent's environment says.
+func TestEnvironIsEverySetting(t *testing.T) {
+	root, _ := defaults(t)
+	for _, set := range []map[string]string{
+		{
+			"STACK": "one", "IMAGES": "auto", "POLICY": filepath.Join(root, "policies"), "S3_ENDPOINT": "http://192.168.1.1:9000", "FOCUS": "core/fresh",
+			"LABELS": "core", "PROCS": "3", "KEEP": "always", "ARTIFACTS": filepath.Join(root, "a"), "KUBECONFIG": "k",
+		},
+		{"KUBE_CONTEXT": "home", "KUBECONFIG": "k", "ALLOW_CLUSTER": "c", "BASE_SECRET_FROM": "a/b", "PLAN": "1"},
+	} {
+		for _, setting := range All() {
+			if _, ok := set[setting.Name]; !ok {
+				set[setting.Name] = ""
+			}
+		}
+		s, err := FromEnvironment(root, set, []string{"one"}, []string{"auto"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		given := map[string]string{}
+		for _, variable := range s.Environ(nil) {
+			name, value, _ := strings.Cut(variable, "=")
+			given[name] = value
+		}
+		for _, setting := range All() {
+			value, ok := given[setting.Name]
+			if !ok || set[setting.Name] != "" && value != set[setting.Name] {
+				t.Errorf("%s=%q (given: %v), want %q", setting.Name, value, ok, set[setting.Name])
+			}
+			if got := s.Value(setting.Name); got != value {
+				t.Errorf("Value(%s) = %q, want %q", setting.Name, got, value)
+			}
+			t.Setenv(setting.Name, "of the parent")
+		}
+		again, err := FromEnvironment(root, given, []string{"one"}, []string{"auto"})
+		if err != nil || *again != *s {
+			t.Errorf("got  %+v, %v\nwant %+v", again, err, s)
+		}
+		if got := s.Environ(map[string]string{"FOCUS": "x"}); !slices.Contains(got, "FOCUS=x") || slices.Contains(got, "FOCUS="+s.Focus) {
+			t.Errorf("with FOCUS changed to x: %v", got)
+		}
 	}
 }
 

@@ -135,8 +135,14 @@ func soakCommand() *cobra.Command {
 }
 
 // with opens a session for one command. A setting's flag beats its environment variable.
-func with(cmd *cobra.Command, do func(*session.Session) error) (err error) {
+func with(cmd *cobra.Command, do func(*session.Session) error) error {
+	return withGiven(cmd, nil, do)
+}
+
+// withGiven is with, for a command that knows some of the settings by itself: they beat the environment, and flags beat them.
+func withGiven(cmd *cobra.Command, known map[string]string, do func(*session.Session) error) (err error) {
 	given := map[string]string{}
+	maps.Copy(given, known)
 	for _, setting := range settings.All() {
 		if flag := cmd.Flags().Lookup(setting.Flag()); flag != nil && flag.Changed {
 			given[setting.Name] = flag.Value.String()
