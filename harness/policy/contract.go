@@ -424,10 +424,10 @@ func parseContract(file string, raw []byte) (Contract, error) {
 	return c, nil
 }
 
-// resolveEndpoint is the address that a policy names, by its contract or, where one is set, by the setting.
-func (c *Contract) resolveEndpoint(set endpoint.Endpoint) (endpoint.Endpoint, error) {
+// resolveEndpoint is the S3 address that a policy names: the setting's if it is set, else its contract's. The contract stays
+// as its author wrote it; the result is Policy.Endpoint, which is the one to use.
+func (c Contract) resolveEndpoint(set endpoint.Endpoint) (endpoint.Endpoint, error) {
 	if set.URL != "" {
-		c.S3.Endpoint = set.URL
 		return set, nil
 	}
 	return endpoint.Parse(c.S3.Endpoint)

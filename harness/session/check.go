@@ -48,7 +48,7 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error 
 		if err != nil {
 			return err
 		}
-		report, err := check.Run(ctx, p, p.Endpoint, stackName, simulator)
+		report, err := check.Run(ctx, p, stackName, simulator)
 		if err != nil {
 			return fmt.Errorf("POLICY=%s: %w", path, err)
 		}
@@ -84,7 +84,7 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ofBase, err := check.Run(ctx, base, base.Endpoint, stackName, simulator)
+	ofBase, err := check.Run(ctx, base, stackName, simulator)
 	if err != nil {
 		return fmt.Errorf("POLICY=%s: %w", base.Path, err)
 	}
@@ -92,7 +92,7 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	var catches []catch
 	var unseen []string
 	for _, p := range policies {
-		report, err := check.Run(ctx, p, p.Endpoint, stackName, simulator)
+		report, err := check.Run(ctx, p, stackName, simulator)
 		if err != nil {
 			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
 		}
@@ -139,7 +139,7 @@ func (s *Session) checkFirst(ctx context.Context, p *policy.Policy) {
 	if err != nil || !simulator.Built() {
 		return
 	}
-	report, err := check.Run(ctx, p, p.Endpoint, stackName, simulator)
+	report, err := check.Run(ctx, p, stackName, simulator)
 	if err != nil {
 		s.Log.Printf("check: %v", err)
 		return

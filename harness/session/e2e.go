@@ -70,7 +70,7 @@ func (s *Session) policyFor(specs []spec) (*policy.Policy, error) {
 	}
 	p, err := s.loadPolicy()
 	if err != nil {
-		return nil, errors.Join(err, s.annotate(err))
+		return nil, errors.Join(err, s.annotate(p, err))
 	}
 	if err := p.Contract.CheckRequirements(ids(specs)); err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
@@ -96,12 +96,12 @@ func (s *Session) e2e(ctx context.Context, specs []spec, p *policy.Policy) error
 
 func onGitHub() bool { return os.Getenv("GITHUB_ACTIONS") == "true" }
 
-// annotate shows what was found in the policy where GitHub shows it.
-func (s *Session) annotate(found error) error {
+// annotate shows what was found in a policy where GitHub shows it.
+func (s *Session) annotate(p *policy.Policy, found error) error {
 	var problems []error
 	for _, finding := range policy.FindingsIn(found) {
 		if onGitHub() {
-			problems = append(problems, github.Finding(s.Out, s.Settings.Policy, finding.Requirement, finding.Text))
+			problems = append(problems, github.Finding(s.Out, p, finding.Requirement, finding.Text))
 		}
 	}
 	return errors.Join(problems...)
@@ -112,20 +112,15 @@ func (s *Session) newE2E(p *policy.Policy, artifacts string) *e2eRun {
 	r := &e2eRun{Session: s, artifacts: artifacts, redactor: observe.NewRedactor(), report: &verdict.Report{
 		Run: verdict.Run{Suite: suiteRevision()},
 		Implementation: verdict.Implementation{
-			Policy: s.Settings.Policy, Name: p.Contract.Name, Description: p.Contract.Description, SHA256: p.SHA256, Objects: p.Describe(),
+			Policy: policy.Shown(p.Path), Name: p.Contract.Name, Description: p.Contract.Description, SHA256: p.SHA256, Objects: p.Describe(),
 			Features: verdict.FeatureSupport{Declared: p.Contract.Features},
 		},
-		Stack: verdict.Stack{Name: s.Stack.Name, Endpoint: s.Settings.S3Endpoint.URL, Images: s.Settings.Images, Requested: s.Stack.Versions},
+		Stack: verdict.Stack{Name: s.Stack.Name, Endpoint: p.Endpoint.URL, Images: s.Settings.Images, Requested: s.Stack.Versions},
 		Selection: verdict.Selection{
-			Focus: s.Settings.Focus, Labels: s.Settings.Labels, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep), RerunOf: s.rerunOf,
+			Focus: s.Settings.Focus, Labels: s.Settings.Labels, EndpointSetting: s.Settings.S3Endpoint.URL, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep), RerunOf: s.rerunOf,
 		},
 	}}
 	r.report.Redact = r.redactor.Bytes
-	if here, err := os.Getwd(); err == nil {
-		if rel, err := filepath.Rel(here, s.Settings.Policy); err == nil && !strings.HasPrefix(rel, "..") {
-			r.report.Implementation.Policy = rel
-		}
-	}
 	r.report.Run.Started = time.Now().UTC()
 	return r
 }

@@ -156,10 +156,14 @@ func TestASoakGoesOn(t *testing.T) {
 	}
 	written()
 	artifacts := t.TempDir()
+	here, err := os.Getwd() // settings have an absolute path, reports one from here
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out bytes.Buffer
 	soak := func(stack string, runs int, series string) error {
 		out.Reset()
-		s := &Session{Settings: &settings.Settings{Stack: stack, Policy: "policies/p", Artifacts: artifacts, Procs: 1}, Log: progress.New(&out), Out: &out}
+		s := &Session{Settings: &settings.Settings{Stack: stack, Policy: filepath.Join(here, "policies", "p"), Artifacts: artifacts, Procs: 1}, Log: progress.New(&out), Out: &out}
 		return s.soak(t.Context(), self, runs, series)
 	}
 	if err := soak("good", 2, ""); err != nil {

@@ -81,7 +81,7 @@ func Diff(out io.Writer, basePath, candidatePath string, markdown bool) error {
 // cluster has to be allowed by its name once more.
 func RerunSettings(report *verdict.Report) map[string]string {
 	given := map[string]string{
-		"POLICY": report.Implementation.Policy, "STACK": report.Stack.Name, "S3_ENDPOINT": report.Stack.Endpoint, "IMAGES": report.Stack.Images,
+		"POLICY": report.Implementation.Policy, "STACK": report.Stack.Name, "S3_ENDPOINT": report.Selection.EndpointSetting, "IMAGES": report.Stack.Images,
 		"FOCUS": "", "LABELS": "", "PLAN": "",
 	}
 	cluster := report.Stack.ExternalCluster

@@ -100,7 +100,7 @@ func TestWhatIsRunAgain(t *testing.T) {
 	if !NeedsRerun(r) {
 		t.Error("a run that tried nothing is not run again")
 	}
-	environment := RerunSettings(&verdict.Report{Implementation: verdict.Implementation{Policy: "p"}, Stack: verdict.Stack{Name: "s", Endpoint: "e", Images: "build"}})
+	environment := RerunSettings(&verdict.Report{Implementation: verdict.Implementation{Policy: "p"}, Stack: verdict.Stack{Name: "s", Endpoint: "of the contract", Images: "build"}, Selection: verdict.Selection{EndpointSetting: "e"}})
 	if environment["POLICY"] != "p" || environment["STACK"] != "s" || environment["S3_ENDPOINT"] != "e" || environment["IMAGES"] != "build" {
 		t.Error(environment)
 	}

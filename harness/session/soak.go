@@ -15,6 +15,7 @@ import (
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/matrix"
 	"github.com/smart-restore/conformance/harness/observe"
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -72,7 +73,7 @@ func (s *Session) soak(ctx context.Context, self string, runs int, folder string
 // soaked is what a report says of a run that this session begins.
 func (s *Session) soaked() *verdict.Report {
 	return &verdict.Report{
-		Run: verdict.Run{Suite: suiteRevision()}, Stack: verdict.Stack{Name: s.Settings.Stack}, Implementation: verdict.Implementation{Policy: s.Settings.Policy},
+		Run: verdict.Run{Suite: suiteRevision()}, Stack: verdict.Stack{Name: s.Settings.Stack}, Implementation: verdict.Implementation{Policy: policy.Shown(s.Settings.Policy)},
 		Selection: verdict.Selection{Focus: s.Settings.Focus, Labels: s.Settings.Labels},
 	}
 }
