@@ -37,6 +37,9 @@ var ErrNotProven = errors.New("not every selected requirement was proven")
 // e2eRun is the state of one E2E.
 type e2eRun struct {
 	*Session
+	selection selection
+	out       io.Writer
+	phases    *verdict.PhaseTimer // the session's, unless it has several runs
 	run       *runs.Run
 	testbed   *testbed.Testbed
 	kept      bool // the testbed was up before
@@ -52,20 +55,20 @@ type e2eRun struct {
 // E2E runs the selected specs: on the kept stack, where there is one, else on one of its own. From when it has an
 // artifacts folder it writes the report whatever happens. It returns nil only if every selected requirement was proven.
 func (s *Session) E2E(ctx context.Context) error {
-	specs, err := s.listSpecs(ctx)
+	specs, sel, err := s.listSpecs(ctx, s.selected())
 	if err != nil {
 		return err
 	}
-	p, err := s.policyFor(specs)
+	p, err := s.policyFor(specs, sel)
 	if err != nil {
 		return err
 	}
-	return s.e2e(ctx, specs, p)
+	return s.e2e(ctx, specs, sel, p)
 }
 
 // policyFor reads the policy for specs that were listed, and refuses a selection or a policy that cannot be run.
-func (s *Session) policyFor(specs []spec) (*policy.Policy, error) {
-	if err := s.checkSelection(specs); err != nil {
+func (s *Session) policyFor(specs []spec, sel selection) (*policy.Policy, error) {
+	if err := sel.check(specs); err != nil {
 		return nil, err
 	}
 	p, err := s.loadPolicy()
@@ -79,9 +82,9 @@ func (s *Session) policyFor(specs []spec) (*policy.Policy, error) {
 }
 
 // e2e is E2E of what was read already.
-func (s *Session) e2e(ctx context.Context, specs []spec, p *policy.Policy) error {
+func (s *Session) e2e(ctx context.Context, specs []spec, sel selection, p *policy.Policy) error {
 	if s.Settings.External.Context != "" {
-		return s.onExternalCluster(ctx, specs, p)
+		return s.onExternalCluster(ctx, specs, sel, p)
 	}
 	if err := s.preflight(); err != nil {
 		return err
@@ -91,7 +94,7 @@ func (s *Session) e2e(ctx context.Context, specs []spec, p *policy.Policy) error
 	if err != nil {
 		return err
 	}
-	return s.newE2E(p, artifacts).toVerdict(ctx, p)
+	return s.newE2E(p, sel, artifacts).toVerdict(ctx, p)
 }
 
 func onGitHub() bool { return os.Getenv("GITHUB_ACTIONS") == "true" }
@@ -108,8 +111,8 @@ func (s *Session) annotate(p *policy.Policy, found error) error {
 }
 
 // newE2E begins a report on a policy.
-func (s *Session) newE2E(p *policy.Policy, artifacts string) *e2eRun {
-	r := &e2eRun{Session: s, artifacts: artifacts, redactor: observe.NewRedactor(), report: &verdict.Report{
+func (s *Session) newE2E(p *policy.Policy, sel selection, artifacts string) *e2eRun {
+	r := &e2eRun{Session: s, selection: sel, out: s.Out, phases: &s.phases, artifacts: artifacts, redactor: observe.NewRedactor(), report: &verdict.Report{
 		Run: verdict.Run{Suite: suiteRevision()},
 		Implementation: verdict.Implementation{
 			Policy: policy.Shown(p.Path), Name: p.Contract.Name, Description: p.Contract.Description, SHA256: p.SHA256, Objects: p.Describe(),
@@ -117,7 +120,7 @@ func (s *Session) newE2E(p *policy.Policy, artifacts string) *e2eRun {
 		},
 		Stack: verdict.Stack{Name: s.Stack.Name, Endpoint: p.Endpoint.URL, Images: s.Settings.Images, Requested: s.Stack.Versions},
 		Selection: verdict.Selection{
-			Focus: s.Settings.Focus, Labels: s.Settings.Labels, EndpointSetting: s.Settings.S3Endpoint.URL, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep), RerunOf: s.rerunOf,
+			Focus: sel.focus, Labels: sel.labels, EndpointSetting: s.Settings.S3Endpoint.URL, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep), RerunOf: sel.rerunOf,
 		},
 	}}
 	r.report.Redact = r.redactor.Bytes
@@ -186,7 +189,7 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 		return err
 	}
 	end := r.phases.Start("specs")
-	ginkgoReport, err := r.runSpecs(ctx, testbedFile, r.artifacts)
+	ginkgoReport, err := r.runSpecs(ctx, r.selection, testbedFile, r.artifacts)
 	end(err)
 	if err != nil {
 		return err
@@ -196,10 +199,10 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 		return err
 	}
 	r.report.Add(results, info)
-	r.report.Partial = r.onlyThese(r.report.Partial)
+	r.report.Partial = r.selection.inWords(r.report.Partial)
 	r.report.Expect(p.Contract.Reasons())
-	if err := r.lookAgain(ctx); err != nil {
-		r.report.SuiteErrors = append(r.report.SuiteErrors, "the last look for what must not have happened: "+err.Error())
+	if err := r.recheckAbsences(ctx); err != nil {
+		r.report.SuiteErrors = append(r.report.SuiteErrors, "rechecking, after all specs, what must not have happened: "+err.Error())
 	}
 	for i := range r.report.Requirements {
 		r.report.Requirements[i].Rerun = r.rerunLine(r.report.Requirements[i].ID)
@@ -375,8 +378,8 @@ func tagOf(reference string) string {
 	return reference[strings.LastIndexByte(reference, ':')+1:]
 }
 
-// lookAgain looks, after all specs, for what a spec has proven not to have happened while it ran.
-func (r *e2eRun) lookAgain(ctx context.Context) error {
+// recheckAbsences asks the audit log, after all specs, once more for what a spec has proven not to have happened while it ran.
+func (r *e2eRun) recheckAbsences(ctx context.Context) error {
 	if r.external != nil {
 		return nil // a watch knows of nothing after its end
 	}
@@ -444,12 +447,12 @@ func (r *e2eRun) finish(ctx context.Context) error {
 	if err := r.writeReport(); err != nil {
 		return err
 	}
-	fmt.Fprintf(r.Out, "\nreport, logs and events: %s\nto be looked at:         %s\n\n", r.artifacts, filepath.Join(r.artifacts, page.File))
-	if err := r.report.Summary(r.Out, false); err != nil {
+	fmt.Fprintf(r.out, "\nreport, logs and events: %s\nto be looked at:         %s\n\n", r.artifacts, filepath.Join(r.artifacts, page.File))
+	if err := r.report.Summary(r.out, false); err != nil {
 		return err
 	}
 	if onGitHub() {
-		if err := github.Annotate(r.Out, r.report); err != nil {
+		if err := github.Annotate(r.out, r.report); err != nil {
 			return err
 		}
 	}

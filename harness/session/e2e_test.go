@@ -17,7 +17,7 @@ func TestAReportSaysWhichEndpointWasUsed(t *testing.T) {
 	used := endpoint.Endpoint{URL: "http://10.0.0.5:9000"}
 	for _, setting := range []endpoint.Endpoint{{}, used} {
 		s := &Session{Settings: &settings.Settings{S3Endpoint: setting, Policy: "another"}, Stack: &stack.Stack{Name: "one"}}
-		report := s.newE2E(&policy.Policy{Path: filepath.Join(folder, "policies", "p"), Endpoint: used}, folder).report
+		report := s.newE2E(&policy.Policy{Path: filepath.Join(folder, "policies", "p"), Endpoint: used}, selection{}, folder).report
 		if report.Stack.Endpoint != used.URL || report.Selection.EndpointSetting != setting.URL {
 			t.Errorf("S3_ENDPOINT=%s: used is %q, set was %q", setting.URL, report.Stack.Endpoint, report.Selection.EndpointSetting)
 		}

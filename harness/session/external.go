@@ -41,7 +41,7 @@ type externalCluster struct {
 
 // onExternalCluster runs the selected specs on a cluster that is there. Nothing is made in it before the plan was shown, and
 // nothing if anything speaks against it.
-func (s *Session) onExternalCluster(ctx context.Context, specs []spec, p *policy.Policy) error {
+func (s *Session) onExternalCluster(ctx context.Context, specs []spec, sel selection, p *policy.Policy) error {
 	chosen, err := external.Choose(s.Settings.External.Kubeconfig, s.Settings.External.Context)
 	if err != nil {
 		return err
@@ -53,10 +53,10 @@ func (s *Session) onExternalCluster(ctx context.Context, specs []spec, p *policy
 	if err != nil {
 		return err
 	}
-	own, err := s.planFor(ctx, run, chosen, specs, p)
+	cluster, err := s.planFor(ctx, run, chosen, specs, p)
 	if err == nil {
-		fmt.Fprintf(s.Out, "\n%s\n\n", strings.Join(own.Lines(), "\n"))
-		if n := len(own.Refusals); n > 0 {
+		fmt.Fprintf(s.Out, "\n%s\n\n", strings.Join(cluster.Lines(), "\n"))
+		if n := len(cluster.Refusals); n > 0 {
 			err = fmt.Errorf("the run is refused for the %d reasons above; nothing was made", n)
 		}
 	}
@@ -67,35 +67,35 @@ func (s *Session) onExternalCluster(ctx context.Context, specs []spec, p *policy
 	if err != nil {
 		return errors.Join(err, run.Forget())
 	}
-	r := s.newE2E(p, artifacts)
-	r.run, r.external = run, own
+	r := s.newE2E(p, sel, artifacts)
+	r.run, r.external = run, cluster
 	r.report.Run.ID = run.ID
 	r.report.Run.Host = s.host("")
 	r.report.Stack = verdict.Stack{Name: "own cluster " + chosen.Cluster, Endpoint: p.Endpoint.URL, Images: s.Settings.Images, ExternalCluster: verdict.ExternalCluster{
-		Name: chosen.Cluster, Context: chosen.Context, BaseSecretFrom: s.Settings.External.BaseSecretFrom, Plan: own.Lines(),
+		Name: chosen.Cluster, Context: chosen.Context, BaseSecretFrom: s.Settings.External.BaseSecretFrom, Plan: cluster.Lines(),
 	}}
 	r.report.Partial = append(r.report.Partial, "it ran on a cluster that was there before: there is no audit log, so that something did not happen is known from a watch while each spec ran, and was not looked at again after all of them")
-	r.redactor.Add(own.Credentials.Secrets()...)
+	r.redactor.Add(cluster.Credentials.Secrets()...)
 	return r.toVerdict(ctx, p)
 }
 
 // planFor looks at the cluster and says what the run would do there.
 func (s *Session) planFor(ctx context.Context, run *runs.Run, chosen *external.Chosen, specs []spec, p *policy.Policy) (*externalCluster, error) {
-	own := &externalCluster{kubeconfig: filepath.Join(run.Dir, "kubeconfig")}
-	if err := chosen.Write(own.kubeconfig); err != nil {
+	cluster := &externalCluster{kubeconfig: filepath.Join(run.Dir, "kubeconfig")}
+	if err := chosen.Write(cluster.kubeconfig); err != nil {
 		return nil, err
 	}
-	kube, err := (&testbed.Testbed{Kubeconfig: own.kubeconfig, External: &testbed.External{}}).Client()
+	kube, err := (&testbed.Testbed{Kubeconfig: cluster.kubeconfig, External: &testbed.External{}}).Client()
 	if err != nil {
 		return nil, err
 	}
-	own.api = kube.Resources().GetControllerRuntimeClient()
+	cluster.api = kube.Resources().GetControllerRuntimeClient()
 	request := external.Request{RunID: run.ID, Chosen: chosen, BaseSecretFrom: s.Settings.External.BaseSecretFrom, Policy: p}
-	facts, err := external.Look(ctx, own.api, request)
+	facts, err := external.Look(ctx, cluster.api, request)
 	if err != nil {
 		return nil, err
 	}
-	own.Plan = &external.Plan{Request: request, Facts: facts, Untestable: map[string][]string{}}
+	cluster.Plan = &external.Plan{Request: request, Facts: facts, Untestable: map[string][]string{}}
 	for _, sp := range specs {
 		if !sp.Selected {
 			continue
@@ -103,14 +103,14 @@ func (s *Session) planFor(ctx context.Context, run *runs.Run, chosen *external.C
 		lack := (&testbed.Testbed{External: &testbed.External{}}).Lacks(sp.needs()...)
 		switch {
 		case p.Contract.NotPromised(sp.Labels) != "":
-			own.NotAsked = append(own.NotAsked, sp.ID)
+			cluster.NotAsked = append(cluster.NotAsked, sp.ID)
 		case lack != "":
-			own.Untestable[lack] = append(own.Untestable[lack], sp.ID)
+			cluster.Untestable[lack] = append(cluster.Untestable[lack], sp.ID)
 		default:
-			own.Provable = append(own.Provable, sp.ID)
+			cluster.Provable = append(cluster.Provable, sp.ID)
 		}
 	}
-	return own, nil
+	return cluster, nil
 }
 
 // needs are the spec's labels that say what it needs of a testbed.

@@ -34,8 +34,7 @@ type catch struct {
 // KnownBad is the suite's own test: each policy that is known to be bad is caught by every requirement that its contract
 // names. All of them, or those named, are tried on one stack: the kept one, or one that is kept for as long as this takes.
 func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
-	s.Settings.Focus, s.Settings.Labels = "", ""
-	specs, err := s.listSpecs(ctx)
+	specs, _, err := s.listSpecs(ctx, selection{})
 	if err != nil {
 		return err
 	}
@@ -155,13 +154,8 @@ func (s *Session) tryKnownBad(ctx context.Context, p *policy.Policy, artifacts s
 	if err := os.MkdirAll(artifacts, 0o755); err != nil {
 		return nil, err
 	}
-	chosen := *s.Settings
-	chosen.Policy = p.Path
-	one := &Session{
-		Settings: &chosen, Lock: s.Lock, Stack: s.Stack, Cache: s.Cache, Log: s.Log, Out: io.Discard,
-		only: slices.DeleteFunc(slices.Clone(p.Contract.CaughtBy), policy.IsFinding), engine: s.engine, maker: s.maker,
-	}
-	r := one.newE2E(p, artifacts)
+	r := s.newE2E(p, selection{only: slices.DeleteFunc(slices.Clone(p.Contract.CaughtBy), policy.IsFinding)}, artifacts)
+	r.out, r.phases = io.Discard, &verdict.PhaseTimer{}
 	if err := r.toVerdict(ctx, p); err != nil && !errors.Is(err, ErrNotProven) {
 		return nil, err
 	}

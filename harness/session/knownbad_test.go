@@ -72,9 +72,9 @@ func TestFocusOnID(t *testing.T) {
 		"core/s3-down/reset-late": "core/s3-down/reset-late",
 		"core/s3-down":            "core/s3-down/reset core/s3-down/reset-late",
 	} {
-		s, listed := &Session{Settings: &settings.Settings{Focus: focus}}, specs()
-		s.focusOnID(listed)
-		re := regexp.MustCompile(strings.TrimPrefix(s.ginkgoArgs()[0], "--focus="))
+		listed := specs()
+		sel := selection{focus: focus}.onID(listed)
+		re := regexp.MustCompile(strings.TrimPrefix(sel.args()[0], "--focus="))
 		var selected, matched []string
 		for _, sp := range listed {
 			if sp.Selected {

@@ -112,14 +112,15 @@ func NeedsRerun(report *verdict.Report) bool {
 // Rerun runs exactly what failed or was unknown in a report's run that NeedsRerun. The settings must be those of RerunSettings.
 func (s *Session) Rerun(ctx context.Context, report *verdict.Report) error {
 	ids := toRerun(report)
+	sel := s.selected()
 	if len(ids) > 0 {
-		s.only, s.rerunOf = ids, report.Run.ID
+		sel.only, sel.rerunOf = ids, report.Run.ID
 		s.Log.Printf("again, of run %s: %s", report.Run.ID, strings.Join(ids, ", "))
 	} else {
-		s.Settings.Focus, s.Settings.Labels = report.Selection.Focus, report.Selection.Labels
+		sel.focus, sel.labels = report.Selection.Focus, report.Selection.Labels
 		s.Log.Printf("run %s tried nothing, because its set-up failed: all that it selected", report.Run.ID)
 	}
-	specs, err := s.listSpecs(ctx)
+	specs, sel, err := s.listSpecs(ctx, sel)
 	if err != nil {
 		return err
 	}
@@ -132,30 +133,12 @@ func (s *Session) Rerun(ctx context.Context, report *verdict.Report) error {
 	if len(gone) > 0 {
 		return fmt.Errorf("the suite has no %s any more: the report of run %s is of another one", strings.Join(gone, ", "), report.Run.ID)
 	}
-	p, err := s.policyFor(specs)
+	p, err := s.policyFor(specs, sel)
 	if err != nil {
 		return err
 	}
 	if p.SHA256 != report.Implementation.SHA256 {
 		s.Log.Printf("the policy %s is not as it was in run %s: it has changed since", report.Implementation.Policy, report.Run.ID)
 	}
-	return s.e2e(ctx, specs, p)
-}
-
-// onlyThese says in words which specs were chosen by their IDs, where Ginkgo has a regular expression for it.
-func (s *Session) onlyThese(partial []string) []string {
-	if len(s.only) == 0 {
-		return partial
-	}
-	text := "only " + strings.Join(s.only, ", ")
-	if s.rerunOf != "" {
-		text = fmt.Sprintf("only what failed or was unknown in run %s: %s", s.rerunOf, strings.Join(s.only, ", "))
-	}
-	partial = slices.Clone(partial)
-	for i := range partial {
-		if partial[i] == "focus "+exactly(s.only) {
-			partial[i] = text
-		}
-	}
-	return partial
+	return s.e2e(ctx, specs, sel, p)
 }

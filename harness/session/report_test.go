@@ -126,12 +126,12 @@ func TestRerunOnAClusterHasToBeAllowedAgain(t *testing.T) {
 }
 
 func TestPartialSaysWhichSpecsWereChosen(t *testing.T) {
-	s := &Session{only: []string{"core/a", "core/b"}, rerunOf: "r7"}
-	got := s.onlyThese([]string{"labels x", "focus " + exactly(s.only)})
+	sel := selection{only: []string{"core/a", "core/b"}, rerunOf: "r7"}
+	got := sel.inWords([]string{"labels x", "focus " + exactly(sel.only)})
 	if want := []string{"labels x", "only what failed or was unknown in run r7: core/a, core/b"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
-	if got := (&Session{}).onlyThese([]string{"focus x"}); !slices.Equal(got, []string{"focus x"}) {
+	if got := (selection{}).inWords([]string{"focus x"}); !slices.Equal(got, []string{"focus x"}) {
 		t.Errorf("%q", got)
 	}
 }

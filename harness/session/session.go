@@ -38,9 +38,7 @@ type Session struct {
 	Log      *progress.Log
 	Out      io.Writer // results; progress goes to Log
 
-	only     []string // the IDs of the specs to run, where FOCUS is not to say it
-	rerunOf  string   // the run of which only those are tried again that failed or were unknown
-	suiteDir string   // of Ginkgo and the compiled specs
+	suiteDir string // of Ginkgo and the compiled specs
 	engine   *engine.Engine
 	maker    *images.Maker
 	phases   verdict.PhaseTimer

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,51 +67,39 @@ func ids(specs []spec) (ids []string) {
 	return ids
 }
 
-// ginkgoArgs are the arguments that select specs.
-func (s *Session) ginkgoArgs() []string {
-	var args []string
-	switch {
-	case len(s.only) > 0:
-		args = append(args, "--focus="+exactly(s.only))
-	case s.Settings.Focus != "":
-		args = append(args, "--focus="+s.Settings.Focus)
-	}
-	if s.Settings.Labels != "" {
-		args = append(args, "--label-filter="+s.Settings.Labels)
-	}
-	return args
-}
-
-// exactly is a regular expression that matches the texts of the specs with these IDs, and no others'.
-func exactly(ids []string) string {
-	var quoted []string
-	for _, id := range ids {
-		quoted = append(quoted, regexp.QuoteMeta(id))
-	}
-	return "(^| )(" + strings.Join(quoted, "|") + ") "
-}
-
-// listSpecs asks the suite for its specs, and which of them are selected, without running any. A FOCUS that is the ID of
-// a spec selects that one alone, not those whose IDs begin with it.
-func (s *Session) listSpecs(ctx context.Context) ([]spec, error) {
+// listSpecs asks the suite for its specs, and which of them are selected, without running any. The selection that it
+// returns is of one spec alone where the focus is its ID.
+func (s *Session) listSpecs(ctx context.Context, sel selection) ([]spec, selection, error) {
 	ginkgo, suite, err := s.binaries(ctx)
 	if err != nil {
-		return nil, err
+		return nil, sel, err
 	}
 	dir, err := s.Cache.Temp()
 	if err != nil {
-		return nil, err
+		return nil, sel, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	args := slices.Concat([]string{"--dry-run", "--silence-skips", "--output-dir=" + dir, "--json-report=list.json"}, s.ginkgoArgs(), []string{suite})
+	args := slices.Concat([]string{"--dry-run", "--silence-skips", "--output-dir=" + dir, "--json-report=list.json"}, sel.args(), []string{suite})
 	out, runErr := exec.CommandContext(ctx, ginkgo, args...).CombinedOutput()
 	raw, err := os.ReadFile(filepath.Join(dir, "list.json"))
 	if err != nil {
-		return nil, fmt.Errorf("list the specs: %w\n%s", errors.Join(runErr, err), out)
+		return nil, sel, fmt.Errorf("list the specs: %w\n%s", errors.Join(runErr, err), out)
 	}
+	specs, err := specsIn(raw)
+	if err != nil {
+		return nil, sel, fmt.Errorf("list the specs: %w", err)
+	}
+	return specs, sel.onID(specs), nil
+}
+
+// specsIn are the specs in Ginkgo's JSON report of a dry run, by ID.
+func specsIn(raw []byte) ([]spec, error) {
 	var reports []types.Report
-	if err := json.Unmarshal(raw, &reports); err != nil || len(reports) == 0 {
-		return nil, fmt.Errorf("list the specs: Ginkgo's report cannot be read: %w", err)
+	if err := json.Unmarshal(raw, &reports); err != nil {
+		return nil, fmt.Errorf("Ginkgo's report cannot be read: %w", err)
+	}
+	if len(reports) != 1 {
+		return nil, fmt.Errorf("Ginkgo's report is of %d suites, want 1", len(reports))
 	}
 	var specs []spec
 	for _, r := range reports[0].SpecReports {
@@ -123,54 +110,16 @@ func (s *Session) listSpecs(ctx context.Context) ([]spec, error) {
 		specs = append(specs, spec{ID: id, Sentence: sentence, Labels: r.Labels(), Selected: r.State.Is(types.SpecStatePassed)})
 	}
 	slices.SortFunc(specs, func(a, b spec) int { return strings.Compare(a.ID, b.ID) })
-	s.focusOnID(specs)
 	return specs, nil
-}
-
-func (s *Session) focusOnID(specs []spec) {
-	if !slices.Contains(ids(specs), s.Settings.Focus) {
-		return
-	}
-	s.only = []string{s.Settings.Focus}
-	for i := range specs {
-		specs[i].Selected = specs[i].Selected && specs[i].ID == s.Settings.Focus
-	}
-}
-
-var labelWords = regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9-]*`)
-
-// checkSelection refuses labels that no spec has, and a selection that selects nothing.
-func (s *Session) checkSelection(specs []spec) error {
-	var known []string
-	selected := 0
-	for _, sp := range specs {
-		known = append(known, sp.Labels...)
-		if sp.Selected {
-			selected++
-		}
-	}
-	slices.Sort(known)
-	known = slices.Compact(known)
-	if !strings.Contains(s.Settings.Labels, "/") { // a regular expression in the filter has words of its own
-		for _, word := range labelWords.FindAllString(s.Settings.Labels, -1) {
-			if !slices.Contains(known, word) {
-				return fmt.Errorf("LABELS=%s: no spec has the label %q; there are %s", s.Settings.Labels, word, strings.Join(known, ", "))
-			}
-		}
-	}
-	if selected == 0 {
-		return fmt.Errorf("FOCUS=%q LABELS=%q select none of the %d specs: make list shows them", s.Settings.Focus, s.Settings.Labels, len(specs))
-	}
-	return nil
 }
 
 // List shows every spec with its requirement, and whether the settings select it.
 func (s *Session) List(ctx context.Context) error {
-	specs, err := s.listSpecs(ctx)
+	specs, sel, err := s.listSpecs(ctx, s.selected())
 	if err != nil {
 		return err
 	}
-	if err := s.checkSelection(specs); err != nil {
+	if err := sel.check(specs); err != nil {
 		return err
 	}
 	for _, sp := range specs {
@@ -212,7 +161,7 @@ func (s *Session) promises(ctx context.Context, paths []string) (string, error) 
 		}
 		contracts = append(contracts, p.Contract)
 	}
-	all, err := s.listSpecs(ctx)
+	all, _, err := s.listSpecs(ctx, selection{})
 	if err != nil {
 		return "", err
 	}
@@ -225,7 +174,7 @@ func (s *Session) promises(ctx context.Context, paths []string) (string, error) 
 
 // runSpecs runs the selected specs in Ginkgo's parallel processes. It returns Ginkgo's JSON report, also where specs
 // failed; the error is about specs that could not be run.
-func (s *Session) runSpecs(ctx context.Context, testbedFile, artifacts string) ([]byte, error) {
+func (s *Session) runSpecs(ctx context.Context, sel selection, testbedFile, artifacts string) ([]byte, error) {
 	ginkgo, suite, err := s.binaries(ctx)
 	if err != nil {
 		return nil, err
@@ -238,7 +187,7 @@ func (s *Session) runSpecs(ctx context.Context, testbedFile, artifacts string) (
 	args := slices.Concat([]string{
 		"--procs=" + strconv.Itoa(s.Settings.Procs), "--no-color", "-v", "--timeout=60m", "--grace-period=30s",
 		"--output-dir=" + artifacts, "--json-report=ginkgo.json", "--junit-report=ginkgo-junit.xml",
-	}, s.ginkgoArgs(), []string{suite})
+	}, sel.args(), []string{suite})
 	cmd := exec.Command(ginkgo, args...)
 	cmd.Env = append(os.Environ(), scenario.TestbedVariable+"="+testbedFile, scenario.ArtifactsVariable+"="+artifacts)
 	cmd.Stdout, cmd.Stderr = output, output
