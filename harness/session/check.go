@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -48,6 +47,9 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error 
 		if err != nil {
 			return err
 		}
+		if err := s.checkRequirements(ctx, p); err != nil {
+			return err
+		}
 		report, err := check.Run(ctx, p, stackName, simulator)
 		if err != nil {
 			return fmt.Errorf("POLICY=%s: %w", path, err)
@@ -72,15 +74,15 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error 
 // CheckKnownBad is the check's own test: each policy that is known to be bad is caught by what a check sees of each requirement
 // that must catch it, and the base that they are patches of is not. Of some of them it sees nothing, and says so.
 func (s *Session) CheckKnownBad(ctx context.Context) error {
-	policies, err := s.loadKnownBad(nil, nil)
+	specs, _, err := s.listSpecs(ctx, selection{})
+	if err != nil {
+		return err
+	}
+	base, policies, err := s.loadKnownBad(nil, ids(specs))
 	if err != nil {
 		return err
 	}
 	simulator, stackName, err := s.readySimulator(ctx)
-	if err != nil {
-		return err
-	}
-	base, err := policy.Load(filepath.Join(knownBadFolder, knownBadBase), s.Settings.S3Endpoint)
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,9 @@ type e2eRun struct {
 // E2E runs the selected specs: on the kept stack, where there is one, else on one of its own. From when it has an
 // artifacts folder it writes the report whatever happens. It returns nil only if every selected requirement was proven.
 func (s *Session) E2E(ctx context.Context) error {
+	if _, err := s.chosenCluster(); err != nil { // before anything is compiled
+		return err
+	}
 	specs, sel, err := s.listSpecs(ctx, s.selected())
 	if err != nil {
 		return err

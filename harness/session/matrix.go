@@ -18,6 +18,9 @@ import (
 // Matrix runs cells one after the other, each as an invocation of its own with an artifacts folder of its own, and puts
 // their reports beside each other. What one cell comes to does not keep the next one from being tried; an interrupt does.
 func (s *Session) Matrix(ctx context.Context, cells []matrix.Cell) error {
+	if err := s.refuseExternal("matrix run"); err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err

@@ -111,6 +111,9 @@ func NeedsRerun(report *verdict.Report) bool {
 
 // Rerun runs exactly what failed or was unknown in a report's run that NeedsRerun. The settings must be those of RerunSettings.
 func (s *Session) Rerun(ctx context.Context, report *verdict.Report) error {
+	if _, err := s.chosenCluster(); err != nil {
+		return err
+	}
 	ids := toRerun(report)
 	sel := s.selected()
 	if len(ids) > 0 {

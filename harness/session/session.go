@@ -190,6 +190,9 @@ func (s *Session) makeReady(ctx context.Context) error {
 
 // Up puts a stack up and keeps it.
 func (s *Session) Up(ctx context.Context) error {
+	if err := s.refuseExternal("up"); err != nil {
+		return err
+	}
 	p, err := s.loadPolicy()
 	if err != nil {
 		return err

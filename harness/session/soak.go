@@ -19,13 +19,16 @@ import (
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
-// Soak runs the same specs so many times, each time on a stack of its own, and says which requirements did not always hold:
+// Soak runs the same specs so many times, each time on a stack of its own or on the external cluster, and says which requirements did not always hold:
 // what fails now and then shows in no single run. What one run comes to does not keep the next one from being tried; an
 // interrupt does. With the folder of an earlier series (else empty) its runs count, and the others are done: the same specs of
 // the same suite, of the same policy on the same stack.
 func (s *Session) Soak(ctx context.Context, runs int, folder string) error {
 	if runs < 1 {
 		return fmt.Errorf("%d runs are wanted; there must be at least one", runs)
+	}
+	if err := s.chosenForSeveral("soak"); err != nil {
+		return err
 	}
 	self, err := os.Executable()
 	if err != nil {

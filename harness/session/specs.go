@@ -113,6 +113,22 @@ func specsIn(raw []byte) ([]spec, error) {
 	return specs, nil
 }
 
+// checkRequirements refuses a policy whose contract names requirements that no spec has. The specs are listed only for a
+// contract that names any.
+func (s *Session) checkRequirements(ctx context.Context, p *policy.Policy) error {
+	if !p.Contract.NamesRequirements() {
+		return nil
+	}
+	specs, _, err := s.listSpecs(ctx, selection{})
+	if err != nil {
+		return err
+	}
+	if err := p.Contract.CheckRequirements(ids(specs)); err != nil {
+		return fmt.Errorf("POLICY=%s: %w", policy.Shown(p.Path), err)
+	}
+	return nil
+}
+
 // List shows every spec with its requirement, and whether the settings select it.
 func (s *Session) List(ctx context.Context) error {
 	specs, sel, err := s.listSpecs(ctx, s.selected())
