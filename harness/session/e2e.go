@@ -502,12 +502,8 @@ func (r *e2eRun) saveAudit() error {
 func (r *e2eRun) writeReport() error {
 	r.report.Phases = r.phases.Phases()
 	err := errors.Join(r.report.Write(r.artifacts), r.report.WriteJUnit(filepath.Join(r.artifacts, "junit.xml")), page.Write(r.artifacts, r.report))
-	if path := os.Getenv("GITHUB_STEP_SUMMARY"); path != "" && !r.report.Run.Ended.IsZero() {
-		file, openErr := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if openErr == nil {
-			openErr = errors.Join(r.report.Markdown(file), file.Close())
-		}
-		err = errors.Join(err, openErr)
+	if !r.report.Run.Ended.IsZero() {
+		err = errors.Join(err, toStepSummary(r.report.Markdown))
 	}
 	return err
 }

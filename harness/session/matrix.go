@@ -33,11 +33,11 @@ func (s *Session) matrix(ctx context.Context, self string, cells []matrix.Cell) 
 	var reports []*verdict.Report
 	var lines []string
 	proven := true
-	for i, cell := range cells {
+	for i, cell := range cells { // none keeps its stack, which would be in the next one's way
 		artifacts := filepath.Join(folder, filepath.FromSlash(cell.Name()))
 		s.Log.Printf("cell %d of %d: %s (%s)", i+1, len(cells), cell.Name(), artifacts)
 		start := time.Now()
-		result, report, err := s.tryCell(ctx, self, cell, artifacts)
+		result, report, err := s.tryCell(ctx, self, cell, artifacts, settings.KeepNever)
 		proven = proven && err == nil
 		lines = append(lines, fmt.Sprintf("%-44s %6.1f min  %s", cell.Name(), time.Since(start).Minutes(), result))
 		if report != nil && cell.Target == matrix.E2E {
@@ -69,12 +69,12 @@ func (s *Session) matrix(ctx context.Context, self string, cells []matrix.Cell) 
 
 // seriesFolder is where a series of runs that begins now keeps their artifacts.
 func (s *Session) seriesFolder(kind string) string {
-	return filepath.Join(s.Settings.Artifacts, kind, time.Now().UTC().Format("20060102T150405Z"))
+	return filepath.Join(s.Settings.Artifacts, kind, time.Now().UTC().Format("20060102T150405.000Z"))
 }
 
 // tryCell runs one cell, and says what it came to. The report is nil where it left none.
-func (s *Session) tryCell(ctx context.Context, self string, cell matrix.Cell, artifacts string) (result string, report *verdict.Report, err error) {
-	err = s.runCell(ctx, self, cell, artifacts)
+func (s *Session) tryCell(ctx context.Context, self string, cell matrix.Cell, artifacts string, keep settings.Keep) (result string, report *verdict.Report, err error) {
+	err = s.runCell(ctx, self, cell, artifacts, keep)
 	result = "proven"
 	var exit *exec.ExitError
 	switch {
@@ -90,11 +90,10 @@ func (s *Session) tryCell(ctx context.Context, self string, cell matrix.Cell, ar
 }
 
 // runCell runs one cell with this program. An interrupt is passed on once, and waited for: the cell cleans up.
-func (s *Session) runCell(ctx context.Context, self string, cell matrix.Cell, artifacts string) error {
+func (s *Session) runCell(ctx context.Context, self string, cell matrix.Cell, artifacts string, keep settings.Keep) error {
 	cmd := exec.CommandContext(ctx, self, cell.Target)
-	// A stack that is kept would be in the next cell's way.
 	cmd.Env = append(os.Environ(), s.Settings.Environ(map[string]string{
-		"STACK": cell.Stack, "POLICY": cell.Policy, "ARTIFACTS": artifacts, "KEEP": string(settings.KeepNever),
+		"STACK": cell.Stack, "POLICY": cell.Policy, "ARTIFACTS": artifacts, "KEEP": string(keep),
 	})...)
 	cmd.Stdout, cmd.Stderr = s.Out, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C at the terminal reaches us alone

@@ -16,6 +16,7 @@ import (
 	"github.com/smart-restore/conformance/harness/matrix"
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -50,7 +51,7 @@ func (s *Session) soak(ctx context.Context, self string, runs int, folder string
 		artifacts := series.artifacts(n)
 		s.Log.Printf("run %d of %d (%s)", n, runs, artifacts)
 		start := time.Now()
-		result, report, err := s.tryCell(ctx, self, cell, artifacts)
+		result, report, err := s.tryCell(ctx, self, cell, artifacts, settings.KeepNever)
 		if ctx.Err() != nil {
 			break
 		}

@@ -68,7 +68,7 @@ func root() *cobra.Command {
 	root.AddCommand(&cobra.Command{Use: "prebuild [stack...]", Short: "build the images of stacks for later; needs no engine", RunE: func(cmd *cobra.Command, names []string) error {
 		return with(cmd, func(s *session.Session) error { return s.Prebuild(cmd.Context(), names) })
 	}})
-	root.AddCommand(matrixCommand(), soakCommand())
+	root.AddCommand(matrixCommand(), soakCommand(), compareCommand())
 	root.AddCommand(aboutReports()...)
 	root.AddCommand(checkCommand(), promisesCommand())
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
@@ -131,6 +131,23 @@ func soakCommand() *cobra.Command {
 	}}
 	command.Flags().IntVar(&runs, "runs", 20, "how many times")
 	command.Flags().StringVar(&series, "series", "", "the `folder` of an earlier soak to go on with")
+	return command
+}
+
+// compareCommand runs two policies.
+func compareCommand() *cobra.Command {
+	base := ""
+	command := &cobra.Command{
+		Use: "compare", Short: "run the selected specs on a base policy and on POLICY, and compare their decisions", Args: cobra.NoArgs,
+		Long: `Runs the selected specs on the policy of --base, and then on POLICY, and compares their decisions as diff does.
+
+The exit code is that of POLICY's run: 0 if every selected requirement was proven, 1 if not, 2 if it came to no verdict, or if
+there is no policy at --base. A base that comes to no verdict leaves nothing to compare with, and does not change the exit code.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return with(cmd, func(s *session.Session) error { return s.Compare(cmd.Context(), base) })
+		},
+	}
+	command.Flags().StringVar(&base, "base", "", "the `policy` to compare POLICY with: a manifest, a folder or a conformance.yaml")
 	return command
 }
 
