@@ -194,3 +194,22 @@ func TestASoakGoesOn(t *testing.T) {
 		t.Errorf("with no series: %v", err)
 	}
 }
+
+// The runs of a soak are on the cluster that the soak was told to use.
+func TestASoakPassesTheExternalClusterOn(t *testing.T) {
+	self, _ := cellSelf(t)
+	t.Setenv("KUBE_CONTEXT", "of the parent")
+	var out bytes.Buffer
+	s := &Session{
+		Settings: &settings.Settings{Policy: "policies/p", Artifacts: t.TempDir(), External: settings.ExternalCluster{
+			Context: "home", Kubeconfig: "/k", Allow: "theirs", BaseSecretFrom: "a/b",
+		}},
+		Log: progress.New(&bytes.Buffer{}), Out: &out,
+	}
+	if err := s.soak(t.Context(), self, 1, ""); !errors.Is(err, ErrNotProven) { // no stack is named, and the program knows none
+		t.Error(err)
+	}
+	if want := "context=home of=/k allow=theirs secret=a/b\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("%q is not in what its run was told:\n%s", want, out.String())
+	}
+}
