@@ -184,6 +184,14 @@ func (s *Suite) inBucket(ctx context.Context) ([]string, error) {
 	return keys, nil
 }
 
+// LeftInBucket lists what is in the run's own prefixes of the bucket, where PrepareExternal found them empty.
+func (s *Suite) LeftInBucket(ctx context.Context) ([]string, error) {
+	if !s.ownsBucket {
+		return nil, nil
+	}
+	return s.inBucket(ctx)
+}
+
 // EmptyBucket removes all that is in the run's own prefixes of the bucket, where PrepareExternal found them empty, and
 // lists what is left.
 func (s *Suite) EmptyBucket(ctx context.Context) (left []string, err error) {

@@ -437,7 +437,7 @@ func (r *e2eRun) finish(ctx context.Context) error {
 	}
 	problems = append(problems, r.writeReport())
 	if r.external != nil {
-		problems = append(problems, r.leave(ctx))
+		problems = append(problems, r.leave(ctx)...)
 	} else if r.run != nil {
 		problems = append(problems, r.keepOrRemove(cleanup))
 	}

@@ -24,18 +24,23 @@ import (
 )
 
 const (
-	// leaveTimeout bounds the clean-up of a cluster that is not ours: volumes may take their time.
-	leaveTimeout = 5 * time.Minute
 	// leakPatience is how long what was deleted may take to be gone.
 	leakPatience = 30 * time.Second
 )
+
+// externalSuite is what leave needs of a scenario.Suite.
+type externalSuite interface {
+	EmptyBucket(ctx context.Context) (left []string, err error)
+	LeftInBucket(ctx context.Context) (left []string, err error)
+	Close() error
+}
 
 // externalCluster is a cluster that was there before, as a run uses it.
 type externalCluster struct {
 	*external.Plan
 	kubeconfig string
 	api        client.Client
-	suite      *scenario.Suite // nil: nothing was made in bucket and cluster
+	suite      externalSuite // nil: nothing was made in bucket and cluster
 	made       []*unstructured.Unstructured
 }
 
@@ -173,11 +178,13 @@ func (r *e2eRun) makeExternal(ctx context.Context, p *policy.Policy) error {
 	if r.collector, err = observe.StartCollector(ctx, kube.RESTConfig(), r.artifacts, observe.Options{Namespace: ours, Events: ours, Redact: r.redactor}); err != nil {
 		return err
 	}
-	if r.external.suite, err = scenario.Open(r.testbed, r.artifacts); err != nil {
+	suite, err := scenario.Open(r.testbed, r.artifacts)
+	if err != nil {
 		return err
 	}
+	r.external.suite = suite
 	task := r.Log.Task("a pod to look at %s from inside the cluster", r.testbed.Endpoint.URL)
-	if err := task.Done(r.external.suite.PrepareExternal(ctx)); err != nil {
+	if err := task.Done(suite.PrepareExternal(ctx)); err != nil {
 		return err
 	}
 	if !r.external.MakePolicy {
@@ -190,35 +197,70 @@ func (r *e2eRun) makeExternal(ctx context.Context, p *policy.Policy) error {
 	return err
 }
 
-// leave deletes what the run made, and looks for what is left of it. It has its own time: an interrupt must not stop it.
-func (r *e2eRun) leave(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
-	defer cancel()
+// The budgets of the steps in which a run leaves an external cluster. Volumes and finalizers may take their time.
+const (
+	policyBudget     = 30 * time.Second
+	namespacesBudget = 3 * time.Minute
+	bucketBudget     = 2 * time.Minute
+	bucketListBudget = 30 * time.Second
+	toolsBudget      = time.Minute
+	leaksBudget      = leakPatience + 30*time.Second
+
+	// leaveTimeout bounds leave.
+	leaveTimeout = policyBudget + namespacesBudget + bucketBudget + bucketListBudget + toolsBudget + leaksBudget + 6*external.Grace
+)
+
+// leaveSteps delete what the run made in an external cluster and its bucket, and look for what is left of it.
+func (r *e2eRun) leaveSteps() []external.Step {
+	on := r.external
+	steps := []external.Step{{Name: "delete the policy", Budget: policyBudget, Do: func(ctx context.Context) ([]string, error) {
+		return nil, external.DeletePolicy(ctx, on.api, on.made)
+	}}}
+	if on.suite != nil {
+		// The bucket is reached through the tools' namespace, and movers write to it as long as they are there.
+		steps = append(steps,
+			external.Step{Name: "delete the namespaces of specs", Budget: namespacesBudget, Do: func(ctx context.Context) ([]string, error) {
+				return nil, external.DeleteNamespaces(ctx, on.api, r.run.ID, testbed.NamespacePrefix(r.run.ID)+"tools")
+			}},
+			external.Step{Name: "empty the bucket", Budget: bucketBudget, Do: func(ctx context.Context) ([]string, error) {
+				_, err := on.suite.EmptyBucket(ctx)
+				return nil, err
+			}},
+			external.Step{Name: "list the bucket", Budget: bucketListBudget, Lists: "objects of this run in the bucket " + on.Policy.Contract.S3.Bucket, Do: func(ctx context.Context) ([]string, error) {
+				keys, err := on.suite.LeftInBucket(ctx)
+				for i := range keys {
+					keys[i] = "object " + keys[i] + " of the bucket " + on.Policy.Contract.S3.Bucket
+				}
+				return keys, err
+			}})
+	}
+	return append(steps,
+		external.Step{Name: "delete the namespaces", Budget: toolsBudget, Do: func(ctx context.Context) ([]string, error) {
+			return nil, external.DeleteNamespaces(ctx, on.api, r.run.ID)
+		}},
+		external.Step{Name: "look for what is left", Budget: leaksBudget, Lists: "objects of this run in the cluster " + on.Chosen.Cluster, Do: func(ctx context.Context) ([]string, error) {
+			return external.Leaks(ctx, on.api, r.run.ID, on.Policy, leakPatience)
+		}})
+}
+
+// leave cleans up in an external cluster and says what is left. It has a time of its own, and an interrupt does not stop it.
+func (r *e2eRun) leave(ctx context.Context) []error {
 	end := r.phases.Start("clean-up")
 	task := r.Log.Task("cleaning up in the cluster %s", r.external.Chosen.Cluster)
-	problems := []error{external.DeletePolicy(ctx, r.external.api, r.external.made)}
-	var left []string
-	if suite := r.external.suite; suite != nil {
-		// The bucket is reached through the tools' namespace, and movers write to it as long as they are there.
-		problems = append(problems, external.DeleteNamespaces(ctx, r.external.api, r.run.ID, r.testbed.Namespace("tools")))
-		keys, err := suite.EmptyBucket(ctx)
-		for _, key := range keys {
-			left = append(left, "object "+key+" of the bucket "+r.testbed.Store.Bucket)
-		}
-		problems = append(problems, err, suite.Close())
+	left, problems := external.CleanUp(context.WithoutCancel(ctx), r.leaveSteps(), func(step string) { task.Status("%s", step) })
+	if r.external.suite != nil {
+		problems = append(problems, r.external.suite.Close())
 	}
-	problems = append(problems, external.DeleteNamespaces(ctx, r.external.api, r.run.ID))
-	task.Status("looking for what is left")
-	more, err := external.Leaks(ctx, r.external.api, r.run.ID, r.external.Policy, leakPatience)
-	left = append(left, more...)
+	problems = append(problems, r.run.Forget())
 	if len(left) > 0 {
-		err = errors.Join(err, fmt.Errorf("%d things of this run are left in the cluster %s, and are yours to look at: %s", len(left), r.external.Chosen.Cluster, strings.Join(left, "; ")))
+		problems = append(problems, fmt.Errorf("%d things of this run are left in the cluster %s or its bucket; delete them yourself: %s", len(left), r.external.Chosen.Cluster, strings.Join(left, "; ")))
 	}
-	err = errors.Join(append(problems, err, r.run.Forget())...)
-	end(err)
 	r.report.Stack.ExternalCluster.Left = left
+	err := errors.Join(problems...)
+	end(err)
 	if err == nil {
 		r.Log.Printf("nothing of this run is left in the cluster %s and the bucket %s", r.external.Chosen.Cluster, r.external.Policy.Contract.S3.Bucket)
 	}
-	return task.Done(err)
+	_ = task.Done(err)
+	return problems
 }

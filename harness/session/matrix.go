@@ -98,6 +98,6 @@ func (s *Session) runCell(ctx context.Context, self string, cell matrix.Cell, ar
 	cmd.Stdout, cmd.Stderr = s.Out, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C at the terminal reaches us alone
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
-	cmd.WaitDelay = interruptPatience + cleanupTimeout
+	cmd.WaitDelay = stopTimeout
 	return cmd.Run()
 }

@@ -29,6 +29,10 @@ import (
 // cleanupTimeout bounds clean-up, which goes on when the run was interrupted.
 const cleanupTimeout = 2 * time.Minute
 
+// stopTimeout bounds what an invocation takes to end that is interrupted: the specs stop, what was collected is written, the
+// external cluster is left or the stack removed, and our own engine is stopped.
+const stopTimeout = interruptPatience + cleanupTimeout + max(leaveTimeout, cleanupTimeout) + cleanupTimeout
+
 // Session is one invocation. Open it, call one of its methods, Close it.
 type Session struct {
 	Settings *settings.Settings
