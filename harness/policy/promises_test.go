@@ -244,7 +244,7 @@ func TestCheckKnowsOtherLabelsAndBuckets(t *testing.T) {
 		"a wildcard":        {`{x: {matchLabels: {a.org/b: "?*"}}, u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), ""},
 		"in CEL":            {`{x: 'labels["a.org/b"]', u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), ""},
 		"in JMESPath":       {`{x: '{{ labels."a.org/b" }}', u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), ""},
-		"another value":     {`{x: {matchLabels: {a.org/b: "no"}}, u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), "those labelled a.org/b=yes: its selectors name a.org/b=no"},
+		"another value":     {`{x: {matchLabels: {a.org/b: "no"}}, u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), "those labelled a.org/b=yes, as its contract has it: its selectors name a.org/b=no"},
 		"another character": {`{x: {matchLabels: {a-org/b: "yes"}}, u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), "those labelled a.org/b=yes"},
 		"another bucket":    {`{x: {matchLabels: {a.org/b: "yes"}}, u: k8s-backup}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), "it nowhere names the bucket k8s-backups"},
 	} {

@@ -56,8 +56,12 @@ func TestLeavingAnExternalClusterListsWhatIsLeft(t *testing.T) {
 			[]string{"clean-up: delete the namespaces of specs: namespaces are not gone: sr-r7-core", "2 things of this run are left in the cluster theirs"},
 			[]string{"object k8s/x/data/config of the bucket volsync-backups", "namespace sr-r7-core"}},
 		{"the API server hangs", interceptor.Funcs{
-			Delete: func(ctx context.Context, _ client.WithWatch, _ client.Object, _ ...client.DeleteOption) error { return hangs(ctx) },
-			List:   func(ctx context.Context, _ client.WithWatch, _ client.ObjectList, _ ...client.ListOption) error { return hangs(ctx) },
+			Delete: func(ctx context.Context, _ client.WithWatch, _ client.Object, _ ...client.DeleteOption) error {
+				return hangs(ctx)
+			},
+			List: func(ctx context.Context, _ client.WithWatch, _ client.ObjectList, _ ...client.ListOption) error {
+				return hangs(ctx)
+			},
 		}, nil,
 			[]string{"clean-up: delete the namespaces of specs: ", "clean-up: look for what is left: "},
 			[]string{"object k8s/x/data/config of the bucket volsync-backups", "not known: objects of this run in the cluster theirs could not be listed"}},
