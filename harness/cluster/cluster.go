@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/kind/pkg/log"
 
 	"github.com/smart-restore/conformance/harness/engine"
+	"github.com/smart-restore/conformance/harness/subnet"
 )
 
 // ContainerPrefix begins the name of every cluster of ours; the run's ID follows.
@@ -28,9 +29,9 @@ const ContainerPrefix = "smart-restore-"
 // The ranges of the pods' and services' addresses, as fixtures/cluster/kind.yaml sets them, and the address of the
 // service that is the API server.
 const (
-	PodSubnet     = "10.244.0.0/16"
-	ServiceSubnet = "10.96.0.0/16"
-	apiService    = "10.96.0.1"
+	PodSubnet     = subnet.Pods
+	ServiceSubnet = subnet.Services
+	apiService    = subnet.APIServer
 )
 
 // servicesTimeout bounds how long kube-proxy may take, from the API server's start, to set services up.

@@ -103,7 +103,7 @@ func (s *Session) onExternalCluster(ctx context.Context, specs []spec, sel selec
 	r.run, r.external = run, cluster
 	r.report.Run.ID = run.ID
 	r.report.Run.Host = s.host("")
-	r.report.Stack = verdict.Stack{Name: "own cluster " + chosen.Cluster, Endpoint: p.Endpoint.URL, Images: s.Settings.Images, ExternalCluster: verdict.ExternalCluster{
+	r.report.Stack = verdict.Stack{Name: "external cluster " + chosen.Cluster, Endpoint: p.Endpoint.URL, Images: s.Settings.Images, ExternalCluster: verdict.ExternalCluster{
 		Name: chosen.Cluster, Context: chosen.Context, BaseSecretFrom: s.Settings.External.BaseSecretFrom, Plan: cluster.Lines(),
 	}}
 	r.report.Partial = append(r.report.Partial, "it ran on a cluster that was there before: there is no audit log, so that something did not happen is known from a watch while each spec ran, and was not looked at again after all of them")

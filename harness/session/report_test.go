@@ -110,11 +110,11 @@ func TestWhatIsRunAgain(t *testing.T) {
 }
 
 func TestRerunOnAClusterHasToBeAllowedAgain(t *testing.T) {
-	own := RerunSettings(&verdict.Report{Stack: verdict.Stack{Name: "own cluster theirs", ExternalCluster: verdict.ExternalCluster{Name: "theirs", Context: "test", BaseSecretFrom: "a/b"}}})
-	if own["KUBE_CONTEXT"] != "test" || own["BASE_SECRET_FROM"] != "a/b" || own["STACK"] != "" {
-		t.Error(own)
+	given := RerunSettings(&verdict.Report{Stack: verdict.Stack{Name: "external cluster theirs", ExternalCluster: verdict.ExternalCluster{Name: "theirs", Context: "test", BaseSecretFrom: "a/b"}}})
+	if given["KUBE_CONTEXT"] != "test" || given["BASE_SECRET_FROM"] != "a/b" || given["STACK"] != "" {
+		t.Error(given)
 	}
-	if _, set := own["ALLOW_CLUSTER"]; set {
+	if _, set := given["ALLOW_CLUSTER"]; set {
 		t.Error("a report allows a cluster")
 	}
 	ours := RerunSettings(&verdict.Report{Stack: verdict.Stack{Name: "s"}})

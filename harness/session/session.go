@@ -30,7 +30,7 @@ import (
 const cleanupTimeout = 2 * time.Minute
 
 // stopTimeout bounds what an invocation takes to end that is interrupted: the specs stop, what was collected is written, the
-// external cluster is left or the stack removed, and our own engine is stopped.
+// external cluster is left or the stack removed, and the managed engine is stopped.
 const stopTimeout = interruptPatience + cleanupTimeout + max(leaveTimeout, cleanupTimeout) + cleanupTimeout
 
 // Session is one invocation. Open it, call one of its methods, Close it.
@@ -103,7 +103,7 @@ func (s *Session) startEngine(ctx context.Context) error {
 	return err
 }
 
-// Close stops our own engine where nobody needs it any more.
+// Close stops the managed engine if nobody else needs it.
 func (s *Session) Close() error {
 	if err := s.Cache.Close(); err != nil {
 		return err
@@ -238,7 +238,7 @@ func (s *Session) describe(up *testbed.Testbed) error {
 	return err
 }
 
-// Down removes the kept stack and whatever dead runs left, and stops our own engine.
+// Down removes the kept stack and whatever dead runs left, and stops the managed engine.
 func (s *Session) Down(ctx context.Context) error {
 	if !engine.Running(ctx, scripts.Files, s.scriptsDir()) {
 		s.Log.Printf("no engine runs: nothing is up")
@@ -286,7 +286,7 @@ func (s *Session) Prune(ctx context.Context) error {
 	return nil
 }
 
-// Clean removes the kept stack, everything built, and our own engine's data.
+// Clean removes the kept stack, everything built, and the managed engine's data.
 func (s *Session) Clean(ctx context.Context) error {
 	if err := s.Down(ctx); err != nil {
 		return err

@@ -45,6 +45,16 @@ func TestRequirementsAreThoseOfTheSpecs(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("requirements that a contract names", func(t *testing.T) {
+		for id, wrong := range map[string]bool{specs[0].ID: false, policy.Acts: false, "safety/long-name": true} {
+			for _, contract := range []policy.Contract{{ExpectedFailures: []policy.Expectation{{Requirement: id}}}, {CaughtBy: []string{id}}} {
+				err := s.checkRequirements(t.Context(), &policy.Policy{Path: "p", Contract: contract})
+				if wrong != (err != nil) || wrong && !strings.Contains(err.Error(), `POLICY=p: no spec has the requirement "safety/long-name"; those of the level safety are `) {
+					t.Errorf("%s: %v", id, err)
+				}
+			}
+		}
+	})
 	t.Run("situations of the check", func(t *testing.T) {
 		known := ids(specs)
 		for _, id := range check.Requirements() {

@@ -3,6 +3,7 @@ package settings
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -51,12 +52,12 @@ func TestBadValuesAreRefusedWithWhatIsAllowed(t *testing.T) {
 		{"PROCS", "many", "from 1 to 64"},
 		{"S3_ENDPOINT", "nas", "no URL"},
 		{"S3_ENDPOINT", "https://192.168.1.1:9000", "https is not supported"},
-		{"S3_ENDPOINT", "ftp://192.168.1.1", "wanted http"},
+		{"S3_ENDPOINT", "ftp://192.168.1.1", "want http"},
 		{"S3_ENDPOINT", "http://user:secret@192.168.1.1", "host and port only"},
 		{"S3_ENDPOINT", "http://192.168.1.1/bucket", "host and port only"},
-		{"S3_ENDPOINT", "http://nas.lan:9000", "wanted an IPv4 address"},
-		{"S3_ENDPOINT", "http://[::1]:9000", "wanted an IPv4 address"},
-		{"S3_ENDPOINT", "http://192.168.1.1:99999", "wanted an IPv4 address"},
+		{"S3_ENDPOINT", "http://nas.lan:9000", "want an IPv4 address"},
+		{"S3_ENDPOINT", "http://[::1]:9000", "want an IPv4 address"},
+		{"S3_ENDPOINT", "http://192.168.1.1:99999", "want an IPv4 address"},
 		{"S3_ENDPOINT", "http://127.0.0.1:9000", "Kyverno refuses"},
 		{"S3_ENDPOINT", "http://10.96.0.10:9000", "pods and services"},
 	} {
@@ -135,6 +136,27 @@ func TestEnvironIsEverySetting(t *testing.T) {
 		}
 		if got := s.Environ(map[string]string{"FOCUS": "x"}); !slices.Contains(got, "FOCUS=x") || slices.Contains(got, "FOCUS="+s.Focus) {
 			t.Errorf("with FOCUS changed to x: %v", got)
+		}
+	}
+}
+
+// make and the CI script pass every setting on: one that they leave out would be ignored without a word.
+func TestMakeAndCIPassEverySettingOn(t *testing.T) {
+	for file, lines := range map[string]*regexp.Regexp{
+		"Makefile": regexp.MustCompile(`(?m)^export (.*)$`), "scripts/ci": regexp.MustCompile(`--preserve-env=(\S+)`),
+	} {
+		raw, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var passed []string
+		for _, line := range lines.FindAllStringSubmatch(string(raw), -1) {
+			passed = append(passed, strings.FieldsFunc(line[1], func(r rune) bool { return r == ' ' || r == ',' })...)
+		}
+		for _, setting := range All() {
+			if !slices.Contains(passed, setting.Name) {
+				t.Errorf("%s does not pass %s on", file, setting.Name)
+			}
 		}
 	}
 }

@@ -55,7 +55,7 @@ func root() *cobra.Command {
 		{"list", "list the specs with their requirements", (*session.Session).List},
 		{"images", "show what the stack consists of and where each piece would come from", (*session.Session).Images},
 		{"prune", "remove the images that no stack is made of: earlier versions of them", (*session.Session).Prune},
-		{"clean", "remove the kept stack, everything built, and our own engine's data", (*session.Session).Clean},
+		{"clean", "remove the kept stack, everything built, and the data of the Docker engine that make e2e has started", (*session.Session).Clean},
 		{"bench", "show the phases' times of the last run beside its longest spec", (*session.Session).Bench},
 	} {
 		root.AddCommand(&cobra.Command{Use: c.name, Short: c.short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
@@ -126,7 +126,7 @@ func promisesCommand() *cobra.Command {
 // soakCommand is about what fails now and then.
 func soakCommand() *cobra.Command {
 	runs, series := 0, ""
-	command := &cobra.Command{Use: "soak", Short: "run the selected specs many times, each on a stack of its own, and say which did not always pass", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	command := &cobra.Command{Use: "soak", Short: "run the selected specs many times, each time on a new stack (or on the cluster of KUBE_CONTEXT), and say which did not always pass", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return with(cmd, func(s *session.Session) error { return s.Soak(cmd.Context(), runs, series) })
 	}}
 	command.Flags().IntVar(&runs, "runs", 20, "how many times")
