@@ -31,6 +31,7 @@ var layers = [][]string{
 	{"harness/scenario", "harness/external"},
 	{"harness/check"},
 	{"harness/session", "e2e"},
+	{"harness/series"},
 	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause"},
 }
 

@@ -19,6 +19,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/policy"
@@ -55,7 +56,7 @@ type e2eRun struct {
 // E2E runs the selected specs: on the kept stack, where there is one, else on one of its own. From when it has an
 // artifacts folder it writes the report whatever happens. It returns nil only if every selected requirement was proven.
 func (s *Session) E2E(ctx context.Context) error {
-	if _, err := s.chosenCluster(); err != nil { // before anything is compiled
+	if _, err := external.ChosenBy(s.Settings.External); err != nil { // before anything is compiled
 		return err
 	}
 	specs, sel, err := s.listSpecs(ctx, s.selected())
@@ -116,7 +117,7 @@ func (s *Session) annotate(p *policy.Policy, found error) error {
 // newE2E begins a report on a policy.
 func (s *Session) newE2E(p *policy.Policy, sel selection, artifacts string) *e2eRun {
 	r := &e2eRun{Session: s, selection: sel, out: s.Out, phases: &s.phases, artifacts: artifacts, redactor: observe.NewRedactor(), report: &verdict.Report{
-		Run: verdict.Run{Suite: suiteRevision()},
+		Run: verdict.Run{Suite: SuiteRevision()},
 		Implementation: verdict.Implementation{
 			Policy: policy.Shown(p.Path), Name: p.Contract.Name, Description: p.Contract.Description, SHA256: p.SHA256, Objects: p.Describe(),
 			Features: verdict.FeatureSupport{Declared: p.Contract.Features},
@@ -503,7 +504,7 @@ func (r *e2eRun) writeReport() error {
 	r.report.Phases = r.phases.Phases()
 	err := errors.Join(r.report.Write(r.artifacts), r.report.WriteJUnit(filepath.Join(r.artifacts, "junit.xml")), page.Write(r.artifacts, r.report))
 	if !r.report.Run.Ended.IsZero() {
-		err = errors.Join(err, toStepSummary(r.report.Markdown))
+		err = errors.Join(err, ToStepSummary(r.report.Markdown))
 	}
 	return err
 }

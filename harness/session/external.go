@@ -44,40 +44,10 @@ type externalCluster struct {
 	made       []*unstructured.Unstructured
 }
 
-// refuseExternal refuses an external cluster for a command that works on a stack of its own.
-func (s *Session) refuseExternal(command string) error {
-	if set := s.Settings.External; set.Context != "" {
-		return fmt.Errorf("KUBE_CONTEXT=%s: %s creates a cluster of its own and does not use an existing one; leave KUBE_CONTEXT out, or use e2e or soak, which run on the cluster that it names", set.Context, command)
-	}
-	return nil
-}
-
-// chosenCluster is the external cluster of the settings, if it may be used; nil: there is none. Nothing is sent to it.
-func (s *Session) chosenCluster() (*external.Chosen, error) {
-	set := s.Settings.External
-	if set.Context == "" {
-		return nil, nil
-	}
-	chosen, err := external.Choose(set.Kubeconfig, set.Context)
-	if err != nil {
-		return nil, err
-	}
-	return chosen, chosen.Allowed(set.Allow)
-}
-
-// chosenForSeveral is chosenCluster for a command that has several runs.
-func (s *Session) chosenForSeveral(command string) error {
-	if s.Settings.External.PlanOnly {
-		return fmt.Errorf("PLAN=1: %s has several runs, and PLAN shows what one would create; use e2e for it, or leave PLAN out", command)
-	}
-	_, err := s.chosenCluster()
-	return err
-}
-
 // onExternalCluster runs the selected specs on a cluster that is there. Nothing is made in it before the plan was shown, and
 // nothing if anything speaks against it.
 func (s *Session) onExternalCluster(ctx context.Context, specs []spec, sel selection, p *policy.Policy) error {
-	chosen, err := s.chosenCluster()
+	chosen, err := external.ChosenBy(s.Settings.External)
 	if err != nil {
 		return err
 	}

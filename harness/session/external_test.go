@@ -119,7 +119,7 @@ func TestAnInterruptedCellHasTheTimeToLeave(t *testing.T) {
 	if got := external.Timeout(r.leaveSteps()); got != leaveTimeout {
 		t.Errorf("the steps of leave take up to %s, and leaveTimeout is %s", got, leaveTimeout)
 	}
-	if stopTimeout < interruptPatience+cleanupTimeout+leaveTimeout {
-		t.Errorf("a cell is killed after %s, while its clean-up may take %s", stopTimeout, leaveTimeout)
+	if StopTimeout < interruptPatience+cleanupTimeout+leaveTimeout {
+		t.Errorf("a cell is killed after %s, while its clean-up may take %s", StopTimeout, leaveTimeout)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/testbed"
@@ -42,7 +43,7 @@ type trial struct {
 // names, and the base policy, of which it is a patch, is caught by none of them. All of them, or those named, are tried on one
 // stack: the kept one, or one that is kept for as long as this takes.
 func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
-	if err := s.refuseExternal("known-bad"); err != nil {
+	if err := external.Refuse(s.Settings.External, "known-bad"); err != nil {
 		return err
 	}
 	specs, _, err := s.listSpecs(ctx, selection{})

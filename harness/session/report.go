@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/smart-restore/conformance/harness/external"
+	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/report/decisions"
 	"github.com/smart-restore/conformance/harness/report/page"
 	"github.com/smart-restore/conformance/harness/verdict"
@@ -32,6 +34,28 @@ func ReadReport(path string) (*verdict.Report, string, error) {
 	}
 	report, err := verdict.Read(path)
 	return report, filepath.Dir(path), err
+}
+
+// ToStepSummary appends to the summary of a GitHub workflow's step, where there is one.
+func ToStepSummary(write func(io.Writer) error) error {
+	path := os.Getenv("GITHUB_STEP_SUMMARY")
+	if path == "" {
+		return nil
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(file), file.Close())
+}
+
+// SuiteRevision is the suite's version or commit; empty where that is not known.
+func SuiteRevision() string {
+	source, err := gomod.FindSelf()
+	if err != nil {
+		return ""
+	}
+	return source.Revision()
 }
 
 // ShowReport reads a report back, prints its summary and renders its page anew. Its result is the run's.
@@ -111,7 +135,7 @@ func NeedsRerun(report *verdict.Report) bool {
 
 // Rerun runs exactly what failed or was unknown in a report's run that NeedsRerun. The settings must be those of RerunSettings.
 func (s *Session) Rerun(ctx context.Context, report *verdict.Report) error {
-	if _, err := s.chosenCluster(); err != nil {
+	if _, err := external.ChosenBy(s.Settings.External); err != nil {
 		return err
 	}
 	ids := toRerun(report)

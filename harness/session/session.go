@@ -14,6 +14,7 @@ import (
 	"github.com/smart-restore/conformance/harness/cache"
 	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/engine"
+	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/images"
 	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/policy"
@@ -29,9 +30,9 @@ import (
 // cleanupTimeout bounds clean-up, which goes on when the run was interrupted.
 const cleanupTimeout = 2 * time.Minute
 
-// stopTimeout bounds what an invocation takes to end that is interrupted: the specs stop, what was collected is written, the
+// StopTimeout bounds what an invocation takes to end that is interrupted: the specs stop, what was collected is written, the
 // external cluster is left or the stack removed, and the managed engine is stopped.
-const stopTimeout = interruptPatience + cleanupTimeout + max(leaveTimeout, cleanupTimeout) + cleanupTimeout
+const StopTimeout = interruptPatience + cleanupTimeout + max(leaveTimeout, cleanupTimeout) + cleanupTimeout
 
 // Session is one invocation. Open it, call one of its methods, Close it.
 type Session struct {
@@ -194,7 +195,7 @@ func (s *Session) makeReady(ctx context.Context) error {
 
 // Up puts a stack up and keeps it.
 func (s *Session) Up(ctx context.Context) error {
-	if err := s.refuseExternal("up"); err != nil {
+	if err := external.Refuse(s.Settings.External, "up"); err != nil {
 		return err
 	}
 	p, err := s.loadPolicy()

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/series"
 	"github.com/smart-restore/conformance/harness/session"
 	"github.com/smart-restore/conformance/harness/settings"
 )
@@ -125,12 +126,12 @@ func promisesCommand() *cobra.Command {
 
 // soakCommand is about what fails now and then.
 func soakCommand() *cobra.Command {
-	runs, series := 0, ""
+	runs, folder := 0, ""
 	command := &cobra.Command{Use: "soak", Short: "run the selected specs many times, each time on a new stack (or on the cluster of KUBE_CONTEXT), and say which did not always pass", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		return with(cmd, func(s *session.Session) error { return s.Soak(cmd.Context(), runs, series) })
+		return with(cmd, func(s *session.Session) error { return series.Of(s).Soak(cmd.Context(), runs, folder) })
 	}}
 	command.Flags().IntVar(&runs, "runs", 20, "how many times")
-	command.Flags().StringVar(&series, "series", "", "the `folder` of an earlier soak to go on with")
+	command.Flags().StringVar(&folder, "series", "", "the `folder` of an earlier soak to go on with")
 	return command
 }
 
@@ -144,7 +145,7 @@ func compareCommand() *cobra.Command {
 The exit code is that of POLICY's run: 0 if every selected requirement was proven, 1 if not, 2 if it came to no verdict, or if
 there is no policy at --base. A base that comes to no verdict leaves nothing to compare with, and does not change the exit code.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return with(cmd, func(s *session.Session) error { return s.Compare(cmd.Context(), base) })
+			return with(cmd, func(s *session.Session) error { return series.Of(s).Compare(cmd.Context(), base) })
 		},
 	}
 	command.Flags().StringVar(&base, "base", "", "the `policy` to compare POLICY with: a manifest, a folder or a conformance.yaml")

@@ -1,23 +1,24 @@
-package session
+package series
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 
+	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/matrix"
 	"github.com/smart-restore/conformance/harness/report/decisions"
+	"github.com/smart-restore/conformance/harness/session"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 // Compare runs the selected specs on two policies, first the one at basePath and then POLICY, and puts their decisions beside
 // each other. Each run has a new folder: no earlier run is ever compared. A base that comes to no verdict leaves nothing to
 // compare with; the result is POLICY's alone.
-func (s *Session) Compare(ctx context.Context, basePath string) error {
+func (s *Series) Compare(ctx context.Context, basePath string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -25,17 +26,17 @@ func (s *Session) Compare(ctx context.Context, basePath string) error {
 	return s.compare(ctx, self, basePath)
 }
 
-func (s *Session) compare(ctx context.Context, self, basePath string) error {
+func (s *Series) compare(ctx context.Context, self, basePath string) error {
 	if basePath == "" {
 		return errors.New("BASE_POLICY is not set: want the path of the policy to compare POLICY with (make compare BASE_POLICY=…, or compare --base …)")
 	}
 	if _, err := os.Stat(basePath); err != nil {
 		return fmt.Errorf("BASE_POLICY=%s: want the path of the policy to compare POLICY with: %w", basePath, err)
 	}
-	if err := s.chosenForSeveral("compare"); err != nil {
+	if err := external.CheckForSeveral(s.Settings.External, "compare"); err != nil {
 		return err
 	}
-	folder := s.seriesFolder("compare")
+	folder := s.folder("compare")
 	run := func(name, policyPath string) (*verdict.Report, error) {
 		artifacts := filepath.Join(folder, name)
 		s.Log.Printf("the %s: %s (%s)", name, policyPath, artifacts)
@@ -62,7 +63,7 @@ func (s *Session) compare(ctx context.Context, self, basePath string) error {
 		fmt.Fprintf(s.Out, "\nThere is nothing to compare with: the base %s came to no verdict.\n", basePath)
 	default:
 		d := decisions.Compare(base, candidate)
-		if err := errors.Join(d.Text(s.Out), toStepSummary(d.Markdown)); err != nil {
+		if err := errors.Join(d.Text(s.Out), session.ToStepSummary(d.Markdown)); err != nil {
 			return err
 		}
 	}
@@ -72,20 +73,7 @@ func (s *Session) compare(ctx context.Context, self, basePath string) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &exit) && exit.ExitCode() == 1:
-		return ErrNotProven
+		return session.ErrNotProven
 	}
 	return fmt.Errorf("the candidate came to no verdict: %w", err)
-}
-
-// toStepSummary appends to the summary of a GitHub workflow's step, where there is one.
-func toStepSummary(write func(io.Writer) error) error {
-	path := os.Getenv("GITHUB_STEP_SUMMARY")
-	if path == "" {
-		return nil
-	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(file), file.Close())
 }

@@ -1,4 +1,4 @@
-package session
+package series
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/smart-restore/conformance/harness/progress"
+	"github.com/smart-restore/conformance/harness/session"
 	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -33,9 +34,9 @@ func TestCompareComparesOnlyItsOwnRuns(t *testing.T) {
 	}{
 		{name: "both proven", base: "0", candidate: "0", says: "candidate: unnamed", ran: "base candidate"},
 		{name: "the base fails", base: "1", candidate: "0", says: "candidate: unnamed", ran: "base candidate"},
-		{name: "the candidate fails", base: "0", candidate: "1", want: ErrNotProven, says: "candidate: unnamed", ran: "base candidate"},
+		{name: "the candidate fails", base: "0", candidate: "1", want: session.ErrNotProven, says: "candidate: unnamed", ran: "base candidate"},
 		{name: "the base dies", base: "2", noBase: true, candidate: "0", says: "nothing to compare with", ran: "base candidate"},
-		{name: "the base dies, and the candidate fails", base: "2", noBase: true, candidate: "1", want: ErrNotProven, says: "nothing to compare with", ran: "base candidate"},
+		{name: "the base dies, and the candidate fails", base: "2", noBase: true, candidate: "1", want: session.ErrNotProven, says: "nothing to compare with", ran: "base candidate"},
 		{name: "the base's set-up fails", base: "2", setupFailed: true, candidate: "0", says: "nothing to compare with", ran: "base candidate"},
 		{name: "the candidate dies", base: "0", candidate: "2", error: "the candidate came to no verdict: exit status 2", ran: "base candidate"},
 		{name: "there is no base", candidate: "0", error: "BASE_POLICY=", ran: ""},
@@ -81,14 +82,14 @@ func TestCompareComparesOnlyItsOwnRuns(t *testing.T) {
 				}
 			}
 			var out bytes.Buffer
-			s := &Session{
+			s := &Series{
 				Settings: &settings.Settings{Policy: filepath.Join(dir, "candidate"), Artifacts: artifacts, Keep: settings.KeepAlways}, Log: progress.New(&bytes.Buffer{}), Out: &out,
 			}
 			err := s.compare(t.Context(), self, filepath.Join(dir, "base"))
 			switch {
 			case c.error == "" && !errors.Is(err, c.want):
 				t.Errorf("got %v, want %v", err, c.want)
-			case c.error != "" && (err == nil || errors.Is(err, ErrNotProven) || !strings.Contains(err.Error(), c.error)):
+			case c.error != "" && (err == nil || errors.Is(err, session.ErrNotProven) || !strings.Contains(err.Error(), c.error)):
 				t.Errorf("got %v, want %s", err, c.error)
 			}
 			if !strings.Contains(out.String(), c.says) {
@@ -110,7 +111,7 @@ func TestCompareIsInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	dir := t.TempDir()
-	s := &Session{Settings: &settings.Settings{Policy: dir, Artifacts: dir}, Log: progress.New(&bytes.Buffer{}), Out: &bytes.Buffer{}}
+	s := &Series{Settings: &settings.Settings{Policy: dir, Artifacts: dir}, Log: progress.New(&bytes.Buffer{}), Out: &bytes.Buffer{}}
 	if err := s.compare(ctx, "no-program", dir); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
