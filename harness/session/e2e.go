@@ -207,6 +207,8 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 	r.report.Expect(p.Contract.Reasons())
 	if err := r.recheckAbsences(ctx); err != nil {
 		r.report.SuiteErrors = append(r.report.SuiteErrors, "rechecking, after all specs, what must not have happened: "+err.Error())
+		absences, _ := os.ReadFile(filepath.Join(r.artifacts, scenario.AbsenceFile))
+		unseen(r.report, absences, err)
 	}
 	for i := range r.report.Requirements {
 		r.report.Requirements[i].Rerun = r.rerunLine(r.report.Requirements[i].ID)
@@ -396,6 +398,9 @@ func (r *e2eRun) recheckAbsences(ctx context.Context) error {
 	}
 	audit := observe.OpenAudit(r.testbed.AuditLog)
 	defer func() { _ = audit.Close() }()
+	if err := auditIsCurrent(ctx, r.markAudit, audit.Covers); err != nil {
+		return err
+	}
 	scanner := bufio.NewScanner(bytes.NewReader(raw))
 	for scanner.Scan() {
 		var absence scenario.Absence
