@@ -46,6 +46,7 @@ type e2eRun struct {
 	kept      bool // the testbed was up before
 	external  *externalCluster
 	artifacts string
+	auditFrom int64 // where in a kept stack's audit log this run begins
 	report    *verdict.Report
 	redactor  *observe.Redactor
 	collector *observe.Collector
@@ -287,6 +288,9 @@ func (r *e2eRun) prepare(ctx context.Context, up *testbed.Testbed) error {
 // observe begins to collect logs and events of the testbed, from now on.
 func (r *e2eRun) observe(up *testbed.Testbed) error {
 	r.redactor.Add(up.Credentials.Secrets()...)
+	if info, err := os.Stat(up.AuditLog); err == nil && r.kept {
+		r.auditFrom = info.Size()
+	}
 	client, err := up.Client()
 	if err != nil {
 		return err
@@ -439,7 +443,7 @@ func (r *e2eRun) finish(ctx context.Context) error {
 		r.followers.Wait()
 	}
 	if r.testbed != nil && r.external == nil {
-		problems = append(problems, r.saveAudit())
+		problems = append(problems, saveAudit(r.testbed.AuditLog, r.auditFrom, filepath.Join(r.artifacts, "audit.log"), r.redactor.Writer))
 	}
 	problems = append(problems, r.writeReport())
 	if r.external != nil {
@@ -484,25 +488,6 @@ func (r *e2eRun) keepOrRemove(ctx context.Context) error {
 		return err
 	}
 	return r.tearDown(r.run)
-}
-
-// saveAudit copies the audit log of this run into the artifacts.
-func (r *e2eRun) saveAudit() error {
-	in, err := os.Open(r.testbed.AuditLog)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = in.Close() }()
-	file, err := os.Create(filepath.Join(r.artifacts, "audit.log"))
-	if err != nil {
-		return err
-	}
-	out := r.redactor.Writer(file)
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close(), file.Close())
 }
 
 func (r *e2eRun) writeReport() error {
