@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 BIN   := build/bin
 
-export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP ARTIFACTS
+export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP TIME_SCALE ARTIFACTS
 export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
@@ -92,13 +92,8 @@ rerun: build ## run the specs that failed or were unknown in a run (REPORT=artif
 diff: build ## compare the decisions of two policies (BASE=folder CANDIDATE=folder)
 	@$(BIN)/smart-restore diff $(if $(MARKDOWN),--markdown) $(if $(BASE),"$(BASE)") $(if $(CANDIDATE),"$(CANDIDATE)")
 
-# A base that fails, or is not there yet, is no reason not to look at the candidate; what counts is the candidate's verdict.
-compare: build ## e2e of two policies, then their decisions side by side (BASE_POLICY=folder POLICY=folder)
-	@if [[ -e "$(BASE_POLICY)" ]]; then POLICY="$(BASE_POLICY)" ARTIFACTS=artifacts/base $(BIN)/smart-restore e2e || true; \
-	else echo "there is no BASE_POLICY=$(BASE_POLICY): nothing to compare with"; fi
-	@status=0; ARTIFACTS=artifacts/candidate $(BIN)/smart-restore e2e || status=$$?; \
-	if [[ -e artifacts/base/latest/report.yaml && -e artifacts/candidate/latest/report.yaml ]]; then \
-	  $(BIN)/smart-restore diff artifacts/base/latest artifacts/candidate/latest || [[ $$? == 1 ]]; fi; exit $$status
+compare: build ## e2e of two policies, then their decisions side by side; exits as POLICY's run does (BASE_POLICY=folder POLICY=folder)
+	@$(BIN)/smart-restore compare --base "$(BASE_POLICY)"
 
 bench: build ## print how long each phase of the last run took, and its longest spec
 	@$(BIN)/smart-restore bench
@@ -122,6 +117,7 @@ build:
 #|   LABELS           run only the specs that match this Ginkgo label filter, such as 'core && !s3-down'
 #|   PROCS            how many specs run in parallel (default: 3 per CPU, at least 4, at most 8)
 #|   KEEP             when to keep the stack after the run: never, failure, or always (default: never)
+#|   TIME_SCALE       a factor for all time limits and windows of the specs, from 1 to 10, for a slow machine (default: 1)
 #|   ARTIFACTS        the folder for the artifacts of runs: reports, logs, events, audit log and dumps, in a folder per run (default: artifacts)
 #|   KUBE_CONTEXT     the kubeconfig context of an existing cluster to test on, instead of a new kind cluster
 #|   KUBECONFIG       the kubeconfig file that has KUBE_CONTEXT (default: as kubectl finds it)

@@ -5,7 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -16,8 +20,8 @@ const module = "github.com/smart-restore/conformance/"
 // layers are in the order in which data flows: lock → images → cluster → stand → scenario → session. A package imports
 // packages of earlier layers, never of its own or a later one.
 var layers = [][]string{
-	{"harness/strict", "harness/endpoint", "harness/text", "harness/redact", "harness/internal/fakeapi", "harness/timing", "harness/frame", "harness/env/recorded"},
-	{"harness/artifacts"},
+	{"harness/strict", "harness/subnet", "harness/text", "harness/redact", "harness/internal/fakeapi", "harness/timing", "harness/frame", "harness/env/recorded"},
+	{"harness/artifacts", "harness/endpoint"},
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/probe"},
 	{"harness/gomod", "harness/fault", "harness/await", "harness/podexec", "harness/recorder", "harness/creations", "harness/cluster", "harness/check/play", "harness/report/markdown", "harness/report/decisions"},
@@ -34,6 +38,7 @@ var layers = [][]string{
 	{"harness/scenario"},
 	{"harness/check"},
 	{"harness/session", "e2e"},
+	{"harness/series"},
 	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause"},
 }
 
@@ -85,6 +90,30 @@ func TestSpecsUseScenariosOnly(t *testing.T) {
 				t.Errorf("e2e imports %s: only Ginkgo and Gomega are a spec's business", imported)
 			}
 		}
+	}
+}
+
+// Settings travel as values. The environment of this process is changed in one place only, for libraries that have no options.
+func TestTheEnvironmentIsChangedInOnePlace(t *testing.T) {
+	const allowed = "engine/libraries.go"
+	seen := false
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil || !regexp.MustCompile(`os\.(Setenv|Unsetenv|Clearenv)\(`).Match(raw) {
+			return err
+		}
+		if path == filepath.Join("..", "harness", filepath.FromSlash(allowed)) {
+			seen = true
+			return nil
+		}
+		t.Errorf("%s changes the environment of this process: pass the value, or use engine.TellLibraries for a library that has no option", path)
+		return nil
+	})
+	if err != nil || !seen {
+		t.Errorf("%v; %s seen: %v", err, allowed, seen)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/smart-restore/conformance/harness/check/play"
-	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -87,7 +86,7 @@ func Requirements() []string {
 const tokenLeak = "safety/token-leak"
 
 // Run checks a policy. Its error is about what kept it from doing so.
-func Run(ctx context.Context, p *policy.Policy, endpoint endpoint.Endpoint, stack string, simulator Simulator) (*Report, error) {
+func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulator) (*Report, error) {
 	began := time.Now()
 	r := &Report{Policy: p.Path, Name: p.Contract.Name}
 	if err := p.Contract.CheckStack(stack, []string{stack}); err != nil {
@@ -97,8 +96,8 @@ func Run(ctx context.Context, p *policy.Policy, endpoint endpoint.Endpoint, stac
 	for _, f := range policy.FindingsIn(p.Check()) {
 		c.trouble(f.Requirement, problem{text: f.Text}, "")
 	}
-	all := situations(plot{p.Contract, endpoint.URL})
-	given := play.Play{Endpoint: endpoint.URL, Bucket: p.Contract.S3.Bucket}
+	all := situations(plot{p.Contract, p.Endpoint.URL})
+	given := play.Play{Endpoint: p.Endpoint.URL, Bucket: p.Contract.S3.Bucket}
 	for _, o := range p.Objects {
 		given.Policies = append(given.Policies, o.Object)
 	}

@@ -90,7 +90,7 @@ func planEndpoint(t *testing.T) endpoint.Endpoint {
 
 func run(t *testing.T, p *policy.Policy, simulator fake) *Report {
 	t.Helper()
-	r, err := Run(t.Context(), p, planEndpoint(t), "kyverno-1.19", simulator)
+	r, err := Run(t.Context(), p, "kyverno-1.19", simulator)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestNobodyCalled(t *testing.T) {
 }
 
 func TestJudgeThatFails(t *testing.T) {
-	_, err := Run(t.Context(), loaded(t, ""), planEndpoint(t), "", fake{course: good, err: errors.New("crashed")})
+	_, err := Run(t.Context(), loaded(t, ""), "", fake{course: good, err: errors.New("crashed")})
 	if err == nil || err.Error() != "crashed" {
 		t.Error(err)
 	}

@@ -22,7 +22,6 @@ type subject struct {
 type subjects []subject
 
 func subjectsOf(p *policy.Policy) subjects {
-	documents := policy.Documents(p.Path)
 	var all subjects
 	for _, o := range p.Kyverno() {
 		raw, err := json.Marshal(o.Object)
@@ -30,8 +29,8 @@ func subjectsOf(p *policy.Policy) subjects {
 			continue
 		}
 		s := subject{name: o.GetKind() + "/" + o.GetName(), text: string(raw)}
-		if i := slices.IndexFunc(documents, func(d policy.Document) bool { return d.Kind() == o.GetKind() && d.Name() == o.GetName() }); i >= 0 {
-			s.found = documents[i]
+		if i := slices.IndexFunc(p.Documents, func(d policy.Document) bool { return d.Kind() == o.GetKind() && d.Name() == o.GetName() }); i >= 0 {
+			s.found = p.Documents[i]
 		}
 		all = append(all, s)
 	}

@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/smart-restore/conformance/harness/policy"
 )
 
 // JSON writes the report for programs.
@@ -22,7 +22,7 @@ func (r *Report) JSON(w io.Writer) error {
 // Text writes the report for people: the table, and then what is wrong, each with where.
 func (r *Report) Text(w io.Writer) error {
 	b := &strings.Builder{}
-	fmt.Fprintf(b, "policy %s (%s), judged by %s\n", r.Name, here(r.Policy), r.Engine)
+	fmt.Fprintf(b, "policy %s (%s), judged by %s\n", r.Name, policy.Shown(r.Policy), r.Engine)
 	if len(r.MadeFor) > 0 {
 		fmt.Fprintf(b, "it is made for %s: what it does there may be different\n", strings.Join(r.MadeFor, ", "))
 	}
@@ -81,21 +81,9 @@ func (t Trouble) like(other Trouble) bool {
 func (t Trouble) Where() string {
 	switch {
 	case t.File != "" && t.Policy != "":
-		return fmt.Sprintf("%s:%d (%s): ", here(t.File), t.Line, t.Policy)
+		return fmt.Sprintf("%s:%d (%s): ", policy.Shown(t.File), t.Line, t.Policy)
 	case t.Policy != "":
 		return t.Policy + ": "
 	}
 	return ""
-}
-
-// here is a path from the current folder, where it is below that.
-func here(path string) string {
-	folder, err := os.Getwd()
-	if err != nil {
-		return path
-	}
-	if rel, err := filepath.Rel(folder, path); err == nil && !strings.HasPrefix(rel, "..") {
-		return rel
-	}
-	return path
 }

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/kind/pkg/log"
 
 	"github.com/smart-restore/conformance/harness/engine"
+	"github.com/smart-restore/conformance/harness/subnet"
 )
 
 // ContainerPrefix begins the name of every cluster of ours; the run's ID follows.
@@ -28,9 +29,9 @@ const ContainerPrefix = "smart-restore-"
 // The ranges of the pods' and services' addresses, as fixtures/cluster/kind.yaml sets them, and the address of the
 // service that is the API server.
 const (
-	PodSubnet     = "10.244.0.0/16"
-	ServiceSubnet = "10.96.0.0/16"
-	apiService    = "10.96.0.1"
+	PodSubnet     = subnet.Pods
+	ServiceSubnet = subnet.Services
+	apiService    = subnet.APIServer
 )
 
 // servicesTimeout bounds how long kube-proxy may take, from the API server's start, to set services up.
@@ -152,7 +153,7 @@ func (c *Cluster) ServicesReachable(ctx context.Context) error {
 
 func newProvider(network string, status func(string, ...any)) (*kind.Provider, error) {
 	// kind has no option for it, only this.
-	if err := os.Setenv("KIND_EXPERIMENTAL_DOCKER_NETWORK", network); err != nil {
+	if err := engine.TellLibraries(map[string]string{"KIND_EXPERIMENTAL_DOCKER_NETWORK": network}); err != nil {
 		return nil, err
 	}
 	return kind.NewProvider(kind.ProviderWithDocker(), kind.ProviderWithLogger(logger{status})), nil

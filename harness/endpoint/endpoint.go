@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/smart-restore/conformance/harness/subnet"
 )
 
 // Endpoint is an S3 address as a policy names it.
@@ -19,15 +21,15 @@ type Endpoint struct {
 func Parse(text string) (Endpoint, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
-		return Endpoint{}, errors.New("it is no URL; wanted is one like http://192.168.10.133:9000")
+		return Endpoint{}, errors.New("it is no URL: want one like http://192.168.10.133:9000")
 	}
 	switch {
 	case u.Scheme == "https":
 		return Endpoint{}, errors.New("https is not supported yet: the suite would need a certificate that Kyverno and the movers trust")
 	case u.Scheme != "http":
-		return Endpoint{}, fmt.Errorf("its scheme is %q, wanted http", u.Scheme)
+		return Endpoint{}, fmt.Errorf("its scheme is %q, want http", u.Scheme)
 	case u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-		return Endpoint{}, errors.New("wanted is scheme, host and port only, like http://192.168.10.133:9000")
+		return Endpoint{}, errors.New("want scheme, host and port only, like http://192.168.10.133:9000")
 	}
 	port := u.Port()
 	if port == "" {
@@ -35,13 +37,13 @@ func Parse(text string) (Endpoint, error) {
 	}
 	addr, err := netip.ParseAddrPort(u.Hostname() + ":" + port)
 	if err != nil || !addr.Addr().Is4() {
-		return Endpoint{}, fmt.Errorf("its host is %q, wanted an IPv4 address: only such an endpoint can be served inside the test's network so far", u.Host)
+		return Endpoint{}, fmt.Errorf("its host is %q, want an IPv4 address: only such an endpoint can be served inside the test's network so far", u.Host)
 	}
 	ip := addr.Addr()
 	if ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
 		return Endpoint{}, fmt.Errorf("%s is a loopback, link-local or multicast address, which Kyverno refuses to ask", ip)
 	}
-	for _, taken := range []string{"10.244.0.0/16", "10.96.0.0/16"} {
+	for _, taken := range []string{subnet.Pods, subnet.Services} {
 		if netip.MustParsePrefix(taken).Contains(ip) {
 			return Endpoint{}, fmt.Errorf("%s is in %s, which the test's cluster uses for its pods and services", ip, taken)
 		}

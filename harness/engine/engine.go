@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -54,8 +53,8 @@ func failed(ctx context.Context, what string, err error, said string) error {
 	return fmt.Errorf("%s: %s", what, cmp.Or(lastLine(said), err.Error()))
 }
 
-// Up makes sure that an engine runs. It points this process and everything that it starts at this engine. The scripts are
-// written to dir, and what they say goes to log.
+// Up makes sure that an engine runs, and points the libraries of this process at it. The scripts are written to dir, and what they
+// say goes to log.
 func Up(ctx context.Context, scripts fs.FS, dir string, log io.Writer) (*Engine, error) {
 	cmd, err := script(ctx, scripts, dir, "up")
 	if err != nil {
@@ -76,14 +75,13 @@ func Up(ctx context.Context, scripts fs.FS, dir string, log io.Writer) (*Engine,
 	if host == "" {
 		return nil, fmt.Errorf("docker engine: the engine script printed %q, want DOCKER_HOST=<address>", out)
 	}
-	// kind and testcontainers take these from the environment only.
-	if err := errors.Join(
-		os.Setenv("DOCKER_HOST", host),
+	if err := TellLibraries(map[string]string{
+		"DOCKER_HOST": host,
 		// No image of testcontainers' reaper is needed: what a run leaves is found by label.
-		os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true"),
+		"TESTCONTAINERS_RYUK_DISABLED": "true",
 		// Ports are published on loopback, also where testcontainers takes this host for a container itself.
-		os.Setenv("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1"),
-	); err != nil {
+		"TESTCONTAINERS_HOST_OVERRIDE": "127.0.0.1",
+	}); err != nil {
 		return nil, err
 	}
 	return &Engine{Host: host, Managed: said["MANAGED"] == "true"}, nil

@@ -130,62 +130,62 @@ func Leaks(ctx context.Context, api client.Client, runID string, p *policy.Polic
 	var left []string
 	var problem error
 	_ = wait.For(func(context.Context) (bool, error) {
-		left, problem = leaks(ctx, api, runID, p) // a look that the end of patience cut off would see nothing
+		left, problem = leaks(ctx, api, runID, p) // ctx is the caller's: one that the end of patience cuts off would list nothing
 		return problem == nil && len(left) == 0, nil
 	}, wait.WithContext(ctx), wait.WithTimeout(patience), wait.WithInterval(goneInterval), wait.WithImmediate())
 	return left, problem
 }
 
+// leaks lists what it can; what it cannot is in the error.
 func leaks(ctx context.Context, api client.Client, runID string, p *policy.Policy) ([]string, error) {
 	var left []string
+	var problems []error
+	seen := func(kind string, err error) bool {
+		if err != nil {
+			problems = append(problems, fmt.Errorf("list every %s: %w", kind, err))
+		}
+		return err == nil
+	}
 	prefix := testbed.NamespacePrefix(runID)
 	ours, err := namespaces(ctx, api, runID)
-	if err != nil {
-		return nil, err
-	}
+	seen("namespace of the run", err)
 	all := &corev1.NamespaceList{}
-	if err := api.List(ctx, all); err != nil {
-		return nil, err
-	}
-	for _, namespace := range all.Items {
-		if _, labelled := ours[namespace.Name]; labelled || strings.HasPrefix(namespace.Name, prefix) {
-			left = append(left, fmt.Sprintf("namespace %s (%s)", namespace.Name, namespace.Status.Phase))
+	if seen("namespace", api.List(ctx, all)) {
+		for _, namespace := range all.Items {
+			if _, labelled := ours[namespace.Name]; labelled || strings.HasPrefix(namespace.Name, prefix) {
+				left = append(left, fmt.Sprintf("namespace %s (%s)", namespace.Name, namespace.Status.Phase))
+			}
 		}
 	}
 	volumes := &corev1.PersistentVolumeList{}
-	if err := api.List(ctx, volumes); err != nil {
-		return nil, err
-	}
-	for _, volume := range volumes.Items {
-		if claim := volume.Spec.ClaimRef; claim != nil && strings.HasPrefix(claim.Namespace, prefix) {
-			left = append(left, fmt.Sprintf("volume %s of PVC %s/%s (%s)", volume.Name, claim.Namespace, claim.Name, volume.Status.Phase))
+	if seen("PersistentVolume", api.List(ctx, volumes)) {
+		for _, volume := range volumes.Items {
+			if claim := volume.Spec.ClaimRef; claim != nil && strings.HasPrefix(claim.Namespace, prefix) {
+				left = append(left, fmt.Sprintf("volume %s of PVC %s/%s (%s)", volume.Name, claim.Namespace, claim.Name, volume.Status.Phase))
+			}
 		}
 	}
 	snapshots, err := listed(ctx, api, snapshotContent)
-	if err != nil {
-		return nil, err
-	}
+	seen(snapshotContent.Kind, err)
 	for _, s := range snapshots {
 		if of, _, _ := unstructured.NestedString(s.Object, "spec", "volumeSnapshotRef", "namespace"); strings.HasPrefix(of, prefix) {
 			left = append(left, fmt.Sprintf("VolumeSnapshotContent %s of namespace %s", s.GetName(), of))
 		}
 	}
-	seen := map[schema.GroupVersionKind]bool{}
+	kinds := map[schema.GroupVersionKind]bool{}
 	for _, o := range p.Objects {
 		kind := o.GroupVersionKind()
-		if seen[kind] || kind.Kind == "Namespace" {
+		if kinds[kind] || kind.Kind == "Namespace" {
 			continue
 		}
-		seen[kind] = true
+		kinds[kind] = true
 		objects, err := listed(ctx, api, kind, client.MatchingLabels{runs.Label: runID})
-		if err != nil {
-			return nil, err
-		}
+		seen(kind.Kind, err)
 		for _, o := range objects {
 			left = append(left, strings.TrimSpace(fmt.Sprintf("%s %s %s", o.GetKind(), o.GetName(), o.GetNamespace())))
 		}
 	}
-	return left, nil
+	return left, errors.Join(problems...)
 }
 
 // listed lists a kind, which the cluster need not have.

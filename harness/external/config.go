@@ -1,6 +1,6 @@
-// Package owncluster is the guard before a run on a cluster that somebody else uses, too. It says what the run would make
-// there before anything is made, refuses what could hurt, and afterwards deletes what the run made, by label and UID, and
-// says what is left.
+// Package external guards runs on an existing cluster, which others use, too. Before anything is created, it says what the run
+// would create there, and refuses what could do harm. Afterwards it deletes what the run created, by label and UID, and lists
+// what is left.
 package external
 
 import (

@@ -132,7 +132,7 @@ func (l *looker) controllers() error {
 	}
 	for _, product := range []string{"Kyverno", "VolSync"} {
 		if len(ready[product]) == 0 {
-			l.refuse(product, "no deployment of it in the cluster", "install "+product+": this run installs nothing in a cluster that is not its own")
+			l.refuse(product, "no deployment of it in the cluster", "install "+product+": a run installs nothing in an external cluster")
 			continue
 		}
 		l.found(product, "%s", strings.Join(ready[product], ", "))
@@ -208,7 +208,7 @@ func (l *looker) baseSecret() error {
 	namespace, name, ok := strings.Cut(from, "/")
 	if !ok || namespace == "" || name == "" {
 		l.refuse("BASE_SECRET_FROM=namespace/name, the Secret with the credentials of S3 and restic that this run may use", fmt.Sprintf("%q", from),
-			"name one in the cluster; its values are copied into the run's own namespaces, and are in no output")
+			"name one in the cluster; its values are copied into the run's namespaces, and are in no output")
 		return nil
 	}
 	secret := &corev1.Secret{}
@@ -235,7 +235,7 @@ func (l *looker) baseSecret() error {
 		}
 		*key.to = string(value)
 	}
-	into := fmt.Sprintf("copied as %s into the run's own namespaces", base.Name)
+	into := fmt.Sprintf("copied as %s into the run's namespaces", base.Name)
 	if base.Namespace != "" {
 		into = "the policy itself takes them from namespace " + base.Namespace + ", which is not touched"
 	}
@@ -423,7 +423,7 @@ func (l *looker) rights() error {
 		}
 	}
 	if len(missing) > 0 {
-		l.refuse("the right to "+strings.Join(missing, ", ")+", in all namespaces, as the run's own are made by it", "you may not", "use a context that may")
+		l.refuse("the right to "+strings.Join(missing, ", ")+", in all namespaces: the run's namespaces do not exist yet", "you may not", "use a context that may")
 	}
 	return nil
 }

@@ -175,7 +175,11 @@ func (b *Builder) ModuleDir(ctx context.Context, buildName, module string) (stri
 	out, runErr := cmd.Output()
 	var info struct{ Dir, Error string }
 	if err := json.Unmarshal(out, &info); err != nil || info.Dir == "" {
-		return "", fmt.Errorf("go mod download %s@%s: %w %s %s", module, version, runErr, info.Error, stderr.String())
+		why := errors.Join(runErr, err)
+		if why == nil {
+			why = errors.New("it has said no folder")
+		}
+		return "", fmt.Errorf("go mod download %s@%s: %w %s %s", module, version, why, info.Error, stderr.String())
 	}
 	return info.Dir, nil
 }

@@ -55,10 +55,60 @@ func FindingsIn(err error) []*Finding {
 	return nil
 }
 
-// inExpression says whether a text of JSON has an expression (CEL or JMESPath) with a label's key in it, as labels.backup or
-// labels["backup"] are.
-func inExpression(key, text string) bool {
-	return regexp.MustCompile(`labels\W{0,4}` + regexp.QuoteMeta(key) + `\b`).MatchString(text)
+// expressions is what the expressions (CEL or JMESPath) of a policy say of a label's key, as labels.backup or labels["backup"].
+type expressions struct {
+	named    bool     // they name the key
+	compared []string // the values that they compare the label with, by ==
+	beside   []string // what stands beside the key: an expression that names a value has it there
+}
+
+var (
+	equals    = regexp.MustCompile(`^\W{0,8}(?:orValue\(\W*\)\s*)?==\s*\\?["']([^"'\\]+)\\?["']`)
+	condition = regexp.MustCompile(`&&|\|\||\\u0026\\u0026|;`)
+)
+
+// expressionsOn reads the expressions in a text of JSON.
+func expressionsOn(key, text string) (found expressions) {
+	const enough = 200 // bytes, for an expression about a label
+	for _, at := range regexp.MustCompile(`labels\W{0,4}`+regexp.QuoteMeta(key)+`\b`).FindAllStringIndex(text, -1) {
+		found.named = true
+		beside := text[at[1]:min(len(text), at[1]+enough)]
+		if end := condition.FindStringIndex(beside); end != nil {
+			beside = beside[:end[0]]
+		}
+		if value := equals.FindStringSubmatch(beside); value != nil {
+			found.compared = append(found.compared, value[1])
+		}
+		found.beside = append(found.beside, beside)
+	}
+	return found
+}
+
+// quote says whether a value stands in quotes beside the key.
+func (e expressions) quote(value string) bool {
+	return slices.ContainsFunc(e.beside, regexp.MustCompile(`["']`+regexp.QuoteMeta(value)+`\\?["']`).MatchString)
+}
+
+// otherLabel says which PVCs a policy is about, if they are not those with this label: what its selectors name, or what its
+// expressions compare the label with. It is empty where that cannot be told, as of an expression that takes any value.
+func otherLabel(pvc PVC, labels map[string]bool, text string) string {
+	wanted := pvc.Label + "=" + pvc.Value
+	said := expressionsOn(pvc.Label, text)
+	switch {
+	case selected(labels, wanted), selected(labels, pvc.Label), said.quote(pvc.Value):
+		return ""
+	case len(labels) == 0 && !said.named:
+		return "its selectors name no label"
+	}
+	selectKey := slices.ContainsFunc(slices.Collect(maps.Keys(labels)), func(label string) bool { return strings.HasPrefix(label, pvc.Label+"=") })
+	switch {
+	case !selectKey && len(said.compared) > 0:
+		slices.Sort(said.compared)
+		return fmt.Sprintf("its expressions compare %s with %s", pvc.Label, strings.Join(slices.Compact(said.compared), ", "))
+	case !selectKey && said.named:
+		return ""
+	}
+	return "its selectors name " + strings.Join(slices.Sorted(maps.Keys(labels)), ", ")
 }
 
 // Check finds what can be said about a policy without trying it. Its error's parts are Findings.
@@ -83,13 +133,8 @@ func (p *Policy) Check() error {
 		selectors(object.Object, labels)
 	}
 	pvc := p.Contract.PVC
-	wanted := pvc.Label + "=" + pvc.Value
-	if !selected(labels, wanted) && !selected(labels, pvc.Label) && !inExpression(pvc.Label, text) {
-		named := "its selectors name no label"
-		if len(labels) > 0 {
-			named = "its selectors name " + strings.Join(slices.Sorted(maps.Keys(labels)), ", ")
-		}
-		found(Label, "it is for other PVCs than those labelled %s: %s%s", wanted, named, p.orSay("pvc.label"))
+	if named := otherLabel(pvc, labels, text); named != "" {
+		found(Label, "it is for other PVCs than those labelled %s=%s, as its contract has it: %s%s", pvc.Label, pvc.Value, named, p.orSay("pvc.label"))
 	}
 	if bucket := p.Contract.S3.Bucket; !p.names(bucket) {
 		found(InBucket, "it nowhere names the bucket %s%s", bucket, p.orSay("s3.bucket"))

@@ -29,11 +29,8 @@ func TestKnownBadPolicies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if p.Contract.Name != entry.Name() {
-				t.Errorf("its conformance.yaml calls it %q: wanted is its folder's name", p.Contract.Name)
-			}
-			if len(p.Contract.CaughtBy) == 0 {
-				t.Error("its conformance.yaml has no caughtBy: name the requirements that must catch it")
+			if err := p.Contract.CheckKnownBad(entry.Name(), p.Contract.CaughtBy); err != nil { // which specs there are, the session's tests know
+				t.Error(err)
 			}
 			if p.SHA256 == base.SHA256 {
 				t.Error("it is the base, unchanged: its kustomization.yaml must patch something")
@@ -47,5 +44,23 @@ func TestKnownBadPolicies(t *testing.T) {
 				t.Errorf("found %v, its contract says %v: %v", got, want, p.Check())
 			}
 		})
+	}
+}
+
+func TestAKnownBadContractIsOfItsFolder(t *testing.T) {
+	for text, want := range map[string]string{
+		"name: keeps-one\ncaughtBy: [core/fresh]\n": "",
+		"name: keeps-two\ncaughtBy: [core/fresh]\n": `conformance.yaml:4:7: the name is "keeps-two": want "keeps-one", the name of its folder`,
+		"name: keeps-one\n":                         "caughtBy is missing",
+		"name: keeps-one\ncaughtBy: [core/frehs]\n": `conformance.yaml:5:12: no spec has the requirement "core/frehs"; those of the level core are core/fresh`,
+	} {
+		c, err := parseContract("conformance.yaml", []byte("apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\ndescription: x\n"+text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.CheckKnownBad("keeps-one", []string{"core/fresh", "safety/isolation"})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: got %v, want %q", text, err, want)
+		}
 	}
 }

@@ -25,21 +25,21 @@ import (
 
 // Policy is the policy under test.
 type Policy struct {
-	Path     string
-	Endpoint endpoint.Endpoint            // of S3, as the policy names it
-	Objects  []*unstructured.Unstructured // in the order they are applied in
-	SHA256   string                       // of the objects as they are sent to the API server, hex
-	Contract Contract                     // whole: what is not said in its file is as in the plan
+	Path      string                       // as it was given to Load
+	Endpoint  endpoint.Endpoint            // of S3: what the setting or else the contract says, and what is served
+	Objects   []*unstructured.Unstructured // in the order they are applied in
+	SHA256    string                       // of the objects as they are sent to the API server, hex
+	Contract  Contract                     // complete: fields that its file omits have their defaults
+	Documents []Document                   // the objects and the contract as their files have them, for positions
 }
 
-// Load reads a policy and its contract: both must parse, and it must hold a Kyverno policy and name the S3 endpoint, which
-// is the one that is set, or the contract's where none is. Check says whether it can be what is to be tested.
+// Load reads a policy and its contract. Both must parse, and the policy must contain a Kyverno policy and name the S3
+// endpoint: the one that is set, else the contract's. Check says whether it can be tested.
 func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 	objects, contract, err := read(path)
 	if err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 	}
-	promised := contract.S3.Endpoint
 	endpoint, err := contract.resolveEndpoint(set)
 	if err != nil {
 		return nil, fmt.Errorf("POLICY=%s: s3.endpoint: %w", path, err)
@@ -49,15 +49,15 @@ func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 		return nil, err
 	}
 	sum := sha256.Sum256(raw)
-	p := &Policy{Path: path, Endpoint: endpoint, Objects: objects, SHA256: hex.EncodeToString(sum[:]), Contract: contract}
+	p := &Policy{Path: path, Endpoint: endpoint, Objects: objects, SHA256: hex.EncodeToString(sum[:]), Contract: contract, Documents: Documents(path)}
 	if len(p.Kyverno()) == 0 {
 		return nil, fmt.Errorf("POLICY=%s: none of its %d objects is a Kyverno policy (of kyverno.io or policies.kyverno.io)", path, len(objects))
 	}
 	if address := strings.TrimPrefix(endpoint.URL, "http://"); !p.names(address) {
-		if set.URL != "" && set.URL != promised {
-			return nil, fmt.Errorf("POLICY=%s: it nowhere names the S3 endpoint %s, which S3_ENDPOINT sets; by its contract it is %s: leave S3_ENDPOINT out, or set the one that the policy names", path, address, promised)
+		if promised := contract.S3.Endpoint; set.URL != "" && set.URL != promised {
+			return nil, fmt.Errorf("POLICY=%s: no object in it mentions the S3 endpoint %s, which S3_ENDPOINT sets; its contract says %s: leave S3_ENDPOINT out, or set the endpoint that the policy mentions", path, address, promised)
 		}
-		return nil, fmt.Errorf("POLICY=%s: it nowhere names the S3 endpoint %s; say which one it uses in conformance.yaml (s3.endpoint), or set S3_ENDPOINT", path, address)
+		return nil, fmt.Errorf("POLICY=%s: no object in it mentions the S3 endpoint %s: set s3.endpoint in conformance.yaml, or S3_ENDPOINT, to the one it uses", path, address)
 	}
 	return p, nil
 }
@@ -77,9 +77,12 @@ func (p *Policy) names(text string) bool {
 	return false
 }
 
-// Kyverno lists the Kyverno policies among the objects.
-func (p *Policy) Kyverno() []*unstructured.Unstructured {
-	return slices.DeleteFunc(slices.Clone(p.Objects), func(o *unstructured.Unstructured) bool {
+// Kyverno lists the Kyverno policies among the policy's objects.
+func (p *Policy) Kyverno() []*unstructured.Unstructured { return Kyverno(p.Objects) }
+
+// Kyverno lists the Kyverno policies among objects.
+func Kyverno(objects []*unstructured.Unstructured) []*unstructured.Unstructured {
+	return slices.DeleteFunc(slices.Clone(objects), func(o *unstructured.Unstructured) bool {
 		group := o.GroupVersionKind().Group
 		return group != "kyverno.io" && group != "policies.kyverno.io"
 	})

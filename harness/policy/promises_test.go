@@ -216,15 +216,15 @@ func TestTheEndpointIsTheContractsUnlessOneIsSet(t *testing.T) {
 		t.Errorf("the contract's: %+v, %v", p, err)
 	}
 	p, err = Load(write(t, map[string]string{"p.yaml": strings.ReplaceAll(good, "192.168.10.133", "10.0.0.6"), "conformance.yaml": says}), set)
-	if err != nil || p.Endpoint != set || p.Contract.S3.Endpoint != set.URL {
+	if err != nil || p.Endpoint != set || p.Contract.S3.Endpoint != "http://10.0.0.5:9000" {
 		t.Errorf("the one that is set: %+v, %v", p, err)
 	}
 	_, err = Load(write(t, map[string]string{"p.yaml": elsewhere, "conformance.yaml": says}), set)
-	if want := "it nowhere names the S3 endpoint 10.0.0.6:9000, which S3_ENDPOINT sets; by its contract it is http://10.0.0.5:9000"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "no object in it mentions the S3 endpoint 10.0.0.6:9000, which S3_ENDPOINT sets; its contract says http://10.0.0.5:9000"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("another one set: %v", err)
 	}
 	_, err = Load(write(t, map[string]string{"p.yaml": elsewhere}), endpoint.Endpoint{})
-	if want := "nowhere names the S3 endpoint 192.168.10.133:9000; say which one it uses in conformance.yaml (s3.endpoint)"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "no object in it mentions the S3 endpoint 192.168.10.133:9000: set s3.endpoint in conformance.yaml"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("none said: %v", err)
 	}
 	// It can come with the base Secret.
@@ -244,7 +244,7 @@ func TestCheckKnowsOtherLabelsAndBuckets(t *testing.T) {
 		"a wildcard":        {`{x: {matchLabels: {a.org/b: "?*"}}, u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), ""},
 		"in CEL":            {`{x: 'labels["a.org/b"]', u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), ""},
 		"in JMESPath":       {`{x: '{{ labels."a.org/b" }}', u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), ""},
-		"another value":     {`{x: {matchLabels: {a.org/b: "no"}}, u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), "those labelled a.org/b=yes: its selectors name a.org/b=no"},
+		"another value":     {`{x: {matchLabels: {a.org/b: "no"}}, u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), "those labelled a.org/b=yes, as its contract has it: its selectors name a.org/b=no"},
 		"another character": {`{x: {matchLabels: {a-org/b: "yes"}}, u: k8s-backups}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), "those labelled a.org/b=yes"},
 		"another bucket":    {`{x: {matchLabels: {a.org/b: "yes"}}, u: k8s-backup}`, says(`{label: a.org/b, value: "yes"}`, "k8s-backups"), "it nowhere names the bucket k8s-backups"},
 	} {

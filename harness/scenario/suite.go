@@ -71,6 +71,14 @@ func (s *Suite) PrepareExternal(ctx context.Context) error {
 	return tools.PrepareSeed(ctx)
 }
 
+// LeftInBucket lists what is in the run's own prefixes of the bucket, where PrepareExternal found them empty.
+func (s *Suite) LeftInBucket(ctx context.Context) ([]string, error) {
+	if !s.ownsBucket {
+		return nil, nil
+	}
+	return repository.ToolsOf(s.env).InBucket(ctx)
+}
+
 // EmptyBucket removes all that is in the run's own prefixes of the bucket, where PrepareExternal found them empty, and
 // lists what is left.
 func (s *Suite) EmptyBucket(ctx context.Context) (left []string, err error) {

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -48,7 +47,10 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error 
 		if err != nil {
 			return err
 		}
-		report, err := check.Run(ctx, p, p.Endpoint, stackName, simulator)
+		if err := s.checkRequirements(ctx, p); err != nil {
+			return err
+		}
+		report, err := check.Run(ctx, p, stackName, simulator)
 		if err != nil {
 			return fmt.Errorf("POLICY=%s: %w", path, err)
 		}
@@ -72,7 +74,11 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error 
 // CheckKnownBad is the check's own test: each policy that is known to be bad is caught by what a check sees of each requirement
 // that must catch it, and the base that they are patches of is not. Of some of them it sees nothing, and says so.
 func (s *Session) CheckKnownBad(ctx context.Context) error {
-	policies, err := s.loadKnownBad(nil, nil)
+	specs, _, err := s.listSpecs(ctx, selection{})
+	if err != nil {
+		return err
+	}
+	base, policies, err := s.loadKnownBad(nil, ids(specs))
 	if err != nil {
 		return err
 	}
@@ -80,11 +86,7 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	base, err := policy.Load(filepath.Join(knownBadFolder, knownBadBase), s.Settings.S3Endpoint)
-	if err != nil {
-		return err
-	}
-	ofBase, err := check.Run(ctx, base, base.Endpoint, stackName, simulator)
+	ofBase, err := check.Run(ctx, base, stackName, simulator)
 	if err != nil {
 		return fmt.Errorf("POLICY=%s: %w", base.Path, err)
 	}
@@ -92,7 +94,7 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	var catches []catch
 	var unseen []string
 	for _, p := range policies {
-		report, err := check.Run(ctx, p, p.Endpoint, stackName, simulator)
+		report, err := check.Run(ctx, p, stackName, simulator)
 		if err != nil {
 			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
 		}
@@ -139,7 +141,7 @@ func (s *Session) checkFirst(ctx context.Context, p *policy.Policy) {
 	if err != nil || !simulator.Built() {
 		return
 	}
-	report, err := check.Run(ctx, p, p.Endpoint, stackName, simulator)
+	report, err := check.Run(ctx, p, stackName, simulator)
 	if err != nil {
 		s.Log.Printf("check: %v", err)
 		return

@@ -34,7 +34,7 @@ func (s *Session) Docs(ctx context.Context, pages []string) error {
 
 // docsFacts are what the pages' blocks are made of.
 func (s *Session) docsFacts(ctx context.Context) (docs.Facts, error) {
-	all, err := s.listSpecs(ctx)
+	all, _, err := s.listSpecs(ctx, selection{})
 	if err != nil {
 		return docs.Facts{}, err
 	}

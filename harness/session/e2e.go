@@ -20,7 +20,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/smart-restore/conformance/harness/absence"
+	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/creations"
+	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/policy"
@@ -31,6 +33,7 @@ import (
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/testbed"
+	"github.com/smart-restore/conformance/harness/timing"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -40,11 +43,16 @@ var ErrNotProven = errors.New("not every selected requirement was proven")
 // e2eRun is the state of one E2E.
 type e2eRun struct {
 	*Session
+	selection selection
+	out       io.Writer
+	phases    *verdict.PhaseTimer // the session's, unless it has several runs
 	run       *runs.Run
 	testbed   *testbed.Testbed
 	kept      bool // the testbed was up before
 	external  *externalCluster
-	artifacts string
+	artifacts artifacts.Dir
+	blind     string // a row of package blind; empty: nothing is broken
+	auditFrom int64  // where in a kept stack's audit log this run begins
 	report    *verdict.Report
 	redactor  *redact.Redactor
 	collector *observe.Collector
@@ -55,25 +63,28 @@ type e2eRun struct {
 // E2E runs the selected specs: on the kept stack, where there is one, else on one of its own. From when it has an
 // artifacts folder it writes the report whatever happens. It returns nil only if every selected requirement was proven.
 func (s *Session) E2E(ctx context.Context) error {
-	specs, err := s.listSpecs(ctx)
+	if _, err := external.ChosenBy(s.Settings.External); err != nil { // before anything is compiled
+		return err
+	}
+	specs, sel, err := s.listSpecs(ctx, s.selected())
 	if err != nil {
 		return err
 	}
-	p, err := s.policyFor(specs)
+	p, err := s.policyFor(specs, sel)
 	if err != nil {
 		return err
 	}
-	return s.e2e(ctx, specs, p)
+	return s.e2e(ctx, specs, sel, p)
 }
 
 // policyFor reads the policy for specs that were listed, and refuses a selection or a policy that cannot be run.
-func (s *Session) policyFor(specs []spec) (*policy.Policy, error) {
-	if err := s.checkSelection(specs); err != nil {
+func (s *Session) policyFor(specs []spec, sel selection) (*policy.Policy, error) {
+	if err := sel.check(specs); err != nil {
 		return nil, err
 	}
 	p, err := s.loadPolicy()
 	if err != nil {
-		return nil, errors.Join(err, s.annotate(err))
+		return nil, errors.Join(err, s.annotate(p, err))
 	}
 	if err := p.Contract.CheckRequirements(ids(specs)); err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
@@ -82,53 +93,50 @@ func (s *Session) policyFor(specs []spec) (*policy.Policy, error) {
 }
 
 // e2e is E2E of what was read already.
-func (s *Session) e2e(ctx context.Context, specs []spec, p *policy.Policy) error {
+func (s *Session) e2e(ctx context.Context, specs []spec, sel selection, p *policy.Policy) error {
 	if s.Settings.External.Context != "" {
-		return s.onExternalCluster(ctx, specs, p)
+		return s.onExternalCluster(ctx, specs, sel, p)
 	}
 	if err := s.preflight(); err != nil {
 		return err
 	}
 	s.checkFirst(ctx, p)
-	artifacts, err := s.newArtifacts()
+	folder, err := s.newArtifacts()
 	if err != nil {
 		return err
 	}
-	return s.newE2E(p, artifacts).toVerdict(ctx, p)
+	return s.newE2E(p, sel, folder).toVerdict(ctx, p)
 }
 
 func onGitHub() bool { return os.Getenv("GITHUB_ACTIONS") == "true" }
 
-// annotate shows what was found in the policy where GitHub shows it.
-func (s *Session) annotate(found error) error {
+// annotate shows what was found in a policy where GitHub shows it.
+func (s *Session) annotate(p *policy.Policy, found error) error {
 	var problems []error
 	for _, finding := range policy.FindingsIn(found) {
 		if onGitHub() {
-			problems = append(problems, github.Finding(s.Out, s.Settings.Policy, finding.Requirement, finding.Text))
+			problems = append(problems, github.Finding(s.Out, p, finding.Requirement, finding.Text))
 		}
 	}
 	return errors.Join(problems...)
 }
 
 // newE2E begins a report on a policy.
-func (s *Session) newE2E(p *policy.Policy, artifacts string) *e2eRun {
-	r := &e2eRun{Session: s, artifacts: artifacts, redactor: redact.NewRedactor(), report: &verdict.Report{
-		Run: verdict.Run{Suite: suiteRevision()},
+func (s *Session) newE2E(p *policy.Policy, sel selection, folder string) *e2eRun {
+	r := &e2eRun{Session: s, selection: sel, out: s.Out, phases: &s.phases, artifacts: artifacts.Dir(folder), redactor: redact.NewRedactor(), report: &verdict.Report{
+		Run: verdict.Run{Suite: SuiteRevision()},
 		Implementation: verdict.Implementation{
-			Policy: s.Settings.Policy, Name: p.Contract.Name, Description: p.Contract.Description, SHA256: p.SHA256, Objects: p.Describe(),
+			Policy: policy.Shown(p.Path), Name: p.Contract.Name, Description: p.Contract.Description, SHA256: p.SHA256, Objects: p.Describe(),
 			Features: verdict.FeatureSupport{Declared: p.Contract.Features},
 		},
-		Stack: verdict.Stack{Name: s.Stack.Name, Endpoint: s.Settings.S3Endpoint.URL, Images: s.Settings.Images, Requested: s.Stack.Versions},
+		Stack: verdict.Stack{Name: s.Stack.Name, Endpoint: p.Endpoint.URL, Images: s.Settings.Images, Requested: s.Stack.Versions},
 		Selection: verdict.Selection{
-			Focus: s.Settings.Focus, Labels: s.Settings.Labels, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep), RerunOf: s.rerunOf,
+			Focus: sel.focus, Labels: sel.labels, EndpointSetting: s.Settings.S3Endpoint.URL, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep), RerunOf: sel.rerunOf,
 		},
 	}}
 	r.report.Redact = r.redactor.Bytes
-	if here, err := os.Getwd(); err == nil {
-		if rel, err := filepath.Rel(here, s.Settings.Policy); err == nil && !strings.HasPrefix(rel, "..") {
-			r.report.Implementation.Policy = rel
-		}
-	}
+	times := timing.Default().Scaled(s.Settings.TimeScale)
+	r.report.Timings = verdict.Timings{Scale: s.Settings.TimeScale, Seconds: times.Seconds()}
 	r.report.Run.Started = time.Now().UTC()
 	return r
 }
@@ -185,7 +193,7 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 		return err
 	}
 	r.report.Stack.Observed = r.observed(ctx)
-	testbedFile := filepath.Join(r.run.Dir, "in-use.json")
+	testbedFile := artifacts.Private(r.run.Dir).Testbed()
 	raw, err := json.Marshal(r.testbed)
 	if err != nil {
 		return err
@@ -194,7 +202,7 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 		return err
 	}
 	end := r.phases.Start("specs")
-	ginkgoReport, err := r.runSpecs(ctx, testbedFile, r.artifacts)
+	ginkgoReport, err := r.runSpecs(ctx, testbedFile)
 	end(err)
 	if err != nil {
 		return err
@@ -204,10 +212,12 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 		return err
 	}
 	r.report.Add(results, info)
-	r.report.Partial = r.onlyThese(r.report.Partial)
+	r.report.Partial = r.selection.inWords(r.report.Partial)
 	r.report.Expect(p.Contract.Reasons())
-	if err := r.lookAgain(ctx); err != nil {
-		r.report.SuiteErrors = append(r.report.SuiteErrors, "the last look for what must not have happened: "+err.Error())
+	if err := r.recheckAbsences(ctx); err != nil {
+		r.report.SuiteErrors = append(r.report.SuiteErrors, "rechecking, after all specs, what must not have happened: "+err.Error())
+		absences, _ := os.ReadFile(r.artifacts.Absences())
+		unseen(r.report, absences, err)
 	}
 	for i := range r.report.Requirements {
 		r.report.Requirements[i].Rerun = r.rerunLine(r.report.Requirements[i].ID)
@@ -217,14 +227,25 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 
 // rerunLine is the command that runs one spec alone, on the same policy and stack.
 func (r *e2eRun) rerunLine(id string) string {
-	values := map[string]string{
-		"STACK": r.Stack.Name, "IMAGES": r.Settings.Images, "POLICY": r.report.Implementation.Policy, "S3_ENDPOINT": r.Settings.S3Endpoint.URL,
-		"KUBE_CONTEXT": r.Settings.External.Context, "ALLOW_CLUSTER": r.Settings.External.Allow, "BASE_SECRET_FROM": r.Settings.External.BaseSecretFrom,
-	}
 	line := verdict.RerunLine(id)
 	for _, setting := range settings.All() {
-		value, matters := values[setting.Name]
-		if matters && value != "" && value != cmp.Or(setting.Default, r.Lock.DefaultStack) {
+		value := r.Settings.Value(setting.Name)
+		switch setting.Name {
+		case "FOCUS", "LABELS", "PROCS", "KEEP", "ARTIFACTS", "PLAN":
+			continue // how it was run, not on what
+		case "STACK":
+			value = r.Stack.Name
+			if r.Settings.External.Context != "" {
+				value = ""
+			}
+		case "POLICY":
+			value = r.report.Implementation.Policy
+		case "KUBECONFIG":
+			if r.Settings.External.Context == "" {
+				value = ""
+			}
+		}
+		if value != "" && value != cmp.Or(setting.Default, r.Lock.DefaultStack) {
 			line += " " + setting.Name + "=" + verdict.Quote(value)
 		}
 	}
@@ -265,7 +286,7 @@ func (r *e2eRun) getTestbed(ctx context.Context, p *policy.Policy) (err error) {
 
 // prepare makes what all specs share, while Kyverno is still starting.
 func (r *e2eRun) prepare(ctx context.Context, up *testbed.Testbed) error {
-	suite, err := scenario.Open(up, r.artifacts)
+	suite, err := scenario.Open(up, string(r.artifacts))
 	if err != nil {
 		return err
 	}
@@ -275,6 +296,9 @@ func (r *e2eRun) prepare(ctx context.Context, up *testbed.Testbed) error {
 // observe begins to collect logs and events of the testbed, from now on.
 func (r *e2eRun) observe(up *testbed.Testbed) error {
 	r.redactor.Add(up.Credentials.Secrets()...)
+	if info, err := os.Stat(up.AuditLog); err == nil && r.kept {
+		r.auditFrom = info.Size()
+	}
 	client, err := up.Client()
 	if err != nil {
 		return err
@@ -286,7 +310,7 @@ func (r *e2eRun) observe(up *testbed.Testbed) error {
 			return err
 		}
 	}
-	r.collector, err = observe.StartCollector(ctx, client.RESTConfig(), r.artifacts, observe.Options{
+	r.collector, err = observe.StartCollector(ctx, client.RESTConfig(), string(r.artifacts), observe.Options{
 		Namespace: func(namespace string) bool {
 			return namespace != "kube-system" && namespace != "kube-public" && namespace != "kube-node-lease" && namespace != "local-path-storage"
 		},
@@ -297,12 +321,10 @@ func (r *e2eRun) observe(up *testbed.Testbed) error {
 
 // followContainer streams a container's log into the artifacts until ctx ends.
 func (r *e2eRun) followContainer(ctx context.Context, container string) error {
-	dir := filepath.Join(r.artifacts, "logs", "s3")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(r.artifacts.S3Logs(), 0o755); err != nil {
 		return err
 	}
-	name := container[strings.LastIndexByte(container, '-')+1:]
-	file, err := os.Create(filepath.Join(dir, name+".log"))
+	file, err := os.Create(r.artifacts.S3Log(container))
 	if err != nil {
 		return err
 	}
@@ -311,6 +333,7 @@ func (r *e2eRun) followContainer(ctx context.Context, container string) error {
 		args = append(args, "--since", r.report.Run.Started.Format(time.RFC3339))
 	}
 	cmd := exec.CommandContext(ctx, "docker", append(args, container)...)
+	cmd.Env = append(os.Environ(), "DOCKER_HOST="+r.engine.Host)
 	out := r.redactor.Writer(file)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = time.Second
@@ -371,12 +394,12 @@ func tagOf(reference string) string {
 	return reference[strings.LastIndexByte(reference, ':')+1:]
 }
 
-// lookAgain looks, after all specs, for what a spec has proven not to have happened while it ran.
-func (r *e2eRun) lookAgain(ctx context.Context) error {
+// recheckAbsences asks the audit log, after all specs, once more for what a spec has proven not to have happened while it ran.
+func (r *e2eRun) recheckAbsences(ctx context.Context) error {
 	if r.external != nil {
 		return nil // a watch knows of nothing after its end
 	}
-	raw, err := os.ReadFile(filepath.Join(r.artifacts, "absence.jsonl"))
+	raw, err := os.ReadFile(r.artifacts.Absences())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -385,6 +408,9 @@ func (r *e2eRun) lookAgain(ctx context.Context) error {
 	}
 	audit := creations.OpenAudit(r.testbed.AuditLog)
 	defer func() { _ = audit.Close() }()
+	if err := auditIsCurrent(ctx, r.markAudit, audit.Covers); err != nil {
+		return err
+	}
 	scanner := bufio.NewScanner(bytes.NewReader(raw))
 	for scanner.Scan() {
 		var absence absence.Absence
@@ -423,11 +449,13 @@ func (r *e2eRun) finish(ctx context.Context) error {
 		r.followers.Wait()
 	}
 	if r.testbed != nil && r.external == nil {
-		problems = append(problems, r.saveAudit())
+		problems = append(problems, saveAudit(r.testbed.AuditLog, r.auditFrom, r.artifacts.AuditLog(), r.redactor.Writer))
 	}
+	// Ginkgo's own files were read as they are; from here on they are redacted.
+	problems = append(problems, redact.Files(r.redactor, r.artifacts.OfGinkgo()...))
 	problems = append(problems, r.writeReport())
 	if r.external != nil {
-		problems = append(problems, r.leave(ctx))
+		problems = append(problems, r.leave(ctx)...)
 	} else if r.run != nil {
 		problems = append(problems, r.keepOrRemove(cleanup))
 	}
@@ -440,12 +468,15 @@ func (r *e2eRun) finish(ctx context.Context) error {
 	if err := r.writeReport(); err != nil {
 		return err
 	}
-	fmt.Fprintf(r.Out, "\nreport, logs and events: %s\nto be looked at:         %s\n\n", r.artifacts, filepath.Join(r.artifacts, page.File))
-	if err := r.report.Summary(r.Out, false); err != nil {
+	if err := r.noSecretIn(r.artifacts); err != nil {
+		return err
+	}
+	fmt.Fprintf(r.out, "\nreport, logs and events: %s\nopen in a browser:       %s\n\n", r.artifacts, r.artifacts.Page())
+	if err := r.report.Summary(r.out, false); err != nil {
 		return err
 	}
 	if onGitHub() {
-		if err := github.Annotate(r.Out, r.report); err != nil {
+		if err := github.Annotate(r.out, r.report); err != nil {
 			return err
 		}
 	}
@@ -457,7 +488,7 @@ func (r *e2eRun) finish(ctx context.Context) error {
 
 // keepOrRemove keeps the stack where that is wanted, and removes it otherwise.
 func (r *e2eRun) keepOrRemove(ctx context.Context) error {
-	_ = os.Remove(filepath.Join(r.run.Dir, "in-use.json"))
+	_ = os.Remove(artifacts.Private(r.run.Dir).Testbed())
 	keep := r.kept || r.Settings.Keep == settings.KeepAlways || r.Settings.Keep == settings.KeepOnFailure && !r.report.OK()
 	if keep && r.testbed != nil && r.testbed.Store != nil && r.testbed.Node != "" && ctx.Err() == nil {
 		err := r.run.Keep(r.testbed)
@@ -470,34 +501,30 @@ func (r *e2eRun) keepOrRemove(ctx context.Context) error {
 	return r.tearDown(r.run)
 }
 
-// saveAudit copies the audit log of this run into the artifacts.
-func (r *e2eRun) saveAudit() error {
-	in, err := os.Open(r.testbed.AuditLog)
-	if errors.Is(err, os.ErrNotExist) {
+// noSecretIn looks for the run's secrets in all that it has written. One that is found is an error of the suite's, which the
+// report then says.
+func (r *e2eRun) noSecretIn(dir artifacts.Dir) error {
+	if r.testbed == nil {
 		return nil
 	}
+	leaks, err := redact.Scan(string(dir), r.testbed.Credentials.Secrets())
 	if err != nil {
-		return err
+		r.report.SuiteErrors = append(r.report.SuiteErrors, "the artifacts could not be searched for secrets: "+err.Error())
 	}
-	defer func() { _ = in.Close() }()
-	file, err := os.Create(filepath.Join(r.artifacts, "audit.log"))
-	if err != nil {
-		return err
+	for _, leak := range leaks {
+		r.report.SuiteErrors = append(r.report.SuiteErrors, leak.String())
 	}
-	out := r.redactor.Writer(file)
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close(), file.Close())
+	if err == nil && len(leaks) == 0 {
+		return nil
+	}
+	return r.writeReport()
 }
 
 func (r *e2eRun) writeReport() error {
 	r.report.Phases = r.phases.Phases()
-	err := errors.Join(r.report.Write(r.artifacts), r.report.WriteJUnit(filepath.Join(r.artifacts, "junit.xml")), page.Write(r.artifacts, r.report))
-	if path := os.Getenv("GITHUB_STEP_SUMMARY"); path != "" && !r.report.Run.Ended.IsZero() {
-		file, openErr := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if openErr == nil {
-			openErr = errors.Join(r.report.Markdown(file), file.Close())
-		}
-		err = errors.Join(err, openErr)
+	err := errors.Join(r.report.Write(string(r.artifacts)), r.report.WriteJUnit(r.artifacts.JUnit()), page.Write(string(r.artifacts), r.report))
+	if !r.report.Run.Ended.IsZero() {
+		err = errors.Join(err, ToStepSummary(r.report.Markdown))
 	}
 	return err
 }

@@ -24,78 +24,80 @@ import (
 )
 
 const (
-	// leaveTimeout bounds the clean-up of a cluster that is not ours: volumes may take their time.
-	leaveTimeout = 5 * time.Minute
 	// leakPatience is how long what was deleted may take to be gone.
 	leakPatience = 30 * time.Second
 )
+
+// externalSuite is what leave needs of a scenario.Suite.
+type externalSuite interface {
+	EmptyBucket(ctx context.Context) (left []string, err error)
+	LeftInBucket(ctx context.Context) (left []string, err error)
+	Close() error
+}
 
 // externalCluster is a cluster that was there before, as a run uses it.
 type externalCluster struct {
 	*external.Plan
 	kubeconfig string
 	api        client.Client
-	suite      *scenario.Suite // nil: nothing was made in bucket and cluster
+	suite      externalSuite // nil: nothing was made in bucket and cluster
 	made       []*unstructured.Unstructured
 }
 
 // onExternalCluster runs the selected specs on a cluster that is there. Nothing is made in it before the plan was shown, and
 // nothing if anything speaks against it.
-func (s *Session) onExternalCluster(ctx context.Context, specs []spec, p *policy.Policy) error {
-	chosen, err := external.Choose(s.Settings.External.Kubeconfig, s.Settings.External.Context)
+func (s *Session) onExternalCluster(ctx context.Context, specs []spec, sel selection, p *policy.Policy) error {
+	chosen, err := external.ChosenBy(s.Settings.External)
 	if err != nil {
-		return err
-	}
-	if err := chosen.Allowed(s.Settings.External.Allow); err != nil {
 		return err
 	}
 	run, err := runs.New(s.runsDir())
 	if err != nil {
 		return err
 	}
-	own, err := s.planFor(ctx, run, chosen, specs, p)
+	cluster, err := s.planFor(ctx, run, chosen, specs, p)
 	if err == nil {
-		fmt.Fprintf(s.Out, "\n%s\n\n", strings.Join(own.Lines(), "\n"))
-		if n := len(own.Refusals); n > 0 {
+		fmt.Fprintf(s.Out, "\n%s\n\n", strings.Join(cluster.Lines(), "\n"))
+		if n := len(cluster.Refusals); n > 0 {
 			err = fmt.Errorf("the run is refused for the %d reasons above; nothing was made", n)
 		}
 	}
 	if err != nil || s.Settings.External.PlanOnly {
 		return errors.Join(err, run.Forget())
 	}
-	artifacts, err := s.newArtifacts()
+	folder, err := s.newArtifacts()
 	if err != nil {
 		return errors.Join(err, run.Forget())
 	}
-	r := s.newE2E(p, artifacts)
-	r.run, r.external = run, own
+	r := s.newE2E(p, sel, folder)
+	r.run, r.external = run, cluster
 	r.report.Run.ID = run.ID
 	r.report.Run.Host = s.host("")
-	r.report.Stack = verdict.Stack{Name: "own cluster " + chosen.Cluster, Endpoint: s.Settings.S3Endpoint.URL, Images: s.Settings.Images, ExternalCluster: verdict.ExternalCluster{
-		Name: chosen.Cluster, Context: chosen.Context, BaseSecretFrom: s.Settings.External.BaseSecretFrom, Plan: own.Lines(),
+	r.report.Stack = verdict.Stack{Name: "external cluster " + chosen.Cluster, Endpoint: p.Endpoint.URL, Images: s.Settings.Images, ExternalCluster: verdict.ExternalCluster{
+		Name: chosen.Cluster, Context: chosen.Context, BaseSecretFrom: s.Settings.External.BaseSecretFrom, Plan: cluster.Lines(),
 	}}
 	r.report.Partial = append(r.report.Partial, "it ran on a cluster that was there before: there is no audit log, so that something did not happen is known from a watch while each spec ran, and was not looked at again after all of them")
-	r.redactor.Add(own.Credentials.Secrets()...)
+	r.redactor.Add(cluster.Credentials.Secrets()...)
 	return r.toVerdict(ctx, p)
 }
 
 // planFor looks at the cluster and says what the run would do there.
 func (s *Session) planFor(ctx context.Context, run *runs.Run, chosen *external.Chosen, specs []spec, p *policy.Policy) (*externalCluster, error) {
-	own := &externalCluster{kubeconfig: filepath.Join(run.Dir, "kubeconfig")}
-	if err := chosen.Write(own.kubeconfig); err != nil {
+	cluster := &externalCluster{kubeconfig: filepath.Join(run.Dir, "kubeconfig")}
+	if err := chosen.Write(cluster.kubeconfig); err != nil {
 		return nil, err
 	}
-	kube, err := (&testbed.Testbed{Kubeconfig: own.kubeconfig, External: &testbed.External{}}).Client()
+	kube, err := (&testbed.Testbed{Kubeconfig: cluster.kubeconfig, External: &testbed.External{}}).Client()
 	if err != nil {
 		return nil, err
 	}
-	own.api = kube.Resources().GetControllerRuntimeClient()
+	cluster.api = kube.Resources().GetControllerRuntimeClient()
 	request := external.Request{RunID: run.ID, Chosen: chosen, BaseSecretFrom: s.Settings.External.BaseSecretFrom, Policy: p}
-	facts, err := external.Look(ctx, own.api, request)
+	facts, err := external.Look(ctx, cluster.api, request)
 	if err != nil {
 		return nil, err
 	}
-	own.Plan = &external.Plan{Request: request, Facts: facts, Untestable: map[string][]string{}}
+	cluster.Plan = &external.Plan{Request: request, Facts: facts, Untestable: map[string][]string{}}
 	for _, sp := range specs {
 		if !sp.Selected {
 			continue
@@ -103,14 +105,14 @@ func (s *Session) planFor(ctx context.Context, run *runs.Run, chosen *external.C
 		lack := (&testbed.Testbed{External: &testbed.External{}}).Lacks(sp.needs()...)
 		switch {
 		case p.Contract.NotPromised(sp.Labels) != "":
-			own.NotAsked = append(own.NotAsked, sp.ID)
+			cluster.NotAsked = append(cluster.NotAsked, sp.ID)
 		case lack != "":
-			own.Untestable[lack] = append(own.Untestable[lack], sp.ID)
+			cluster.Untestable[lack] = append(cluster.Untestable[lack], sp.ID)
 		default:
-			own.Provable = append(own.Provable, sp.ID)
+			cluster.Provable = append(cluster.Provable, sp.ID)
 		}
 	}
-	return own, nil
+	return cluster, nil
 }
 
 // needs are the spec's labels that say what it needs of a testbed.
@@ -143,14 +145,16 @@ func (r *e2eRun) makeExternal(ctx context.Context, p *policy.Policy) error {
 		return err
 	}
 	ours := func(namespace string) bool { return strings.HasPrefix(namespace, testbed.NamespacePrefix(r.run.ID)) }
-	if r.collector, err = observe.StartCollector(ctx, kube.RESTConfig(), r.artifacts, observe.Options{Namespace: ours, Events: ours, Redact: r.redactor}); err != nil {
+	if r.collector, err = observe.StartCollector(ctx, kube.RESTConfig(), string(r.artifacts), observe.Options{Namespace: ours, Events: ours, Redact: r.redactor}); err != nil {
 		return err
 	}
-	if r.external.suite, err = scenario.Open(r.testbed, r.artifacts); err != nil {
+	suite, err := scenario.Open(r.testbed, string(r.artifacts))
+	if err != nil {
 		return err
 	}
+	r.external.suite = suite
 	task := r.Log.Task("a pod to look at %s from inside the cluster", r.testbed.Endpoint.URL)
-	if err := task.Done(r.external.suite.PrepareExternal(ctx)); err != nil {
+	if err := task.Done(suite.PrepareExternal(ctx)); err != nil {
 		return err
 	}
 	if !r.external.MakePolicy {
@@ -163,35 +167,70 @@ func (r *e2eRun) makeExternal(ctx context.Context, p *policy.Policy) error {
 	return err
 }
 
-// leave deletes what the run made, and looks for what is left of it. It has its own time: an interrupt must not stop it.
-func (r *e2eRun) leave(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
-	defer cancel()
+// The budgets of the steps in which a run leaves an external cluster. Volumes and finalizers may take their time.
+const (
+	policyBudget     = 30 * time.Second
+	namespacesBudget = 3 * time.Minute
+	bucketBudget     = 2 * time.Minute
+	bucketListBudget = 30 * time.Second
+	toolsBudget      = time.Minute
+	leaksBudget      = leakPatience + 30*time.Second
+
+	// leaveTimeout bounds leave.
+	leaveTimeout = policyBudget + namespacesBudget + bucketBudget + bucketListBudget + toolsBudget + leaksBudget + 6*external.Grace
+)
+
+// leaveSteps delete what the run made in an external cluster and its bucket, and look for what is left of it.
+func (r *e2eRun) leaveSteps() []external.Step {
+	on := r.external
+	steps := []external.Step{{Name: "delete the policy", Budget: policyBudget, Do: func(ctx context.Context) ([]string, error) {
+		return nil, external.DeletePolicy(ctx, on.api, on.made)
+	}}}
+	if on.suite != nil {
+		// The bucket is reached through the tools' namespace, and movers write to it as long as they are there.
+		steps = append(steps,
+			external.Step{Name: "delete the namespaces of specs", Budget: namespacesBudget, Do: func(ctx context.Context) ([]string, error) {
+				return nil, external.DeleteNamespaces(ctx, on.api, r.run.ID, testbed.NamespacePrefix(r.run.ID)+"tools")
+			}},
+			external.Step{Name: "empty the bucket", Budget: bucketBudget, Do: func(ctx context.Context) ([]string, error) {
+				_, err := on.suite.EmptyBucket(ctx)
+				return nil, err
+			}},
+			external.Step{Name: "list the bucket", Budget: bucketListBudget, Lists: "objects of this run in the bucket " + on.Policy.Contract.S3.Bucket, Do: func(ctx context.Context) ([]string, error) {
+				keys, err := on.suite.LeftInBucket(ctx)
+				for i := range keys {
+					keys[i] = "object " + keys[i] + " of the bucket " + on.Policy.Contract.S3.Bucket
+				}
+				return keys, err
+			}})
+	}
+	return append(steps,
+		external.Step{Name: "delete the namespaces", Budget: toolsBudget, Do: func(ctx context.Context) ([]string, error) {
+			return nil, external.DeleteNamespaces(ctx, on.api, r.run.ID)
+		}},
+		external.Step{Name: "look for what is left", Budget: leaksBudget, Lists: "objects of this run in the cluster " + on.Chosen.Cluster, Do: func(ctx context.Context) ([]string, error) {
+			return external.Leaks(ctx, on.api, r.run.ID, on.Policy, leakPatience)
+		}})
+}
+
+// leave cleans up in an external cluster and says what is left. It has a time of its own, and an interrupt does not stop it.
+func (r *e2eRun) leave(ctx context.Context) []error {
 	end := r.phases.Start("clean-up")
 	task := r.Log.Task("cleaning up in the cluster %s", r.external.Chosen.Cluster)
-	problems := []error{external.DeletePolicy(ctx, r.external.api, r.external.made)}
-	var left []string
-	if suite := r.external.suite; suite != nil {
-		// The bucket is reached through the tools' namespace, and movers write to it as long as they are there.
-		problems = append(problems, external.DeleteNamespaces(ctx, r.external.api, r.run.ID, r.testbed.Namespace("tools")))
-		keys, err := suite.EmptyBucket(ctx)
-		for _, key := range keys {
-			left = append(left, "object "+key+" of the bucket "+r.testbed.Store.Bucket)
-		}
-		problems = append(problems, err, suite.Close())
+	left, problems := external.CleanUp(context.WithoutCancel(ctx), r.leaveSteps(), func(step string) { task.Status("%s", step) })
+	if r.external.suite != nil {
+		problems = append(problems, r.external.suite.Close())
 	}
-	problems = append(problems, external.DeleteNamespaces(ctx, r.external.api, r.run.ID))
-	task.Status("looking for what is left")
-	more, err := external.Leaks(ctx, r.external.api, r.run.ID, r.external.Policy, leakPatience)
-	left = append(left, more...)
+	problems = append(problems, r.run.Forget())
 	if len(left) > 0 {
-		err = errors.Join(err, fmt.Errorf("%d things of this run are left in the cluster %s, and are yours to look at: %s", len(left), r.external.Chosen.Cluster, strings.Join(left, "; ")))
+		problems = append(problems, fmt.Errorf("%d things of this run are left in the cluster %s or its bucket; delete them yourself: %s", len(left), r.external.Chosen.Cluster, strings.Join(left, "; ")))
 	}
-	err = errors.Join(append(problems, err, r.run.Forget())...)
-	end(err)
 	r.report.Stack.ExternalCluster.Left = left
+	err := errors.Join(problems...)
+	end(err)
 	if err == nil {
 		r.Log.Printf("nothing of this run is left in the cluster %s and the bucket %s", r.external.Chosen.Cluster, r.external.Policy.Contract.S3.Bucket)
 	}
-	return task.Done(err)
+	_ = task.Done(err)
+	return problems
 }

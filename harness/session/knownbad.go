@@ -12,6 +12,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/testbed"
@@ -21,7 +22,7 @@ import (
 // knownBadFolder holds policies that are known to be bad, a folder each, from the root of the checkout.
 const (
 	knownBadFolder = "fixtures/known-bad"
-	knownBadBase   = "base" // what the others are patches of
+	knownBadBase   = "base" // the good policy that the others are patches of
 )
 
 // catch is what became of one requirement that must catch a policy.
@@ -31,17 +32,32 @@ type catch struct {
 	Text                string // why it was caught, or what was found instead
 }
 
+// trial is what a policy came to.
+type trial struct {
+	found       error // findings, before any spec ran
+	results     []verdict.Result
+	suiteErrors []string
+}
+
 // KnownBad is the suite's own test: each policy that is known to be bad is caught by every requirement that its contract
-// names. All of them, or those named, are tried on one stack: the kept one, or one that is kept for as long as this takes.
+// names, and the base policy, of which it is a patch, is caught by none of them. All of them, or those named, are tried on one
+// stack: the kept one, or one that is kept for as long as this takes.
 func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
-	s.Settings.Focus, s.Settings.Labels = "", ""
-	specs, err := s.listSpecs(ctx)
+	if err := external.Refuse(s.Settings.External, "known-bad"); err != nil {
+		return err
+	}
+	specs, _, err := s.listSpecs(ctx, selection{})
 	if err != nil {
 		return err
 	}
-	policies, err := s.loadKnownBad(names, ids(specs))
+	base, policies, err := s.loadKnownBad(names, ids(specs))
 	if err != nil {
 		return err
+	}
+	for _, p := range append([]*policy.Policy{base}, policies...) {
+		if err := p.Contract.CheckStack(s.Stack.Name, s.Lock.StackNames()); err != nil {
+			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
+		}
 	}
 	if err := s.makeReady(ctx); err != nil {
 		return err
@@ -50,29 +66,20 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if i := slices.IndexFunc(policies, func(p *policy.Policy) bool { return p.Check() == nil }); i >= 0 {
-		own, err := s.keepOne(ctx, policies[i])
+	if slices.ContainsFunc(policies, func(p *policy.Policy) bool { return p.Check() == nil }) {
+		ours, err := s.keepOne(ctx, base)
 		if err != nil {
 			return err
 		}
-		if own {
+		if ours {
 			defer func() { err = errors.Join(err, s.Down(context.WithoutCancel(ctx))) }()
 		}
 	}
-	var catches []catch
-	for i, p := range policies {
-		s.Log.Printf("%d of %d: %s is to be caught by %s", i+1, len(policies), p.Contract.Name, strings.Join(p.Contract.CaughtBy, ", "))
-		found := p.Check()
-		var results []verdict.Result
-		if found == nil {
-			if results, found = s.tryKnownBad(ctx, p, filepath.Join(artifacts, p.Contract.Name)); ctx.Err() != nil {
-				return ctx.Err()
-			}
-		}
-		if found != nil && len(policy.FindingsIn(found)) == 0 {
-			return fmt.Errorf("%s could not be tried: %w", p.Contract.Name, found)
-		}
-		catches = append(catches, rateCatches(p.Contract, results, found)...)
+	catches, err := s.catchAll(base, policies, func(p *policy.Policy, only []string) (trial, error) {
+		return s.tryKnownBad(ctx, p, only, filepath.Join(artifacts, p.Contract.Name))
+	})
+	if err != nil {
+		return err
 	}
 	var table bytes.Buffer
 	missed := printCatches(&table, catches)
@@ -86,11 +93,44 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	return nil
 }
 
-// loadKnownBad loads the policies of these names, or all, and checks their contracts against the specs that are to run.
-func (s *Session) loadKnownBad(names, specs []string) ([]*policy.Policy, error) {
+// catchAll tries the base policy, which is the control, with all that is to catch the others, and then each of them.
+func (s *Session) catchAll(base *policy.Policy, policies []*policy.Policy, try func(p *policy.Policy, only []string) (trial, error)) ([]catch, error) {
+	var all []string
+	onCluster := false
+	for _, p := range policies {
+		all = append(all, p.Contract.CaughtBy...)
+		onCluster = onCluster || p.Check() == nil
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	control := trial{found: base.Check()}
+	if onCluster && control.found == nil {
+		s.Log.Printf("the control: %s, the policy that the others are patches of, must pass all of %s", base.Contract.Name, strings.Join(all, ", "))
+		var err error
+		if control, err = try(base, all); err != nil {
+			return nil, fmt.Errorf("the control, %s, could not be tried: %w", base.Contract.Name, err)
+		}
+	}
+	var catches []catch
+	for i, p := range policies {
+		s.Log.Printf("%d of %d: %s must be caught by %s", i+1, len(policies), p.Contract.Name, strings.Join(p.Contract.CaughtBy, ", "))
+		tried := trial{found: p.Check()}
+		if tried.found == nil {
+			var err error
+			if tried, err = try(p, p.Contract.CaughtBy); err != nil {
+				return nil, fmt.Errorf("%s could not be tried: %w", p.Contract.Name, err)
+			}
+		}
+		catches = append(catches, rateCatches(p.Contract, tried, control)...)
+	}
+	return catches, nil
+}
+
+// loadKnownBad loads the base policy and the policies of these names, or all, and checks their contracts against the specs.
+func (s *Session) loadKnownBad(names, specs []string) (base *policy.Policy, policies []*policy.Policy, err error) {
 	entries, err := os.ReadDir(knownBadFolder)
 	if err != nil {
-		return nil, fmt.Errorf("the policies that are known to be bad: %w", err)
+		return nil, nil, fmt.Errorf("the policies that are known to be bad: %w", err)
 	}
 	var known []string
 	for _, entry := range entries {
@@ -101,8 +141,8 @@ func (s *Session) loadKnownBad(names, specs []string) ([]*policy.Policy, error) 
 	if len(names) == 0 {
 		names = known
 	}
-	var policies []*policy.Policy
-	var problems []error
+	base, err = policy.Load(filepath.Join(knownBadFolder, knownBadBase), s.Settings.S3Endpoint)
+	problems := []error{err}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
 			problems = append(problems, fmt.Errorf("%s has no %q; there are %s", knownBadFolder, name, strings.Join(known, ", ")))
@@ -113,24 +153,17 @@ func (s *Session) loadKnownBad(names, specs []string) ([]*policy.Policy, error) 
 			problems = append(problems, err)
 			continue
 		}
-		if specs == nil { // nobody runs any
-			policies = append(policies, p)
-			continue
-		}
-		if err := errors.Join(p.Contract.CheckRequirements(specs), p.Contract.CheckStack(s.Stack.Name, s.Lock.StackNames())); err != nil {
+		if err := p.Contract.CheckKnownBad(name, specs); err != nil {
 			problems = append(problems, fmt.Errorf("POLICY=%s: %w", p.Path, err))
-		}
-		if len(p.Contract.CaughtBy) == 0 {
-			problems = append(problems, fmt.Errorf("POLICY=%s: its conformance.yaml does not say what it is caughtBy", p.Path))
 		}
 		policies = append(policies, p)
 	}
-	return policies, errors.Join(problems...)
+	return base, policies, errors.Join(problems...)
 }
 
 // keepOne makes sure that a stack is kept, and says whether it was put up for that, for this policy first. One that a killed
 // run leaves is kept on: make down removes it.
-func (s *Session) keepOne(ctx context.Context, p *policy.Policy) (own bool, err error) {
+func (s *Session) keepOne(ctx context.Context, p *policy.Policy) (ours bool, err error) {
 	run, err := runs.Kept(s.runsDir(), &testbed.Testbed{})
 	if err != nil {
 		return false, err
@@ -150,59 +183,106 @@ func (s *Session) keepOne(ctx context.Context, p *policy.Policy) (own bool, err 
 	return true, run.Keep(up)
 }
 
-// tryKnownBad runs the specs that must catch a policy, on the kept stack. The error is about what kept them from running.
-func (s *Session) tryKnownBad(ctx context.Context, p *policy.Policy, artifacts string) ([]verdict.Result, error) {
+// noSpec is the ID of no spec. A selection of it selects nothing, where one of no IDs would select everything.
+const noSpec = "policy/none"
+
+// tryKnownBad runs the specs among these requirements on a policy, on the kept stack. Findings are a part of the trial; the
+// error is about what kept it from being tried.
+func (s *Session) tryKnownBad(ctx context.Context, p *policy.Policy, only []string, artifacts string) (trial, error) {
 	if err := os.MkdirAll(artifacts, 0o755); err != nil {
-		return nil, err
+		return trial{}, err
 	}
-	chosen := *s.Settings
-	chosen.Policy = p.Path
-	one := &Session{
-		Settings: &chosen, Lock: s.Lock, Stack: s.Stack, Cache: s.Cache, Log: s.Log, Out: io.Discard,
-		only: slices.DeleteFunc(slices.Clone(p.Contract.CaughtBy), policy.IsFinding), engine: s.engine, maker: s.maker,
+	only = slices.DeleteFunc(slices.Clone(only), policy.IsFinding)
+	if len(only) == 0 {
+		only = []string{noSpec}
 	}
-	r := one.newE2E(p, artifacts)
-	if err := r.toVerdict(ctx, p); err != nil && !errors.Is(err, ErrNotProven) {
-		return nil, err
+	r := s.newE2E(p, selection{only: only}, artifacts)
+	r.out, r.phases = io.Discard, &verdict.PhaseTimer{}
+	err := r.toVerdict(ctx, p)
+	switch {
+	case ctx.Err() != nil:
+		return trial{}, ctx.Err()
+	case len(policy.FindingsIn(err)) > 0:
+		return trial{found: err, suiteErrors: r.report.SuiteErrors}, nil
+	case err != nil && !errors.Is(err, ErrNotProven):
+		return trial{}, err
+	case r.report.SetupError != "":
+		return trial{}, errors.New(r.report.SetupError)
 	}
-	if r.report.SetupError != "" {
-		return nil, errors.New(r.report.SetupError)
-	}
-	return r.report.Requirements, nil
+	return trial{results: r.report.Requirements, suiteErrors: r.report.SuiteErrors}, nil
 }
 
 // rateCatches says of each requirement that must catch a policy whether it did. A finding catches it, and so does a spec whose
-// verdict is fail; one that is unknown does not.
-func rateCatches(contract policy.Contract, results []verdict.Result, found error) []catch {
+// verdict is fail; unknown does not. A catch is worthless where anything went wrong outside the specs, and where the control,
+// the good policy, is caught as well: something else than the policy was seen then.
+func rateCatches(contract policy.Contract, tried, control trial) []catch {
 	var catches []catch
 	for _, id := range contract.CaughtBy {
-		c := catch{Policy: contract.Name, Requirement: id, Text: "no spec of that name ran"}
-		if found != nil {
-			c.Text = verdict.FirstLine(found.Error())
-		} else if policy.IsFinding(id) {
-			c.Text = "nothing of the kind was found before specs ran"
-		}
-		for _, finding := range policy.FindingsIn(found) {
-			if finding.Requirement == id {
-				c.Caught, c.Text = true, verdict.FirstLine(finding.Error())
-			}
-		}
-		for _, result := range results {
-			if result.ID != id {
-				continue
-			}
-			c.Caught = result.Verdict == verdict.Fail
-			c.Text = string(result.Verdict)
-			if result.Message != "" {
-				c.Text = verdict.FirstLine(result.Message)
-			}
-			if !c.Caught && result.Message != "" {
-				c.Text = string(result.Verdict) + ": " + c.Text
+		c := catch{Policy: contract.Name, Requirement: id}
+		c.Caught, c.Text = tried.caughtBy(id)
+		if c.Caught {
+			if reason := control.spoils(id); reason != "" {
+				c.Caught, c.Text = false, reason
 			}
 		}
 		catches = append(catches, c)
 	}
 	return catches
+}
+
+// caughtBy says whether a requirement has caught the policy that was tried, and why or why not, in a line.
+func (t trial) caughtBy(id string) (caught bool, text string) {
+	if len(t.suiteErrors) > 0 {
+		return false, "does not count, because something went wrong outside the specs: " + verdict.FirstLine(t.suiteErrors[0])
+	}
+	for _, finding := range policy.FindingsIn(t.found) {
+		if finding.Requirement == id {
+			return true, verdict.FirstLine(finding.Error())
+		}
+	}
+	if t.found != nil {
+		return false, verdict.FirstLine(t.found.Error())
+	}
+	if policy.IsFinding(id) {
+		return false, "nothing of the kind was found before specs ran"
+	}
+	result, ran := t.result(id)
+	switch caught = result.Verdict == verdict.Fail; {
+	case !ran:
+		return false, "no spec of that name ran"
+	case result.Message == "":
+		return caught, string(result.Verdict)
+	case caught:
+		return true, verdict.FirstLine(result.Message)
+	}
+	return false, string(result.Verdict) + ": " + verdict.FirstLine(result.Message)
+}
+
+// spoils is why what the control came to makes a catch by a requirement worthless; empty: it does not.
+func (t trial) spoils(id string) string {
+	caught, text := t.caughtBy(id)
+	result, ran := t.result(id)
+	switch {
+	case len(t.suiteErrors) > 0:
+		return "worthless: the control, the good policy, " + text
+	case caught:
+		return "worthless: the control, the good policy, is caught by it, too: " + text
+	case t.found != nil:
+		return "worthless: the control, the good policy, is not tried: " + text
+	case policy.IsFinding(id):
+		return ""
+	case !ran || result.Verdict != verdict.Pass:
+		return "worthless: the control, the good policy, does not pass it: " + text
+	}
+	return ""
+}
+
+func (t trial) result(id string) (verdict.Result, bool) {
+	i := slices.IndexFunc(t.results, func(r verdict.Result) bool { return r.ID == id })
+	if i < 0 {
+		return verdict.Result{}, false
+	}
+	return t.results[i], true
 }
 
 // printCatches prints a table, and reports whether anything was missed.

@@ -4,47 +4,118 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/progress"
 	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/stack"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
+func result(id string, v verdict.Verdict, message string) verdict.Result {
+	return verdict.Result{Requirement: verdict.Requirement{ID: id}, Verdict: v, Message: message}
+}
+
 func TestRateCatches(t *testing.T) {
-	result := func(id string, v verdict.Verdict, message string) verdict.Result {
-		return verdict.Result{Requirement: verdict.Requirement{ID: id}, Verdict: v, Message: message}
-	}
 	finding := &policy.Finding{Requirement: policy.Label, Text: "it is for others"}
+	of := func(results ...verdict.Result) trial { return trial{results: results} }
+	good := of(result("core/fresh", verdict.Pass, ""))
+	fails := of(result("core/fresh", verdict.Fail, "an RD\nwas made"))
+	const worthless = "worthless: the control, the good policy, "
 	for _, c := range []struct {
 		name    string
 		by      string
-		results []verdict.Result
-		found   error
+		tried   trial
+		control trial
 		caught  bool
 		text    string
 	}{
-		{"by its spec", "core/fresh", []verdict.Result{result("core/fresh", verdict.Fail, "an RD\nwas made")}, nil, true, "an RD"},
-		{"its spec passed", "core/fresh", []verdict.Result{result("core/fresh", verdict.Pass, "")}, nil, false, "pass"},
-		{"its spec could not see", "core/fresh", []verdict.Result{result("core/fresh", verdict.Unknown, "no log")}, nil, false, "unknown: no log"},
-		{"its spec is not promised", "core/fresh", []verdict.Result{result("core/fresh", verdict.NotPromised, "no promise")}, nil, false, "not-promised: no promise"},
-		{"another spec failed", "core/fresh", []verdict.Result{result("core/restore", verdict.Fail, "x")}, nil, false, "no spec of that name ran"},
-		{"by its finding", policy.Label, nil, fmt.Errorf("around: %w", errors.Join(finding)), true, "it is for others [policy/label]"},
-		{"another finding", policy.Acts, nil, finding, false, "it is for others [policy/label]"},
-		{"a finding where a spec was to catch it", "core/fresh", nil, finding, false, "it is for others [policy/label]"},
-		{"no finding", policy.Label, []verdict.Result{result("core/fresh", verdict.Fail, "x")}, nil, false, "nothing of the kind was found before specs ran"},
-		{"an error that is none", policy.Accepted, nil, errors.New("no engine"), false, "no engine"},
+		{"by its spec", "core/fresh", fails, good, true, "an RD"},
+		{"its spec passed", "core/fresh", of(result("core/fresh", verdict.Pass, "")), good, false, "pass"},
+		{"its spec could not see", "core/fresh", of(result("core/fresh", verdict.Unknown, "no log")), good, false, "unknown: no log"},
+		{"its spec is not promised", "core/fresh", of(result("core/fresh", verdict.NotPromised, "no promise")), good, false, "not-promised: no promise"},
+		{"another spec failed", "core/fresh", of(result("core/restore", verdict.Fail, "x")), good, false, "no spec of that name ran"},
+		{"by its finding", policy.Label, trial{found: fmt.Errorf("around: %w", errors.Join(finding))}, good, true, "it is for others [policy/label]"},
+		{"another finding", policy.Acts, trial{found: finding}, good, false, "it is for others [policy/label]"},
+		{"a finding where a spec was to catch it", "core/fresh", trial{found: finding}, good, false, "it is for others [policy/label]"},
+		{"no finding", policy.Label, fails, good, false, "nothing of the kind was found before specs ran"},
+		{"an error that is none", policy.Accepted, trial{found: errors.New("no engine")}, good, false, "no engine"},
+		{"something went wrong outside the specs", "core/fresh", trial{results: fails.results, suiteErrors: []string{"clean-up\nhung"}}, good, false,
+			"does not count, because something went wrong outside the specs: clean-up"},
+
+		{"the control fails, too", "core/fresh", fails, of(result("core/fresh", verdict.Fail, "no node")), false, worthless + "is caught by it, too: no node"},
+		{"the control could not see", "core/fresh", fails, of(result("core/fresh", verdict.Unknown, "no log")), false, worthless + "does not pass it: unknown: no log"},
+		{"the control was not asked", "core/fresh", fails, of(), false, worthless + "does not pass it: no spec of that name ran"},
+		{"the control went wrong outside the specs", "core/fresh", fails, trial{results: good.results, suiteErrors: []string{"hung"}}, false,
+			worthless + "does not count, because something went wrong outside the specs: hung"},
+		{"the control has the same finding", policy.Label, trial{found: finding}, trial{found: finding}, false, worthless + "is caught by it, too: it is for others [policy/label]"},
+		{"the control has a finding", "core/fresh", fails, trial{found: finding}, false, worthless + "is not tried: it is for others [policy/label]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := rateCatches(policy.Contract{Name: "p", CaughtBy: []string{c.by}}, c.results, c.found)
-			if len(got) != 1 || got[0] != (catch{"p", c.by, c.caught, c.text}) {
-				t.Errorf("got %+v", got)
+			got := rateCatches(policy.Contract{Name: "p", CaughtBy: []string{c.by}}, c.tried, c.control)
+			if want := (catch{"p", c.by, c.caught, c.text}); len(got) != 1 || got[0] != want {
+				t.Errorf("got  %+v\nwant %+v", got, want)
 			}
 		})
+	}
+}
+
+// The control is tried first, with all that is to catch anything, and a harness that fails everything catches nothing.
+func TestKnownBadHasItsControl(t *testing.T) {
+	t.Chdir("../..")
+	s := &Session{Settings: &settings.Settings{}, Log: progress.New(io.Discard)}
+	base, policies, err := s.loadKnownBad([]string{"never-restore", "always-restore"}, []string{
+		"core/fresh", "core/restore", "core/s3-down/refused", "core/s3-down/black-hole", "core/s3-down/403-bucket",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		verdict verdict.Verdict // of the control
+		caught  bool
+	}{{verdict.Pass, true}, {verdict.Fail, false}, {verdict.Unknown, false}} {
+		var tried []string
+		catches, err := s.catchAll(base, policies, func(p *policy.Policy, only []string) (trial, error) {
+			tried = append(tried, p.Contract.Name+" by "+strings.Join(only, " "))
+			var t trial
+			for _, id := range only {
+				v := verdict.Fail
+				if p == base {
+					v = c.verdict
+				}
+				t.results = append(t.results, result(id, v, "why"))
+			}
+			return t, nil
+		})
+		if err != nil || len(catches) != 5 {
+			t.Fatalf("%v, %+v", err, catches)
+		}
+		for _, one := range catches {
+			if one.Caught != c.caught {
+				t.Errorf("the control came to %s: %+v", c.verdict, one)
+			}
+		}
+		if want := "base by core/fresh core/restore core/s3-down/403-bucket core/s3-down/black-hole core/s3-down/refused"; tried[0] != want {
+			t.Errorf("tried first is %s, want %s", tried[0], want)
+		}
+	}
+	if _, err := s.catchAll(base, policies, func(*policy.Policy, []string) (trial, error) { return trial{}, errors.New("no engine") }); err == nil || !strings.Contains(err.Error(), "the control, base, could not be tried: no engine") {
+		t.Errorf("a control that could not be tried: %v", err)
+	}
+}
+
+// A known-bad policy's contract is held to its folder and to the specs.
+func TestAKnownBadContractIsChecked(t *testing.T) {
+	t.Chdir("../..")
+	s := &Session{Settings: &settings.Settings{}}
+	_, _, err := s.loadKnownBad([]string{"never-restore", "nobody"}, []string{"core/fresh"})
+	if err == nil || !strings.Contains(err.Error(), `no spec has the requirement "core/restore"`) || !strings.Contains(err.Error(), `has no "nobody"`) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -72,9 +143,9 @@ func TestFocusOnID(t *testing.T) {
 		"core/s3-down/reset-late": "core/s3-down/reset-late",
 		"core/s3-down":            "core/s3-down/reset core/s3-down/reset-late",
 	} {
-		s, listed := &Session{Settings: &settings.Settings{Focus: focus}}, specs()
-		s.focusOnID(listed)
-		re := regexp.MustCompile(strings.TrimPrefix(s.ginkgoArgs()[0], "--focus="))
+		listed := specs()
+		sel := selection{focus: focus}.onID(listed)
+		re := regexp.MustCompile(strings.TrimPrefix(sel.args()[0], "--focus="))
 		var selected, matched []string
 		for _, sp := range listed {
 			if sp.Selected {
@@ -109,8 +180,12 @@ func TestRerunLine(t *testing.T) {
 		"make e2e FOCUS=core/fresh STACK=kyverno-1.13 POLICY='/my p'":  func(r *e2eRun) { r.Stack.Name = "kyverno-1.13"; r.report.Implementation.Policy = "/my p" },
 		"make e2e FOCUS=core/fresh S3_ENDPOINT=http://10.0.0.5:9000":   func(r *e2eRun) { r.Settings.S3Endpoint.URL = "http://10.0.0.5:9000" },
 		"make e2e FOCUS=core/fresh IMAGES=build POLICY='it'\\''s/$$x'": func(r *e2eRun) { r.Settings.Images = "build"; r.report.Implementation.Policy = "it's/$x" },
+		"make e2e FOCUS=core/fresh KUBE_CONTEXT=home KUBECONFIG=/k ALLOW_CLUSTER=theirs BASE_SECRET_FROM=a/b": func(r *e2eRun) {
+			r.Settings.External = settings.ExternalCluster{Context: "home", Kubeconfig: "/k", Allow: "theirs", BaseSecretFrom: "a/b"}
+		},
+		"make e2e FOCUS=core/fresh  ": func(r *e2eRun) { r.Settings.External.Kubeconfig = "/k" },
 	} {
-		if got := run(change); got != want {
+		if got := run(change); got != strings.TrimSpace(want) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}

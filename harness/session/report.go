@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/smart-restore/conformance/harness/external"
+	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/report/decisions"
 	"github.com/smart-restore/conformance/harness/report/page"
 	"github.com/smart-restore/conformance/harness/verdict"
@@ -32,6 +34,28 @@ func ReadReport(path string) (*verdict.Report, string, error) {
 	}
 	report, err := verdict.Read(path)
 	return report, filepath.Dir(path), err
+}
+
+// ToStepSummary appends to the summary of a GitHub workflow's step, where there is one.
+func ToStepSummary(write func(io.Writer) error) error {
+	path := os.Getenv("GITHUB_STEP_SUMMARY")
+	if path == "" {
+		return nil
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(file), file.Close())
+}
+
+// SuiteRevision is the suite's version or commit; empty where that is not known.
+func SuiteRevision() string {
+	source, err := gomod.FindSelf()
+	if err != nil {
+		return ""
+	}
+	return source.Revision()
 }
 
 // ShowReport reads a report back, prints its summary and renders its page anew. Its result is the run's.
@@ -77,21 +101,21 @@ func Diff(out io.Writer, basePath, candidatePath string, markdown bool) error {
 	return nil
 }
 
-// RerunEnvironment is the environment in which a rerun of the report's run tries the same policy on the same stack. A cluster
-// that was there before has to be allowed by its name once more.
-func RerunEnvironment(report *verdict.Report) map[string]string {
-	environment := map[string]string{
-		"POLICY": report.Implementation.Policy, "STACK": report.Stack.Name, "S3_ENDPOINT": report.Stack.Endpoint, "IMAGES": report.Stack.Images,
+// RerunSettings are the settings with which a rerun of the report's run tries the same policy on the same stack. An external
+// cluster has to be allowed by its name once more.
+func RerunSettings(report *verdict.Report) map[string]string {
+	given := map[string]string{
+		"POLICY": report.Implementation.Policy, "STACK": report.Stack.Name, "S3_ENDPOINT": report.Selection.EndpointSetting, "IMAGES": report.Stack.Images,
 		"FOCUS": "", "LABELS": "", "PLAN": "",
 	}
-	own := report.Stack.ExternalCluster
-	environment["KUBE_CONTEXT"], environment["BASE_SECRET_FROM"] = own.Context, own.BaseSecretFrom
-	if own.Name == "" {
-		environment["ALLOW_CLUSTER"] = ""
+	cluster := report.Stack.ExternalCluster
+	given["KUBE_CONTEXT"], given["BASE_SECRET_FROM"] = cluster.Context, cluster.BaseSecretFrom
+	if cluster.Name == "" {
+		given["ALLOW_CLUSTER"] = ""
 	} else {
-		environment["STACK"] = ""
+		given["STACK"] = ""
 	}
-	return environment
+	return given
 }
 
 // toRerun are the requirements of a report that failed or were unknown.
@@ -109,17 +133,21 @@ func NeedsRerun(report *verdict.Report) bool {
 	return len(toRerun(report)) > 0 || report.SetupError != ""
 }
 
-// Rerun runs exactly what failed or was unknown in a report's run that NeedsRerun. The settings must be those of RerunEnvironment.
+// Rerun runs exactly what failed or was unknown in a report's run that NeedsRerun. The settings must be those of RerunSettings.
 func (s *Session) Rerun(ctx context.Context, report *verdict.Report) error {
+	if _, err := external.ChosenBy(s.Settings.External); err != nil {
+		return err
+	}
 	ids := toRerun(report)
+	sel := s.selected()
 	if len(ids) > 0 {
-		s.only, s.rerunOf = ids, report.Run.ID
+		sel.only, sel.rerunOf = ids, report.Run.ID
 		s.Log.Printf("again, of run %s: %s", report.Run.ID, strings.Join(ids, ", "))
 	} else {
-		s.Settings.Focus, s.Settings.Labels = report.Selection.Focus, report.Selection.Labels
+		sel.focus, sel.labels = report.Selection.Focus, report.Selection.Labels
 		s.Log.Printf("run %s tried nothing, because its set-up failed: all that it selected", report.Run.ID)
 	}
-	specs, err := s.listSpecs(ctx)
+	specs, sel, err := s.listSpecs(ctx, sel)
 	if err != nil {
 		return err
 	}
@@ -132,30 +160,12 @@ func (s *Session) Rerun(ctx context.Context, report *verdict.Report) error {
 	if len(gone) > 0 {
 		return fmt.Errorf("the suite has no %s any more: the report of run %s is of another one", strings.Join(gone, ", "), report.Run.ID)
 	}
-	p, err := s.policyFor(specs)
+	p, err := s.policyFor(specs, sel)
 	if err != nil {
 		return err
 	}
 	if p.SHA256 != report.Implementation.SHA256 {
 		s.Log.Printf("the policy %s is not as it was in run %s: it has changed since", report.Implementation.Policy, report.Run.ID)
 	}
-	return s.e2e(ctx, specs, p)
-}
-
-// onlyThese says in words which specs were chosen by their IDs, where Ginkgo has a regular expression for it.
-func (s *Session) onlyThese(partial []string) []string {
-	if len(s.only) == 0 {
-		return partial
-	}
-	text := "only " + strings.Join(s.only, ", ")
-	if s.rerunOf != "" {
-		text = fmt.Sprintf("only what failed or was unknown in run %s: %s", s.rerunOf, strings.Join(s.only, ", "))
-	}
-	partial = slices.Clone(partial)
-	for i := range partial {
-		if partial[i] == "focus "+exactly(s.only) {
-			partial[i] = text
-		}
-	}
-	return partial
+	return s.e2e(ctx, specs, sel, p)
 }

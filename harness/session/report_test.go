@@ -100,7 +100,7 @@ func TestWhatIsRunAgain(t *testing.T) {
 	if !NeedsRerun(r) {
 		t.Error("a run that tried nothing is not run again")
 	}
-	environment := RerunEnvironment(&verdict.Report{Implementation: verdict.Implementation{Policy: "p"}, Stack: verdict.Stack{Name: "s", Endpoint: "e", Images: "build"}})
+	environment := RerunSettings(&verdict.Report{Implementation: verdict.Implementation{Policy: "p"}, Stack: verdict.Stack{Name: "s", Endpoint: "of the contract", Images: "build"}, Selection: verdict.Selection{EndpointSetting: "e"}})
 	if environment["POLICY"] != "p" || environment["STACK"] != "s" || environment["S3_ENDPOINT"] != "e" || environment["IMAGES"] != "build" {
 		t.Error(environment)
 	}
@@ -110,14 +110,14 @@ func TestWhatIsRunAgain(t *testing.T) {
 }
 
 func TestRerunOnAClusterHasToBeAllowedAgain(t *testing.T) {
-	own := RerunEnvironment(&verdict.Report{Stack: verdict.Stack{Name: "own cluster theirs", ExternalCluster: verdict.ExternalCluster{Name: "theirs", Context: "test", BaseSecretFrom: "a/b"}}})
-	if own["KUBE_CONTEXT"] != "test" || own["BASE_SECRET_FROM"] != "a/b" || own["STACK"] != "" {
-		t.Error(own)
+	given := RerunSettings(&verdict.Report{Stack: verdict.Stack{Name: "external cluster theirs", ExternalCluster: verdict.ExternalCluster{Name: "theirs", Context: "test", BaseSecretFrom: "a/b"}}})
+	if given["KUBE_CONTEXT"] != "test" || given["BASE_SECRET_FROM"] != "a/b" || given["STACK"] != "" {
+		t.Error(given)
 	}
-	if _, set := own["ALLOW_CLUSTER"]; set {
+	if _, set := given["ALLOW_CLUSTER"]; set {
 		t.Error("a report allows a cluster")
 	}
-	ours := RerunEnvironment(&verdict.Report{Stack: verdict.Stack{Name: "s"}})
+	ours := RerunSettings(&verdict.Report{Stack: verdict.Stack{Name: "s"}})
 	for _, name := range []string{"KUBE_CONTEXT", "ALLOW_CLUSTER", "PLAN"} {
 		if value, set := ours[name]; !set || value != "" {
 			t.Errorf("%s of the environment is left to a rerun on a stack of ours", name)
@@ -126,12 +126,12 @@ func TestRerunOnAClusterHasToBeAllowedAgain(t *testing.T) {
 }
 
 func TestPartialSaysWhichSpecsWereChosen(t *testing.T) {
-	s := &Session{only: []string{"core/a", "core/b"}, rerunOf: "r7"}
-	got := s.onlyThese([]string{"labels x", "focus " + exactly(s.only)})
+	sel := selection{only: []string{"core/a", "core/b"}, rerunOf: "r7"}
+	got := sel.inWords([]string{"labels x", "focus " + exactly(sel.only)})
 	if want := []string{"labels x", "only what failed or was unknown in run r7: core/a, core/b"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
-	if got := (&Session{}).onlyThese([]string{"focus x"}); !slices.Equal(got, []string{"focus x"}) {
+	if got := (selection{}).inWords([]string{"focus x"}); !slices.Equal(got, []string{"focus x"}) {
 		t.Errorf("%q", got)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/smart-restore/conformance/harness/cache"
 	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/engine"
+	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/images"
 	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/policy"
@@ -29,6 +30,10 @@ import (
 // cleanupTimeout bounds clean-up, which goes on when the run was interrupted.
 const cleanupTimeout = 2 * time.Minute
 
+// StopTimeout bounds what an invocation takes to end that is interrupted: the specs stop, what was collected is written, the
+// external cluster is left or the stack removed, and the managed engine is stopped.
+const StopTimeout = interruptPatience + cleanupTimeout + max(leaveTimeout, cleanupTimeout) + cleanupTimeout
+
 // Session is one invocation. Open it, call one of its methods, Close it.
 type Session struct {
 	Settings *settings.Settings
@@ -38,9 +43,7 @@ type Session struct {
 	Log      *progress.Log
 	Out      io.Writer // results; progress goes to Log
 
-	only     []string // the IDs of the specs to run, where FOCUS is not to say it
-	rerunOf  string   // the run of which only those are tried again that failed or were unknown
-	suiteDir string   // of Ginkgo and the compiled specs
+	suiteDir string // of Ginkgo and the compiled specs
 	engine   *engine.Engine
 	maker    *images.Maker
 	phases   verdict.PhaseTimer
@@ -101,7 +104,7 @@ func (s *Session) startEngine(ctx context.Context) error {
 	return err
 }
 
-// Close stops our own engine where nobody needs it any more.
+// Close stops the managed engine if nobody else needs it.
 func (s *Session) Close() error {
 	if err := s.Cache.Close(); err != nil {
 		return err
@@ -189,6 +192,9 @@ func (s *Session) makeReady(ctx context.Context) error {
 
 // Up puts a stack up and keeps it.
 func (s *Session) Up(ctx context.Context) error {
+	if err := external.Refuse(s.Settings.External, "up"); err != nil {
+		return err
+	}
 	p, err := s.loadPolicy()
 	if err != nil {
 		return err
@@ -230,7 +236,7 @@ func (s *Session) describe(up *testbed.Testbed) error {
 	return err
 }
 
-// Down removes the kept stack and whatever dead runs left, and stops our own engine.
+// Down removes the kept stack and whatever dead runs left, and stops the managed engine.
 func (s *Session) Down(ctx context.Context) error {
 	if !engine.Running(ctx, scripts.Files, s.scriptsDir()) {
 		s.Log.Printf("no engine runs: nothing is up")
@@ -278,7 +284,7 @@ func (s *Session) Prune(ctx context.Context) error {
 	return nil
 }
 
-// Clean removes the kept stack, everything built, and our own engine's data.
+// Clean removes the kept stack, everything built, and the managed engine's data.
 func (s *Session) Clean(ctx context.Context) error {
 	if err := s.Down(ctx); err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/policy"
-	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/stack"
 	"github.com/smart-restore/conformance/harness/testbed"
 )
@@ -20,14 +19,12 @@ func TestCheckSelection(t *testing.T) {
 		{"cor", `no spec has the label "cor"; there are core, s3-down`},
 		{"core && !s3-dwn", `"s3-dwn"`},
 	} {
-		s := &Session{Settings: &settings.Settings{Labels: c.labels}}
-		err := s.checkSelection(specs)
+		err := selection{labels: c.labels}.check(specs)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("LABELS=%q: got %v, wanted %q", c.labels, err, c.want)
 		}
 	}
-	s := &Session{Settings: &settings.Settings{Focus: "nope"}}
-	if err := s.checkSelection(specs[1:]); err == nil || !strings.Contains(err.Error(), "select none of the 1 specs") {
+	if err := (selection{focus: "nope"}).check(specs[1:]); err == nil || !strings.Contains(err.Error(), "select none of the 1 specs") {
 		t.Errorf("a selection of nothing: %v", err)
 	}
 }

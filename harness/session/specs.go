@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/onsi/ginkgo/v2/types"
 
+	"github.com/smart-restore/conformance/harness/blind"
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/gomod"
@@ -27,8 +27,15 @@ import (
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
-// interruptPatience is how long the specs may take to stop: they heal faults and dump what there is to see.
-const interruptPatience = 45 * time.Second
+const (
+	// gracePeriod is how long a spec that was told to stop may go on before Ginkgo leaves it behind.
+	gracePeriod = 30 * time.Second
+	// interruptPatience is how long the specs may take to stop: they end, save what there is to see, and put back what they took
+	// from the platform.
+	interruptPatience = gracePeriod + 40*time.Second + 2*time.Minute
+	// pipePatience is how long a process that a spec left behind may hold Ginkgo's output.
+	pipePatience = 5 * time.Second
+)
 
 // spec is a spec as the suite lists it.
 type spec struct {
@@ -68,51 +75,39 @@ func ids(specs []spec) (ids []string) {
 	return ids
 }
 
-// ginkgoArgs are the arguments that select specs.
-func (s *Session) ginkgoArgs() []string {
-	var args []string
-	switch {
-	case len(s.only) > 0:
-		args = append(args, "--focus="+exactly(s.only))
-	case s.Settings.Focus != "":
-		args = append(args, "--focus="+s.Settings.Focus)
-	}
-	if s.Settings.Labels != "" {
-		args = append(args, "--label-filter="+s.Settings.Labels)
-	}
-	return args
-}
-
-// exactly is a regular expression that matches the texts of the specs with these IDs, and no others'.
-func exactly(ids []string) string {
-	var quoted []string
-	for _, id := range ids {
-		quoted = append(quoted, regexp.QuoteMeta(id))
-	}
-	return "(^| )(" + strings.Join(quoted, "|") + ") "
-}
-
-// listSpecs asks the suite for its specs, and which of them are selected, without running any. A FOCUS that is the ID of
-// a spec selects that one alone, not those whose IDs begin with it.
-func (s *Session) listSpecs(ctx context.Context) ([]spec, error) {
+// listSpecs asks the suite for its specs, and which of them are selected, without running any. The selection that it
+// returns is of one spec alone where the focus is its ID.
+func (s *Session) listSpecs(ctx context.Context, sel selection) ([]spec, selection, error) {
 	ginkgo, suite, err := s.binaries(ctx)
 	if err != nil {
-		return nil, err
+		return nil, sel, err
 	}
 	dir, err := s.Cache.Temp()
 	if err != nil {
-		return nil, err
+		return nil, sel, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	args := slices.Concat([]string{"--dry-run", "--silence-skips", "--output-dir=" + dir, "--json-report=list.json"}, s.ginkgoArgs(), []string{suite})
+	args := slices.Concat([]string{"--dry-run", "--silence-skips", "--output-dir=" + dir, "--json-report=list.json"}, sel.args(), []string{suite})
 	out, runErr := exec.CommandContext(ctx, ginkgo, args...).CombinedOutput()
 	raw, err := os.ReadFile(filepath.Join(dir, "list.json"))
 	if err != nil {
-		return nil, fmt.Errorf("list the specs: %w\n%s", errors.Join(runErr, err), out)
+		return nil, sel, fmt.Errorf("list the specs: %w\n%s", errors.Join(runErr, err), out)
 	}
+	specs, err := specsIn(raw)
+	if err != nil {
+		return nil, sel, fmt.Errorf("list the specs: %w", err)
+	}
+	return specs, sel.onID(specs), nil
+}
+
+// specsIn are the specs in Ginkgo's JSON report of a dry run, by ID.
+func specsIn(raw []byte) ([]spec, error) {
 	var reports []types.Report
-	if err := json.Unmarshal(raw, &reports); err != nil || len(reports) == 0 {
-		return nil, fmt.Errorf("list the specs: Ginkgo's report cannot be read: %w", err)
+	if err := json.Unmarshal(raw, &reports); err != nil {
+		return nil, fmt.Errorf("Ginkgo's report cannot be read: %w", err)
+	}
+	if len(reports) != 1 {
+		return nil, fmt.Errorf("Ginkgo's report is of %d suites, want 1", len(reports))
 	}
 	var specs []spec
 	for _, r := range reports[0].SpecReports {
@@ -123,54 +118,32 @@ func (s *Session) listSpecs(ctx context.Context) ([]spec, error) {
 		specs = append(specs, spec{ID: id, Sentence: sentence, Labels: r.Labels(), Selected: r.State.Is(types.SpecStatePassed)})
 	}
 	slices.SortFunc(specs, func(a, b spec) int { return strings.Compare(a.ID, b.ID) })
-	s.focusOnID(specs)
 	return specs, nil
 }
 
-func (s *Session) focusOnID(specs []spec) {
-	if !slices.Contains(ids(specs), s.Settings.Focus) {
-		return
+// checkRequirements refuses a policy whose contract names requirements that no spec has. The specs are listed only for a
+// contract that names any.
+func (s *Session) checkRequirements(ctx context.Context, p *policy.Policy) error {
+	if !p.Contract.NamesRequirements() {
+		return nil
 	}
-	s.only = []string{s.Settings.Focus}
-	for i := range specs {
-		specs[i].Selected = specs[i].Selected && specs[i].ID == s.Settings.Focus
+	specs, _, err := s.listSpecs(ctx, selection{})
+	if err != nil {
+		return err
 	}
-}
-
-var labelWords = regexp.MustCompile(`[A-Za-z0-9][A-Za-z0-9-]*`)
-
-// checkSelection refuses labels that no spec has, and a selection that selects nothing.
-func (s *Session) checkSelection(specs []spec) error {
-	var known []string
-	selected := 0
-	for _, sp := range specs {
-		known = append(known, sp.Labels...)
-		if sp.Selected {
-			selected++
-		}
-	}
-	slices.Sort(known)
-	known = slices.Compact(known)
-	if !strings.Contains(s.Settings.Labels, "/") { // a regular expression in the filter has words of its own
-		for _, word := range labelWords.FindAllString(s.Settings.Labels, -1) {
-			if !slices.Contains(known, word) {
-				return fmt.Errorf("LABELS=%s: no spec has the label %q; there are %s", s.Settings.Labels, word, strings.Join(known, ", "))
-			}
-		}
-	}
-	if selected == 0 {
-		return fmt.Errorf("FOCUS=%q LABELS=%q select none of the %d specs: make list shows them", s.Settings.Focus, s.Settings.Labels, len(specs))
+	if err := p.Contract.CheckRequirements(ids(specs)); err != nil {
+		return fmt.Errorf("POLICY=%s: %w", policy.Shown(p.Path), err)
 	}
 	return nil
 }
 
 // List shows every spec with its requirement, and whether the settings select it.
 func (s *Session) List(ctx context.Context) error {
-	specs, err := s.listSpecs(ctx)
+	specs, sel, err := s.listSpecs(ctx, s.selected())
 	if err != nil {
 		return err
 	}
-	if err := s.checkSelection(specs); err != nil {
+	if err := sel.check(specs); err != nil {
 		return err
 	}
 	for _, sp := range specs {
@@ -212,7 +185,7 @@ func (s *Session) promises(ctx context.Context, paths []string) (string, error) 
 		}
 		contracts = append(contracts, p.Contract)
 	}
-	all, err := s.listSpecs(ctx)
+	all, _, err := s.listSpecs(ctx, selection{})
 	if err != nil {
 		return "", err
 	}
@@ -225,36 +198,39 @@ func (s *Session) promises(ctx context.Context, paths []string) (string, error) 
 
 // runSpecs runs the selected specs in Ginkgo's parallel processes. It returns Ginkgo's JSON report, also where specs
 // failed; the error is about specs that could not be run.
-func (s *Session) runSpecs(ctx context.Context, testbedFile, artifacts string) ([]byte, error) {
-	ginkgo, suite, err := s.binaries(ctx)
+func (r *e2eRun) runSpecs(ctx context.Context, testbedFile string) ([]byte, error) {
+	ginkgo, suite, err := r.binaries(ctx)
 	if err != nil {
 		return nil, err
 	}
-	output, err := os.Create(filepath.Join(artifacts, "ginkgo.log"))
+	file, err := os.Create(r.artifacts.GinkgoLog())
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = output.Close() }()
+	output := r.redactor.Writer(file)
+	defer func() { _ = errors.Join(output.Close(), file.Close()) }()
 	args := slices.Concat([]string{
-		"--procs=" + strconv.Itoa(s.Settings.Procs), "--no-color", "-v", "--timeout=60m", "--grace-period=30s",
-		"--output-dir=" + artifacts, "--json-report=ginkgo.json", "--junit-report=ginkgo-junit.xml",
-	}, s.ginkgoArgs(), []string{suite})
+		"--procs=" + strconv.Itoa(r.Settings.Procs), "--no-color", "-v", "--timeout=60m", "--grace-period=" + gracePeriod.String(),
+		"--output-dir=" + string(r.artifacts), "--json-report=" + filepath.Base(r.artifacts.GinkgoJSON()), "--junit-report=" + filepath.Base(r.artifacts.GinkgoJUnit()),
+	}, r.selection.args(), []string{suite})
 	cmd := exec.Command(ginkgo, args...)
-	cmd.Env = append(os.Environ(), env.TestbedVariable+"="+testbedFile, env.ArtifactsVariable+"="+artifacts)
+	cmd.Env = append(os.Environ(), env.TestbedVariable+"="+testbedFile, env.ArtifactsVariable+"="+string(r.artifacts),
+		env.ScaleVariable+"="+strconv.FormatFloat(r.Settings.TimeScale, 'g', -1, 64), blind.Variable+"="+r.blind)
 	cmd.Stdout, cmd.Stderr = output, output
+	cmd.WaitDelay = pipePatience
 	// A group of its own: a Ctrl-C at the terminal reaches us alone, and we pass it on once.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	stopTail := s.tailProgress(filepath.Join(artifacts, "progress.jsonl"))
+	stopTail := r.tailProgress(r.artifacts.Progress())
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	var runErr error
 	select {
 	case runErr = <-done:
 	case <-ctx.Done():
-		s.Log.Printf("interrupted: stopping the specs")
+		r.Log.Printf("interrupted: stopping the specs")
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) // the whole group, as a terminal would: Ginkgo counts on that
 		select {
 		case runErr = <-done:
@@ -265,9 +241,9 @@ func (s *Session) runSpecs(ctx context.Context, testbedFile, artifacts string) (
 		runErr = errors.Join(ctx.Err(), runErr)
 	}
 	stopTail()
-	raw, err := os.ReadFile(filepath.Join(artifacts, "ginkgo.json"))
+	raw, err := os.ReadFile(r.artifacts.GinkgoJSON())
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the specs left no report (what Ginkgo said is in %s)", output.Name()), runErr)
+		return nil, errors.Join(fmt.Errorf("the specs left no report (what Ginkgo said is in %s)", file.Name()), runErr)
 	}
 	return raw, nil
 }

@@ -36,13 +36,23 @@ func TestRequirementsAreThoseOfTheSpecs(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &Session{Settings: &settings.Settings{}, Lock: lock, Stack: of, Cache: dir, Log: progress.New(io.Discard), Out: io.Discard}
-	specs, err := s.listSpecs(t.Context())
+	specs, _, err := s.listSpecs(t.Context(), selection{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Run("policies known to be bad", func(t *testing.T) {
-		if _, err := s.loadKnownBad(nil, ids(specs)); err != nil {
+		if _, _, err := s.loadKnownBad(nil, ids(specs)); err != nil {
 			t.Error(err)
+		}
+	})
+	t.Run("requirements that a contract names", func(t *testing.T) {
+		for id, wrong := range map[string]bool{specs[0].ID: false, policy.Acts: false, "safety/long-name": true} {
+			for _, contract := range []policy.Contract{{ExpectedFailures: []policy.Expectation{{Requirement: id}}}, {CaughtBy: []string{id}}} {
+				err := s.checkRequirements(t.Context(), &policy.Policy{Path: "p", Contract: contract})
+				if wrong != (err != nil) || wrong && !strings.Contains(err.Error(), `POLICY=p: no spec has the requirement "safety/long-name"; those of the level safety are `) {
+					t.Errorf("%s: %v", id, err)
+				}
+			}
 		}
 	})
 	t.Run("situations of the check", func(t *testing.T) {
@@ -68,10 +78,12 @@ func TestRequirementsAreThoseOfTheSpecs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want, err := promises.Place.Fill(string(raw), table); err != nil {
-			t.Errorf("%s: %v", page, err)
-		} else if want != string(raw) {
-			t.Errorf("%s is out of date: make promises updates it", page)
+		want, err := promises.Place.Fill(string(raw), table)
+		if err != nil {
+			t.Fatalf("%s: %v", page, err)
+		}
+		if want != string(raw) {
+			t.Errorf("%s does not agree with the contracts: run make promises, which rewrites it", page)
 		}
 	})
 }

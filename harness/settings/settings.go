@@ -17,6 +17,7 @@ import (
 	"github.com/onsi/ginkgo/v2/types"
 
 	"github.com/smart-restore/conformance/harness/endpoint"
+	"github.com/smart-restore/conformance/harness/timing"
 )
 
 // Keep says when the stack stays up after the specs.
@@ -39,15 +40,16 @@ type Settings struct {
 	Labels     string            // Ginkgo label filter
 	Procs      int
 	Keep       Keep
-	Artifacts  string // absolute path of a folder
+	TimeScale  float64 // multiplies the bounds and windows of specs
+	Artifacts  string  // absolute path of a folder
 	External   ExternalCluster
 }
 
-// ExternalCluster names a cluster that is there, to run on instead of one of our own.
+// ExternalCluster names an existing cluster to run on, instead of a managed one.
 type ExternalCluster struct {
-	Kubeconfig     string // as kubectl takes it; empty: kubectl's own
-	Context        string // empty: a cluster of our own
-	Allow          string // the cluster's name in the kubeconfig, as whoever started this wrote it
+	Kubeconfig     string // as kubectl takes it; empty: kubectl's default
+	Context        string // empty: a managed cluster
+	Allow          string // the cluster's name in the kubeconfig, as the user wrote it
 	BaseSecretFrom string // namespace/name
 	PlanOnly       bool
 }
@@ -55,6 +57,8 @@ type ExternalCluster struct {
 // Setting documents one setting.
 type Setting struct {
 	Name, Default, Meaning string
+
+	value func(*Settings) string // what was set, as a variable of the environment has it
 }
 
 const defaultPolicy = "policies/smart-restore"
@@ -63,24 +67,30 @@ const defaultPolicy = "policies/smart-restore"
 // time make the longest one longer (measured on 2 cores, of all specs: 6 took a seventh less than 4).
 const maxDefaultProcs = 8
 
-// All lists every setting. Default is the value of an unset variable. A default that depends on something is described in
+// All lists every setting. An empty or unset variable means the default. A default that depends on something is described in
 // Meaning.
 func All() []Setting {
 	return []Setting{
-		{"STACK", "", "the stack to test on, a name in fixtures/stacks.yaml (default: its defaultStack, or else the first stack that the policy supports)"},
-		{"IMAGES", "auto", "where images come from: auto (the cache, else a registry by digest, else a build), pull, or build (contacts no registry)"},
-		{"POLICY", defaultPolicy, "the policy to test: a manifest, a folder of manifests, a kustomization, or a conformance.yaml that lists them"},
-		{"S3_ENDPOINT", "", "the S3 address that the policy uses; it is served only inside the test network (default: s3.endpoint in conformance.yaml)"},
-		{"FOCUS", "", "run only the specs whose ID or sentence matches this regular expression, such as core/restore"},
-		{"LABELS", "", "run only the specs that match this Ginkgo label filter, such as 'core && !s3-down'"},
-		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run in parallel (default: 3 per CPU, at least 4, at most 8)"},
-		{"KEEP", "never", "when to keep the stack after the run: never, failure, or always"},
-		{"ARTIFACTS", "artifacts", "the folder for the artifacts of runs: reports, logs, events, audit log and dumps, in a folder per run"},
-		{"KUBE_CONTEXT", "", "the kubeconfig context of an existing cluster to test on, instead of a new kind cluster"},
-		{"KUBECONFIG", "", "the kubeconfig file that has KUBE_CONTEXT (default: as kubectl finds it)"},
-		{"ALLOW_CLUSTER", "", "with KUBE_CONTEXT, required: the cluster name of that context in the kubeconfig, to confirm that this is the right cluster"},
-		{"BASE_SECRET_FROM", "", "with KUBE_CONTEXT: namespace/name of the Secret that holds the credentials for S3 and restic"},
-		{"PLAN", "", "with KUBE_CONTEXT: 1 prints what a run would create there, and exits"},
+		{"STACK", "", "the stack to test on, a name in fixtures/stacks.yaml (default: its defaultStack, or else the first stack that the policy supports)", func(s *Settings) string { return s.Stack }},
+		{"IMAGES", "auto", "where images come from: auto (the cache, else a registry by digest, else a build), pull, or build (contacts no registry)", func(s *Settings) string { return s.Images }},
+		{"POLICY", defaultPolicy, "the policy to test: a manifest, a folder of manifests, a kustomization, or a conformance.yaml that lists them", func(s *Settings) string { return s.Policy }},
+		{"S3_ENDPOINT", "", "the S3 address that the policy uses; it is served only inside the test network (default: s3.endpoint in conformance.yaml)", func(s *Settings) string { return s.S3Endpoint.URL }},
+		{"FOCUS", "", "run only the specs whose ID or sentence matches this regular expression, such as core/restore", func(s *Settings) string { return s.Focus }},
+		{"LABELS", "", "run only the specs that match this Ginkgo label filter, such as 'core && !s3-down'", func(s *Settings) string { return s.Labels }},
+		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run in parallel (default: 3 per CPU, at least 4, at most 8)", func(s *Settings) string { return strconv.Itoa(s.Procs) }},
+		{"KEEP", "never", "when to keep the stack after the run: never, failure, or always", func(s *Settings) string { return string(s.Keep) }},
+		{"TIME_SCALE", "1", "a factor for all time limits and windows of the specs, from 1 to 10, for a slow machine", func(s *Settings) string { return strconv.FormatFloat(s.TimeScale, 'g', -1, 64) }},
+		{"ARTIFACTS", "artifacts", "the folder for the artifacts of runs: reports, logs, events, audit log and dumps, in a folder per run", func(s *Settings) string { return s.Artifacts }},
+		{"KUBE_CONTEXT", "", "the kubeconfig context of an existing cluster to test on, instead of a new kind cluster", func(s *Settings) string { return s.External.Context }},
+		{"KUBECONFIG", "", "the kubeconfig file that has KUBE_CONTEXT (default: as kubectl finds it)", func(s *Settings) string { return s.External.Kubeconfig }},
+		{"ALLOW_CLUSTER", "", "with KUBE_CONTEXT, required: the cluster name of that context in the kubeconfig, to confirm that this is the right cluster", func(s *Settings) string { return s.External.Allow }},
+		{"BASE_SECRET_FROM", "", "with KUBE_CONTEXT: namespace/name of the Secret that holds the credentials for S3 and restic", func(s *Settings) string { return s.External.BaseSecretFrom }},
+		{"PLAN", "", "with KUBE_CONTEXT: 1 prints what a run would create there, and exits", func(s *Settings) string {
+			if s.External.PlanOnly {
+				return "1"
+			}
+			return ""
+		}},
 	}
 }
 
@@ -92,14 +102,42 @@ func (s Setting) Flag() string {
 	return strings.TrimPrefix(strings.ReplaceAll(strings.ToLower(s.Name), "_", "-"), "kube-")
 }
 
-// FromEnvironment reads and checks every setting; what is given beats the environment. Relative paths are taken from
-// root. Every problem is in the error.
+// FromEnvironment reads and checks every setting. A setting that is given beats the environment, also where it is given
+// empty. Relative paths are taken from root. Every problem is in the error.
 func FromEnvironment(root string, given map[string]string, stacks, imageModes []string) (*Settings, error) {
 	values := map[string]string{}
 	for _, setting := range All() {
-		values[setting.Name] = cmp.Or(given[setting.Name], os.Getenv(setting.Name), setting.Default)
+		value, ok := given[setting.Name]
+		if !ok {
+			value = os.Getenv(setting.Name)
+		}
+		values[setting.Name] = cmp.Or(value, setting.Default)
 	}
 	return parse(root, values, stacks, imageModes)
+}
+
+// Environ is every setting as NAME=value, for a child process that is to have the same settings but for the changed ones.
+// Unset settings are in it, empty: a variable of this process's environment must not come through.
+func (s *Settings) Environ(changed map[string]string) []string {
+	var environ []string
+	for _, setting := range All() {
+		value, ok := changed[setting.Name]
+		if !ok {
+			value = setting.value(s)
+		}
+		environ = append(environ, setting.Name+"="+value)
+	}
+	return environ
+}
+
+// Value is what the setting of this name is set to, as a variable of the environment has it; empty where there is none.
+func (s *Settings) Value(name string) string {
+	for _, setting := range All() {
+		if setting.Name == name {
+			return setting.value(s)
+		}
+	}
+	return ""
 }
 
 func parse(root string, values map[string]string, stacks, imageModes []string) (*Settings, error) {
@@ -140,6 +178,11 @@ func parse(root string, values map[string]string, stacks, imageModes []string) (
 		problems = append(problems, fmt.Errorf("PROCS=%s must be a number from 1 to 64", values["PROCS"]))
 	}
 	s.Procs = procs
+	if s.TimeScale, err = strconv.ParseFloat(values["TIME_SCALE"], 64); err != nil {
+		problems = append(problems, fmt.Errorf("TIME_SCALE=%s must be a number from 1 to 10", values["TIME_SCALE"]))
+	} else if err := timing.CheckScale(s.TimeScale); err != nil {
+		problems = append(problems, fmt.Errorf("TIME_SCALE=%s: %w", values["TIME_SCALE"], err))
+	}
 	s.External = ExternalCluster{
 		Kubeconfig: values["KUBECONFIG"], Context: values["KUBE_CONTEXT"], Allow: values["ALLOW_CLUSTER"],
 		BaseSecretFrom: values["BASE_SECRET_FROM"], PlanOnly: oneOf("PLAN", []string{"1", "true"}) != "",
@@ -147,11 +190,11 @@ func parse(root string, values map[string]string, stacks, imageModes []string) (
 	if s.External.Context == "" {
 		for _, name := range []string{"ALLOW_CLUSTER", "BASE_SECRET_FROM", "PLAN"} {
 			if values[name] != "" {
-				problems = append(problems, fmt.Errorf("%s=%s is for a cluster that is there: say which with KUBE_CONTEXT, a context of the kubeconfig", name, values[name]))
+				problems = append(problems, fmt.Errorf("%s=%s is for an existing cluster: set KUBE_CONTEXT, too, to a context of the kubeconfig", name, values[name]))
 			}
 		}
 	} else if s.Stack != "" {
-		problems = append(problems, fmt.Errorf("STACK=%s is for clusters of our own: the one of KUBE_CONTEXT=%s is what it is; leave one of them out", s.Stack, s.External.Context))
+		problems = append(problems, fmt.Errorf("STACK=%s chooses what a new cluster is made of, and KUBE_CONTEXT=%s is an existing one: leave one of them out", s.Stack, s.External.Context))
 	}
 	if set := values["S3_ENDPOINT"]; set != "" {
 		if s.S3Endpoint, err = endpoint.Parse(set); err != nil {

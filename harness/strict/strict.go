@@ -254,8 +254,12 @@ func (d *Document) take(node *yaml.Node, t reflect.Type) (any, error) {
 		return nil, d.position(node, "there is nothing here: wanted is "+wanted.name+", or leave the field out")
 	case node.Kind != wanted.kind || !slices.Contains(wanted.tags, tag):
 		hint := ""
-		if t.Kind() == reflect.String && node.Kind == yaml.ScalarNode {
+		switch {
+		case t.Kind() != reflect.String:
+		case node.Kind == yaml.ScalarNode:
 			hint = fmt.Sprintf(": put it in quotes, %q", node.Value)
+		case node.Kind == yaml.MappingNode && node.Style == yaml.FlowStyle:
+			hint = ": a text that begins with { must be in quotes"
 		}
 		return nil, d.position(node, fmt.Sprintf("found is %s, wanted %s%s", named(node), wanted.name, hint))
 	}
@@ -389,7 +393,41 @@ func (d *Document) syntax(raw []byte, err error) error {
 		column += utf8.RuneCount(raw[bytes.LastIndexByte(raw[:offset], '\n')+1 : offset])
 	}
 	text := strings.Join(strings.Fields(found[2]), " ")
+	if at, value := unquoted(raw); at >= 0 {
+		line, column = 1+bytes.Count(raw[:at], []byte("\n")), 1+utf8.RuneCount(raw[bytes.LastIndexByte(raw[:at], '\n')+1:at])
+		text = fmt.Sprintf("a text that begins with %s must be in quotes: %q", value[:1], value)
+	}
 	return fmt.Errorf("%s:%d:%d: it is no YAML: %s", d.file, line, column, text)
+}
+
+// unquotedText are values that YAML takes for something else than text, or for nothing: templates such as {namespace}/{pvc}, and
+// words such as @daily.
+var unquotedText = regexp.MustCompile("(?m)(?:^|[\\s{,])[\\w.-]+:[ \\t]+((?:\\{\\w+\\}(?:[^\\s,{}#]|\\{\\w+\\})+)|[@`%][^\\s,}#]*)")
+
+// unquoted is the first value that has to be in quotes for a document to be YAML, and where it is; -1: that is not what is
+// wrong with the document.
+func unquoted(raw []byte) (at int, value string) {
+	matches := unquotedText.FindAllSubmatchIndex(raw, -1)
+	parses := func(but int) bool {
+		var quoted []byte
+		last := 0
+		for i, match := range matches {
+			if i != but {
+				quoted = append(append(quoted, raw[last:match[2]]...), strconv.Quote(string(raw[match[2]:match[3]]))...)
+				last = match[3]
+			}
+		}
+		return yaml.Unmarshal(append(quoted, raw[last:]...), new(yaml.Node)) == nil
+	}
+	if !parses(-1) {
+		return -1, ""
+	}
+	for i, match := range matches {
+		if !parses(i) { // in a block of text, it may stay as it is
+			return match[2], string(raw[match[2]:match[3]])
+		}
+	}
+	return -1, ""
 }
 
 // badByte is where the first byte is that YAML takes in no text; 0 where there is none.

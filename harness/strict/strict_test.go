@@ -190,3 +190,30 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A template or a word like @daily without quotes is said by its own line, not by the parser's.
+func TestWhatMustBeInQuotesIsSaid(t *testing.T) {
+	type below struct {
+		Path string `json:"path"`
+		To   string `json:"to"`
+	}
+	type document struct {
+		Text  string `json:"text"`
+		Below below  `json:"below"`
+	}
+	for text, want := range map[string]string{
+		"text: a\nbelow:\n  to: http://x\n  path: {namespace}/{pvc}\n": `f.yaml:4:9: it is no YAML: a text that begins with { must be in quotes: "{namespace}/{pvc}"`,
+		"text: {pvc}-{uid} # a name\n":                                 `f.yaml:1:7: it is no YAML: a text that begins with { must be in quotes: "{pvc}-{uid}"`,
+		"below: {to: x, path: {namespace}/k8s/{pvc}}\n":                `f.yaml:1:22: it is no YAML: a text that begins with { must be in quotes: "{namespace}/k8s/{pvc}"`,
+		"text: @daily\n": `f.yaml:1:7: it is no YAML: a text that begins with @ must be in quotes: "@daily"`,
+		"text: |\n  path: {a}/{b}\nbelow:\n  to: x\n  path: {namespace}/{pvc}": `f.yaml:5:9: it is no YAML: a text that begins with { must be in quotes: "{namespace}/{pvc}"`,
+		"text: {pvc}\n":             `f.yaml:1:7: found is a mapping, wanted a text: a text that begins with { must be in quotes`,
+		"text: {a}/{b}\nbelow: [\n": `f.yaml:`, // two mistakes: either may be said
+		"text: a\nbelow: [\n":       `did not find expected`,
+	} {
+		_, err := Read("f.yaml", []byte(text), &document{})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q:\ngot  %v\nwant %s", text, err, want)
+		}
+	}
+}

@@ -70,7 +70,7 @@ type AttachOptions struct {
 // Attach is a testbed on a cluster that is there. It makes nothing.
 func Attach(o AttachOptions) *Testbed {
 	s := &Testbed{
-		RunID: o.Run.ID, Stack: "own cluster " + o.Cluster, Endpoint: o.Policy.Endpoint, Contract: o.Policy.Contract,
+		RunID: o.Run.ID, Stack: "external cluster " + o.Cluster, Endpoint: o.Policy.Endpoint, Contract: o.Policy.Contract,
 		Cluster: o.Cluster, Kubeconfig: o.Kubeconfig, AgentImage: o.MoverImage,
 		Images:      &images.Set{Restic: o.MoverImage},
 		Credentials: o.Credentials, CreatedAt: time.Now().UTC(), Phases: o.Phases, Log: o.Log,

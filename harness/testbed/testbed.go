@@ -243,7 +243,7 @@ func (s *Testbed) PolicyActs(ctx context.Context, client klient.Client, status f
 	return install.PolicyActs(ctx, client, install.Canary{
 		PVCLabels: s.Contract.PVC.Labels(), StorageClass: s.Contract.PVC.StorageClass, NamespacePrefix: canary,
 		NamespaceLabels: s.NamespaceLabels(), BaseSecret: s.BaseSecret(),
-		Policies: (&policy.Policy{Objects: s.PolicyObjects()}).Kyverno(), Status: status,
+		Policies: policy.Kyverno(s.PolicyObjects()), Status: status,
 	})
 }
 

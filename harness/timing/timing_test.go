@@ -1,6 +1,7 @@
 package timing
 
 import (
+	"math"
 	"reflect"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestScaledMultipliesBoundsAndWindowsOnly(t *testing.T) {
 }
 
 func TestCheckScale(t *testing.T) {
-	for factor, ok := range map[float64]bool{1: true, 2.5: true, 10: true, 0.5: false, 11: false, -1: false} {
+	for factor, ok := range map[float64]bool{1: true, 2.5: true, math.NaN(): false, 10: true, 0.5: false, 11: false, -1: false} {
 		if err := CheckScale(factor); (err == nil) != ok {
 			t.Errorf("%g: %v", factor, err)
 		}

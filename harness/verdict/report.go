@@ -124,8 +124,8 @@ type Implementation struct {
 // Stack is what the policy ran on.
 type Stack struct {
 	Name string `json:"name"`
-	// Endpoint is the S3 address that the policy names, Images where images
-	// came from.
+	// Endpoint is the S3 address that the policy names and that was used, Images
+	// where images came from.
 	Endpoint  string            `json:"endpoint,omitempty"`
 	Images    string            `json:"images,omitempty"`
 	Requested map[string]string `json:"requested,omitempty"` // component → version
@@ -159,6 +159,9 @@ type Component struct {
 type Selection struct {
 	Focus  string `json:"focus,omitempty"`
 	Labels string `json:"labels,omitempty"`
+	// EndpointSetting is the S3 address that S3_ENDPOINT set instead of the
+	// contract's.
+	EndpointSetting string `json:"endpointSetting,omitempty"`
 	// RerunOf is the ID of the run of which this one tries again what failed or
 	// was unknown.
 	RerunOf   string `json:"rerunOf,omitempty"`

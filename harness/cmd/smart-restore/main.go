@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/series"
 	"github.com/smart-restore/conformance/harness/session"
 	"github.com/smart-restore/conformance/harness/settings"
 )
@@ -55,7 +56,7 @@ func root() *cobra.Command {
 		{"list", "list the specs with their requirements", (*session.Session).List},
 		{"images", "show what the stack consists of and where each piece would come from", (*session.Session).Images},
 		{"prune", "remove the images that no stack is made of: earlier versions of them", (*session.Session).Prune},
-		{"clean", "remove the kept stack, everything built, and our own engine's data", (*session.Session).Clean},
+		{"clean", "remove the kept stack, everything built, and the data of the Docker engine that make e2e has started", (*session.Session).Clean},
 		{"bench", "show the phases' times of the last run beside its longest spec", (*session.Session).Bench},
 	} {
 		root.AddCommand(&cobra.Command{Use: c.name, Short: c.short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
@@ -68,7 +69,7 @@ func root() *cobra.Command {
 	root.AddCommand(&cobra.Command{Use: "prebuild [stack...]", Short: "build the images of stacks for later; needs no engine", RunE: func(cmd *cobra.Command, names []string) error {
 		return with(cmd, func(s *session.Session) error { return s.Prebuild(cmd.Context(), names) })
 	}})
-	root.AddCommand(matrixCommand(), soakCommand())
+	root.AddCommand(matrixCommand(), soakCommand(), compareCommand())
 	root.AddCommand(aboutReports()...)
 	root.AddCommand(checkCommand(), promisesCommand(), docsCommand())
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
@@ -125,18 +126,41 @@ func promisesCommand() *cobra.Command {
 
 // soakCommand is about what fails now and then.
 func soakCommand() *cobra.Command {
-	runs, series := 0, ""
-	command := &cobra.Command{Use: "soak", Short: "run the selected specs many times, each on a stack of its own, and say which did not always pass", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		return with(cmd, func(s *session.Session) error { return s.Soak(cmd.Context(), runs, series) })
+	runs, folder := 0, ""
+	command := &cobra.Command{Use: "soak", Short: "run the selected specs many times, each time on a new stack (or on the cluster of KUBE_CONTEXT), and say which did not always pass", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return with(cmd, func(s *session.Session) error { return series.Of(s).Soak(cmd.Context(), runs, folder) })
 	}}
 	command.Flags().IntVar(&runs, "runs", 20, "how many times")
-	command.Flags().StringVar(&series, "series", "", "the `folder` of an earlier soak to go on with")
+	command.Flags().StringVar(&folder, "series", "", "the `folder` of an earlier soak to go on with")
+	return command
+}
+
+// compareCommand runs two policies.
+func compareCommand() *cobra.Command {
+	base := ""
+	command := &cobra.Command{
+		Use: "compare", Short: "run the selected specs on a base policy and on POLICY, and compare their decisions", Args: cobra.NoArgs,
+		Long: `Runs the selected specs on the policy of --base, and then on POLICY, and compares their decisions as diff does.
+
+The exit code is that of POLICY's run: 0 if every selected requirement was proven, 1 if not, 2 if it came to no verdict, or if
+there is no policy at --base. A base that comes to no verdict leaves nothing to compare with, and does not change the exit code.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return with(cmd, func(s *session.Session) error { return series.Of(s).Compare(cmd.Context(), base) })
+		},
+	}
+	command.Flags().StringVar(&base, "base", "", "the `policy` to compare POLICY with: a manifest, a folder or a conformance.yaml")
 	return command
 }
 
 // with opens a session for one command. A setting's flag beats its environment variable.
-func with(cmd *cobra.Command, do func(*session.Session) error) (err error) {
+func with(cmd *cobra.Command, do func(*session.Session) error) error {
+	return withGiven(cmd, nil, do)
+}
+
+// withGiven is with, for a command that knows some of the settings by itself: they beat the environment, and flags beat them.
+func withGiven(cmd *cobra.Command, known map[string]string, do func(*session.Session) error) (err error) {
 	given := map[string]string{}
+	maps.Copy(given, known)
 	for _, setting := range settings.All() {
 		if flag := cmd.Flags().Lookup(setting.Flag()); flag != nil && flag.Changed {
 			given[setting.Name] = flag.Value.String()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/smart-restore/conformance/fixtures"
 	"github.com/smart-restore/conformance/harness/matrix"
+	"github.com/smart-restore/conformance/harness/series"
 	"github.com/smart-restore/conformance/harness/session"
 	"github.com/smart-restore/conformance/harness/stack"
 	"github.com/smart-restore/conformance/harness/verdict"
@@ -58,7 +59,7 @@ func matrixCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return with(cmd, func(s *session.Session) error { return s.Matrix(cmd.Context(), cells) })
+			return with(cmd, func(s *session.Session) error { return series.Of(s).Matrix(cmd.Context(), cells) })
 		},
 	}
 	for _, c := range []*cobra.Command{show, run} {

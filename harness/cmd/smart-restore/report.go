@@ -56,12 +56,7 @@ Exit code 2: there is no comparison, because a report cannot be read.`,
 				fmt.Printf("nothing to run again: nothing failed or was unknown in run %s\n", report.Run.ID)
 				return nil
 			}
-			for name, value := range session.RerunEnvironment(report) {
-				if err := os.Setenv(name, value); err != nil {
-					return err
-				}
-			}
-			return with(cmd, func(s *session.Session) error { return s.Rerun(cmd.Context(), report) })
+			return withGiven(cmd, session.RerunSettings(report), func(s *session.Session) error { return s.Rerun(cmd.Context(), report) })
 		},
 	}
 	return []*cobra.Command{report, diff, rerun}

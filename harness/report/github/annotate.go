@@ -23,7 +23,7 @@ const most = 10
 // Annotate writes workflow commands, from which GitHub makes annotations: for each requirement that keeps the run from
 // being good, on the line that is to blame where that is known, else on the policy's first file, else on none.
 func Annotate(w io.Writer, report *verdict.Report) error {
-	places := find(report.Implementation.Policy)
+	places := find(policy.Documents(report.Implementation.Policy))
 	var b bytes.Buffer
 	say := func(p place, title, text string) { b.WriteString(command(p, title, text)) }
 	if report.SetupError != "" {
@@ -58,8 +58,8 @@ func Annotate(w io.Writer, report *verdict.Report) error {
 }
 
 // Finding annotates what was found in a policy before anything was tried.
-func Finding(w io.Writer, path, requirement, text string) error {
-	_, err := io.WriteString(w, command(find(path).first, requirement, text))
+func Finding(w io.Writer, p *policy.Policy, requirement, text string) error {
+	_, err := io.WriteString(w, command(find(p.Documents).first, requirement, text))
 	return err
 }
 
@@ -111,10 +111,10 @@ func (p places) blame(result verdict.Result) place {
 	return p.first
 }
 
-// find reads the policy's own files, as far as they can be read.
-func find(path string) places {
+// find finds the places in a policy's documents, as far as the repository has them.
+func find(documents []policy.Document) places {
 	p := places{expected: map[string]place{}}
-	for _, document := range policy.Documents(path) {
+	for _, document := range documents {
 		if file := inRepository(document.File); file != "" {
 			p.look(filepath.ToSlash(file), document)
 		}
@@ -129,13 +129,8 @@ func inRepository(file string) string {
 	if err != nil {
 		return ""
 	}
-	whole := file
-	if !filepath.IsAbs(whole) {
-		whole = filepath.Join(here, file)
-	}
-	repository := cmp.Or(os.Getenv("GITHUB_WORKSPACE"), here)
-	if rel, err := filepath.Rel(repository, whole); err == nil && filepath.IsLocal(rel) {
-		return rel
+	if below, ok := policy.Below(cmp.Or(os.Getenv("GITHUB_WORKSPACE"), here), file); ok {
+		return below
 	}
 	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -144,7 +145,7 @@ func TestFindingIsOnThePolicysFile(t *testing.T) {
 		filepath.Join(filepath.Dir(dir), "another.yaml"): "::error title=policy/restores::nothing restores\n",
 	} {
 		var b strings.Builder
-		if err := Finding(&b, path, "policy/restores", "nothing restores"); err != nil || b.String() != want {
+		if err := Finding(&b, &policy.Policy{Path: path, Documents: policy.Documents(path)}, "policy/restores", "nothing restores"); err != nil || b.String() != want {
 			t.Errorf("%s: %v, %q", path, err, b.String())
 		}
 	}

@@ -1,4 +1,4 @@
-package session
+package series
 
 import (
 	"bytes"
@@ -13,18 +13,24 @@ import (
 	"time"
 
 	"github.com/smart-restore/conformance/harness/artifacts"
-	"github.com/smart-restore/conformance/harness/gomod"
+	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/matrix"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/session"
+	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
-// Soak runs the same specs so many times, each time on a stack of its own, and says which requirements did not always hold:
-// what fails now and then shows in no single run. What one run comes to does not keep the next one from being tried; an
-// interrupt does. With the folder of an earlier series (else empty) its runs count, and the others are done: the same specs of
-// the same suite, of the same policy on the same stack.
-func (s *Session) Soak(ctx context.Context, runs int, folder string) error {
+// Soak runs the same specs so many times, each time on a new stack or on the external cluster, and says which requirements did
+// not always hold: what fails now and then does not show in a single run. It goes on whatever a run comes to, and ends when it
+// is interrupted. With the folder of an earlier soak (else empty), the runs of that one count, if they are of the same specs,
+// suite, policy and stack, and only the rest are done.
+func (s *Series) Soak(ctx context.Context, runs int, folder string) error {
 	if runs < 1 {
 		return fmt.Errorf("%d runs are wanted; there must be at least one", runs)
+	}
+	if err := external.CheckForSeveral(s.Settings.External, "soak"); err != nil {
+		return err
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -33,67 +39,58 @@ func (s *Session) Soak(ctx context.Context, runs int, folder string) error {
 	return s.soak(ctx, self, runs, folder)
 }
 
-func (s *Session) soak(ctx context.Context, self string, runs int, folder string) error {
-	series := &series{folder: folder}
+func (s *Series) soak(ctx context.Context, self string, runs int, folder string) error {
+	soaked := &soakRuns{folder: folder}
 	if folder == "" {
-		series.folder = s.seriesFolder("soak")
-	} else if err := series.read(s.soaked()); err != nil {
+		soaked.folder = s.folder("soak")
+	} else if err := soaked.read(s.next()); err != nil {
 		return err
 	}
 	cell := matrix.Cell{Stack: s.Settings.Stack, Policy: s.Settings.Policy, Target: matrix.E2E}
-	for len(series.runs) < runs && ctx.Err() == nil {
-		n := len(series.runs) + 1
-		artifacts := series.artifacts(n)
+	for len(soaked.runs) < runs && ctx.Err() == nil {
+		n := len(soaked.runs) + 1
+		artifacts := soaked.artifacts(n)
 		s.Log.Printf("run %d of %d (%s)", n, runs, artifacts)
 		start := time.Now()
-		result, report, err := s.tryCell(ctx, self, cell, artifacts)
+		result, report, err := s.tryCell(ctx, self, cell, artifacts, settings.KeepNever)
 		if ctx.Err() != nil {
 			break
 		}
-		run := seriesRun{Run: n, Result: result, Proven: err == nil, Minutes: time.Since(start).Minutes(), report: report}
+		run := soakRun{Run: n, Result: result, Proven: err == nil, Minutes: time.Since(start).Minutes(), report: report}
 		s.Log.Printf("run %d of %d: %s, in %.1f min", n, runs, result, run.Minutes)
-		if err := series.add(run); err != nil {
+		if err := soaked.add(run); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(s.Out, "\n%s%d of %d runs proven\n%s\n", matrix.Unsteady(series.reports()), series.proven(), len(series.runs), series.folder)
+	fmt.Fprintf(s.Out, "\n%s%d of %d runs proven\n%s\n", matrix.Unsteady(soaked.reports()), soaked.proven(), len(soaked.runs), soaked.folder)
 	if err := ctx.Err(); err != nil {
-		if len(series.runs) > 0 {
-			fmt.Fprintf(s.Out, "\nTo go on: make soak RUNS=%d SERIES=%s\n", runs, series.folder)
+		if len(soaked.runs) > 0 {
+			fmt.Fprintf(s.Out, "\nTo go on: make soak RUNS=%d SERIES=%s\n", runs, soaked.folder)
 		}
-		return fmt.Errorf("interrupted after %d of %d runs: %w", len(series.runs), runs, err)
+		return fmt.Errorf("interrupted after %d of %d runs: %w", len(soaked.runs), runs, err)
 	}
-	if series.proven() < len(series.runs) {
-		return ErrNotProven
+	if soaked.proven() < len(soaked.runs) {
+		return session.ErrNotProven
 	}
 	return nil
 }
 
-// soaked is what a report says of a run that this session begins.
-func (s *Session) soaked() *verdict.Report {
+// next is what a report says of a run that this soak begins.
+func (s *Series) next() *verdict.Report {
 	return &verdict.Report{
-		Run: verdict.Run{Suite: suiteRevision()}, Stack: verdict.Stack{Name: s.Settings.Stack}, Implementation: verdict.Implementation{Policy: s.Settings.Policy},
+		Run: verdict.Run{Suite: session.SuiteRevision()}, Stack: verdict.Stack{Name: s.Settings.Stack}, Implementation: verdict.Implementation{Policy: policy.Shown(s.Settings.Policy)},
 		Selection: verdict.Selection{Focus: s.Settings.Focus, Labels: s.Settings.Labels},
 	}
 }
 
-// suiteRevision is which suite judges; empty where that cannot be said.
-func suiteRevision() string {
-	source, err := gomod.FindSelf()
-	if err != nil {
-		return ""
-	}
-	return source.Revision()
-}
-
-// series is the runs of a soak. Its file series.jsonl has a line for each that came to its end, the folders beside it their
+// soakRuns are the runs of a soak. Its file series.jsonl has a line for each that came to its end, the folders beside it their
 // artifacts.
-type series struct {
+type soakRuns struct {
 	folder string
-	runs   []seriesRun
+	runs   []soakRun
 }
 
-type seriesRun struct {
+type soakRun struct {
 	Run     int             `json:"run"`
 	Result  string          `json:"result"`
 	Proven  bool            `json:"proven"`
@@ -101,25 +98,25 @@ type seriesRun struct {
 	report  *verdict.Report // nil: it left none
 }
 
-func (s *series) artifacts(run int) string { return filepath.Join(s.folder, strconv.Itoa(run)) }
+func (s *soakRuns) artifacts(run int) string { return filepath.Join(s.folder, strconv.Itoa(run)) }
 
-func (s *series) file() string { return filepath.Join(s.folder, "series.jsonl") }
+func (s *soakRuns) file() string { return filepath.Join(s.folder, "series.jsonl") }
 
 // read finds the runs of an earlier series, which must be of the same as the next one.
-func (s *series) read(next *verdict.Report) error {
+func (s *soakRuns) read(next *verdict.Report) error {
 	lines, err := os.ReadFile(s.file())
 	if err != nil {
 		return fmt.Errorf("SERIES: want the folder of an earlier soak: %w", err)
 	}
 	decoder := json.NewDecoder(bytes.NewReader(lines))
 	for {
-		run := seriesRun{}
+		run := soakRun{}
 		if err := decoder.Decode(&run); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("%s: %w", s.file(), err)
 		}
-		if report, _, err := ReadReport(filepath.Join(s.artifacts(run.Run), "latest")); err == nil {
+		if report, _, err := session.ReadReport(filepath.Join(s.artifacts(run.Run), "latest")); err == nil {
 			run.report = report
 			if other := differs(report, next); other != "" {
 				return fmt.Errorf("the runs in %s are not of the same: %s; a series of its own begins without SERIES", s.folder, other)
@@ -148,7 +145,7 @@ func differs(earlier, later *verdict.Report) string {
 }
 
 // add keeps a run that came to its end.
-func (s *series) add(run seriesRun) error {
+func (s *soakRuns) add(run soakRun) error {
 	for _, earlier := range s.runs {
 		if run.report == nil || earlier.report == nil {
 			continue
@@ -168,7 +165,7 @@ func (s *series) add(run seriesRun) error {
 	return artifacts.AppendLine(s.file(), line)
 }
 
-func (s *series) reports() []*verdict.Report {
+func (s *soakRuns) reports() []*verdict.Report {
 	reports := make([]*verdict.Report, len(s.runs))
 	for i := range s.runs {
 		reports[i] = s.runs[i].report
@@ -176,7 +173,7 @@ func (s *series) reports() []*verdict.Report {
 	return reports
 }
 
-func (s *series) proven() int {
+func (s *soakRuns) proven() int {
 	n := 0
 	for _, run := range s.runs {
 		if run.Proven {

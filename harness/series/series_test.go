@@ -1,4 +1,4 @@
-package session
+package series
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"github.com/smart-restore/conformance/harness/matrix"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/progress"
+	"github.com/smart-restore/conformance/harness/session"
 	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/stack"
 	"github.com/smart-restore/conformance/harness/verdict"
@@ -46,7 +47,7 @@ func TestEveryPolicyOfTheMatrixIsMadeForItsStack(t *testing.T) {
 
 // A program in the place of this one, which comes to another end for each stack: proven, not proven, no verdict.
 const cellProgram = `#!/bin/sh
-echo "$1 of $POLICY on $STACK, LABELS=$LABELS KEEP=$KEEP"
+echo "$1 of $POLICY on $STACK, LABELS=$LABELS KEEP=$KEEP context=$KUBE_CONTEXT of=$KUBECONFIG allow=$ALLOW_CLUSTER secret=$BASE_SECRET_FROM"
 mkdir -p "$ARTIFACTS" && cp -r "$REPORTS/$STACK" "$ARTIFACTS/latest" 2>/dev/null
 case $STACK in good) exit 0;; bad) exit 1;; *) exit 2;; esac
 `
@@ -78,17 +79,17 @@ func TestTheMatrixRunsEveryCellToItsEnd(t *testing.T) {
 	}
 	var out bytes.Buffer
 	artifacts := t.TempDir()
-	s := &Session{Settings: &settings.Settings{Artifacts: artifacts, Labels: "core", Procs: 1}, Log: progress.New(&bytes.Buffer{}), Out: &out}
+	s := &Series{Settings: &settings.Settings{Artifacts: artifacts, Labels: "core", Procs: 1}, Log: progress.New(&bytes.Buffer{}), Out: &out}
 	cells := []matrix.Cell{
 		{Stack: "broken", Policy: "policies/p", Target: matrix.E2E},
 		{Stack: "bad", Policy: "policies/p", Target: matrix.E2E},
 		{Stack: "good", Policy: "policies/p", Target: matrix.E2E},
 	}
-	if err := s.matrix(t.Context(), self, cells); !errors.Is(err, ErrNotProven) {
+	if err := s.matrix(t.Context(), self, cells); !errors.Is(err, session.ErrNotProven) {
 		t.Errorf("got %v, wanted that not all is proven", err)
 	}
 	for _, want := range []string{
-		"e2e of policies/p on good, LABELS=core KEEP=never\n",
+		"e2e of policies/p on good, LABELS=core KEEP=never context= ",
 		"did not come to a verdict: exit status 2\n", "not proven\n", "proven\n",
 		"|  | Kyverno bad<br>Kubernetes <br>p | Kyverno good<br>Kubernetes <br>p |\n", "| `core/fresh` | ✗ | ✓ |\n",
 	} {
@@ -116,12 +117,12 @@ func TestASoakRunsAllAndSaysWhatDidNotAlwaysHold(t *testing.T) {
 		want  string
 	}{
 		{"good", nil, "\n2 of 2 runs proven\n"},
-		{"bad", ErrNotProven, "core/fresh did not hold in 2 of 2 runs\n    run 1, fail: why\n    run 2, fail: why\n0 of 2 runs proven\n"},
-		{"broken", ErrNotProven, "\n0 of 2 runs proven\n"},
+		{"bad", session.ErrNotProven, "core/fresh did not hold in 2 of 2 runs\n    run 1, fail: why\n    run 2, fail: why\n0 of 2 runs proven\n"},
+		{"broken", session.ErrNotProven, "\n0 of 2 runs proven\n"},
 	} {
 		var out bytes.Buffer
 		artifacts := t.TempDir()
-		s := &Session{Settings: &settings.Settings{Stack: c.stack, Policy: "policies/p", Artifacts: artifacts, Procs: 1}, Log: progress.New(&bytes.Buffer{}), Out: &out}
+		s := &Series{Settings: &settings.Settings{Stack: c.stack, Policy: "policies/p", Artifacts: artifacts, Procs: 1}, Log: progress.New(&bytes.Buffer{}), Out: &out}
 		if err := s.soak(t.Context(), self, 2, ""); !errors.Is(err, c.err) {
 			t.Errorf("%s: got %v, wanted %v", c.stack, err, c.err)
 		}
@@ -135,11 +136,11 @@ func TestASoakRunsAllAndSaysWhatDidNotAlwaysHold(t *testing.T) {
 	interrupted, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out bytes.Buffer
-	s := &Session{Settings: &settings.Settings{Stack: "good", Artifacts: t.TempDir()}, Log: progress.New(&bytes.Buffer{}), Out: &out}
+	s := &Series{Settings: &settings.Settings{Stack: "good", Artifacts: t.TempDir()}, Log: progress.New(&bytes.Buffer{}), Out: &out}
 	if err := s.soak(interrupted, self, 2, ""); !errors.Is(err, context.Canceled) || !strings.Contains(out.String(), "0 of 0 runs proven") {
 		t.Errorf("interrupted: %v, and it says %q", err, out.String())
 	}
-	if err := (&Session{}).Soak(t.Context(), 0, ""); err == nil {
+	if err := (&Series{}).Soak(t.Context(), 0, ""); err == nil {
 		t.Error("no run at all is taken for a soak")
 	}
 }
@@ -156,10 +157,14 @@ func TestASoakGoesOn(t *testing.T) {
 	}
 	written()
 	artifacts := t.TempDir()
+	here, err := os.Getwd() // settings have an absolute path, reports one from here
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out bytes.Buffer
 	soak := func(stack string, runs int, series string) error {
 		out.Reset()
-		s := &Session{Settings: &settings.Settings{Stack: stack, Policy: "policies/p", Artifacts: artifacts, Procs: 1}, Log: progress.New(&out), Out: &out}
+		s := &Series{Settings: &settings.Settings{Stack: stack, Policy: filepath.Join(here, "policies", "p"), Artifacts: artifacts, Procs: 1}, Log: progress.New(&out), Out: &out}
 		return s.soak(t.Context(), self, runs, series)
 	}
 	if err := soak("good", 2, ""); err != nil {
@@ -188,5 +193,24 @@ func TestASoakGoesOn(t *testing.T) {
 	}
 	if err := soak("good", 4, artifacts); err == nil || !strings.Contains(err.Error(), "SERIES: want the folder of an earlier soak") {
 		t.Errorf("with no series: %v", err)
+	}
+}
+
+// The runs of a soak are on the cluster that the soak was told to use.
+func TestASoakPassesTheExternalClusterOn(t *testing.T) {
+	self, _ := cellSelf(t)
+	t.Setenv("KUBE_CONTEXT", "of the parent")
+	var out bytes.Buffer
+	s := &Series{
+		Settings: &settings.Settings{Policy: "policies/p", Artifacts: t.TempDir(), External: settings.ExternalCluster{
+			Context: "home", Kubeconfig: "/k", Allow: "theirs", BaseSecretFrom: "a/b",
+		}},
+		Log: progress.New(&bytes.Buffer{}), Out: &out,
+	}
+	if err := s.soak(t.Context(), self, 1, ""); !errors.Is(err, session.ErrNotProven) { // no stack is named, and the program knows none
+		t.Error(err)
+	}
+	if want := "context=home of=/k allow=theirs secret=a/b\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("%q is not in what its run was told:\n%s", want, out.String())
 	}
 }
