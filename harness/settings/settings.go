@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -55,8 +56,6 @@ type ExternalCluster struct {
 // Setting documents one setting.
 type Setting struct {
 	Name, Default, Meaning string
-
-	value func(*Settings) string // what was set, as a variable of the environment has it
 }
 
 const defaultPolicy = "policies/smart-restore"
@@ -65,28 +64,23 @@ const defaultPolicy = "policies/smart-restore"
 // time make the longest one longer (measured on 2 cores, of all specs: 6 took a seventh less than 4).
 const maxDefaultProcs = 8
 
-// All lists every setting. An empty or unset variable means the default.
+// All lists every setting; defaults are what an empty or unset variable means.
 func All() []Setting {
 	return []Setting{
-		{"STACK", "", "the stack to test on: a name of fixtures/stacks.yaml (default: its defaultStack)", func(s *Settings) string { return s.Stack }},
-		{"IMAGES", "auto", "where images come from: auto (cached, else pulled by digest, else built), pull, build (asks no registry)", func(s *Settings) string { return s.Images }},
-		{"POLICY", defaultPolicy, "the policy under test: a manifest, a folder of manifests, a kustomization, or the conformance.yaml that names them", func(s *Settings) string { return s.Policy }},
-		{"S3_ENDPOINT", "", "the S3 address that the policy names, served inside the test's own network only (default: what its conformance.yaml says)", func(s *Settings) string { return s.S3Endpoint.URL }},
-		{"FOCUS", "", "run only specs whose text matches this regular expression, e.g. core/restore", func(s *Settings) string { return s.Focus }},
-		{"LABELS", "", "run only specs that match this Ginkgo label filter, e.g. 'core && !s3-down'", func(s *Settings) string { return s.Labels }},
-		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run side by side", func(s *Settings) string { return strconv.Itoa(s.Procs) }},
-		{"KEEP", "never", "keep the stack after the run: never, failure, always", func(s *Settings) string { return string(s.Keep) }},
-		{"ARTIFACTS", "artifacts", "the folder that gets a folder per run: reports, logs, events, audit log, dumps", func(s *Settings) string { return s.Artifacts }},
-		{"KUBE_CONTEXT", "", "kubeconfig context of an existing cluster to test on, instead of creating a cluster", func(s *Settings) string { return s.External.Context }},
-		{"KUBECONFIG", "", "the kubeconfig of KUBE_CONTEXT (default: kubectl's)", func(s *Settings) string { return s.External.Kubeconfig }},
-		{"ALLOW_CLUSTER", "", "with KUBE_CONTEXT: the cluster's name in the kubeconfig, which confirms that the run may create objects in it; required", func(s *Settings) string { return s.External.Allow }},
-		{"BASE_SECRET_FROM", "", "with KUBE_CONTEXT: namespace/name of the Secret with the credentials of S3 and restic to use", func(s *Settings) string { return s.External.BaseSecretFrom }},
-		{"PLAN", "", "with KUBE_CONTEXT: 1 shows what the run would create there, and ends", func(s *Settings) string {
-			if s.External.PlanOnly {
-				return "1"
-			}
-			return ""
-		}},
+		{"STACK", "", "the stack to test on: a name of fixtures/stacks.yaml (default: its defaultStack)"},
+		{"IMAGES", "auto", "where images come from: auto (cached, else pulled by digest, else built), pull, build (asks no registry)"},
+		{"POLICY", defaultPolicy, "the policy under test: a manifest, a folder of manifests, a kustomization, or the conformance.yaml that names them"},
+		{"S3_ENDPOINT", "", "the S3 address that the policy names, served inside the test's own network only (default: what its conformance.yaml says)"},
+		{"FOCUS", "", "run only specs whose text matches this regular expression, e.g. core/restore"},
+		{"LABELS", "", "run only specs that match this Ginkgo label filter, e.g. 'core && !s3-down'"},
+		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run side by side"},
+		{"KEEP", "never", "keep the stack after the run: never, failure, always"},
+		{"ARTIFACTS", "artifacts", "the folder that gets a folder per run: reports, logs, events, audit log, dumps"},
+		{"KUBE_CONTEXT", "", "run on the cluster of this context of the kubeconfig, which is there, instead of one of our own"},
+		{"KUBECONFIG", "", "the kubeconfig of KUBE_CONTEXT (default: kubectl's own)"},
+		{"ALLOW_CLUSTER", "", "the name, in the kubeconfig, of the cluster that KUBE_CONTEXT may make things in: without it, nothing is done"},
+		{"BASE_SECRET_FROM", "", "with KUBE_CONTEXT: namespace/name of the Secret with the credentials of S3 and restic to use"},
+		{"PLAN", "", "with KUBE_CONTEXT: 1 shows what would be made there, and ends"},
 	}
 }
 
@@ -112,29 +106,34 @@ func FromEnvironment(root string, given map[string]string, stacks, imageModes []
 	return parse(root, values, stacks, imageModes)
 }
 
+// values are what each setting was set to, as a variable of the environment has it.
+func (s *Settings) values() map[string]string {
+	plan := ""
+	if s.External.PlanOnly {
+		plan = "1"
+	}
+	return map[string]string{
+		"STACK": s.Stack, "IMAGES": s.Images, "POLICY": s.Policy, "S3_ENDPOINT": s.S3Endpoint.URL, "FOCUS": s.Focus, "LABELS": s.Labels,
+		"PROCS": strconv.Itoa(s.Procs), "KEEP": string(s.Keep), "ARTIFACTS": s.Artifacts,
+		"KUBE_CONTEXT": s.External.Context, "KUBECONFIG": s.External.Kubeconfig, "ALLOW_CLUSTER": s.External.Allow,
+		"BASE_SECRET_FROM": s.External.BaseSecretFrom, "PLAN": plan,
+	}
+}
+
 // Environ is every setting as NAME=value, for a child process that is to have the same settings but for the changed ones.
 // Unset settings are in it, empty: a variable of this process's environment must not come through.
 func (s *Settings) Environ(changed map[string]string) []string {
+	values := s.values()
+	maps.Copy(values, changed)
 	var environ []string
 	for _, setting := range All() {
-		value, ok := changed[setting.Name]
-		if !ok {
-			value = setting.value(s)
-		}
-		environ = append(environ, setting.Name+"="+value)
+		environ = append(environ, setting.Name+"="+values[setting.Name])
 	}
 	return environ
 }
 
-// Value is what the setting of this name is set to, as a variable of the environment has it; empty where there is none.
-func (s *Settings) Value(name string) string {
-	for _, setting := range All() {
-		if setting.Name == name {
-			return setting.value(s)
-		}
-	}
-	return ""
-}
+// Value is what a setting was set to, as a variable of the environment has it.
+func (s *Settings) Value(name string) string { return s.values()[name] }
 
 func parse(root string, values map[string]string, stacks, imageModes []string) (*Settings, error) {
 	var problems []error
