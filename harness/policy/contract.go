@@ -342,9 +342,6 @@ func matching(pattern string, names []string) (matches []string, err error) {
 	return matches, nil
 }
 
-// NamesRequirements says whether the contract names any requirements, which CheckRequirements has to be asked about.
-func (c Contract) NamesRequirements() bool { return len(c.ExpectedFailures)+len(c.CaughtBy) > 0 }
-
 // CheckRequirements refuses requirements that no spec proves. specs are the IDs of all specs.
 func (c Contract) CheckRequirements(specs []string) error {
 	var problems []error
@@ -360,29 +357,6 @@ func (c Contract) CheckRequirements(specs []string) error {
 		check(id, "caughtBy", i)
 	}
 	return errors.Join(problems...)
-}
-
-// alike are the requirements of the same level, or all where there is no such level.
-func alike(id string, specs []string) string {
-	level, _, _ := strings.Cut(id, "/")
-	same := slices.DeleteFunc(slices.Clone(specs), func(spec string) bool { return !strings.HasPrefix(spec, level+"/") })
-	if len(same) == 0 {
-		return "there are " + strings.Join(specs, ", ")
-	}
-	return fmt.Sprintf("those of the level %s are %s", level, strings.Join(same, ", "))
-}
-
-// CheckKnownBad refuses the contract of a policy in fixtures/known-bad that cannot be found by its folder's name, that names
-// nothing which must catch it, or that names requirements which no spec has.
-func (c Contract) CheckKnownBad(folder string, specs []string) error {
-	var problems []error
-	if c.Name != folder {
-		problems = append(problems, c.doc.At(fmt.Sprintf("the name is %q: want %q, the name of its folder", c.Name, folder), "name"))
-	}
-	if len(c.CaughtBy) == 0 {
-		problems = append(problems, c.doc.At("caughtBy is missing: name the requirements that must catch the policy"))
-	}
-	return errors.Join(append(problems, c.CheckRequirements(specs))...)
 }
 
 // Warnings are dangers in the contract that do not keep the policy from being tested.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -57,8 +58,6 @@ type ExternalCluster struct {
 // Setting documents one setting.
 type Setting struct {
 	Name, Default, Meaning string
-
-	value func(*Settings) string // what was set, as a variable of the environment has it
 }
 
 const defaultPolicy = "policies/smart-restore"
@@ -71,26 +70,21 @@ const maxDefaultProcs = 8
 // Meaning.
 func All() []Setting {
 	return []Setting{
-		{"STACK", "", "the stack to test on, a name in fixtures/stacks.yaml (default: its defaultStack, or else the first stack that the policy supports)", func(s *Settings) string { return s.Stack }},
-		{"IMAGES", "auto", "where images come from: auto (the cache, else a registry by digest, else a build), pull, or build (contacts no registry)", func(s *Settings) string { return s.Images }},
-		{"POLICY", defaultPolicy, "the policy to test: a manifest, a folder of manifests, a kustomization, or a conformance.yaml that lists them", func(s *Settings) string { return s.Policy }},
-		{"S3_ENDPOINT", "", "the S3 address that the policy uses; it is served only inside the test network (default: s3.endpoint in conformance.yaml)", func(s *Settings) string { return s.S3Endpoint.URL }},
-		{"FOCUS", "", "run only the specs whose ID or sentence matches this regular expression, such as core/restore", func(s *Settings) string { return s.Focus }},
-		{"LABELS", "", "run only the specs that match this Ginkgo label filter, such as 'core && !s3-down'", func(s *Settings) string { return s.Labels }},
-		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run in parallel (default: 3 per CPU, at least 4, at most 8)", func(s *Settings) string { return strconv.Itoa(s.Procs) }},
-		{"KEEP", "never", "when to keep the stack after the run: never, failure, or always", func(s *Settings) string { return string(s.Keep) }},
-		{"TIME_SCALE", "1", "a factor for all time limits and windows of the specs, from 1 to 10, for a slow machine", func(s *Settings) string { return strconv.FormatFloat(s.TimeScale, 'g', -1, 64) }},
-		{"ARTIFACTS", "artifacts", "the folder for the artifacts of runs: reports, logs, events, audit log and dumps, in a folder per run", func(s *Settings) string { return s.Artifacts }},
-		{"KUBE_CONTEXT", "", "the kubeconfig context of an existing cluster to test on, instead of a new kind cluster", func(s *Settings) string { return s.External.Context }},
-		{"KUBECONFIG", "", "the kubeconfig file that has KUBE_CONTEXT (default: as kubectl finds it)", func(s *Settings) string { return s.External.Kubeconfig }},
-		{"ALLOW_CLUSTER", "", "with KUBE_CONTEXT, required: the cluster name of that context in the kubeconfig, to confirm that this is the right cluster", func(s *Settings) string { return s.External.Allow }},
-		{"BASE_SECRET_FROM", "", "with KUBE_CONTEXT: namespace/name of the Secret that holds the credentials for S3 and restic", func(s *Settings) string { return s.External.BaseSecretFrom }},
-		{"PLAN", "", "with KUBE_CONTEXT: 1 prints what a run would create there, and exits", func(s *Settings) string {
-			if s.External.PlanOnly {
-				return "1"
-			}
-			return ""
-		}},
+		{"STACK", "", "the stack to test on, a name in fixtures/stacks.yaml (default: its defaultStack, or else the first stack that the policy supports)"},
+		{"IMAGES", "auto", "where images come from: auto (the cache, else a registry by digest, else a build), pull, or build (contacts no registry)"},
+		{"POLICY", defaultPolicy, "the policy to test: a manifest, a folder of manifests, a kustomization, or a conformance.yaml that lists them"},
+		{"S3_ENDPOINT", "", "the S3 address that the policy uses; it is served only inside the test network (default: s3.endpoint in conformance.yaml)"},
+		{"FOCUS", "", "run only the specs whose ID or sentence matches this regular expression, such as core/restore"},
+		{"LABELS", "", "run only the specs that match this Ginkgo label filter, such as 'core && !s3-down'"},
+		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run in parallel (default: 3 per CPU, at least 4, at most 8)"},
+		{"KEEP", "never", "when to keep the stack after the run: never, failure, or always"},
+		{"TIME_SCALE", "1", "a factor for all time limits and windows of the specs, from 1 to 10, for a slow machine"},
+		{"ARTIFACTS", "artifacts", "the folder for the artifacts of runs: reports, logs, events, audit log and dumps, in a folder per run"},
+		{"KUBE_CONTEXT", "", "the kubeconfig context of an existing cluster to test on, instead of a new kind cluster"},
+		{"KUBECONFIG", "", "the kubeconfig file that has KUBE_CONTEXT (default: as kubectl finds it)"},
+		{"ALLOW_CLUSTER", "", "with KUBE_CONTEXT, required: the cluster name of that context in the kubeconfig, to confirm that this is the right cluster"},
+		{"BASE_SECRET_FROM", "", "with KUBE_CONTEXT: namespace/name of the Secret that holds the credentials for S3 and restic"},
+		{"PLAN", "", "with KUBE_CONTEXT: 1 prints what a run would create there, and exits"},
 	}
 }
 
@@ -116,29 +110,34 @@ func FromEnvironment(root string, given map[string]string, stacks, imageModes []
 	return parse(root, values, stacks, imageModes)
 }
 
+// values are what each setting was set to, as a variable of the environment has it.
+func (s *Settings) values() map[string]string {
+	plan := ""
+	if s.External.PlanOnly {
+		plan = "1"
+	}
+	return map[string]string{
+		"STACK": s.Stack, "IMAGES": s.Images, "POLICY": s.Policy, "S3_ENDPOINT": s.S3Endpoint.URL, "FOCUS": s.Focus, "LABELS": s.Labels,
+		"PROCS": strconv.Itoa(s.Procs), "KEEP": string(s.Keep), "TIME_SCALE": strconv.FormatFloat(s.TimeScale, 'g', -1, 64), "ARTIFACTS": s.Artifacts,
+		"KUBE_CONTEXT": s.External.Context, "KUBECONFIG": s.External.Kubeconfig, "ALLOW_CLUSTER": s.External.Allow,
+		"BASE_SECRET_FROM": s.External.BaseSecretFrom, "PLAN": plan,
+	}
+}
+
 // Environ is every setting as NAME=value, for a child process that is to have the same settings but for the changed ones.
 // Unset settings are in it, empty: a variable of this process's environment must not come through.
 func (s *Settings) Environ(changed map[string]string) []string {
+	values := s.values()
+	maps.Copy(values, changed)
 	var environ []string
 	for _, setting := range All() {
-		value, ok := changed[setting.Name]
-		if !ok {
-			value = setting.value(s)
-		}
-		environ = append(environ, setting.Name+"="+value)
+		environ = append(environ, setting.Name+"="+values[setting.Name])
 	}
 	return environ
 }
 
-// Value is what the setting of this name is set to, as a variable of the environment has it; empty where there is none.
-func (s *Settings) Value(name string) string {
-	for _, setting := range All() {
-		if setting.Name == name {
-			return setting.value(s)
-		}
-	}
-	return ""
-}
+// Value is what a setting was set to, as a variable of the environment has it.
+func (s *Settings) Value(name string) string { return s.values()[name] }
 
 func parse(root string, values map[string]string, stacks, imageModes []string) (*Settings, error) {
 	var problems []error

@@ -97,7 +97,7 @@ func TestRequirementsJoinFaultsFromWhichTheSameMustCome(t *testing.T) {
 		"| `core/fresh` | It binds. |\n",
 		"| `safety/gate` (`gated-start`) | It waits. |\n",
 		"| While S3 is down in one of these ways, " + never + " |\n",
-		"| `core/s3-down/slow` | While S3 is slow, and answers after",
+		"| `core/s3-down/slow` | While S3 is answering after",
 	} {
 		if strings.Count(got, want) != 1 {
 			t.Errorf("not there once: %s\n%s", want, got)
