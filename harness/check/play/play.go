@@ -5,7 +5,7 @@ package play
 import (
 	"embed"
 
-	"github.com/smart-restore/conformance/harness/fault/gateway"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
 // Source is this package's source, for the simulator's module.
