@@ -22,6 +22,7 @@ check: build ## what can be found about POLICY without a cluster, by Kyverno's o
 check-policies: build ## check all that ships, and see policies known to be bad be caught
 	@$(BIN)/smart-restore check $(patsubst %/,%,$(wildcard policies/*/))
 	@$(BIN)/smart-restore check --known-bad
+	@$(BIN)/smart-restore check --simulator
 
 known-bad: build ## the suite's own test: policies known to be bad are caught (NAMES="a b": only these)
 	@$(BIN)/smart-restore known-bad $(NAMES)

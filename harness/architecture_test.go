@@ -20,7 +20,7 @@ var layers = [][]string{
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/probe"},
 	{"harness/gomod", "harness/fault", "harness/cluster", "harness/check/play", "harness/report/markdown", "harness/report/timeline", "harness/report/decisions"},
-	{"harness/images", "harness/install", "harness/matrix", "harness/report/page"},
+	{"harness/images", "harness/install", "harness/matrix", "harness/report/page", "harness/check/network"},
 	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy"},
 	{"harness/testbed", "harness/report/github", "harness/report/promises"},
 	{"harness/scenario", "harness/external"},

@@ -20,8 +20,8 @@ func (s *Session) simulator() (*check.Kyverno, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	build, err := check.BuildOf(s.Lock, of)
-	return &check.Kyverno{Modules: &gomod.Builder{Cache: s.Cache, Fixtures: fixtures.Files}, Build: build, Log: s.Log}, of.Name, err
+	simulator, err := check.NewKyverno(s.Lock, of, &gomod.Builder{Cache: s.Cache, Fixtures: fixtures.Files}, s.Log)
+	return simulator, of.Name, err
 }
 
 // readySimulator is simulator, compiled.
@@ -31,6 +31,15 @@ func (s *Session) readySimulator(ctx context.Context) (*check.Kyverno, string, e
 		err = simulator.Prepare(ctx)
 	}
 	return simulator, stackName, err
+}
+
+// ExamineSimulator vets, lints and tests the program that check plays policies with.
+func (s *Session) ExamineSimulator(ctx context.Context) error {
+	simulator, _, err := s.simulator()
+	if err != nil {
+		return err
+	}
+	return simulator.Examine(ctx)
 }
 
 // Check finds what can be found about policies without a cluster: those named, or POLICY.
