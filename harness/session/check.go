@@ -57,7 +57,10 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error 
 		if err != nil {
 			return err
 		}
-		report, err := check.Run(ctx, p, p.Endpoint, stackName, simulator)
+		if _, err := p.Contract.MadeFor(s.Lock.StackNames()); err != nil { // it names a stack that is none
+			return fmt.Errorf("POLICY=%s: %w", path, err)
+		}
+		report, err := check.Run(ctx, p, stackName, simulator)
 		if err != nil {
 			return fmt.Errorf("POLICY=%s: %w", path, err)
 		}
@@ -93,7 +96,7 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ofBase, err := check.Run(ctx, base, base.Endpoint, stackName, simulator)
+	ofBase, err := check.Run(ctx, base, stackName, simulator)
 	if err != nil {
 		return fmt.Errorf("POLICY=%s: %w", base.Path, err)
 	}
@@ -101,7 +104,7 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	var catches []catch
 	var unseen []string
 	for _, p := range policies {
-		report, err := check.Run(ctx, p, p.Endpoint, stackName, simulator)
+		report, err := check.Run(ctx, p, stackName, simulator)
 		if err != nil {
 			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
 		}
@@ -148,13 +151,13 @@ func (s *Session) checkFirst(ctx context.Context, p *policy.Policy) {
 	if err != nil || !simulator.Built() {
 		return
 	}
-	report, err := check.Run(ctx, p, p.Endpoint, stackName, simulator)
+	report, err := check.Run(ctx, p, stackName, simulator)
 	if err != nil {
 		s.Log.Printf("check: %v", err)
 		return
 	}
 	for _, t := range report.Findings {
-		if t.Verdict == check.Finding {
+		if t.Verdict == check.Finding && t.Follows == 0 {
 			s.Log.Printf("check: %s: %s%s", t.Requirement, t.Where(), t.Text)
 		}
 	}
