@@ -20,7 +20,7 @@ check: build ## what can be found about POLICY without a cluster, by Kyverno's o
 	@$(BIN)/smart-restore check
 
 check-policies: build ## check all that ships, and see policies known to be bad be caught
-	@$(BIN)/smart-restore check $(patsubst %/,%,$(wildcard policies/*/))
+	@$(BIN)/smart-restore check --record policies/checked.txt $(patsubst %/,%,$(wildcard policies/*/))
 	@$(BIN)/smart-restore check --known-bad
 	@$(BIN)/smart-restore check --simulator
 

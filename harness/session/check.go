@@ -1,8 +1,10 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,8 +44,9 @@ func (s *Session) ExamineSimulator(ctx context.Context) error {
 	return simulator.Examine(ctx)
 }
 
-// Check finds what can be found about policies without a cluster: those named, or POLICY.
-func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error {
+// Check finds what can be found about policies without a cluster: those named, or POLICY. It records the verdicts in a file,
+// where one is named.
+func (s *Session) Check(ctx context.Context, paths []string, asJSON bool, record string) error {
 	if len(paths) == 0 {
 		paths = []string{s.Settings.Policy}
 	}
@@ -51,7 +54,7 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error 
 	if err != nil {
 		return err
 	}
-	ok := true
+	ok, recorded := true, check.Recorded{}
 	for i, path := range paths {
 		p, err := policy.Load(path, s.Settings.S3Endpoint)
 		if err != nil {
@@ -74,11 +77,27 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error 
 			return err
 		}
 		ok = ok && report.OK()
+		recorded.Add(report)
+	}
+	if record != "" {
+		if err := s.record(record, recorded.Format()); err != nil {
+			return err
+		}
 	}
 	if !ok {
 		return ErrNotProven
 	}
 	return nil
+}
+
+// record writes what was checked, and says so where it was not known.
+func (s *Session) record(file string, verdicts []byte) error {
+	before, err := os.ReadFile(file)
+	if err == nil && bytes.Equal(before, verdicts) {
+		return nil
+	}
+	fmt.Fprintf(s.Out, "\n%s is written anew: commit it\n", file)
+	return os.WriteFile(file, verdicts, 0o644)
 }
 
 // CheckKnownBad is the check's own test: each policy that is known to be bad is caught by what a check sees of each requirement

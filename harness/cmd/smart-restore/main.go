@@ -92,7 +92,7 @@ var schemas = map[string][]byte{"contract": policy.Schema}
 
 // checkCommand is the command that needs no cluster.
 func checkCommand() *cobra.Command {
-	var format string
+	var format, record string
 	var knownBad, simulator bool
 	command := &cobra.Command{Use: "check [policy...]", Short: "find what can be found about policies (default: POLICY) without a cluster", Long: checkHelp, RunE: func(cmd *cobra.Command, paths []string) error {
 		if format != "text" && format != "json" {
@@ -105,10 +105,11 @@ func checkCommand() *cobra.Command {
 			case simulator:
 				return s.ExamineSimulator(cmd.Context())
 			}
-			return s.Check(cmd.Context(), paths, format == "json")
+			return s.Check(cmd.Context(), paths, format == "json", record)
 		})
 	}}
 	command.Flags().StringVar(&format, "format", "text", "text or json")
+	command.Flags().StringVar(&record, "record", "", "write the verdicts into this `file`, too")
 	command.Flags().BoolVar(&knownBad, "known-bad", false, "instead: see policies that are known to be bad be caught")
 	command.Flags().BoolVar(&simulator, "simulator", false, "instead: vet, lint and test the simulator itself, in a checkout")
 	return command
