@@ -13,7 +13,7 @@ import (
 
 const module = "github.com/smart-restore/conformance/"
 
-// layers are in the order in which data flows: lock → images → cluster → stand → scenario → session. A package imports
+// layers are in the order in which data flows: lock → images → cluster → testbed → scenario → session. A package imports
 // packages of earlier layers, never of its own or a later one.
 var layers = [][]string{
 	{"harness/strict", "harness/endpoint", "harness/fault/gateway/api"},
@@ -27,6 +27,18 @@ var layers = [][]string{
 	{"harness/check"},
 	{"harness/session", "e2e"},
 	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause"},
+}
+
+// clusterVocabulary begins the import paths of what talks to a cluster or to containers.
+var clusterVocabulary = []string{
+	"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "sigs.k8s.io/e2e-framework", "sigs.k8s.io/kind",
+	"github.com/testcontainers", "github.com/moby", "github.com/docker",
+}
+
+// clusterless are the packages that must not import any of that: what finds and says things without a cluster.
+var clusterless = []string{
+	"fixtures", "harness/strict", "harness/endpoint", "harness/outage", "harness/probe", "harness/check", "harness/check/play", "harness/check/network",
+	"harness/fault/gateway", "harness/fault/gateway/api", "harness/policy", "harness/stack", "harness/settings",
 }
 
 // e2eImports are all that a spec may import: what it stands on is the scenario's business.
@@ -76,6 +88,35 @@ func TestSpecsUseScenariosOnly(t *testing.T) {
 			case !ours && !standard && !strings.HasPrefix(imported, "github.com/onsi/"):
 				t.Errorf("e2e imports %s: only Ginkgo and Gomega are a spec's business", imported)
 			}
+		}
+	}
+}
+
+func TestWhatHasNoClusterImportsNone(t *testing.T) {
+	found := 0
+	for _, p := range listPackages(t) {
+		if !slices.Contains(clusterless, strings.TrimPrefix(p.ImportPath, module)) {
+			continue
+		}
+		found++
+		for _, imported := range p.Imports {
+			if slices.ContainsFunc(clusterVocabulary, func(prefix string) bool { return strings.HasPrefix(imported, prefix) }) {
+				t.Errorf("%s imports %s: it has no cluster to talk to", p.ImportPath, imported)
+			}
+		}
+	}
+	if found != len(clusterless) {
+		t.Errorf("%d of the packages %v are there: mend the list", found, clusterless)
+	}
+}
+
+// Who takes faults to the gateway does not link the gateway: only it itself, and what makes a program of it.
+func TestOnlyTheGatewayLinksToxiproxy(t *testing.T) {
+	may := []string{"harness/fault/gateway", "harness/cmd/gateway", "harness/check", "harness/check/network"}
+	for _, p := range listPackages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if slices.Contains(p.Imports, module+"harness/fault/gateway") && !slices.Contains(may, name) {
+			t.Errorf("%s imports the gateway's server: harness/fault/gateway/api has what its clients need", name)
 		}
 	}
 }
