@@ -50,22 +50,19 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool, record
 	if len(paths) == 0 {
 		paths = []string{s.Settings.Policy}
 	}
+	policies, err := s.loadToCheck(paths)
+	if err != nil {
+		return err
+	}
 	simulator, stackName, err := s.readySimulator(ctx)
 	if err != nil {
 		return err
 	}
 	ok, recorded := true, check.Recorded{}
-	for i, path := range paths {
-		p, err := policy.Load(path, s.Settings.S3Endpoint)
-		if err != nil {
-			return err
-		}
-		if _, err := p.Contract.MadeFor(s.Lock.StackNames()); err != nil { // it names a stack that is none
-			return fmt.Errorf("POLICY=%s: %w", path, err)
-		}
+	for i, p := range policies {
 		report, err := check.Run(ctx, p, stackName, simulator)
 		if err != nil {
-			return fmt.Errorf("POLICY=%s: %w", path, err)
+			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
 		}
 		write := report.Text
 		if asJSON {
@@ -88,6 +85,22 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool, record
 		return ErrNotProven
 	}
 	return nil
+}
+
+// loadToCheck loads policies, and refuses contracts that name what this suite does not have, before anything is compiled.
+func (s *Session) loadToCheck(paths []string) ([]*policy.Policy, error) {
+	var policies []*policy.Policy
+	for _, path := range paths {
+		p, err := policy.Load(path, s.Settings.S3Endpoint)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := p.Contract.MadeFor(s.Lock.StackNames()); err != nil {
+			return nil, fmt.Errorf("POLICY=%s: %w", path, err)
+		}
+		policies = append(policies, p)
+	}
+	return policies, nil
 }
 
 // record writes what was checked, and says so where it was not known.
