@@ -288,6 +288,8 @@ func (c *checker) row(s situation, course play.Course, reason string) {
 	if f.unknown != "" {
 		row.Verdict, row.Text = Unknown, f.unknown
 		f.problems = nil
+	} else if f.blind != "" && len(f.problems) == 0 {
+		row.Verdict, row.Text = Unknown, f.blind
 	}
 	for _, p := range f.problems {
 		p.situation = s.name

@@ -113,6 +113,46 @@ func TestARuleThatNeverAppliedIsToBlame(t *testing.T) {
 	if i < 0 || r.Findings[i].Policy != "MutatingPolicy/p-decide" || !strings.Contains(r.Findings[i].Text, "is made; GeneratingPolicy/p-make did not apply (GET /x → 200)") {
 		t.Errorf("%+v", r.Findings)
 	}
+	// So it is where its selectors are right, and its conditions never held.
+	r = run(t, twoPolicies(t, "pvc: {label: backup, value: nightly}\n"), fake{acceptances: calls(5, 0), course: asked})
+	i = slices.IndexFunc(r.Findings, func(t Trouble) bool { return t.Requirement == "core/restore" })
+	if i < 0 || r.Findings[i].Policy != "MutatingPolicy/p-decide" {
+		t.Errorf("%+v", r.Findings)
+	}
+}
+
+// That nothing is wrong where nothing happened is not known to be right.
+func TestWhatShowsNothingIsUnknown(t *testing.T) {
+	r := run(t, loaded(t, "features: [gated-start]\n"), fake{acceptances: taken, course: idle})
+	for _, requirement := range []string{"core/backup", "safety/backup-during-restore", "safety/no-app-before-restore"} {
+		if got := row(t, r, requirement); got.Verdict != Unknown || !strings.Contains(got.Text, "so nothing of it is seen") {
+			t.Errorf("%+v", got)
+		}
+	}
+	if got := row(t, r, "core/fresh"); got.Verdict != Finding {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A kustomization changes labels: what counts is what it makes, at the line that it changes.
+func TestSelectorsAreThoseThatAreApplied(t *testing.T) {
+	folder := t.TempDir()
+	for name, content := range map[string]string{
+		"policy.yaml":        "apiVersion: policies.kyverno.io/v1\nkind: GeneratingPolicy\nmetadata:\n  name: p\nspec:\n  matchConstraints:\n    objectSelector:\n      matchLabels:\n        backup: hourly\n    resourceRules:\n    - {resources: [persistentvolumeclaims]}\n  asks: http://192.168.10.133:9000\n",
+		"kustomization.yaml": "resources: [policy.yaml]\nnamePrefix: their-\npatches:\n- target: {kind: GeneratingPolicy}\n  patch: |-\n    - {op: replace, path: /spec/matchConstraints/objectSelector/matchLabels/backup, value: daily}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := policy.Load(folder, planEndpoint(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, line := subjectsOf(p).otherLabel("GeneratingPolicy/their-p", p.Contract.PVC)
+	if text != "its selectors name backup=daily, the contract says backup=hourly" || line != 9 {
+		t.Errorf("%q at line %d", text, line)
+	}
 }
 
 func TestSelectorsThatNameAnotherLabelThanTheContractAreOneFinding(t *testing.T) {

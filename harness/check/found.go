@@ -23,6 +23,7 @@ type found struct {
 	applied  applied
 	problems []problem
 	unknown  string // why what is wrong may yet be right
+	blind    string // why that nothing is wrong shows nothing
 }
 
 // applied says how often each policy, kind/name, was evaluated for something that happened, in all situations.
@@ -53,7 +54,7 @@ func (f *found) wrongBy(cause, policy, format string, args ...any) {
 // happened to the maker.
 func (f *found) missing(maker, decider, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	if p, never := f.neverApplied(maker); never {
+	if p, never := f.neverApplied(maker); never && f.isItsOwnDoing(maker, decider) {
 		p.text = text + ": " + p.text
 		f.problems = append(f.problems, p)
 		return
@@ -72,6 +73,16 @@ func (f *found) missing(maker, decider, format string, args ...any) {
 		text += "; " + decider + ": " + e.Text
 	}
 	f.problems = append(f.problems, problem{text: text, policy: decider})
+}
+
+// isItsOwnDoing says of a policy that never applied whether that comes of its selectors, or else of what the decider wrote, which
+// its conditions ask for.
+func (f *found) isItsOwnDoing(maker, decider string) bool {
+	if selects, _ := f.subjects.otherLabel(maker, f.contract.PVC); selects != "" || decider == "" || decider == maker {
+		return true
+	}
+	_, never := f.neverApplied(decider)
+	return never
 }
 
 // neverApplied says that a policy was evaluated in no situation, and what its selectors have to do with that.
@@ -313,6 +324,9 @@ func (f *found) hasDestination(within int64) {
 
 // backsUpAsPromised is about schedule and retention.
 func (f *found) backsUpAsPromised() {
+	if len(f.made(source)) == 0 {
+		f.blind = "no ReplicationSource is made, so nothing of it is seen: core/fresh says why"
+	}
 	for _, e := range f.made(source) {
 		o := object(e)
 		if schedule := text(o, "spec", "trigger", "schedule"); !f.contract.Schedules(schedule) {
@@ -440,7 +454,8 @@ func (f *found) decisionVisible() {
 // noBackupWhileRestoring wants no backup mover to run while a ReplicationDestination is not done.
 func (f *found) noBackupWhileRestoring() {
 	if len(f.made(destination)) == 0 {
-		return // core/restore says so
+		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
+		return
 	}
 	for _, e := range f.sent("Job") {
 		if e.What == play.Admitted {
@@ -453,7 +468,8 @@ func (f *found) noBackupWhileRestoring() {
 // appWaits wants a pod to be refused before the restore is done, and taken after.
 func (f *found) appWaits() {
 	if len(f.made(destination)) == 0 {
-		return // core/restore says so
+		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
+		return
 	}
 	for _, e := range f.sent("Pod") {
 		switch early := object(e).GetName() == "early"; {
@@ -489,12 +505,12 @@ func (f *found) hasDestinationOfItsOwn() {
 		}
 		return
 	}
-	text := "the new PVC gets no ReplicationDestination"
-	if len(f.made(destination)) > 0 {
-		text += ": what the old one left is in its place"
-	}
 	maker := f.subjects.makes(destination)
-	f.missing(maker, maker, "%s", text)
+	if len(f.made(destination)) == 0 {
+		f.missing(maker, f.subjects.asks(), "there is a backup, and no ReplicationDestination is made")
+		return
+	}
+	f.missing(maker, maker, "the new PVC gets no ReplicationDestination: what the old one left is in its place")
 }
 
 // triedAgain leaves open what comes of a generate rule that failed: Kyverno tries those again, which is not played. A
@@ -522,6 +538,9 @@ func (f *found) repositoriesDiffer() {
 			f.wrongBy("one repository", f.makerOf(secret, e.Policy), "PVCs %s and %s have one repository, %s", other, user, repository)
 		}
 		users[repository] = user
+	}
+	if len(users) == 0 {
+		f.blind = "no ReplicationSource with a Secret is made, so nothing of it is seen: core/backup says why"
 	}
 	if claims, sources := len(f.sent("PersistentVolumeClaim")), len(f.made(source)); sources < claims {
 		maker := f.subjects.makes(source)

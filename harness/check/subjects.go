@@ -45,10 +45,31 @@ func subjectsOf(p *policy.Policy) subjects {
 		}
 		one := subject{name: o.GetKind() + "/" + o.GetName(), text: string(raw)}
 		one.found = documentOf(documents, o.GetKind(), o.GetName())
-		claimLabels(one.found.Root, func(label string, line int) { one.selected = append(one.selected, labelAt{label, line}) })
+		one.selected = selectedBy(raw, one.found.Root)
 		s.all = append(s.all, one)
 	}
 	return s
+}
+
+// selectedBy are the labels that the selectors of a policy name, and their lines in its document. A kustomization may have
+// changed them: then the line is that of the selector in the same place.
+func selectedBy(raw []byte, document *yaml.Node) (all []labelAt) {
+	var written []labelAt
+	claimLabels(document, func(label string, line int) { written = append(written, labelAt{label, line}) })
+	var object yaml.Node
+	if err := yaml.Unmarshal(raw, &object); err != nil { // JSON is YAML
+		return written
+	}
+	claimLabels(&object, func(label string, _ int) {
+		at := labelAt{label: label}
+		if i := slices.IndexFunc(written, func(w labelAt) bool { return w.label == label }); i >= 0 {
+			at.line = written[i].line
+		} else if len(all) < len(written) {
+			at.line = written[len(all)].line
+		}
+		all = append(all, at)
+	})
+	return all
 }
 
 // documentOf is the document of an object. A kustomization may give an object another name than its file has: then it is the
