@@ -22,8 +22,9 @@ check: build ## check POLICY without a cluster, with Kyverno's own engine, in se
 	@$(BIN)/smart-restore check
 
 check-policies: build ## check all that ships, and see policies known to be bad be caught
-	@$(BIN)/smart-restore check $(patsubst %/,%,$(wildcard policies/*/))
+	@$(BIN)/smart-restore check --record policies/checked.txt $(patsubst %/,%,$(wildcard policies/*/))
 	@$(BIN)/smart-restore check --known-bad
+	@$(BIN)/smart-restore check --simulator
 
 known-bad: build ## the suite's own test: policies known to be bad are caught (NAMES="a b": only these)
 	@$(BIN)/smart-restore known-bad $(NAMES)

@@ -17,15 +17,15 @@ import (
 
 const module = "github.com/smart-restore/conformance/"
 
-// layers are in the order in which data flows: lock → images → cluster → stand → scenario → session. A package imports
+// layers are in the order in which data flows: lock → images → cluster → testbed → scenario → session. A package imports
 // packages of earlier layers, never of its own or a later one.
 var layers = [][]string{
-	{"harness/strict", "harness/subnet", "harness/text", "harness/redact", "harness/internal/fakeapi", "harness/timing", "harness/frame", "harness/env/recorded"},
+	{"harness/strict", "harness/subnet", "harness/text", "harness/redact", "harness/internal/fakeapi", "harness/timing", "harness/frame", "harness/env/recorded", "harness/fault/gateway/api"},
 	{"harness/artifacts", "harness/endpoint"},
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/probe"},
 	{"harness/gomod", "harness/fault", "harness/await", "harness/podexec", "harness/recorder", "harness/creations", "harness/cluster", "harness/check/play", "harness/report/markdown", "harness/report/decisions"},
-	{"harness/images", "harness/install", "harness/matrix", "harness/report/timeline"},
+	{"harness/images", "harness/install", "harness/matrix", "harness/report/timeline", "harness/check/network"},
 	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy", "harness/report/page"},
 	{"harness/testbed", "harness/report/github", "harness/report/promises", "harness/report/docs"},
 	{"harness/absence", "harness/external", "harness/volsync"},
@@ -40,6 +40,18 @@ var layers = [][]string{
 	{"harness/session", "e2e"},
 	{"harness/series"},
 	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause"},
+}
+
+// clusterVocabulary begins the import paths of what talks to a cluster or to containers.
+var clusterVocabulary = []string{
+	"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "sigs.k8s.io/e2e-framework", "sigs.k8s.io/kind",
+	"github.com/testcontainers", "github.com/moby", "github.com/docker",
+}
+
+// clusterless are the packages that must not import any of that: what finds and says things without a cluster.
+var clusterless = []string{
+	"fixtures", "harness/strict", "harness/endpoint", "harness/outage", "harness/probe", "harness/check", "harness/check/play", "harness/check/network",
+	"harness/fault/gateway", "harness/fault/gateway/api", "harness/policy", "harness/stack", "harness/settings",
 }
 
 // e2eImports are all that a spec may import: what it stands on is the scenario's business.
@@ -114,6 +126,35 @@ func TestTheEnvironmentIsChangedInOnePlace(t *testing.T) {
 	})
 	if err != nil || !seen {
 		t.Errorf("%v; %s seen: %v", err, allowed, seen)
+	}
+}
+
+func TestWhatHasNoClusterImportsNone(t *testing.T) {
+	found := 0
+	for _, p := range listPackages(t) {
+		if !slices.Contains(clusterless, strings.TrimPrefix(p.ImportPath, module)) {
+			continue
+		}
+		found++
+		for _, imported := range p.Imports {
+			if slices.ContainsFunc(clusterVocabulary, func(prefix string) bool { return strings.HasPrefix(imported, prefix) }) {
+				t.Errorf("%s imports %s: it has no cluster to talk to", p.ImportPath, imported)
+			}
+		}
+	}
+	if found != len(clusterless) {
+		t.Errorf("%d of the packages %v are there: mend the list", found, clusterless)
+	}
+}
+
+// Who takes faults to the gateway does not link the gateway: only it itself, and what makes a program of it.
+func TestOnlyTheGatewayLinksToxiproxy(t *testing.T) {
+	may := []string{"harness/fault/gateway", "harness/cmd/gateway", "harness/check", "harness/check/network"}
+	for _, p := range listPackages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if slices.Contains(p.Imports, module+"harness/fault/gateway") && !slices.Contains(may, name) {
+			t.Errorf("%s imports the gateway's server: harness/fault/gateway/api has what its clients need", name)
+		}
 	}
 }
 

@@ -79,12 +79,15 @@ type Verbs struct {
 	Times timing.Times
 }
 
-// Arrange waits until what the harness brings about is there. Otherwise the spec is unknown.
+// Arrange waits until what the harness brings about is there. Otherwise the spec is unknown. What is there at once is no evidence
+// of anything, and is not recorded.
 func (v Verbs) Arrange(ctx context.Context, want string, within time.Duration, look Look) {
 	end := v.poll(ctx, within, look)
 	switch end.state.kind {
 	case reached:
-		v.Evidence("seen", fmt.Sprintf("%s, after %.1f s", want, end.took.Seconds()), nil)
+		if end.took > v.Times.Poll {
+			v.Evidence("seen", fmt.Sprintf("%s, after %.1f s", want, end.took.Seconds()), nil)
+		}
 	case ruledOut:
 		v.Unknown(fmt.Sprintf("the suite could not bring about: %s\nfound: %s", want, end.state.text))
 	default:

@@ -5,6 +5,7 @@ package check
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -24,10 +25,10 @@ type Verdict string
 
 // The verdicts.
 const (
-	OK       Verdict = "ok"       // the policy did what is wanted
-	Finding  Verdict = "finding"  // it did not
-	Expected Verdict = "expected" // it did not, and its contract says so
-	Unknown  Verdict = "unknown"  // it cannot be told without a cluster
+	OK       Verdict = "ok"             // the policy did what is wanted
+	Finding  Verdict = "fail"           // it did not
+	Expected Verdict = "fail, expected" // it did not, and its contract says so
+	Unknown  Verdict = "unknown"        // it cannot be told without a cluster
 )
 
 // Report is the result of a check.
@@ -38,19 +39,37 @@ type Report struct {
 	// MadeFor are the stacks that the policy is made for, where the simulator is none of them.
 	MadeFor []string `json:"madeFor,omitempty"`
 	Rows    []Row    `json:"rows"`
-	// Findings are what is wrong, the rows' too.
+	// Findings are what is wrong, the rows' too. Those that follow from an earlier one say so.
 	Findings []Trouble `json:"findings"`
-	// NotCalled are the policies that nothing in the situations was about: nothing is said of them.
-	NotCalled []string `json:"notCalled,omitempty"`
-	Millis    int64    `json:"millis"`
+	// Notes are what may be a mistake: something that the contract says otherwise. They fail nothing.
+	Notes []Note `json:"notes,omitempty"`
+	// NotSeen are the failures that the contract expects and the check did not see.
+	NotSeen []NotSeen `json:"notSeen,omitempty"`
+	// NotLookedAt is what this check says nothing about, of this policy.
+	NotLookedAt []string `json:"notLookedAt"`
+	Millis      int64    `json:"millis"`
+}
+
+// Note is something that may be a mistake.
+type Note struct {
+	Policy string `json:"object,omitempty"`
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Text   string `json:"text"`
+}
+
+// NotSeen is a failure that is expected, and was not seen.
+type NotSeen struct {
+	Requirement string `json:"requirement"`
+	Reason      string `json:"reason"` // why the check did not see it
 }
 
 // Row is one situation.
 type Row struct {
 	Situation   string  `json:"situation"`
 	Requirement string  `json:"requirement"`
-	Restores    string  `json:"restores"`   // yes, no, or when
-	BacksUp     string  `json:"backsUp"`    // the same of a ReplicationSource
+	Restores    string  `json:"restores"`   // whether a ReplicationDestination was made: yes, no, or after how long
+	BacksUp     string  `json:"backsUp"`    // the same of a ReplicationSource; not whether a backup may run
 	Admitted    string  `json:"admitted"`   // yes, or no
 	TookMillis  int64   `json:"tookMillis"` // of the admission, by the situation's own clock
 	Wanted      string  `json:"wanted"`
@@ -63,9 +82,13 @@ type Trouble struct {
 	Requirement string  `json:"requirement"`
 	Verdict     Verdict `json:"verdict"` // Finding or Expected
 	Policy      string  `json:"object,omitempty"`
-	File        string  `json:"file,omitempty"`
-	Line        int     `json:"line,omitempty"`
+	File        string  `json:"file"`
+	Line        int     `json:"line"`
 	Text        string  `json:"text"`
+	// Situation is the one that it was found in. Empty: it is not about one.
+	Situation string `json:"situation,omitempty"`
+	// Follows is the number, from 1, of the finding with the same cause, if there is one before it.
+	Follows int `json:"follows,omitempty"`
 }
 
 // OK says whether nothing is wrong that the contract does not expect. What is unknown is not wrong.
@@ -85,17 +108,14 @@ func Requirements() []string {
 // tokenLeak is looked at in every situation.
 const tokenLeak = "safety/token-leak"
 
-// Run checks a policy. Its error is about what kept it from doing so.
+// Run checks a policy with the simulator of a stack. Its error is about what kept it from doing so.
 func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulator) (*Report, error) {
 	began := time.Now()
 	r := &Report{Policy: p.Path, Name: p.Contract.Name}
-	if err := p.Contract.CheckStack(stack, []string{stack}); err != nil {
+	if len(p.Contract.Stacks) > 0 && !slices.ContainsFunc(p.Contract.Stacks, func(pattern string) bool { is, _ := path.Match(pattern, stack); return is }) {
 		r.MadeFor = p.Contract.Stacks
 	}
-	c := &checker{Report: r, contract: p.Contract, subjects: subjectsOf(p), reasons: p.Contract.Reasons()}
-	for _, f := range policy.FindingsIn(p.Check()) {
-		c.trouble(f.Requirement, problem{text: f.Text}, "")
-	}
+	c := &checker{Report: r, contract: p.Contract, subjects: subjectsOf(p), reasons: p.Contract.Reasons(), applied: applied{}, causes: map[string]int{}}
 	all := situations(plot{p.Contract, p.Endpoint.URL})
 	given := play.Play{Endpoint: p.Endpoint.URL, Bucket: p.Contract.S3.Bucket}
 	for _, o := range p.Objects {
@@ -113,15 +133,26 @@ func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulato
 		return nil, fmt.Errorf("the simulator played %d of %d situations", len(record.Situations), len(all))
 	}
 	r.Engine = record.Engine
+	for _, a := range record.Policies {
+		if len(a.Problems) == 0 && a.Unjudged == "" {
+			c.applied[a.Kind+"/"+a.Name] = a.Called
+		}
+	}
+	for _, f := range policy.FindingsIn(p.Check()) {
+		c.trouble(f.Requirement, c.static(f))
+	}
 	reason := c.accepted(record.Policies)
+	if reason == "" {
+		c.acts()
+	}
 	for i, s := range all {
 		if s.feature == "" || p.Contract.Promises(s.feature) {
 			c.row(s, record.Situations[i], reason)
 		}
 	}
-	if reason == "" {
-		c.acts(record)
-	}
+	r.Notes = notesOn(p, c.subjects)
+	c.notSeen(reason)
+	c.notLookedAt(p, reason)
 	r.Millis = time.Since(began).Milliseconds()
 	return r, nil
 }
@@ -132,17 +163,46 @@ type checker struct {
 	contract policy.Contract
 	subjects subjects
 	reasons  map[string]string // of expected failures
+	applied  applied
+	causes   map[string]int // verdict and cause → the number of the first finding with them
 }
 
 // trouble takes down a finding.
-func (c *checker) trouble(requirement string, p problem, field string) Verdict {
-	t := Trouble{Requirement: requirement, Verdict: Finding, Policy: p.policy, Text: p.text}
+func (c *checker) trouble(requirement string, p problem) Verdict {
+	t := Trouble{Requirement: requirement, Situation: p.situation, Verdict: Finding, Policy: p.policy, Text: p.text}
 	if reason, expected := c.reasons[requirement]; expected {
 		t.Verdict, t.Text = Expected, p.text+" (as its contract says: "+reason+")"
 	}
-	t.File, t.Line = c.subjects.position(p.policy, field)
+	t.File, t.Line = c.subjects.position(p.policy, p.field)
+	if p.line > 0 {
+		t.Line = p.line
+	}
+	cause := p.cause
+	if cause == "" {
+		cause = p.policy + " " + p.text
+	}
+	// What is expected does not hide what is not, nor what is expected for another reason.
+	cause = string(t.Verdict) + " " + c.reasons[requirement] + " " + cause
+	if t.Follows = c.causes[cause]; t.Follows == 0 {
+		c.causes[cause] = len(c.Findings) + 1
+	}
 	c.Findings = append(c.Findings, t)
 	return t.Verdict
+}
+
+// static is a finding about the policy's text as a problem. Selectors that name another label are the cause of what follows.
+func (c *checker) static(f *policy.Finding) problem {
+	p := problem{text: f.Text}
+	if f.Requirement != policy.Label {
+		return p
+	}
+	for _, s := range c.subjects.all {
+		if selects, line := c.subjects.otherLabel(s.name, c.contract.PVC); selects != "" {
+			p.policy, p.line, p.cause = s.name, line, "selectors "+selects
+			return p
+		}
+	}
+	return p
 }
 
 // accepted takes down why Kyverno does not take policies, and returns why nothing can be said of what the whole does, if so.
@@ -155,42 +215,66 @@ func (c *checker) accepted(all []play.Acceptance) (reason string) {
 			if p.Field != "" {
 				text = p.Field + ": " + text
 			}
-			c.trouble(policy.Accepted, problem{text: "Kyverno does not take it: " + text, policy: name}, p.Field)
+			// An expression that does not compile makes those that use it not compile either.
+			c.trouble(policy.Accepted, problem{text: "Kyverno does not take it: " + text, policy: name, field: p.Field, cause: "accepted " + name})
 		}
 		switch {
 		case len(a.Problems) > 0:
 			refused = append(refused, name)
 		case a.Unjudged != "":
-			unjudged = append(unjudged, name)
-		case a.Called == 0:
-			c.NotCalled = append(c.NotCalled, name)
+			unjudged = append(unjudged, name+" ("+a.Unjudged+")")
 		}
 	}
 	switch {
 	case len(refused) > 0:
-		c.NotCalled = nil // nothing was played
-		return "cannot be judged before Kyverno takes " + strings.Join(refused, ", ")
+		return "nothing was tried: Kyverno does not take " + strings.Join(refused, ", ")
 	case len(unjudged) > 0:
-		return "cannot be judged without a cluster: " + strings.Join(unjudged, ", ")
+		return "only a cluster can tell: " + strings.Join(unjudged, ", ")
 	}
 	return ""
 }
 
 // acts is about a policy that Kyverno takes and that does nothing.
-func (c *checker) acts(record *play.Record) {
-	for _, a := range record.Policies {
-		if a.Called > 0 {
+func (c *checker) acts() {
+	for _, calls := range c.applied {
+		if calls > 0 {
 			return
 		}
 	}
-	c.trouble(policy.Acts, problem{text: fmt.Sprintf("none of its policies is about a PVC labelled %s=%s", c.contract.PVC.Label, c.contract.PVC.Value)}, "")
+	p := problem{text: fmt.Sprintf("none of its policies is about a PVC labelled %s=%s", c.contract.PVC.Label, c.contract.PVC.Value), cause: "acts"}
+	for _, s := range c.subjects.all {
+		if selects, line := c.subjects.otherLabel(s.name, c.contract.PVC); selects != "" {
+			p.text += ": " + selects
+			p.policy, p.line, p.cause = s.name, line, "selectors "+selects
+			break
+		}
+	}
+	c.trouble(policy.Acts, p)
+}
+
+// notSeen says which failures that the contract expects were not seen.
+func (c *checker) notSeen(reason string) {
+	looksAt := Requirements()
+	for _, e := range c.contract.ExpectedFailures {
+		switch seen := slices.ContainsFunc(c.Findings, func(t Trouble) bool { return t.Requirement == e.Requirement }); {
+		case seen:
+		case !slices.Contains(looksAt, e.Requirement):
+			c.NotSeen = append(c.NotSeen, NotSeen{e.Requirement, "only a cluster can show it"})
+		case slices.ContainsFunc(c.Rows, func(r Row) bool { return r.Requirement == e.Requirement && r.Verdict == Unknown }):
+			c.NotSeen = append(c.NotSeen, NotSeen{e.Requirement, "it is unknown here"})
+		case reason != "":
+			c.NotSeen = append(c.NotSeen, NotSeen{e.Requirement, reason})
+		default:
+			c.NotSeen = append(c.NotSeen, NotSeen{e.Requirement, "in the situations that were played, nothing of it is wrong"})
+		}
+	}
 }
 
 // row judges one situation.
 func (c *checker) row(s situation, course play.Course, reason string) {
 	row := Row{Situation: s.name, Requirement: s.requirement, Wanted: s.wanted, Verdict: OK}
 	if reason == "" && course.Error != "" {
-		reason = "cannot be judged without a cluster: " + course.Error
+		reason = "only a cluster can tell: " + course.Error
 	}
 	if reason != "" {
 		row.Verdict, row.Text = Unknown, reason
@@ -198,15 +282,18 @@ func (c *checker) row(s situation, course play.Course, reason string) {
 		c.Rows = append(c.Rows, row)
 		return
 	}
-	f := &found{course: course, contract: c.contract, subjects: c.subjects}
+	f := &found{course: course, contract: c.contract, subjects: c.subjects, applied: c.applied}
 	row.describe(f)
 	s.verify(f)
 	if f.unknown != "" {
 		row.Verdict, row.Text = Unknown, f.unknown
 		f.problems = nil
+	} else if f.blind != "" && len(f.problems) == 0 {
+		row.Verdict, row.Text = Unknown, f.blind
 	}
 	for _, p := range f.problems {
-		row.Verdict = c.trouble(s.requirement, p, "")
+		p.situation = s.name
+		row.Verdict = c.trouble(s.requirement, p)
 		if row.Text == "" {
 			row.Text = p.text
 		}
@@ -215,7 +302,8 @@ func (c *checker) row(s situation, course play.Course, reason string) {
 	leak.noToken()
 	for _, p := range leak.problems {
 		if !slices.ContainsFunc(c.Findings, func(t Trouble) bool { return t.Requirement == tokenLeak }) {
-			c.trouble(tokenLeak, p, "")
+			p.situation = s.name
+			c.trouble(tokenLeak, p)
 		}
 	}
 	c.Rows = append(c.Rows, row)

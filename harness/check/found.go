@@ -1,8 +1,11 @@
 package check
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,19 +20,104 @@ type found struct {
 	course   play.Course
 	contract policy.Contract
 	subjects subjects
+	applied  applied
 	problems []problem
 	unknown  string // why what is wrong may yet be right
+	blind    string // why that nothing is wrong shows nothing
 }
+
+// applied says how often each policy, kind/name, was evaluated for something that happened, in all situations.
+type applied map[string]int
 
 // problem is one thing that is wrong, and whose doing it probably is.
 type problem struct {
 	text   string
-	policy string // kind/name; empty: nobody's in particular
+	policy string // kind/name; empty: the policy's as a whole
+	field  string // of it, like spec.variables[2].expression
+	line   int    // of its file, where that is closer than its field; 0: it is not
+	// cause is the same of all problems that come of one mistake. Empty: the policy and the text are.
+	cause     string
+	situation string
 }
 
 func (f *found) wrong(policy, format string, args ...any) {
 	f.problems = append(f.problems, problem{text: fmt.Sprintf(format, args...), policy: policy})
 }
+
+// wrongBy is wrong, of a cause that other problems may have, too.
+func (f *found) wrongBy(cause, policy, format string, args ...any) {
+	f.problems = append(f.problems, problem{text: fmt.Sprintf(format, args...), policy: policy, cause: cause + " " + policy})
+}
+
+// missing takes down that something is not there which a policy is to make. That it never applied, or ended in an error, says
+// more than what others came to: so that is then the cause. decider is the policy to look at where nothing of the kind
+// happened to the maker.
+func (f *found) missing(maker, decider, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if p, never := f.neverApplied(maker); never && f.isItsOwnDoing(maker, decider) {
+		p.text = text + ": " + p.text
+		f.problems = append(f.problems, p)
+		return
+	}
+	if e, failed := f.failure(maker); failed {
+		f.problems = append(f.problems, problem{text: text + "; " + maker + ": " + e.Text, policy: maker, cause: "error " + maker + " " + withoutNames(e.Text)})
+		return
+	}
+	if decider != maker && maker != "" && len(f.course.Applied) > 0 && !slices.Contains(f.course.Applied, maker) {
+		text += "; " + maker + " did not apply"
+	}
+	if decider == f.subjects.asks() {
+		text += f.because()
+	}
+	if e, failed := f.failure(decider); failed {
+		text += "; " + decider + ": " + e.Text
+	}
+	f.problems = append(f.problems, problem{text: text, policy: decider})
+}
+
+// isItsOwnDoing says of a policy that never applied whether that comes of its selectors, or else of what the decider wrote, which
+// its conditions ask for.
+func (f *found) isItsOwnDoing(maker, decider string) bool {
+	if selects, _ := f.subjects.otherLabel(maker, f.contract.PVC); selects != "" || decider == "" || decider == maker {
+		return true
+	}
+	_, never := f.neverApplied(decider)
+	return never
+}
+
+// neverApplied says that a policy was evaluated in no situation, and what its selectors have to do with that.
+func (f *found) neverApplied(name string) (p problem, never bool) {
+	if calls, counted := f.applied[name]; name == "" || !counted || calls > 0 {
+		return problem{}, false
+	}
+	p = problem{text: name + " applied to nothing in any situation", policy: name, cause: "never " + name}
+	if selects, line := f.subjects.otherLabel(name, f.contract.PVC); selects != "" {
+		p.text += ": " + selects
+		p.line, p.cause = line, "selectors "+selects
+	}
+	return p, true
+}
+
+// failure is the error that a policy ended in, if it did.
+func (f *found) failure(policy string) (play.Event, bool) {
+	i := slices.IndexFunc(f.course.Events, func(e play.Event) bool { return e.What == play.Failed && isOf(e, policy) })
+	if i < 0 {
+		return play.Event{}, false
+	}
+	return f.course.Events[i], true
+}
+
+// isOf says whether an event is a policy's, kind/name. A webhook may be of several of a kind: kind/name,name.
+func isOf(e play.Event, policy string) bool {
+	kind, all, _ := strings.Cut(e.Policy, "/")
+	_, name, named := strings.Cut(policy, "/")
+	return named && strings.HasPrefix(policy, kind+"/") && slices.Contains(strings.Split(all, ","), name)
+}
+
+// withoutNames leaves of an error what is the same of all objects: their names have their PVC's UID in them.
+func withoutNames(text string) string { return names.ReplaceAllString(text, "…") }
+
+var names = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){0,3}(-[0-9a-f]{12})?`)
 
 func object(e play.Event) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: e.Object}
@@ -94,36 +182,44 @@ func seconds(d time.Duration) string { return d.Round(time.Millisecond * 100).St
 func (f *found) admittedInTime() {
 	e, admitted := f.claim()
 	if !admitted {
-		f.wrong(f.subjects.namedIn(e.Text), "the PVC is refused: %s", e.Text)
+		f.wrongBy("refused", f.refusing(e, "persistentvolumeclaims", "PersistentVolumeClaim"), "the PVC is refused: %s", e.Text)
 		return
 	}
 	if took, bound := time.Duration(e.TookMillis)*time.Millisecond, f.contract.AdmissionBound(); took > bound {
-		f.wrong(f.slowest(), "the PVC is admitted after %s, wanted within %s", seconds(took), bound)
+		f.wrongBy("slow", f.slowest(), "the PVC is admitted after %s, wanted within %s%s", seconds(took), bound, f.because())
 	}
 }
 
-// slowest is a policy that a webhook gave up on.
+// refusing is the policy that an object is refused by: the one that the refusal names, or else the first that is called for
+// such objects.
+func (f *found) refusing(e play.Event, plural, kind string) string {
+	return cmp.Or(f.subjects.namedIn(e.Text), f.subjects.admits(plural, kind))
+}
+
+// slowest is a policy that a webhook gave up on, or else the one that asks S3 when a PVC is admitted.
 func (f *found) slowest() string {
 	for _, e := range f.course.Events {
 		if e.What == play.Failed && strings.Contains(e.Text, "webhook") {
-			return e.Policy
+			name, _, _ := strings.Cut(e.Policy, ",") // a webhook may be of several
+			return name
 		}
 	}
-	return ""
+	return cmp.Or(f.subjects.asks(), f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim"))
 }
 
 // neverRestored is about all that could restore, at any time of the situation.
 func (f *found) neverRestored() {
 	for _, e := range f.made(destination) {
-		late := ""
+		late, cause := "", "restored "+f.answerKinds()
 		if f.since(e) >= outageMillis*time.Millisecond {
+			cause = "restored late"
 			late = fmt.Sprintf(", %s after the PVC was admitted: over what an app has written", seconds(f.since(e)))
 		}
-		f.wrong(e.Policy, "ReplicationDestination %s is made%s%s", object(e).GetName(), late, f.because())
+		f.wrongBy(cause, e.Policy, "ReplicationDestination %s is made%s%s", object(e).GetName(), late, f.because())
 	}
 	for _, e := range f.course.Events {
 		if e.What == play.Waiting && strings.HasPrefix(e.Policy, "GeneratingPolicy/") {
-			f.wrong(e.Policy, "it is still waiting for an answer at the end: nothing bounds its question, and nobody knows what it will do")
+			f.wrongBy("waiting", e.Policy, "it is still waiting for an answer at the end: nothing bounds its question, and nobody knows what it will do")
 		}
 	}
 }
@@ -160,6 +256,32 @@ func (f *found) answers() string {
 	return strings.Join(all, "; ")
 }
 
+// answerKinds are the sorts of answers that the policy got: what it made of one it makes of others of that sort.
+func (f *found) answerKinds() string {
+	var kinds []string
+	for _, e := range f.course.Events {
+		kind := "elsewhere"
+		switch {
+		case e.What == play.Asked:
+			kind = "no answer"
+			if status := answered.FindStringSubmatch(e.Text); status != nil {
+				kind = status[1] + "xx"
+			}
+		case e.What != play.Strayed:
+			continue
+		}
+		if e.TookMillis >= 1000 {
+			kind += " late"
+		}
+		if !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return strings.Join(kinds, ", ")
+}
+
+var answered = regexp.MustCompile(`→ ([1-5])[0-9]{2}(,|$)`)
+
 // hasSource wants a ReplicationSource of the PVC's within some time of its admission.
 func (f *found) hasSource(within int64) {
 	if _, admitted := f.claim(); !admitted {
@@ -170,11 +292,12 @@ func (f *found) hasSource(within int64) {
 			continue
 		}
 		if late := f.since(e); late > time.Duration(within)*time.Millisecond {
-			f.wrong(e.Policy, "ReplicationSource %s comes %s after the PVC", object(e).GetName(), seconds(late))
+			f.wrongBy("late", e.Policy, "ReplicationSource %s comes %s after the PVC", object(e).GetName(), seconds(late))
 		}
 		return
 	}
-	f.wrong(f.subjects.makes(source), "no ReplicationSource is made for the PVC%s", f.failures())
+	maker := f.subjects.makes(source)
+	f.missing(maker, maker, "no ReplicationSource is made for the PVC")
 }
 
 // hasDestination wants a ReplicationDestination into the PVC itself.
@@ -186,31 +309,24 @@ func (f *found) hasDestination(within int64) {
 	for _, e := range f.made(destination) {
 		if !intoClaim(e) {
 			aside = e.Policy
-			f.wrong(e.Policy, "ReplicationDestination %s does not restore into PVC %s: its destinationPVC is %q", object(e).GetName(), claimName, text(object(e), "spec", "restic", "destinationPVC"))
+			f.wrongBy("aside", e.Policy, "ReplicationDestination %s does not restore into PVC %s: its destinationPVC is %q", object(e).GetName(), claimName, text(object(e), "spec", "restic", "destinationPVC"))
 			continue
 		}
 		if late := f.since(e); late > time.Duration(within)*time.Millisecond {
-			f.wrong(e.Policy, "ReplicationDestination %s comes %s after the PVC", object(e).GetName(), seconds(late))
+			f.wrongBy("late", e.Policy, "ReplicationDestination %s comes %s after the PVC", object(e).GetName(), seconds(late))
 		}
 		return
 	}
 	if aside == "" {
-		f.wrong(f.subjects.asks(), "there is a backup, and no ReplicationDestination is made%s%s", f.because(), f.failures())
+		f.missing(f.subjects.makes(destination), f.subjects.asks(), "there is a backup, and no ReplicationDestination is made")
 	}
-}
-
-// failures says what ended in an error.
-func (f *found) failures() string {
-	for _, e := range f.course.Events {
-		if e.What == play.Failed {
-			return fmt.Sprintf("; %s: %s", e.Policy, e.Text)
-		}
-	}
-	return ""
 }
 
 // backsUpAsPromised is about schedule and retention.
 func (f *found) backsUpAsPromised() {
+	if len(f.made(source)) == 0 {
+		f.blind = "no ReplicationSource is made, so nothing of it is seen: core/fresh says why"
+	}
 	for _, e := range f.made(source) {
 		o := object(e)
 		if schedule := text(o, "spec", "trigger", "schedule"); !f.contract.Schedules(schedule) {
@@ -234,20 +350,42 @@ func (f *found) repositoryIs(endpoint string) {
 			name := text(o, "spec", "restic", "repository")
 			secret := f.secret(o.GetNamespace(), name)
 			if secret == nil {
-				f.wrong(e.Policy, "%s %s names the Secret %q, which nothing makes%s", kind, o.GetName(), name, f.failures())
+				maker := cmp.Or(f.subjects.makes("Secret"), e.Policy)
+				f.missing(maker, maker, "%s %s names the Secret %q, which nothing makes", kind, o.GetName(), name)
 				continue
 			}
+			maker := f.makerOf(secret, e.Policy)
+			of := fmt.Sprintf("Secret %s of %s %s", name, kind, o.GetName())
 			if got, want := decoded(secret, "RESTIC_REPOSITORY"), repository(f.contract, endpoint, o.GetNamespace(), claimName); got != want {
-				f.wrong(f.makerOf(secret, e.Policy), "Secret %s of %s %s has the repository %q, wanted %q", name, kind, o.GetName(), got, want)
+				f.wrongBy("repository", maker, "%s has the repository %q, wanted %q", of, got, want)
 			}
-			keys := f.contract.BaseSecret.Keys
-			for key, of := range map[string]string{"AWS_ACCESS_KEY_ID": keys.AccessKey, "AWS_SECRET_ACCESS_KEY": keys.SecretKey, "RESTIC_PASSWORD": keys.ResticPassword} {
-				if got := decoded(secret, key); got != sourceOf(of) {
-					f.wrong(f.makerOf(secret, e.Policy), "%s in Secret %s of %s %s is not the base Secret's %s", key, name, kind, o.GetName(), of)
-				}
-			}
+			f.credentialsAreTheBaseSecrets(secret, maker, of)
 		}
 	}
+}
+
+// credentialsAreTheBaseSecrets is about the keys that VolSync's movers read.
+func (f *found) credentialsAreTheBaseSecrets(secret *unstructured.Unstructured, maker, of string) {
+	keys := f.contract.BaseSecret.Keys
+	var missing, from []string
+	for _, k := range []struct{ key, from string }{
+		{"AWS_ACCESS_KEY_ID", keys.AccessKey}, {"AWS_SECRET_ACCESS_KEY", keys.SecretKey}, {"RESTIC_PASSWORD", keys.ResticPassword},
+	} {
+		switch got, there := decoded(secret, k.key), has(secret, k.key); {
+		case !there:
+			missing, from = append(missing, k.key), append(from, k.from)
+		case got != sourceOf(k.from):
+			f.wrongBy("value of "+k.key, maker, "%s in %s is not the value of the base Secret's key %q", k.key, of, k.from)
+		}
+	}
+	if len(missing) > 0 {
+		f.wrongBy("keys "+strings.Join(missing, " "), maker, "%s has no %s: the base Secret has what belongs there as %s", of, strings.Join(missing, ", "), strings.Join(from, ", "))
+	}
+}
+
+func has(secret *unstructured.Unstructured, key string) bool {
+	_, there, _ := unstructured.NestedFieldNoCopy(secret.Object, "data", key)
+	return there
 }
 
 func decoded(secret *unstructured.Unstructured, key string) string {
@@ -281,15 +419,15 @@ func (f *found) makerOf(o *unstructured.Unstructured, otherwise string) string {
 func (f *found) untouched() {
 	e, admitted := f.claim()
 	if !admitted {
-		f.wrong(f.subjects.namedIn(e.Text), "a PVC without the label is refused: %s", e.Text)
+		f.wrong(f.refusing(e, "persistentvolumeclaims", "PersistentVolumeClaim"), "a PVC without the label is refused: %s", e.Text)
 		return
 	}
 	if written := decision(object(e)); written != "" {
-		f.wrong("", "a PVC without the label is written on: %s", written)
+		f.wrong(f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim"), "a PVC without the label is written on: %s", written)
 	}
 	for _, made := range f.course.Events {
 		if made.What == play.Made {
-			f.wrong(made.Policy, "a PVC without the label gets %s %s", object(made).GetKind(), object(made).GetName())
+			f.wrongBy("unlabelled", made.Policy, "a PVC without the label gets %s %s", object(made).GetKind(), object(made).GetName())
 		}
 	}
 }
@@ -308,18 +446,21 @@ func decision(o *unstructured.Unstructured) string {
 // decisionVisible is about a feature.
 func (f *found) decisionVisible() {
 	if e, admitted := f.claim(); admitted && f.contract.Promises("visible-decision") && decision(object(e)) == "" {
-		f.wrong("", "the PVC does not say what was decided about it, which visible-decision promises")
+		decider := f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim")
+		f.missing(decider, decider, "the PVC does not say what was decided about it, which visible-decision promises")
 	}
 }
 
 // noBackupWhileRestoring wants no backup mover to run while a ReplicationDestination is not done.
 func (f *found) noBackupWhileRestoring() {
 	if len(f.made(destination)) == 0 {
-		return // core/restore says so
+		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
+		return
 	}
 	for _, e := range f.sent("Job") {
 		if e.What == play.Admitted {
-			f.wrong(f.subjects.makes(source), "VolSync may begin a backup (Job %s) while the restore is running: half of the data becomes the latest snapshot", object(e).GetName())
+			gate := cmp.Or(f.subjects.admits("jobs", "Job"), f.subjects.makes(source))
+			f.missing(gate, gate, "VolSync may begin a backup (Job %s) while the restore is running: half of the data becomes the latest snapshot", object(e).GetName())
 		}
 	}
 }
@@ -327,14 +468,16 @@ func (f *found) noBackupWhileRestoring() {
 // appWaits wants a pod to be refused before the restore is done, and taken after.
 func (f *found) appWaits() {
 	if len(f.made(destination)) == 0 {
-		return // core/restore says so
+		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
+		return
 	}
 	for _, e := range f.sent("Pod") {
 		switch early := object(e).GetName() == "early"; {
 		case early && e.What == play.Admitted:
-			f.wrong("", "a pod that uses the PVC is taken before the restore is done")
+			gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.makes(destination))
+			f.missing(gate, gate, "a pod that uses the PVC is taken before the restore is done")
 		case !early && e.What == play.Refusal:
-			f.wrong(f.subjects.namedIn(e.Text), "a pod that uses the PVC is refused when the restore is done: %s", e.Text)
+			f.wrong(f.refusing(e, "pods", "Pod"), "a pod that uses the PVC is refused when the restore is done: %s", e.Text)
 		}
 	}
 }
@@ -343,7 +486,11 @@ func (f *found) appWaits() {
 func (f *found) hasDestinationOfItsOwn() {
 	claims := f.sent("PersistentVolumeClaim")
 	if len(claims) != 2 || claims[1].What != play.Admitted {
-		f.wrong("", "the PVC that comes after another one of its name is not admitted")
+		refused := play.Event{}
+		if len(claims) == 2 {
+			refused = claims[1]
+		}
+		f.wrongBy("refused", f.refusing(refused, "persistentvolumeclaims", "PersistentVolumeClaim"), "the PVC that comes after another one of its name is not admitted: %s", cmp.Or(refused.Text, "it was not sent"))
 		return
 	}
 	uid := object(claims[1]).GetUID()
@@ -358,7 +505,12 @@ func (f *found) hasDestinationOfItsOwn() {
 		}
 		return
 	}
-	f.wrong(f.subjects.makes(destination), "the new PVC gets no ReplicationDestination: what the old one left is in its place%s", f.failures())
+	maker := f.subjects.makes(destination)
+	if len(f.made(destination)) == 0 {
+		f.missing(maker, f.subjects.asks(), "there is a backup, and no ReplicationDestination is made")
+		return
+	}
+	f.missing(maker, maker, "the new PVC gets no ReplicationDestination: what the old one left is in its place")
 }
 
 // triedAgain leaves open what comes of a generate rule that failed: Kyverno tries those again, which is not played. A
@@ -366,7 +518,7 @@ func (f *found) hasDestinationOfItsOwn() {
 func (f *found) triedAgain() {
 	for _, e := range f.course.Events {
 		if e.What == play.Failed && strings.HasPrefix(e.Policy, "ClusterPolicy/") && len(f.problems) > 0 {
-			f.unknown = "cannot be judged without a cluster: Kyverno tries again what failed, " + e.Policy + ": " + e.Text
+			f.unknown = "only a cluster can tell: Kyverno tries again what failed, " + e.Policy + ": " + e.Text
 		}
 	}
 }
@@ -383,19 +535,24 @@ func (f *found) repositoriesDiffer() {
 		user := o.GetNamespace() + "/" + text(o, "spec", "sourcePVC")
 		repository := decoded(secret, "RESTIC_REPOSITORY")
 		if other, taken := users[repository]; taken && other != user {
-			f.wrong(f.makerOf(secret, e.Policy), "PVCs %s and %s have one repository, %s", other, user, repository)
+			f.wrongBy("one repository", f.makerOf(secret, e.Policy), "PVCs %s and %s have one repository, %s", other, user, repository)
 		}
 		users[repository] = user
 	}
+	if len(users) == 0 {
+		f.blind = "no ReplicationSource with a Secret is made, so nothing of it is seen: core/backup says why"
+	}
 	if claims, sources := len(f.sent("PersistentVolumeClaim")), len(f.made(source)); sources < claims {
-		f.wrong(f.subjects.makes(source), "%d PVCs get %d ReplicationSources%s", claims, sources, f.failures())
+		maker := f.subjects.makes(source)
+		f.missing(maker, maker, "%d PVCs get %d ReplicationSources", claims, sources)
 	}
 }
 
 // worksOrRefused is about a name at the limits.
 func (f *found) worksOrRefused() {
 	if _, admitted := f.claim(); admitted && len(f.made(source)) == 0 {
-		f.wrong(f.subjects.makes(source), "the PVC is admitted, and no ReplicationSource is made for it: it is never backed up, and nobody says so%s", f.failures())
+		maker := f.subjects.makes(source)
+		f.missing(maker, maker, "the PVC is admitted, and no ReplicationSource is made for it: it is never backed up, and nobody says so")
 	}
 }
 

@@ -13,8 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/check/network"
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/progress"
 	"github.com/smart-restore/conformance/harness/stack"
@@ -28,9 +30,23 @@ const kyvernoModule = "github.com/kyverno/kyverno"
 
 // Kyverno is the simulator: Kyverno's own packages, compiled out of one of the lock's builds.
 type Kyverno struct {
-	Modules *gomod.Builder
-	Build   *stack.Build
-	Log     *progress.Log
+	Modules    *gomod.Builder
+	Build      *stack.Build
+	Kubernetes string // the version that its API server has, like v1.34.4
+	Log        *progress.Log
+}
+
+// NewKyverno is the simulator of a stack's Kyverno and Kubernetes.
+func NewKyverno(lock *stack.Lock, of *stack.Stack, modules *gomod.Builder, log *progress.Log) (*Kyverno, error) {
+	build, err := BuildOf(lock, of)
+	if err != nil {
+		return nil, err
+	}
+	kubernetes := of.Versions["kubernetes"]
+	if kubernetes == "" {
+		return nil, fmt.Errorf("the stack %s names no version of Kubernetes", of.Name)
+	}
+	return &Kyverno{Modules: modules, Build: build, Kubernetes: kubernetes, Log: log}, nil
 }
 
 // BuildOf is the build of a stack's Kyverno.
@@ -45,25 +61,27 @@ func BuildOf(lock *stack.Lock, of *stack.Stack) (*stack.Build, error) {
 	return nil, fmt.Errorf("the stack %s has no build of Kyverno", of.Name)
 }
 
-func (k *Kyverno) beside() (gomod.Beside, error) {
+func (k *Kyverno) program() (gomod.TestProgram, error) {
 	simulator, err := fs.Sub(k.Modules.Fixtures, "_simulator")
-	return gomod.Beside{Name: "simulator", Package: simulator, Imports: map[string]fs.FS{
-		"harness/check/play":    play.Source,
-		"harness/fault/gateway": gateway.Source,
+	return gomod.TestProgram{Name: "simulator", Package: simulator, Imports: map[string]fs.FS{
+		"harness/check/play":        play.Source,
+		"harness/check/network":     network.Source,
+		"harness/fault/gateway":     gateway.Source,
+		"harness/fault/gateway/api": api.Source,
 	}, Needs: "simulator"}, err
 }
 
-// Built says whether it can judge at once.
+// Built says whether it can play at once, without compiling anything.
 func (k *Kyverno) Built() bool {
-	beside, err := k.beside()
-	return err == nil && k.Modules.HasTest(k.Build, beside)
+	program, err := k.program()
+	return err == nil && k.Modules.HasTest(k.Build, program)
 }
 
-// Prepare compiles the simulator where that has not been done: once, for a minute or so beside packages that are compiled already.
+// Prepare compiles the simulator where that has not been done: once, for a minute or so program packages that are compiled already.
 func (k *Kyverno) Prepare(ctx context.Context) error {
-	beside, err := k.beside()
+	program, err := k.program()
 	if err == nil {
-		_, err = k.compiled(ctx, beside)
+		_, err = k.compiled(ctx, program)
 	}
 	if err != nil {
 		return fmt.Errorf("the simulator cannot be built: %w", err)
@@ -71,13 +89,70 @@ func (k *Kyverno) Prepare(ctx context.Context) error {
 	return nil
 }
 
+// Examine vets, lints and tests the simulator itself. It is compiled among Kyverno's modules only, so go vet ./... and go test
+// ./... of this project do not reach it.
+func (k *Kyverno) Examine(ctx context.Context) error {
+	if err := k.Prepare(ctx); err != nil {
+		return err
+	}
+	program, err := k.program()
+	if err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"go vet of the simulator", func() error { return k.Modules.VetTest(ctx, k.Build, program) }},
+		{"golangci-lint of the simulator", func() error { return k.Modules.LintTest(ctx, k.Build, program) }},
+		{"unit tests of the simulator", func() error { return k.unitTests(ctx, program) }},
+	} {
+		if err := k.Log.Task("%s", step.what).Done(step.do()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unitTests runs all tests of the simulator, but for the one that is the program.
+func (k *Kyverno) unitTests(ctx context.Context, program gomod.TestProgram) error {
+	binary, err := k.compiled(ctx, program)
+	if err != nil {
+		return err
+	}
+	dir, err := k.Modules.Cache.Temp()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	said, err := k.command(ctx, dir, binary, "-test.v", "-test.skip="+playTest, "-test.timeout="+playTimeout.String()).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("the simulator's unit tests: %w\n%s", err, said)
+	}
+	if ran := strings.Count(string(said), "\n--- PASS: "); ran == 0 {
+		return fmt.Errorf("the simulator has no unit tests, or does not say so:\n%s", firstLines(string(said), 20))
+	}
+	return nil
+}
+
+// playTest is the test that is the program.
+const playTest = "^TestPlay$"
+
+// command calls the compiled simulator. None of the settings of whoever checks is Kyverno's.
+func (k *Kyverno) command(ctx context.Context, dir, binary string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Dir = dir
+	cmd.Env = []string{"HOME=" + dir, "TMPDIR=" + dir, "PATH=" + os.Getenv("PATH")}
+	return cmd
+}
+
 // Play plays situations, with what Prepare has compiled.
 func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, error) {
-	beside, err := k.beside()
+	program, err := k.program()
 	if err != nil {
 		return nil, err
 	}
-	binary, err := k.compiled(ctx, beside)
+	binary, err := k.compiled(ctx, program)
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +161,7 @@ func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, erro
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	given.Kubernetes = k.Kubernetes
 	input, err := json.Marshal(given)
 	if err != nil {
 		return nil, err
@@ -93,10 +169,8 @@ func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, erro
 	file := filepath.Join(dir, "record.json")
 	ctx, cancel := context.WithTimeout(ctx, playTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "-test.run=^TestJudge$", "-test.timeout=0", "-record="+file)
-	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(input)
-	// None of the settings of whoever checks is Kyverno's.
-	cmd.Env = []string{"HOME=" + dir, "TMPDIR=" + dir, "PATH=" + os.Getenv("PATH")}
+	cmd := k.command(ctx, dir, binary, "-test.run="+playTest, "-test.timeout=0", "-record="+file)
+	cmd.Stdin = bytes.NewReader(input)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("the simulator: %w\n%s", errors.Join(err, ctx.Err()), firstLines(string(said), 20))
 	}
@@ -108,12 +182,12 @@ func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, erro
 	return record, json.Unmarshal(raw, record)
 }
 
-func (k *Kyverno) compiled(ctx context.Context, beside gomod.Beside) (string, error) {
-	if k.Modules.HasTest(k.Build, beside) {
-		return k.Modules.Test(ctx, k.Build, beside, func(int) {})
+func (k *Kyverno) compiled(ctx context.Context, program gomod.TestProgram) (string, error) {
+	if k.Modules.HasTest(k.Build, program) {
+		return k.Modules.Test(ctx, k.Build, program, func(int) {})
 	}
 	task := k.Log.Task("compiling the simulator out of %s, once", k.Build.Name)
-	binary, err := k.Modules.Test(ctx, k.Build, beside, func(packages int) { task.Status("%d packages compiled", packages) })
+	binary, err := k.Modules.Test(ctx, k.Build, program, func(packages int) { task.Status("%d packages compiled", packages) })
 	return binary, task.Done(err)
 }
 

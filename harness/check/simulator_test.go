@@ -25,12 +25,12 @@ func TestEveryKyvernoHasWhatTheSimulatorImports(t *testing.T) {
 		t.Fatal(err)
 	}
 	kyverno := &Kyverno{Modules: &gomod.Builder{Fixtures: fixtures.Files}}
-	beside, err := kyverno.beside()
+	program, err := kyverno.program()
 	if err != nil {
 		t.Fatal(err)
 	}
 	imported := map[string]string{} // package → the file that imports it
-	for _, files := range beside.Imports {
+	for _, files := range program.Imports {
 		importsOf(t, files, imported)
 	}
 	if len(imported) == 0 {
@@ -43,7 +43,7 @@ func TestEveryKyvernoHasWhatTheSimulatorImports(t *testing.T) {
 			continue
 		}
 		checked[build.Name] = true
-		graph, sum, err := kyverno.Modules.Graph(build, beside)
+		graph, sum, err := kyverno.Modules.Graph(build, program)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,10 +2,13 @@ package check
 
 import (
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/strict"
@@ -16,32 +19,147 @@ type subject struct {
 	name  string // kind/name
 	text  string // as JSON
 	found policy.Document
+	// selected are the labels that its selectors of PVCs name.
+	selected []labelAt
 }
 
-// subjects are the Kyverno policies under test, and where they stand.
-type subjects []subject
+// labelAt is a label, key=value or the key alone, and the line of its selector.
+type labelAt struct {
+	label string
+	line  int
+}
+
+// subjects are the Kyverno policies under test, and where they are in the files.
+type subjects struct {
+	all  []subject
+	path string // of the policy under test
+}
 
 func subjectsOf(p *policy.Policy) subjects {
-	var all subjects
+	s := subjects{path: p.Path}
 	for _, o := range p.Kyverno() {
 		raw, err := json.Marshal(o.Object)
 		if err != nil {
 			continue
 		}
-		s := subject{name: o.GetKind() + "/" + o.GetName(), text: string(raw)}
-		if i := slices.IndexFunc(p.Documents, func(d policy.Document) bool { return d.Kind() == o.GetKind() && d.Name() == o.GetName() }); i >= 0 {
-			s.found = p.Documents[i]
-		}
-		all = append(all, s)
+		one := subject{name: o.GetKind() + "/" + o.GetName(), text: string(raw)}
+		one.found = documentOf(p.Documents, o.GetKind(), o.GetName())
+		one.selected = selectedBy(raw, one.found.Root)
+		s.all = append(s.all, one)
 	}
+	return s
+}
+
+// selectedBy are the labels that the selectors of a policy name, and their lines in its document. A kustomization may have
+// changed them: then the line is that of the selector in the same place.
+func selectedBy(raw []byte, document *yaml.Node) (all []labelAt) {
+	var written []labelAt
+	claimLabels(document, func(label string, line int) { written = append(written, labelAt{label, line}) })
+	var object yaml.Node
+	if err := yaml.Unmarshal(raw, &object); err != nil { // JSON is YAML
+		return written
+	}
+	claimLabels(&object, func(label string, _ int) {
+		at := labelAt{label: label}
+		if i := slices.IndexFunc(written, func(w labelAt) bool { return w.label == label }); i >= 0 {
+			at.line = written[i].line
+		} else if len(all) < len(written) {
+			at.line = written[len(all)].line
+		}
+		all = append(all, at)
+	})
 	return all
+}
+
+// documentOf is the document of an object. A kustomization may give an object another name than its file has: then it is the
+// only one of its kind whose name is a part of that.
+func documentOf(documents []policy.Document, kind, name string) policy.Document {
+	var alike []policy.Document
+	for _, d := range documents {
+		switch {
+		case d.Kind() != kind:
+		case d.Name() == name:
+			return d
+		case d.Name() != "" && strings.Contains(name, d.Name()):
+			alike = append(alike, d)
+		}
+	}
+	if len(alike) == 1 {
+		return alike[0]
+	}
+	return policy.Document{}
+}
+
+// claimLabels reports the labels that the selectors of match blocks for PVCs name: those beside resourceRules, and in rules of
+// a ClusterPolicy those beside kinds.
+func claimLabels(node *yaml.Node, report func(label string, line int)) {
+	if node == nil {
+		return
+	}
+	for _, list := range []string{"resourceRules", "kinds"} {
+		if about, ok := strict.Find(node, list); ok && node.Kind == yaml.MappingNode && namesClaims(about) {
+			labelsIn(node, report)
+			return
+		}
+	}
+	for _, child := range node.Content {
+		claimLabels(child, report)
+	}
+}
+
+// namesClaims says whether a list of resources or kinds has PVCs in it.
+func namesClaims(node *yaml.Node) bool {
+	switch node.Value {
+	case "persistentvolumeclaims", "PersistentVolumeClaim", "v1/PersistentVolumeClaim":
+		return true
+	}
+	return slices.ContainsFunc(node.Content, namesClaims)
+}
+
+// labelsIn reports the labels that label selectors below a node name. namespaceSelectors are about others than PVCs.
+func labelsIn(node *yaml.Node, report func(label string, line int)) {
+	for i, child := range node.Content {
+		if node.Kind == yaml.MappingNode && i%2 == 1 {
+			switch key := node.Content[i-1].Value; {
+			case key == "namespaceSelector":
+				continue
+			case key == "matchLabels" && child.Kind == yaml.MappingNode:
+				for j := 0; j+1 < len(child.Content); j += 2 {
+					report(child.Content[j].Value+"="+child.Content[j+1].Value, child.Content[j].Line)
+				}
+			case key == "matchExpressions" && child.Kind == yaml.SequenceNode:
+				for _, expression := range child.Content {
+					reportExpression(expression, report)
+				}
+			}
+		}
+		labelsIn(child, report)
+	}
+}
+
+func reportExpression(expression *yaml.Node, report func(label string, line int)) {
+	key, ok := strict.Find(expression, "key")
+	if !ok {
+		return
+	}
+	values, ok := strict.Find(expression, "values")
+	if !ok || len(values.Content) == 0 {
+		report(key.Value, key.Line)
+		return
+	}
+	for _, value := range values.Content {
+		report(key.Value+"="+value.Value, key.Line)
+	}
 }
 
 // makes is the policy that makes objects of a kind, if there is one that does.
 func (s subjects) makes(kind string) string {
-	return s.first(func(one subject) bool {
-		return strings.Contains(one.text, kind) && strings.Contains(one.text, `"generate"`)
-	})
+	said := regexp.MustCompile(`kind\W{1,8}(dyn\W{1,4})?` + kind + `\b`)
+	generates := func(one subject) bool { return strings.Contains(one.text, `"generate"`) }
+	if name := s.first(func(one subject) bool { return generates(one) && said.MatchString(one.text) }); name != "" {
+		return name
+	}
+	return s.first(func(one subject) bool { return generates(one) && strings.Contains(one.text, kind) })
 }
 
 // asks is the policy that decides by asking S3.
@@ -55,6 +173,15 @@ func (s subjects) asks() string {
 	return name
 }
 
+// admits is the first policy that Kyverno calls at the admission of objects of a resource, by its plural and its kind.
+func (s subjects) admits(plural, kind string) string {
+	about := regexp.MustCompile(`"(` + plural + `|` + kind + `)\b`)
+	return s.first(func(one subject) bool {
+		return !strings.HasPrefix(one.name, "GeneratingPolicy/") && about.MatchString(one.text) &&
+			(strings.HasPrefix(one.name, "ValidatingPolicy/") || strings.Contains(one.text, `"mutat`) || strings.Contains(one.text, `"validat`))
+	})
+}
+
 // namedIn is the policy that a refusal names.
 func (s subjects) namedIn(text string) string {
 	return s.first(func(one subject) bool {
@@ -64,20 +191,61 @@ func (s subjects) namedIn(text string) string {
 }
 
 func (s subjects) first(is func(subject) bool) string {
-	if i := slices.IndexFunc(s, is); i >= 0 {
-		return s[i].name
+	if i := slices.IndexFunc(s.all, is); i >= 0 {
+		return s.all[i].name
 	}
 	return ""
 }
 
-// position is where a policy stands, or a field of it like spec.variables[2].expression, as far as the file has it.
+func (s subjects) named(name string) (subject, bool) {
+	i := slices.IndexFunc(s.all, func(one subject) bool { return one.name == name })
+	if i < 0 {
+		return subject{}, false
+	}
+	return s.all[i], true
+}
+
+// position is where a policy is, or a field of it like spec.variables[2].expression, as far as the file has it. What is in no
+// file that can be found is at the beginning of the first policy's, or of the path that was checked.
 func (s subjects) position(name, field string) (file string, line int) {
-	i := slices.IndexFunc(s, func(one subject) bool { return one.name == name })
-	if i < 0 || s[i].found.Root == nil {
+	one, known := s.named(name)
+	if !known || one.found.Root == nil {
+		for _, other := range s.all {
+			if other.found.Root != nil {
+				return other.found.File, other.found.Root.Line
+			}
+		}
+		return s.path, 1
+	}
+	node, _ := strict.Find(one.found.Root, steps(field)...)
+	return one.found.File, node.Line
+}
+
+// otherLabel says which labels a policy for PVCs selects instead of the one of the contract, and where; empty: it selects
+// that, or none.
+func (s subjects) otherLabel(name string, pvc policy.PVC) (text string, line int) {
+	one, known := s.named(name)
+	if !known || len(one.selected) == 0 {
 		return "", 0
 	}
-	node, _ := strict.Find(s[i].found.Root, steps(field)...)
-	return s[i].found.File, node.Line
+	wanted := pvc.Label + "=" + pvc.Value
+	var others []string
+	for _, at := range one.selected {
+		if matches(at.label, wanted) || at.label == pvc.Label {
+			return "", 0
+		}
+		if line == 0 {
+			line = at.line
+		}
+		others = append(others, at.label)
+	}
+	return fmt.Sprintf("its selectors name %s, the contract says %s", strings.Join(others, ", "), wanted), line
+}
+
+// matches says whether a pattern of a selector is of this label; * and ? are Kyverno's wildcards.
+func matches(pattern, label string) bool {
+	quoted := strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(regexp.QuoteMeta(pattern))
+	return regexp.MustCompile("^" + quoted + "$").MatchString(label)
 }
 
 var step = regexp.MustCompile(`\[([0-9]+)\]|[^.\[\]]+`)

@@ -22,16 +22,56 @@ func (r *Report) JSON(w io.Writer) error {
 // Text writes the report for people: the table, and then what is wrong, each with where.
 func (r *Report) Text(w io.Writer) error {
 	b := &strings.Builder{}
-	fmt.Fprintf(b, "policy %s (%s), judged by %s\n", r.Name, policy.Shown(r.Policy), r.Engine)
+	fmt.Fprintf(b, "policy %s (%s), played by %s\n", r.Name, policy.Shown(r.Policy), r.Engine)
 	if len(r.MadeFor) > 0 {
-		fmt.Fprintf(b, "it is made for %s: what it does there may be different\n", strings.Join(r.MadeFor, ", "))
+		fmt.Fprintf(b, "The policy is made for %s: what it does there may be different.\n", strings.Join(r.MadeFor, ", "))
 	}
-	fmt.Fprintln(b)
-	table := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\tsituation\trestores\tbacks up\tadmitted\tin\twanted")
 	counts := map[Verdict]int{}
 	for _, row := range r.Rows {
 		counts[row.Verdict]++
+	}
+	if counts[Unknown] < len(r.Rows) {
+		r.table(b)
+	}
+	for i, t := range r.Findings {
+		if t.Follows == 0 {
+			fmt.Fprintln(b)
+			r.finding(b, i)
+		}
+	}
+	r.unknown(b)
+	if len(r.Notes) > 0 {
+		fmt.Fprint(b, "\nThese may be mistakes:\n")
+		for _, n := range r.Notes {
+			fmt.Fprintf(b, "note  %s:%d (%s): %s\n", policy.Shown(n.File), n.Line, n.Policy, n.Text)
+		}
+	}
+	if len(r.NotSeen) > 0 {
+		fmt.Fprintln(b)
+		for _, n := range r.NotSeen {
+			fmt.Fprintf(b, "expected to fail, not seen here: %s: %s\n", n.Requirement, n.Reason)
+		}
+	}
+	if len(r.NotLookedAt) > 0 {
+		fmt.Fprint(b, "\nNot looked at, so neither right nor wrong:\n")
+		for _, text := range r.NotLookedAt {
+			fmt.Fprintf(b, "  %s\n", text)
+		}
+	}
+	fmt.Fprintf(b, "\n%d ok, %d fail, %d fail as its contract says, %d unknown", counts[OK], counts[Finding], counts[Expected], counts[Unknown])
+	if beyond := r.beyondSituations(); beyond > 0 {
+		fmt.Fprintf(b, "; %d found wrong beyond the situations", beyond)
+	}
+	fmt.Fprintf(b, ", in %.1f s. Only a cluster shows what comes of it: make e2e\n", float64(r.Millis)/1000)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r *Report) table(w io.Writer) {
+	fmt.Fprint(w, "\nRD: a ReplicationDestination (a restore) is made. RS: a ReplicationSource (backups) is made; not: a backup may run.\n\n")
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\tsituation\tRD\tRS\tadmitted\tin\twanted")
+	for _, row := range r.Rows {
 		took := "-"
 		if row.Admitted == "yes" {
 			took = fmt.Sprintf("%.1f s", float64(row.TookMillis)/1000)
@@ -39,51 +79,74 @@ func (r *Report) Text(w io.Writer) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Verdict, row.Situation, row.Restores, row.BacksUp, row.Admitted, took, row.Wanted)
 	}
 	_ = table.Flush() // to memory
-	for i, t := range r.Findings {
-		if i == 0 {
-			fmt.Fprintln(b)
-		}
-		// What is wrong in the same way while S3 is down in different ways is said once.
-		if slices.ContainsFunc(r.Findings[:i], t.like) {
+}
+
+// finding writes a finding, and what follows from it.
+func (r *Report) finding(w io.Writer, i int) {
+	t := r.Findings[i]
+	fmt.Fprintf(w, "%s  %s\n    %s%s\n", t.Verdict, t.Requirement, t.Where(), t.Text)
+	requirements, situations, said := []string{}, []string{t.Situation}, []string{t.Text}
+	for _, other := range r.Findings[i+1:] {
+		if other.Follows != i+1 {
 			continue
 		}
-		ids := t.Requirement
-		for _, other := range r.Findings[i+1:] {
-			if t.like(other) && !strings.Contains(ids+" ", other.Requirement+" ") {
-				ids += " " + other.Requirement
-			}
+		if !slices.Contains(situations, other.Situation) {
+			situations = append(situations, other.Situation)
 		}
-		fmt.Fprintf(b, "%s  %s\n    %s%s\n", t.Verdict, ids, t.Where(), t.Text)
+		if other.Requirement != t.Requirement && !slices.Contains(requirements, other.Requirement) {
+			requirements = append(requirements, other.Requirement)
+		}
+		// Of a policy that Kyverno does not take, the other errors are worth knowing: not all may follow.
+		if t.Requirement == policy.Accepted && !slices.Contains(said, other.Text) {
+			said = append(said, other.Text)
+			fmt.Fprintf(w, "    perhaps only because of that: %s%s\n", other.Where(), other.Text)
+		}
 	}
-	said := map[string]bool{}
+	if more := len(situations) - 1; more > 0 {
+		fmt.Fprintf(w, "    and %s from it: %s\n", counted(more, "situation follows", "situations follow"), strings.Join(requirements, ", "))
+	} else if len(requirements) > 0 {
+		fmt.Fprintf(w, "    and from it: %s\n", strings.Join(requirements, ", "))
+	}
+}
+
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// unknown says why situations are, each reason once.
+func (r *Report) unknown(w io.Writer) {
+	rows := map[string]int{}
+	var reasons []string
 	for _, row := range r.Rows {
-		if row.Verdict == Unknown && !said[row.Text] {
-			said[row.Text] = true
-			fmt.Fprintf(b, "\nunknown: %s\n", row.Text)
+		if row.Verdict != Unknown {
+			continue
+		}
+		if rows[row.Text]++; rows[row.Text] == 1 {
+			reasons = append(reasons, row.Text)
 		}
 	}
-	if len(r.NotCalled) > 0 {
-		fmt.Fprintf(b, "\nNothing in these situations is about %s: nothing is said of them.\n", strings.Join(r.NotCalled, ", "))
+	for _, reason := range reasons {
+		fmt.Fprintf(w, "\nunknown: %s: %s\n", counted(rows[reason], "situation", "situations"), reason)
 	}
-	fmt.Fprintf(b, "\n%d ok, %d not, %d not as expected, %d unknown, in %.1f s; only a cluster shows what comes of it: make e2e\n",
-		counts[OK], counts[Finding], counts[Expected], counts[Unknown], float64(r.Millis)/1000)
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
-// like says whether another finding is the same but for its requirement.
-func (t Trouble) like(other Trouble) bool {
-	other.Requirement = t.Requirement
-	return t == other
+// beyondSituations counts the findings that no situation has, and that nothing before them is the cause of.
+func (r *Report) beyondSituations() (n int) {
+	for _, t := range r.Findings {
+		if t.Verdict == Finding && t.Follows == 0 && !slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Requirement == t.Requirement }) {
+			n++
+		}
+	}
+	return n
 }
 
-// Where is the place that a finding is about, with a colon after it. Empty: none.
+// Where is the place that a finding is about, with a colon after it.
 func (t Trouble) Where() string {
-	switch {
-	case t.File != "" && t.Policy != "":
-		return fmt.Sprintf("%s:%d (%s): ", policy.Shown(t.File), t.Line, t.Policy)
-	case t.Policy != "":
-		return t.Policy + ": "
+	if t.Policy == "" {
+		return fmt.Sprintf("%s:%d: ", policy.Shown(t.File), t.Line)
 	}
-	return ""
+	return fmt.Sprintf("%s:%d (%s): ", policy.Shown(t.File), t.Line, t.Policy)
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/env"
-	"github.com/smart-restore/conformance/harness/fault/gateway"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/repository"

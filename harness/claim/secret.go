@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/await"
-	"github.com/smart-restore/conformance/harness/fault/gateway"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/volsync"
 )

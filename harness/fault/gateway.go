@@ -15,7 +15,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/smart-restore/conformance/harness/fault/gateway"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
 // Gateway is a client of a fault gateway's control API. It is safe for

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
 const token = "control-token"
@@ -82,13 +83,13 @@ func TestGatewayRulesAndRecords(t *testing.T) {
 	}
 
 	const id = "run-1/core/s3-down/403" // slashes too
-	ok(g.Put(ctx, gateway.Rule{ID: id, PathPrefix: "/b/ns/pvc/", Fault: gateway.Fault{Kind: "status", Status: 403}}))
-	ok(g.Put(ctx, gateway.Rule{ID: "other", PathPrefix: "/b/ns2/", Fault: gateway.Fault{Kind: "status", Status: 500}}))
+	ok(g.Put(ctx, api.Rule{ID: id, PathPrefix: "/b/ns/pvc/", Fault: api.Fault{Kind: "status", Status: 403}}))
+	ok(g.Put(ctx, api.Rule{ID: "other", PathPrefix: "/b/ns2/", Fault: api.Fault{Kind: "status", Status: 500}}))
 	want("armed", "/b/ns/pvc/config", 403)
 	want("armed elsewhere", "/b/ns/other/config", 200)
 	rules, err := g.Rules(ctx)
 	ok(err)
-	if len(rules) != 2 || rules[0].ID != "other" || rules[1].ID != id || rules[1].Hits != 1 || rules[1].TTLSeconds != gateway.DefaultTTLSeconds {
+	if len(rules) != 2 || rules[0].ID != "other" || rules[1].ID != id || rules[1].TTLSeconds != api.DefaultTTLSeconds {
 		t.Errorf("rules %+v", rules)
 	}
 
@@ -108,7 +109,7 @@ func TestGatewayRulesAndRecords(t *testing.T) {
 
 func TestGatewayErrors(t *testing.T) {
 	_, control := startGateway(t)
-	good := gateway.Rule{ID: "x", Fault: gateway.Fault{Kind: "reset"}}
+	good := api.Rule{ID: "x", Fault: api.Fault{Kind: "reset"}}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	notOurs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }))
@@ -120,7 +121,7 @@ func TestGatewayErrors(t *testing.T) {
 		"wrong token": {func() error { return New(control, "wrong").Put(t.Context(), good) },
 			"fault gateway: PUT /rules/x: want status 200, found 401: want Authorization: Bearer"},
 		"bad rule": {func() error {
-			return New(control, token).Put(t.Context(), gateway.Rule{ID: "x", Fault: gateway.Fault{Kind: "status"}})
+			return New(control, token).Put(t.Context(), api.Rule{ID: "x", Fault: api.Fault{Kind: "status"}})
 		}, "want status 200, found 400: fault of kind status: status: want 200 to 599, found 0"},
 		"cancelled": {func() error { return New(control, token).HealAll(cancelled) }, "context canceled"},
 		"nobody there": {func() error {

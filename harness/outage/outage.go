@@ -1,5 +1,9 @@
 // Package outage is the fault table: each way in which S3 can be down, what a policy must come to then, and what proves
 // from inside the cluster that the fault is on. It knows no cluster.
+//
+// To add a fault, add a row to Faults. It needs a kind of fault: of the gateway (harness/fault/gateway/kinds.go, whose kinds
+// say what they can do to a request) or of packets (harness/fault). go test ./harness/outage then holds the row's proof
+// against a real gateway, and make check-policies plays the row with each policy in policies/.
 package outage
 
 import (
@@ -9,7 +13,7 @@ import (
 	"time"
 
 	"github.com/smart-restore/conformance/harness/fault"
-	"github.com/smart-restore/conformance/harness/fault/gateway"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/probe"
 )
 
@@ -64,7 +68,19 @@ const (
 	TargetSigned  Target = "signed"  // the object config with the movers' credentials
 )
 
-// Proof says for each target what a probe of it must find.
+// Proof says for each target what a probe of it must find. A probe is one request on a connection of its own; what it found is
+// a probe.Result, of which a proof may use:
+//
+//   - Class, what became of the request: probe.OK and probe.HTTP are answers, probe.Refused, probe.Reset, probe.EOF,
+//     probe.Timeout, probe.NoRoute, probe.DNS and probe.TLS are none;
+//   - Status, the status of the answer, 0 if there was none, and Redirects, the statuses of those that were followed;
+//   - Bytes, how much of the body came, and Received, how much came at all, heads included: 0 is a connection that was ended
+//     before the first byte;
+//   - Headers, of which Content-Type, Location and Server are kept;
+//   - Millis, how long it took, and Error, the text of what went wrong.
+//
+// A proof must not pass for an S3 that is up, nor for a probe that saw nothing (a zero Result). TestTheFaultTableIsSound and
+// TestProofsOnARealGateway hold both.
 type Proof map[Target]func(probe.Result) bool
 
 // Shows says whether every probe found what the proof wants.

@@ -27,7 +27,7 @@ func TestTheFaultTableIsSound(t *testing.T) {
 		}
 		seen[f.Name] = true
 		for _, rule := range f.Rules("ns", "/b/ns/", "/b/ns/data/") {
-			if err := rule.Validate(); err != nil {
+			if err := gateway.Validate(rule); err != nil {
 				t.Errorf("fault %s: %v", f.Name, err)
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/smart-restore/conformance/harness/endpoint"
-	"github.com/smart-restore/conformance/harness/fault/gateway"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
 // signatureLife is how long the URL of a signed probe is good for.

@@ -16,7 +16,7 @@ import (
 	"github.com/minio/minio-go/v7"
 
 	"github.com/smart-restore/conformance/harness/env"
-	"github.com/smart-restore/conformance/harness/fault/gateway"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/podexec"
 	"github.com/smart-restore/conformance/harness/workload/dataset"

@@ -5,7 +5,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/env/recorded"
-	"github.com/smart-restore/conformance/harness/fault/gateway"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/testbed"

@@ -19,7 +19,7 @@ import (
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/fault"
-	"github.com/smart-restore/conformance/harness/fault/gateway"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/podexec"
 	"github.com/smart-restore/conformance/harness/probe"

@@ -1,8 +1,10 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -19,8 +21,8 @@ func (s *Session) simulator() (*check.Kyverno, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	build, err := check.BuildOf(s.Lock, of)
-	return &check.Kyverno{Modules: &gomod.Builder{Cache: s.Cache, Fixtures: fixtures.Files}, Build: build, Log: s.Log}, of.Name, err
+	simulator, err := check.NewKyverno(s.Lock, of, &gomod.Builder{Cache: s.Cache, Fixtures: fixtures.Files}, s.Log)
+	return simulator, of.Name, err
 }
 
 // readySimulator is simulator, compiled.
@@ -32,27 +34,34 @@ func (s *Session) readySimulator(ctx context.Context) (*check.Kyverno, string, e
 	return simulator, stackName, err
 }
 
-// Check finds what can be found about policies without a cluster: those named, or POLICY.
-func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error {
+// ExamineSimulator vets, lints and tests the program that check plays policies with.
+func (s *Session) ExamineSimulator(ctx context.Context) error {
+	simulator, _, err := s.simulator()
+	if err != nil {
+		return err
+	}
+	return simulator.Examine(ctx)
+}
+
+// Check finds what can be found about policies without a cluster: those named, or POLICY. It records the verdicts in a file,
+// where one is named.
+func (s *Session) Check(ctx context.Context, paths []string, asJSON bool, record string) error {
 	if len(paths) == 0 {
 		paths = []string{s.Settings.Policy}
+	}
+	policies, err := s.loadToCheck(ctx, paths)
+	if err != nil {
+		return err
 	}
 	simulator, stackName, err := s.readySimulator(ctx)
 	if err != nil {
 		return err
 	}
-	ok := true
-	for i, path := range paths {
-		p, err := policy.Load(path, s.Settings.S3Endpoint)
-		if err != nil {
-			return err
-		}
-		if err := s.checkRequirements(ctx, p); err != nil {
-			return err
-		}
+	ok, recorded := true, check.Recorded{}
+	for i, p := range policies {
 		report, err := check.Run(ctx, p, stackName, simulator)
 		if err != nil {
-			return fmt.Errorf("POLICY=%s: %w", path, err)
+			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
 		}
 		write := report.Text
 		if asJSON {
@@ -64,11 +73,46 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool) error 
 			return err
 		}
 		ok = ok && report.OK()
+		recorded.Add(report)
+	}
+	if record != "" {
+		if err := s.record(record, recorded.Format()); err != nil {
+			return err
+		}
 	}
 	if !ok {
 		return ErrNotProven
 	}
 	return nil
+}
+
+// loadToCheck loads policies, and refuses contracts that name what this suite does not have, before anything is compiled.
+func (s *Session) loadToCheck(ctx context.Context, paths []string) ([]*policy.Policy, error) {
+	var policies []*policy.Policy
+	for _, path := range paths {
+		p, err := policy.Load(path, s.Settings.S3Endpoint)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := p.Contract.MadeFor(s.Lock.StackNames()); err != nil {
+			return nil, fmt.Errorf("POLICY=%s: %w", path, err)
+		}
+		if err := s.checkRequirements(ctx, p); err != nil {
+			return nil, err
+		}
+		policies = append(policies, p)
+	}
+	return policies, nil
+}
+
+// record writes what was checked, and says so where it was not known.
+func (s *Session) record(file string, verdicts []byte) error {
+	before, err := os.ReadFile(file)
+	if err == nil && bytes.Equal(before, verdicts) {
+		return nil
+	}
+	fmt.Fprintf(s.Out, "\n%s is written anew: commit it\n", file)
+	return os.WriteFile(file, verdicts, 0o644)
 }
 
 // CheckKnownBad is the check's own test: each policy that is known to be bad is caught by what a check sees of each requirement
@@ -147,7 +191,7 @@ func (s *Session) checkFirst(ctx context.Context, p *policy.Policy) {
 		return
 	}
 	for _, t := range report.Findings {
-		if t.Verdict == check.Finding {
+		if t.Verdict == check.Finding && t.Follows == 0 {
 			s.Log.Printf("check: %s: %s%s", t.Requirement, t.Where(), t.Text)
 		}
 	}

@@ -166,7 +166,7 @@ func TestRerunLine(t *testing.T) {
 	run := func(change func(*e2eRun)) string {
 		r := &e2eRun{
 			Session: &Session{
-				Settings: &settings.Settings{Images: "auto"},
+				Settings: &settings.Settings{Images: "auto", TimeScale: 1},
 				Lock:     &stack.Lock{DefaultStack: "kyverno-1.19"}, Stack: &stack.Stack{Name: "kyverno-1.19"},
 			},
 			report: &verdict.Report{Implementation: verdict.Implementation{Policy: "policies/smart-restore"}},

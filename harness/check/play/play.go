@@ -1,11 +1,11 @@
 // Package play is what a policy is checked with and without: situations as steps, and what came of each. The simulator, which is
-// built out of a Kyverno's own modules, compiles this package too, so nothing but the standard library may be imported here.
+// built out of a Kyverno's own modules, compiles this package too, so it may import the standard library and the gateway's API only.
 package play
 
 import (
 	"embed"
 
-	"github.com/smart-restore/conformance/harness/fault/gateway"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
 // Source is this package's source, for the simulator's module.
@@ -18,6 +18,8 @@ type Play struct {
 	// Endpoint is the S3 address as policies name it, http://host:port. Nothing is sent there: it exists in the simulator only.
 	Endpoint string `json:"endpoint"`
 	Bucket   string `json:"bucket"`
+	// Kubernetes is the version that the API server has, like v1.34.4.
+	Kubernetes string `json:"kubernetes"`
 	// Policies are the objects of the policy under test, in the order they are applied in.
 	Policies   []map[string]any `json:"policies"`
 	Situations []Situation      `json:"situations"`
@@ -102,6 +104,8 @@ type Problem struct {
 type Course struct {
 	Name   string  `json:"name"`
 	Events []Event `json:"events"`
+	// Applied are the Kyverno policies that were evaluated for something that happened, kind/name, in order.
+	Applied []string `json:"applied,omitempty"`
 	// Objects are those that are there at the end.
 	Objects []map[string]any `json:"objects"`
 	// Error says what kept the situation from being played to its end.

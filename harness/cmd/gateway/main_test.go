@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/smart-restore/conformance/harness/fault/gateway"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
 func TestRunUntilToldToStop(t *testing.T) {

@@ -93,23 +93,36 @@ var schemas = map[string][]byte{"contract": policy.Schema}
 
 // checkCommand is the command that needs no cluster.
 func checkCommand() *cobra.Command {
-	var format string
-	var knownBad bool
-	command := &cobra.Command{Use: "check [policy...]", Short: "find what can be found about policies (default: POLICY) without a cluster", RunE: func(cmd *cobra.Command, paths []string) error {
+	var format, record string
+	var knownBad, simulator bool
+	command := &cobra.Command{Use: "check [policy...]", Short: "find what can be found about policies (default: POLICY) without a cluster", Long: checkHelp, RunE: func(cmd *cobra.Command, paths []string) error {
 		if format != "text" && format != "json" {
 			return fmt.Errorf("--format=%s is unknown: allowed are text, json", format)
 		}
 		return with(cmd, func(s *session.Session) error {
-			if knownBad {
+			switch {
+			case knownBad:
 				return s.CheckKnownBad(cmd.Context())
+			case simulator:
+				return s.ExamineSimulator(cmd.Context())
 			}
-			return s.Check(cmd.Context(), paths, format == "json")
+			return s.Check(cmd.Context(), paths, format == "json", record)
 		})
 	}}
 	command.Flags().StringVar(&format, "format", "text", "text or json")
+	command.Flags().StringVar(&record, "record", "", "write the verdicts into this `file`, too")
 	command.Flags().BoolVar(&knownBad, "known-bad", false, "instead: see policies that are known to be bad be caught")
+	command.Flags().BoolVar(&simulator, "simulator", false, "instead: vet, lint and test the simulator itself, in a checkout")
 	return command
 }
+
+const checkHelp = `Check plays situations with a policy on Kyverno's own engine, without a cluster, and prints what is wrong with the policy,
+where, and what was not looked at.
+
+Exit codes:
+  0  nothing is wrong that the policy's contract does not expect. What is unknown, or was not looked at, does not count.
+  1  something is wrong.
+  2  the check could not be made: a policy or a contract that cannot be read, a setting that is wrong.`
 
 // promisesCommand is about contracts alone.
 func promisesCommand() *cobra.Command {

@@ -10,12 +10,9 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-)
 
-// ErrorBody is the answer of the control API to what it refuses.
-type ErrorBody struct {
-	Error string `json:"error"`
-}
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
+)
 
 // controlHandler is the control API:
 //
@@ -26,11 +23,11 @@ type ErrorBody struct {
 //	GET    /records?since=&pathPrefix=   200 RecordsPage of those with a Seq above since
 //	GET    /healthz                      200, needs no token
 func (s *Server) controlHandler(token string) http.Handler {
-	api := http.NewServeMux()
-	api.HandleFunc("PUT /rules/{id}", func(w http.ResponseWriter, r *http.Request) {
+	routes := http.NewServeMux()
+	routes.HandleFunc("PUT /rules/{id}", func(w http.ResponseWriter, r *http.Request) {
 		rule, err := readRule(http.MaxBytesReader(w, r.Body, 1<<20), r.PathValue("id"))
 		if err == nil {
-			var status RuleStatus
+			var status api.RuleStatus
 			if status, err = s.Put(rule); err == nil {
 				writeJSON(w, http.StatusOK, status)
 				return
@@ -38,19 +35,19 @@ func (s *Server) controlHandler(token string) http.Handler {
 		}
 		refuse(w, http.StatusBadRequest, err)
 	})
-	api.HandleFunc("DELETE /rules/{id}", func(w http.ResponseWriter, r *http.Request) {
+	routes.HandleFunc("DELETE /rules/{id}", func(w http.ResponseWriter, r *http.Request) {
 		id := r.PathValue("id")
 		s.rules.remove(func(a *activeRule) bool { return a.ID == id })
 		w.WriteHeader(http.StatusNoContent)
 	})
-	api.HandleFunc("DELETE /rules", func(w http.ResponseWriter, _ *http.Request) {
+	routes.HandleFunc("DELETE /rules", func(w http.ResponseWriter, _ *http.Request) {
 		s.HealAll()
 		w.WriteHeader(http.StatusNoContent)
 	})
-	api.HandleFunc("GET /rules", func(w http.ResponseWriter, _ *http.Request) {
+	routes.HandleFunc("GET /rules", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, s.rules.list())
 	})
-	api.HandleFunc("GET /records", func(w http.ResponseWriter, r *http.Request) {
+	routes.HandleFunc("GET /records", func(w http.ResponseWriter, r *http.Request) {
 		var since int64
 		if v := r.FormValue("since"); v != "" {
 			n, err := strconv.ParseInt(v, 10, 64)
@@ -76,15 +73,15 @@ func (s *Server) controlHandler(token string) http.Handler {
 			refuse(w, http.StatusUnauthorized, errors.New("want Authorization: Bearer with the gateway's token"))
 			return
 		}
-		api.ServeHTTP(w, r)
+		routes.ServeHTTP(w, r)
 	})
 	return all
 }
 
 // readRule reads exactly one rule. The ID is that of the URL; the body need not
 // repeat it.
-func readRule(from io.Reader, id string) (Rule, error) {
-	var rule Rule
+func readRule(from io.Reader, id string) (api.Rule, error) {
+	var rule api.Rule
 	dec := json.NewDecoder(from)
 	dec.DisallowUnknownFields()
 	err := dec.Decode(&rule)
@@ -113,7 +110,7 @@ func readRule(from io.Reader, id string) (Rule, error) {
 }
 
 func refuse(w http.ResponseWriter, status int, err error) {
-	writeJSON(w, status, ErrorBody{Error: err.Error()})
+	writeJSON(w, status, api.ErrorBody{Error: err.Error()})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
 func TestControlWantsItsToken(t *testing.T) {
@@ -40,7 +42,6 @@ func TestControlRefusesBadRules(t *testing.T) {
 		{"x", `{"fault":{"kind":"nonsense"}}`, `found "nonsense"`},
 		{"x", `{"pathPrefix":"b","fault":{"kind":"reset"}}`, "pathPrefix: want a path beginning with /"},
 		{"x", `{"pathPrefix":"/b?x","fault":{"kind":"reset"}}`, "pathPrefix: want an escaped path without query"},
-		{"x", `{"clientIPs":["10.0.0.1","10.0.0.0/8"],"fault":{"kind":"reset"}}`, `clientIPs[1]: want an IP address, found "10.0.0.0/8"`},
 		{"x", `{"methods":["get"],"fault":{"kind":"reset"}}`, `methods[0]: want a method in capitals`},
 		{"x", `{"auth":["aws4","signed"],"fault":{"kind":"reset"}}`, `auth[1]: want one of none, aws4, bearer, basic, other, found "signed"`},
 		{"x", `{"ttlSeconds":-1,"fault":{"kind":"reset"}}`, "ttlSeconds: want 0 to 3600, found -1"},
@@ -52,13 +53,12 @@ func TestControlRefusesBadRules(t *testing.T) {
 		{"x", `{"fault":{"kind":"status","status":403,"contentType":"a/b"}}`, "want a body with it"},
 		{"x", `{"fault":{"kind":"redirect","status":200,"location":"/"}}`, "want 301, 302"},
 		{"x", `{"fault":{"kind":"redirect","status":301}}`, "location: want a URL"},
-		{"x", `{"fault":{"kind":"truncate","bytes":-1}}`, "bytes: want 0 or more"},
 		{"x", `{"fault":{"kind":"hang","onHeal":"later"}}`, `onHeal: want "reset" or "answer"`},
 		{"x", `{"fault":{"kind":"slow"}}`, "delayMillis: want 1 or more"},
 		{"x", `{"fault":{"kind":"throttle"}}`, "kilobytesPerSecond: want 1 to 1000000"},
 	} {
 		status, text := g.call("PUT", "/rules/"+url.PathEscape(c.id), "Bearer "+token, c.body)
-		var refusal ErrorBody
+		var refusal api.ErrorBody
 		if err := json.Unmarshal([]byte(text), &refusal); err != nil || status != 400 || !strings.Contains(refusal.Error, c.want) {
 			t.Errorf("%s: want 400 with %q, found %d %s", c.body, c.want, status, text)
 		}

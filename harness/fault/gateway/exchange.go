@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,8 @@ import (
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2/toxics"
+
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
 // exchange is one request on its way to its reply.
@@ -36,10 +40,7 @@ func (x *exchange) serve() {
 		kind.serve(x, x.rule.Fault)
 	case kind.bodies:
 		x.r.Body = body{lineReader{x.r.Body, x.rule}, x.r.Body}
-		x.passThrough(func(res *http.Response) error {
-			res.Body = body{lineReader{res.Body, x.rule}, res.Body}
-			return nil
-		})
+		x.passThrough(func(res *http.Response) { res.Body = body{lineReader{res.Body, x.rule}, res.Body} })
 	default:
 		x.meet(kind.toxic(x.rule.Fault))
 	}
@@ -90,6 +91,7 @@ func (x *exchange) reset(last ...byte) {
 		x.say(conn, last)
 		x.awaitDelivery()
 	}
+	x.entry.ended(api.EndedReset)
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // fails only on a closed connection
 	}
@@ -108,6 +110,7 @@ func (x *exchange) hangUp(last ...byte) {
 	if len(last) > 0 {
 		x.say(conn, last)
 	}
+	x.entry.ended(api.EndedClosed)
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.CloseWrite()
 	}
@@ -115,11 +118,22 @@ func (x *exchange) hangUp(last ...byte) {
 	_, _ = io.Copy(io.Discard, conn)
 }
 
-// say writes bytes that are no reply, or not a whole one.
+// say writes bytes past net/http. The record has them as a client reads them: a status where the head is whole, and the bytes
+// of its body; else bytes that are no reply.
 func (x *exchange) say(conn net.Conn, raw []byte) {
-	if _, err := conn.Write(raw); err != nil {
+	n, err := conn.Write(raw)
+	if err != nil {
 		x.note("writing the reply: %v", err)
 	}
+	if head, _, whole := bytes.Cut(raw[:n], []byte("\r\n\r\n")); whole {
+		if res, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(raw[:n])), x.r); err == nil {
+			_ = res.Body.Close()
+			x.entry.status.CompareAndSwap(0, int64(res.StatusCode))
+			x.entry.bytesOut.Add(int64(n - len(head) - len("\r\n\r\n")))
+			return
+		}
+	}
+	x.entry.rawBytes.Add(int64(n))
 }
 
 func (x *exchange) hijack() (net.Conn, bool) {
@@ -173,10 +187,9 @@ func (x *exchange) meet(toxic toxics.Toxic) {
 }
 
 // passThrough sends the request on and the reply back, both as they are.
-// onReply (may be nil) may replace the reply's body, or refuse the reply, which
-// resets the connection. Where the real server can't be reached or breaks off,
+// onReply (may be nil) may replace the reply's body. Where the real server can't be reached or breaks off,
 // the client's connection is reset: any answer would be the gateway's own.
-func (x *exchange) passThrough(onReply func(*http.Response) error) {
+func (x *exchange) passThrough(onReply func(*http.Response)) {
 	opaque, err := opaquePath(x.r)
 	if err != nil {
 		x.note("%v", err)
@@ -208,9 +221,7 @@ func (x *exchange) passThrough(onReply func(*http.Response) error) {
 		ErrorLog:      log.New(io.Discard, "", 0), // the record has it
 		ModifyResponse: func(res *http.Response) error {
 			if onReply != nil {
-				if err := onReply(res); err != nil {
-					return err
-				}
+				onReply(res)
 			}
 			if res.StatusCode != http.StatusSwitchingProtocols {
 				res.Body = body{notingReader{res.Body, x}, res.Body}
@@ -353,11 +364,6 @@ func (r notingReader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// readerFunc is a Reader.
-type readerFunc func(p []byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // lineReader reads what has come over the rule's line for bodies.
 type lineReader struct {

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
 const (
@@ -105,7 +107,7 @@ func (g *running) call(method, path, auth, body string) (int, string) {
 	return res.StatusCode, string(b)
 }
 
-func (g *running) put(r Rule) {
+func (g *running) put(r api.Rule) {
 	g.t.Helper()
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -123,10 +125,10 @@ func (g *running) heal(id string) {
 	}
 }
 
-func (g *running) page(query string) RecordsPage {
+func (g *running) page(query string) api.RecordsPage {
 	g.t.Helper()
 	status, text := g.call("GET", "/records?"+query, "Bearer "+token, "")
-	var p RecordsPage
+	var p api.RecordsPage
 	if err := json.Unmarshal([]byte(text), &p); err != nil || status != 200 {
 		g.t.Fatalf("records: %d %s %v", status, text, err)
 	}
@@ -134,9 +136,9 @@ func (g *running) page(query string) RecordsPage {
 }
 
 // record waits until the record of the first request of that path is ok.
-func (g *running) record(path string, what string, ok func(Record) bool) Record {
+func (g *running) record(path string, what string, ok func(api.Record) bool) api.Record {
 	g.t.Helper()
-	var last []Record
+	var last []api.Record
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		last = g.page("pathPrefix=" + url.QueryEscape(path)).Records
 		if len(last) > 0 && ok(last[0]) {
@@ -144,17 +146,17 @@ func (g *running) record(path string, what string, ok func(Record) bool) Record 
 		}
 	}
 	g.t.Fatalf("want a record of %s that is %s, found %+v", path, what, last)
-	return Record{}
+	return api.Record{}
 }
 
-func (g *running) done(path string) Record {
+func (g *running) done(path string) api.Record {
 	g.t.Helper()
-	return g.record(path, "done", func(r Record) bool { return !r.InFlight })
+	return g.record(path, "done", func(r api.Record) bool { return !r.InFlight })
 }
 
-func (g *running) arrived(path string) Record {
+func (g *running) arrived(path string) api.Record {
 	g.t.Helper()
-	return g.record(path, "in flight", func(r Record) bool { return r.InFlight })
+	return g.record(path, "in flight", func(r api.Record) bool { return r.InFlight })
 }
 
 // freshClient makes a new connection for each request: net/http repeats a

@@ -4,35 +4,42 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/Shopify/toxiproxy/v2/toxics"
+
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
-// kind is one sort of fault.
+// kind is one sort of fault. It either serves the request itself, or has a toxic. What serve can do with a request:
+//
+//   - x.reply answers it in the real server's stead, with a status, headers and a body;
+//   - x.passThrough sends it on, and the real server's reply back;
+//   - x.reset and x.hangUp end the connection, by a TCP reset or in order, after some last bytes, which are written as they
+//     are: part of a reply's head, a reply whose Content-Length is wrong, or no HTTP at all.
+//
+// The record of the request says what was sent, whichever of them it was.
 type kind struct {
-	takes []string               // the parameters of Fault, by JSON name
-	check func(Fault) error      // whether they make sense; nil: they always do
-	serve func(*exchange, Fault) // what happens to a request; nil: what its toxic does
+	takes []string                   // the parameters of api.Fault, by JSON name
+	check func(api.Fault) error      // whether they make sense; nil: they always do
+	serve func(*exchange, api.Fault) // nil: what its toxic does
 
-	toxic  func(Fault) toxics.Toxic // nil: none
+	// toxic is one of toxiproxy's. The request's head meets it on a line of its own, and the request is passed on if and when
+	// it arrives.
+	toxic func(api.Fault) toxics.Toxic
+	// bodies is of a toxic that the bodies of all requests of a rule share, in both directions.
 	bodies bool
 }
 
-// kinds is every fault there is; adding one is adding an entry. Faults below
-// HTTP (refused, black hole, no route) are packet rules, in package fault.
-//
-// Faults of a connection are toxiproxy's toxics: of a kind with a toxic, the
-// request's head meets it on a line of its own, and the request is passed on if
-// and when it arrives; bodies is for a toxic that all bodies of a rule share.
+// kinds is every kind of fault; adding one is adding an entry, and a case of that kind to TestFaultsAsSeenByAClient or
+// TestHang. Faults below HTTP (refused, black hole, no route) are packet rules, in package fault.
 var kinds = map[string]kind{
 	"status": {
 		takes: []string{"status", "code", "body", "contentType", "headers"},
-		check: func(f Fault) error {
+		check: func(f api.Fault) error {
 			switch {
 			case f.Status < 200 || f.Status > 599:
 				return fmt.Errorf("status: want 200 to 599, found %d", f.Status)
@@ -43,7 +50,7 @@ var kinds = map[string]kind{
 			}
 			return nil
 		},
-		serve: func(x *exchange, f Fault) {
+		serve: func(x *exchange, f api.Fault) {
 			body, contentType := f.Body, f.ContentType
 			if body == "" && f.Status >= 400 {
 				body = s3Error(f, x.entry.rec.Path, x.entry.rec.Seq)
@@ -56,12 +63,12 @@ var kinds = map[string]kind{
 	},
 	// As if nothing were stored there: an object is missing, a listing is empty. Whoever asks by a listing is to learn the
 	// same as who asks for an object; a 404 for a listing would be the bucket's.
-	"absent": {serve: func(x *exchange, _ Fault) {
+	"absent": {serve: func(x *exchange, _ api.Fault) {
 		bucket, key, _ := strings.Cut(strings.TrimPrefix(rawPath(x.r), "/"), "/")
 		reads := x.r.Method == http.MethodGet || x.r.Method == http.MethodHead
 		switch {
 		case reads && key != "":
-			x.reply(http.StatusNotFound, "application/xml", nil, s3Error(Fault{Status: http.StatusNotFound}, x.entry.rec.Path, x.entry.rec.Seq))
+			x.reply(http.StatusNotFound, "application/xml", nil, s3Error(api.Fault{Status: http.StatusNotFound}, x.entry.rec.Path, x.entry.rec.Seq))
 		case x.r.Method == http.MethodGet && x.r.URL.Query().Has("prefix"):
 			x.reply(http.StatusOK, "application/xml", nil, emptyListing(bucket, x.r.URL.Query().Get("prefix")))
 		default:
@@ -70,7 +77,7 @@ var kinds = map[string]kind{
 	}},
 	"redirect": {
 		takes: []string{"status", "location"},
-		check: func(f Fault) error {
+		check: func(f api.Fault) error {
 			if !slices.Contains([]int{301, 302, 303, 307, 308}, f.Status) {
 				return fmt.Errorf("status: want 301, 302, 303, 307 or 308, found %d", f.Status)
 			}
@@ -79,62 +86,34 @@ var kinds = map[string]kind{
 			}
 			return nil
 		},
-		serve: func(x *exchange, f Fault) {
+		serve: func(x *exchange, f api.Fault) {
 			x.reply(f.Status, "", map[string]string{"Location": f.Location}, "")
 		},
 	},
 	// A reset before the first byte of the reply.
-	"reset": {toxic: func(Fault) toxics.Toxic { return &toxics.ResetToxic{} }},
-	// A reset in the middle of the reply's head: a client sees bytes, but no status. (A reset within the body is kind
-	// truncate; there a client that asks for the status only has it.)
-	"reset-head": {serve: func(x *exchange, _ Fault) {
+	"reset": {toxic: func(api.Fault) toxics.Toxic { return &toxics.ResetToxic{} }},
+	// A reset in the middle of the reply's head: a client sees bytes, but no status. (After a reset within the body, a client
+	// that asks for the status only has it.)
+	"reset-head": {serve: func(x *exchange, _ api.Fault) {
 		x.reset([]byte("HTTP/1.1 200 OK\r\nContent-Type: bin")...)
 	}},
 	// What a TLS server says to a request in plain HTTP: a fatal alert, and the connection's end.
-	"tls": {serve: func(x *exchange, _ Fault) {
+	"tls": {serve: func(x *exchange, _ api.Fault) {
 		x.hangUp(0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x0a) // alert, TLS 1.0, 2 bytes: fatal, unexpected_message
 	}},
-	// An orderly end of the connection before the first byte of the reply.
-	"eof": {serve: func(x *exchange, _ Fault) { x.hangUp() }},
-	// The true head of the reply, some of its body, then a reset.
-	"truncate": {
-		takes: []string{"bytes"},
-		check: func(f Fault) error {
-			if f.Bytes < 0 {
-				return fmt.Errorf("bytes: want 0 or more, found %d", f.Bytes)
-			}
-			return nil
-		},
-		serve: func(x *exchange, f Fault) {
-			x.passThrough(func(res *http.Response) error {
-				n := f.Bytes
-				if res.ContentLength >= 0 {
-					n = min(n, res.ContentLength-1)
-				}
-				if n < 0 || x.r.Method == http.MethodHead {
-					return errors.New("no body to truncate, reset before the reply")
-				}
-				cut := readerFunc(func([]byte) (int, error) {
-					return 0, fmt.Errorf("truncated after %d bytes", x.entry.bytesOut.Load())
-				})
-				res.Body = body{io.MultiReader(io.LimitReader(res.Body, n), cut), res.Body}
-				return nil
-			})
-		},
-	},
 	// No answer until the client goes or the rule ends. The body of the
 	// request is not read either, as of a server that is stopped.
 	"hang": {
 		takes: []string{"onHeal"},
-		check: func(f Fault) error {
+		check: func(f api.Fault) error {
 			if !slices.Contains([]string{"", "reset", "answer"}, f.OnHeal) {
 				return fmt.Errorf(`onHeal: want "reset" or "answer", found %q`, f.OnHeal)
 			}
 			return nil
 		},
-		toxic: func(f Fault) toxics.Toxic {
+		toxic: func(f api.Fault) toxics.Toxic {
 			if f.OnHeal == "answer" {
-				return &toxics.LatencyToxic{Latency: 2 * MaxTTLSeconds * 1000} // the rule ends before
+				return &toxics.LatencyToxic{Latency: 2 * api.MaxTTLSeconds * 1000} // the rule ends before
 			}
 			return &toxics.TimeoutToxic{}
 		},
@@ -142,28 +121,28 @@ var kinds = map[string]kind{
 	// A pause, then as if nothing were. Ends early when the rule ends.
 	"slow": {
 		takes: []string{"delayMillis"},
-		check: func(f Fault) error {
+		check: func(f api.Fault) error {
 			if f.DelayMillis < 1 {
 				return fmt.Errorf("delayMillis: want 1 or more, found %d", f.DelayMillis)
 			}
 			return nil
 		},
-		toxic: func(f Fault) toxics.Toxic { return &toxics.LatencyToxic{Latency: f.DelayMillis} },
+		toxic: func(f api.Fault) toxics.Toxic { return &toxics.LatencyToxic{Latency: f.DelayMillis} },
 	},
 	"throttle": {
 		takes: []string{"kilobytesPerSecond"},
-		check: func(f Fault) error {
+		check: func(f api.Fault) error {
 			if f.KilobytesPerSecond < 1 || f.KilobytesPerSecond > 1e6 {
 				return fmt.Errorf("kilobytesPerSecond: want 1 to 1000000, found %d", f.KilobytesPerSecond)
 			}
 			return nil
 		},
-		toxic:  func(f Fault) toxics.Toxic { return &toxics.BandwidthToxic{Rate: f.KilobytesPerSecond} },
+		toxic:  func(f api.Fault) toxics.Toxic { return &toxics.BandwidthToxic{Rate: f.KilobytesPerSecond} },
 		bodies: true,
 	},
-	"empty-200": {serve: func(x *exchange, _ Fault) { x.reply(http.StatusOK, "", nil, "") }},
+	"empty-200": {serve: func(x *exchange, _ api.Fault) { x.reply(http.StatusOK, "", nil, "") }},
 	// What a captive portal or a proxy's login answers for everything.
-	"html-200": {serve: func(x *exchange, _ Fault) {
+	"html-200": {serve: func(x *exchange, _ api.Fault) {
 		x.reply(http.StatusOK, "text/html; charset=utf-8", nil, loginPage)
 	}},
 }
@@ -178,7 +157,7 @@ const loginPage = `<!DOCTYPE html>
 `
 
 // s3Error is the error document of S3 for a fault of kind status.
-func s3Error(f Fault, path string, seq int64) string {
+func s3Error(f api.Fault, path string, seq int64) string {
 	code := f.Code
 	if code == "" {
 		code = map[int]string{

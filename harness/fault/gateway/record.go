@@ -9,71 +9,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
-
-// Record is one request. It holds no header's value but the User-Agent's.
-type Record struct {
-	// Seq counts the requests in the order of their arrival, from 1.
-	Seq int64 `json:"seq"`
-	// Time is when the request's head had arrived, by the gateway's clock.
-	Time time.Time `json:"time"`
-	// DurationMillis is until the reply was done; so far, if InFlight.
-	DurationMillis float64 `json:"durationMillis"`
-	// Client is the client's address, ip:port, as the gateway sees it.
-	Client string `json:"client"`
-	Method string `json:"method"`
-	// Path is as sent, escaped.
-	Path string `json:"path"`
-	// Query is as sent, but the values of credentials and signatures.
-	Query string `json:"query,omitempty"`
-	// Status is the HTTP status that was sent; 0: no reply, or none yet.
-	Status int `json:"status"`
-	// BytesIn and BytesOut are of the bodies, without heads and framing.
-	BytesIn   int64  `json:"bytesIn"`
-	BytesOut  int64  `json:"bytesOut"`
-	UserAgent string `json:"userAgent,omitempty"`
-	// Auth is the sort of credentials, never their value: one of the Auth…
-	// constants.
-	Auth string `json:"auth"`
-	// Rule is the ID of the rule that acted. Empty: none.
-	Rule string `json:"rule,omitempty"`
-	// Error is what ended the request other than a complete reply.
-	Error string `json:"error,omitempty"`
-	// InFlight is true of a request that has no complete reply yet.
-	InFlight bool `json:"inFlight,omitempty"`
-}
-
-// The sorts of credentials.
-const (
-	AuthNone   = "none"
-	AuthAWS4   = "aws4" // in a header or as a presigned URL
-	AuthBearer = "bearer"
-	AuthBasic  = "basic"
-	AuthOther  = "other"
-)
-
-var authKinds = []string{AuthNone, AuthAWS4, AuthBearer, AuthBasic, AuthOther}
-
-// RecordsPage is the answer of GET /records.
-type RecordsPage struct {
-	// Records are in the order of Seq. One in flight may come with a lower Seq
-	// than one that is done: to see its end, ask again from before it.
-	Records []Record `json:"records"`
-	// LastSeq is the Seq of the last request that had arrived, whether it is
-	// in Records or not: as `since` it begins a window at this moment.
-	LastSeq int64 `json:"lastSeq"`
-	// Dropped is how many requests after `since` (whatever their path) were
-	// forgotten because there were too many. Absence is proven only if it is 0.
-	Dropped int64 `json:"dropped"`
-}
 
 // entry is a request in the book. rec is written before it is entered and, but
-// for the three that go on counting, under the book's lock.
+// for what goes on counting, under the book's lock.
 type entry struct {
-	rec                       Record
-	resource                  string
-	status, bytesIn, bytesOut atomic.Int64
-	book                      *book
+	rec                                 api.Record
+	resource                            string
+	status, bytesIn, bytesOut, rawBytes atomic.Int64
+	book                                *book
 }
 
 // book keeps the last requests.
@@ -94,7 +40,7 @@ func newBook(keep int, out io.Writer) *book {
 }
 
 func (b *book) start(r *http.Request, resource, rule string) *entry {
-	e := &entry{book: b, resource: resource, rec: Record{
+	e := &entry{book: b, resource: resource, rec: api.Record{
 		Time: time.Now(), InFlight: true, Rule: rule,
 		Client: r.RemoteAddr, Method: r.Method, Path: rawPath(r), Query: redactQuery(r.URL.RawQuery),
 		UserAgent: r.UserAgent(), Auth: authKind(r),
@@ -119,6 +65,13 @@ func (e *entry) note(text string) {
 	}
 }
 
+// ended takes down how the gateway ended the connection.
+func (e *entry) ended(how string) {
+	e.book.mu.Lock()
+	defer e.book.mu.Unlock()
+	e.rec.Ended = how
+}
+
 // finish ends the request and writes its line. That the line can't be written
 // is no reason to stop: the book has it.
 func (e *entry) finish() {
@@ -134,21 +87,21 @@ func (e *entry) finish() {
 }
 
 // snapshot wants the book's lock held.
-func (e *entry) snapshot() Record {
+func (e *entry) snapshot() api.Record {
 	rec := e.rec
 	if rec.InFlight {
 		rec.DurationMillis = millisSince(rec.Time)
 	}
 	rec.Status = int(e.status.Load())
-	rec.BytesIn, rec.BytesOut = e.bytesIn.Load(), e.bytesOut.Load()
+	rec.BytesIn, rec.BytesOut, rec.RawBytes = e.bytesIn.Load(), e.bytesOut.Load(), e.rawBytes.Load()
 	return rec
 }
 
-func (b *book) page(since int64, pathPrefix string) RecordsPage {
+func (b *book) page(since int64, pathPrefix string) api.RecordsPage {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	oldest := b.last - int64(len(b.ring)) + 1
-	p := RecordsPage{Records: []Record{}, LastSeq: b.last, Dropped: max(0, oldest-1-since)}
+	p := api.RecordsPage{Records: []api.Record{}, LastSeq: b.last, Dropped: max(0, oldest-1-since)}
 	for seq := max(since+1, oldest); seq <= b.last; seq++ {
 		e := b.ring[(seq-1)%int64(b.keep)]
 		if strings.HasPrefix(e.resource, pathPrefix) {
@@ -184,17 +137,17 @@ func authKind(r *http.Request) string {
 	query := strings.ToLower(r.URL.RawQuery)
 	switch scheme = strings.ToLower(scheme); {
 	case strings.HasPrefix(scheme, "aws4-"):
-		return AuthAWS4
-	case scheme == AuthBearer, scheme == AuthBasic:
+		return api.AuthAWS4
+	case scheme == api.AuthBearer, scheme == api.AuthBasic:
 		return scheme
 	case header != "":
-		return AuthOther
+		return api.AuthOther
 	case strings.Contains(query, "x-amz-signature="):
-		return AuthAWS4
+		return api.AuthAWS4
 	case strings.Contains(query, "awsaccesskeyid="):
-		return AuthOther
+		return api.AuthOther
 	}
-	return AuthNone
+	return api.AuthNone
 }
 
 var secretParameters = map[string]bool{

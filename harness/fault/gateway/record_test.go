@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
 func TestRecordsNeverHoldSecrets(t *testing.T) {
@@ -75,7 +77,7 @@ func TestRecordOfARequest(t *testing.T) {
 		t.Errorf("record %+v", r)
 	}
 	// The line in the log is the same record.
-	var line Record
+	var line api.Record
 	if err := json.Unmarshal([]byte(g.log.String()), &line); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +85,7 @@ func TestRecordOfARequest(t *testing.T) {
 		t.Errorf("want the same in the log, found %+v and %+v", line, r)
 	}
 	r.Time, r.DurationMillis, r.Client = time.Time{}, 0, ""
-	if want := (Record{Seq: 1, Method: "PUT", Path: "/b/a%2Fb", Query: "x-id=PutObject", Status: 200, BytesIn: 5, BytesOut: 23, UserAgent: "restic", Auth: "none"}); r != want {
+	if want := (api.Record{Seq: 1, Method: "PUT", Path: "/b/a%2Fb", Query: "x-id=PutObject", Status: 200, BytesIn: 5, BytesOut: 23, UserAgent: "restic", Auth: "none"}); r != want {
 		t.Errorf("want %+v, found %+v", want, r)
 	}
 }

@@ -3,69 +3,20 @@ package gateway
 import (
 	"fmt"
 	"net/http"
-	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
-
-// How long a rule lives, in seconds. A rule always ends by itself, so that a
-// fault also heals when whoever set it was killed.
-const (
-	DefaultTTLSeconds = 300
-	MaxTTLSeconds     = 3600
-)
-
-// Rule says which requests meet a fault. A request has to fulfil every
-// selector that is set; the newest rule that fits acts, and only that one.
-type Rule struct {
-	// ID names the rule in the control API and in the records it acted on.
-	// Putting a rule whose ID exists heals the old one first.
-	ID string `json:"id"`
-	// PathPrefix is the beginning of the URL path as sent, still escaped, such
-	// as "/volsync-backups/ns/pvc/". A listing of a bucket
-	// (GET /bucket/?prefix=ns/pvc/) counts as being at /bucket/ns/pvc/: the
-	// path alone would put every listing outside of every prefix. Empty: any.
-	PathPrefix string `json:"pathPrefix,omitempty"`
-	// ClientIPs are addresses without port. Empty: any.
-	ClientIPs []string `json:"clientIPs,omitempty"`
-	// UserAgentContains is a case-sensitive part of the User-Agent. Empty: any.
-	UserAgentContains string `json:"userAgentContains,omitempty"`
-	// Methods are HTTP methods in capitals. Empty: any.
-	Methods []string `json:"methods,omitempty"`
-	// Auth are sorts of credentials, by the names that Record.Auth has for
-	// them: with ["aws4"] a rule meets those who sign their requests, such as
-	// VolSync's movers, and not those who ask as anybody. Empty: any.
-	Auth []string `json:"auth,omitempty"`
-	// TTLSeconds is after how long the rule heals by itself: 0 means
-	// DefaultTTLSeconds, more than MaxTTLSeconds is refused.
-	TTLSeconds int `json:"ttlSeconds,omitempty"`
-	// Fault is what happens to the requests.
-	Fault Fault `json:"fault"`
-}
-
-// RuleStatus is a rule in force.
-type RuleStatus struct {
-	Rule
-	// Hits counts the requests on which the rule acted.
-	Hits int64 `json:"hits"`
-	// Expires is when the rule heals by itself.
-	Expires time.Time `json:"expires"`
-}
-
-// RuleList is the answer of GET /rules, newest first.
-type RuleList struct {
-	Rules []RuleStatus `json:"rules"`
-}
 
 var ruleID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
 
 // Validate says what is wrong with a rule, by the JSON name of the field.
-func (r Rule) Validate() error {
+func Validate(r api.Rule) error {
 	if !ruleID.MatchString(r.ID) {
 		return fmt.Errorf("id: want up to 128 letters, digits or ._/- beginning with a letter or digit, found %q", r.ID)
 	}
@@ -75,62 +26,23 @@ func (r Rule) Validate() error {
 	if strings.ContainsAny(r.PathPrefix, "?# ") {
 		return fmt.Errorf("pathPrefix: want an escaped path without query, found %q", r.PathPrefix)
 	}
-	for i, ip := range r.ClientIPs {
-		if _, err := netip.ParseAddr(ip); err != nil {
-			return fmt.Errorf("clientIPs[%d]: want an IP address, found %q", i, ip)
-		}
-	}
 	for i, m := range r.Methods {
 		if m == "" || m != strings.ToUpper(m) {
 			return fmt.Errorf("methods[%d]: want a method in capitals, found %q", i, m)
 		}
 	}
 	for i, a := range r.Auth {
-		if !slices.Contains(authKinds, a) {
-			return fmt.Errorf("auth[%d]: want one of %s, found %q", i, strings.Join(authKinds, ", "), a)
+		if !slices.Contains(api.AuthKinds(), a) {
+			return fmt.Errorf("auth[%d]: want one of %s, found %q", i, strings.Join(api.AuthKinds(), ", "), a)
 		}
 	}
-	if r.TTLSeconds < 0 || r.TTLSeconds > MaxTTLSeconds {
-		return fmt.Errorf("ttlSeconds: want 0 to %d, found %d", MaxTTLSeconds, r.TTLSeconds)
+	if r.TTLSeconds < 0 || r.TTLSeconds > api.MaxTTLSeconds {
+		return fmt.Errorf("ttlSeconds: want 0 to %d, found %d", api.MaxTTLSeconds, r.TTLSeconds)
 	}
-	return r.Fault.validate()
+	return validateFault(r.Fault)
 }
 
-// Fault is what happens to a request. Which parameters belong to which kind is
-// in the table of kinds; one that does not belong is refused, since a fault
-// that is not the one meant proves nothing.
-type Fault struct {
-	// Kind is a key of the table of kinds.
-	Kind string `json:"kind"`
-	// Status is the HTTP status of kinds status and redirect.
-	Status int `json:"status,omitempty"`
-	// Code is the S3 error code of kind status. Empty: one that fits Status.
-	Code string `json:"code,omitempty"`
-	// Body replaces the S3 error document of kind status.
-	Body string `json:"body,omitempty"`
-	// ContentType is that of Body. Empty: application/xml.
-	ContentType string `json:"contentType,omitempty"`
-	// Headers are added to the reply of kind status.
-	Headers map[string]string `json:"headers,omitempty"`
-	// Location is where kind redirect sends the client.
-	Location string `json:"location,omitempty"`
-	// Bytes is how much of the body kind truncate lets through. A body that
-	// is no longer than this loses its last byte; one of unknown length, the
-	// mark of its end.
-	Bytes int64 `json:"bytes,omitempty"`
-	// DelayMillis is how long kind slow waits before it passes a request on.
-	DelayMillis int64 `json:"delayMillis,omitempty"`
-	// KilobytesPerSecond is the rate of kind throttle, in 1000 bytes: of all
-	// body bytes, in both directions, of all requests of the rule together, as
-	// on one narrow line. restic would outrun a limit per request with its many
-	// connections.
-	KilobytesPerSecond int64 `json:"kilobytesPerSecond,omitempty"`
-	// OnHeal is what becomes of the requests held by kind hang when the rule
-	// ends: "reset" (default), or "answer", which passes them on late.
-	OnHeal string `json:"onHeal,omitempty"`
-}
-
-func (f Fault) validate() error {
+func validateFault(f api.Fault) error {
 	k, ok := kinds[f.Kind]
 	if !ok {
 		return fmt.Errorf("fault.kind: want one of %s, found %q", strings.Join(kindNames(), ", "), f.Kind)
@@ -153,21 +65,17 @@ func (f Fault) validate() error {
 
 // activeRule is a rule in force.
 type activeRule struct {
-	Rule
-	clients []netip.Addr
+	api.Rule
 	expires time.Time
-	hits    atomic.Int64
 	bodies  *line         // that bodies go over; nil: none
 	healed  chan struct{} // closed when the rule ends
 	expiry  *time.Timer
 }
 
-func (a *activeRule) fits(r *http.Request, client netip.Addr, resource string) bool {
+func (a *activeRule) fits(r *http.Request, resource string) bool {
 	return strings.HasPrefix(resource, a.PathPrefix) &&
-		(len(a.clients) == 0 || slices.Contains(a.clients, client)) &&
 		(len(a.Methods) == 0 || slices.Contains(a.Methods, r.Method)) &&
-		(len(a.Auth) == 0 || slices.Contains(a.Auth, authKind(r))) &&
-		strings.Contains(r.UserAgent(), a.UserAgentContains)
+		(len(a.Auth) == 0 || slices.Contains(a.Auth, authKind(r)))
 }
 
 // ruleSet is the rules in force, oldest first.
@@ -176,20 +84,17 @@ type ruleSet struct {
 	rules []*activeRule
 }
 
-func (s *ruleSet) put(r Rule) (RuleStatus, error) {
-	if err := r.Validate(); err != nil {
-		return RuleStatus{}, err
+func (s *ruleSet) put(r api.Rule) (api.RuleStatus, error) {
+	if err := Validate(r); err != nil {
+		return api.RuleStatus{}, err
 	}
 	if r.TTLSeconds == 0 {
-		r.TTLSeconds = DefaultTTLSeconds
+		r.TTLSeconds = api.DefaultTTLSeconds
 	}
 	ttl := time.Duration(r.TTLSeconds) * time.Second
 	a := &activeRule{Rule: r, healed: make(chan struct{}), expires: time.Now().Add(ttl)}
 	if k := kinds[r.Fault.Kind]; k.bodies {
 		a.bodies = newLine(k.toxic(r.Fault))
-	}
-	for _, ip := range r.ClientIPs {
-		a.clients = append(a.clients, netip.MustParseAddr(ip).Unmap())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,29 +125,28 @@ func (s *ruleSet) drop(which func(*activeRule) bool) {
 	})
 }
 
-// match returns the newest rule that fits and counts the hit, or nil.
-func (s *ruleSet) match(r *http.Request, client netip.Addr, resource string) *activeRule {
+// match returns the newest rule that fits, or nil.
+func (s *ruleSet) match(r *http.Request, resource string) *activeRule {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, a := range slices.Backward(s.rules) {
-		if a.fits(r, client, resource) {
-			a.hits.Add(1)
+		if a.fits(r, resource) {
 			return a
 		}
 	}
 	return nil
 }
 
-func (s *ruleSet) list() RuleList {
+func (s *ruleSet) list() api.RuleList {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	l := RuleList{Rules: []RuleStatus{}}
+	l := api.RuleList{Rules: []api.RuleStatus{}}
 	for _, a := range slices.Backward(s.rules) {
 		l.Rules = append(l.Rules, a.status())
 	}
 	return l
 }
 
-func (a *activeRule) status() RuleStatus {
-	return RuleStatus{Rule: a.Rule, Hits: a.hits.Load(), Expires: a.expires}
+func (a *activeRule) status() api.RuleStatus {
+	return api.RuleStatus{Rule: a.Rule, Expires: a.expires}
 }

@@ -1,7 +1,8 @@
 // Package gateway is the fault gateway: an HTTP server that stands at the
 // configured S3 endpoint in front of the real S3 server. It passes every
 // request through unchanged, records it, and on demand injects faults into the
-// requests that a rule selects. Package fault has the client of its control API.
+// requests that a rule selects. Package api has what its control API takes and
+// gives, package fault a client of that.
 //
 // Two things do not survive net/http and are not restored: the order and the
 // letter case of header names, and a Content-Length: 0 on GET and HEAD. No S3
@@ -15,9 +16,10 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"time"
+
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
 // Config makes a Server.
@@ -135,7 +137,7 @@ func (s *Server) Serve(data, control net.Listener) error {
 }
 
 // Put puts a rule into force, as the control API does.
-func (s *Server) Put(r Rule) (RuleStatus, error) { return s.rules.put(r) }
+func (s *Server) Put(r api.Rule) (api.RuleStatus, error) { return s.rules.put(r) }
 
 // HealAll ends every rule.
 func (s *Server) HealAll() { s.rules.remove(func(*activeRule) bool { return true }) }
@@ -149,13 +151,9 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) serveData(w http.ResponseWriter, r *http.Request) {
-	var client netip.Addr
-	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		client = ap.Addr().Unmap()
-	}
 	about := resource(r)
 	r = r.WithContext(r.Context()) // a copy: net/http looks at the sort of its own Body
-	x := &exchange{server: s, r: r, rule: s.rules.match(r, client, about)}
+	x := &exchange{server: s, r: r, rule: s.rules.match(r, about)}
 	x.conn, _ = r.Context().Value(connKey{}).(net.Conn)
 	var ruleID string
 	if x.rule != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/fault/gateway"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/probe"
 )
 

@@ -1,0 +1,219 @@
+// Package network is the network that the simulator gives Kyverno: pipes in memory, with S3 behind the fault gateway at one
+// address, and nothing else. Nothing that a policy asks for leaves the process. The simulator, which is compiled among
+// Kyverno's modules, imports it, so it may import the standard library, the gateway and play only.
+package network
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
+)
+
+// Source is this package's source, for the simulator's module.
+//
+//go:embed *.go
+var Source embed.FS
+
+// dialTimeout is that of Kyverno's dialer.
+const dialTimeout = 30 * time.Second
+
+// Config makes a Network.
+type Config struct {
+	// Endpoint is where S3 is, http://host:port. The port defaults to 80.
+	Endpoint string
+	// S3 answers there.
+	S3 http.Handler
+	// Blocked are address ranges that Kyverno refuses to ask.
+	Blocked []netip.Prefix
+	// Asked is told of each request when it is done, Strayed of each connection to another address.
+	Asked   func(api.Record)
+	Strayed func(address string)
+}
+
+// Network has S3 in it, and nothing else.
+type Network struct {
+	endpoint string // host:port
+	blocked  []netip.Prefix
+	strayed  func(address string)
+	gateway  *gateway.Server
+	data     *listener
+	close    func()
+
+	mu     sync.Mutex
+	outage string        // of connections: play.Refused, …
+	healed chan struct{} // closed when that ends
+}
+
+// New puts S3 behind the fault gateway.
+func New(c Config) (*Network, error) {
+	endpoint, err := url.Parse(c.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	address := endpoint.Host
+	if endpoint.Port() == "" {
+		address += ":80"
+	}
+	store, data, control := newListener(), newListener(), newListener()
+	server, err := gateway.New(gateway.Config{
+		Upstream: &url.URL{Scheme: "http", Host: address}, Token: "none", Log: records(c.Asked), Keep: 1000,
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return store.connect(ctx) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	s3 := &http.Server{Handler: c.S3, ReadHeaderTimeout: time.Minute}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s3.Serve(store) })
+	serving.Go(func() { _ = server.Serve(data, control) })
+	return &Network{endpoint: address, blocked: c.Blocked, strayed: c.Strayed, gateway: server, data: data, close: func() {
+		_, _ = server.Close(), s3.Close()
+		serving.Wait()
+	}}, nil
+}
+
+// Close ends all outages and connections, and returns when nothing of the network runs any more.
+func (n *Network) Close() {
+	n.Heal()
+	n.close()
+}
+
+// Dial connects to an address, which must be S3's.
+func (n *Network) Dial(ctx context.Context, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		n.strayed(address)
+		return nil, fmt.Errorf("failed to resolve %s: %w", host, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true})
+	}
+	for _, prefix := range n.blocked {
+		if prefix.Contains(ip) {
+			n.strayed(address)
+			return nil, fmt.Errorf("connection to %s blocked: IP %s falls in blocked range %s", address, ip, prefix)
+		}
+	}
+	if net.JoinHostPort(host, port) != n.endpoint {
+		n.strayed(address)
+		return nil, opError(address, syscall.EHOSTUNREACH)
+	}
+	n.mu.Lock()
+	outage, healed := n.outage, n.healed
+	n.mu.Unlock()
+	switch outage {
+	case play.Refused:
+		return nil, opError(address, syscall.ECONNREFUSED)
+	case play.BlackHole, play.NoRoute:
+		// Kyverno may have a connection from before, on which "no route" is no more than a hint: both may be answered late.
+		timer := time.NewTimer(dialTimeout)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-timer.C:
+			return nil, opError(address, os.ErrDeadlineExceeded)
+		case <-healed:
+		}
+	}
+	return n.data.connect(ctx)
+}
+
+func opError(address string, err error) error {
+	return &net.OpError{Op: "dial", Net: "tcp", Addr: pipeAddr(address), Err: err}
+}
+
+// Begin begins an outage.
+func (n *Network) Begin(o *play.Outage) error {
+	n.mu.Lock()
+	n.outage, n.healed = o.Dial, make(chan struct{})
+	n.mu.Unlock()
+	for _, rule := range o.Rules {
+		rule.TTLSeconds = api.MaxTTLSeconds
+		if _, err := n.gateway.Put(rule); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Heal ends all outages.
+func (n *Network) Heal() {
+	n.mu.Lock()
+	if n.healed != nil {
+		close(n.healed)
+	}
+	n.outage, n.healed = "", nil
+	n.mu.Unlock()
+	n.gateway.HealAll()
+}
+
+// records reads the gateway's log.
+type records func(api.Record)
+
+func (r records) Write(line []byte) (int, error) {
+	var record api.Record
+	if err := json.Unmarshal(bytes.TrimSpace(line), &record); err == nil {
+		r(record)
+	}
+	return len(line), nil
+}
+
+// listener hands out pipes.
+type listener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newListener() *listener {
+	return &listener{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (l *listener) connect(ctx context.Context) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *listener) Addr() net.Addr { return pipeAddr("pipe") }
+
+type pipeAddr string
+
+func (pipeAddr) Network() string  { return "tcp" }
+func (a pipeAddr) String() string { return string(a) }

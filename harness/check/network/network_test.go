@@ -1,0 +1,185 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
+)
+
+const endpoint = "http://192.168.10.133:9000"
+
+// world is a network in a bubble, with a bucket that has one repository, and what it told.
+type world struct {
+	*Network
+	client  *http.Client
+	asked   []string
+	strayed []string
+}
+
+func inBubble(t *testing.T, test func(*testing.T, *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		bucket := NewBucket("backups")
+		bucket.Add("shop/data")
+		w := &world{}
+		var err error
+		w.Network, err = New(Config{
+			Endpoint: endpoint, S3: bucket, Blocked: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")},
+			Asked:   func(r api.Record) { w.asked = append(w.asked, r.Method+" "+r.Path+" "+r.Answer()) },
+			Strayed: func(address string) { w.strayed = append(w.strayed, address) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		w.client = &http.Client{Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext:       func(ctx context.Context, _, address string) (net.Conn, error) { return w.Dial(ctx, address) },
+		}}
+		test(t, w)
+	})
+}
+
+// get is the status and the body, or the error.
+func (w *world) get(url string) (status int, body string, err error) {
+	res, err := w.client.Get(url)
+	if err != nil {
+		return 0, "", err
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(raw), err
+}
+
+func TestS3AnswersAtItsAddress(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		for _, c := range []struct {
+			path   string
+			status int
+			body   string
+		}{
+			{"/backups/shop/data/config", 200, string(config155)},
+			{"/backups/shop/other/config", 404, "<Code>NoSuchKey</Code>"},
+			{"/elsewhere/shop/data/config", 404, "<Code>NoSuchBucket</Code>"},
+			{"/backups/?list-type=2&prefix=shop/data/", 200, "<KeyCount>2</KeyCount><Contents><Key>shop/data/config</Key></Contents><Contents><Key>shop/data/snapshots/"},
+			{"/backups/?list-type=2&prefix=shop/other/", 200, "<KeyCount>0</KeyCount>"},
+		} {
+			if status, body, err := w.get(endpoint + c.path); err != nil || status != c.status || !strings.Contains(body, c.body) {
+				t.Errorf("%s: want %d with %q, found %d %q %v", c.path, c.status, c.body, status, body, err)
+			}
+		}
+		res, err := w.client.Post(endpoint+"/backups/shop/data/config", "", nil)
+		if err != nil || res.StatusCode != 403 {
+			t.Errorf("a write: want 403, found %+v %v", res, err)
+		} else {
+			res.Body.Close()
+		}
+		synctest.Wait()
+		if len(w.asked) != 6 || w.asked[0] != "GET /backups/shop/data/config 200" || w.asked[1] != "GET /backups/shop/other/config 404" {
+			t.Errorf("asked %q", w.asked)
+		}
+		if len(w.strayed) > 0 {
+			t.Errorf("strayed %q", w.strayed)
+		}
+	})
+}
+
+func TestNothingElseIsThere(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		var dns *net.DNSError
+		for url, is := range map[string]func(error) bool{
+			"http://192.168.10.134:9000/": func(err error) bool { return errors.Is(err, syscall.EHOSTUNREACH) },
+			"http://192.168.10.133:9001/": func(err error) bool { return errors.Is(err, syscall.EHOSTUNREACH) },
+			"http://s3.example.com:9000/": func(err error) bool { return errors.As(err, &dns) && dns.IsNotFound },
+			"http://169.254.169.254/":     func(err error) bool { return strings.Contains(fmt.Sprint(err), "blocked range 169.254.0.0/16") },
+		} {
+			w.strayed = nil
+			if _, _, err := w.get(url); !is(err) {
+				t.Errorf("%s: %v", url, err)
+			}
+			if len(w.strayed) != 1 || !strings.Contains(url+":80", w.strayed[0]) && w.strayed[0] != "169.254.169.254:80" {
+				t.Errorf("%s: strayed %q", url, w.strayed)
+			}
+		}
+		if len(w.asked) > 0 {
+			t.Errorf("asked %q", w.asked)
+		}
+	})
+}
+
+func TestOutagesOfConnections(t *testing.T) {
+	for dial, c := range map[string]struct {
+		err   error
+		after time.Duration
+	}{
+		play.Refused:   {syscall.ECONNREFUSED, 0},
+		play.BlackHole: {os.ErrDeadlineExceeded, dialTimeout},
+		play.NoRoute:   {os.ErrDeadlineExceeded, dialTimeout},
+	} {
+		t.Run(dial, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				if err := w.Begin(&play.Outage{Dial: dial}); err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				if _, _, err := w.get(endpoint + "/backups/shop/data/config"); !errors.Is(err, c.err) || time.Since(began) != c.after {
+					t.Errorf("want %v after %s, found %v after %s", c.err, c.after, err, time.Since(began))
+				}
+				late := make(chan int, 1)
+				if c.after > 0 { // who is still waiting when S3 comes back gets an answer
+					go func() {
+						status, _, _ := w.get(endpoint + "/backups/shop/data/config")
+						late <- status
+					}()
+					synctest.Wait()
+				}
+				w.Heal()
+				if c.after > 0 {
+					if status := <-late; status != 200 {
+						t.Errorf("late: %d", status)
+					}
+				}
+				if status, _, err := w.get(endpoint + "/backups/shop/data/config"); status != 200 {
+					t.Errorf("healed: %d %v", status, err)
+				}
+			})
+		})
+	}
+}
+
+func TestOutagesOfRequests(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		rules := []api.Rule{{ID: "a", PathPrefix: "/backups/shop/", Fault: api.Fault{Kind: "status", Status: 503}}}
+		if err := w.Begin(&play.Outage{Rules: rules}); err != nil {
+			t.Fatal(err)
+		}
+		if status, _, err := w.get(endpoint + "/backups/shop/data/config"); status != 503 {
+			t.Errorf("during: %d %v", status, err)
+		}
+		w.Heal()
+		if status, _, err := w.get(endpoint + "/backups/shop/data/config"); status != 200 {
+			t.Errorf("healed: %d %v", status, err)
+		}
+		if err := w.Begin(&play.Outage{Rules: []api.Rule{{ID: "b", Fault: api.Fault{Kind: "unheard of"}}}}); err == nil {
+			t.Error("a rule that the gateway refuses is no outage")
+		}
+		synctest.Wait()
+		if want := []string{"GET /backups/shop/data/config 503", "GET /backups/shop/data/config 200"}; !slices.Equal(w.asked, want) {
+			t.Errorf("asked %q", w.asked)
+		}
+	})
+}
