@@ -28,10 +28,10 @@ func (sc *Scenario) WithoutRights(ctx context.Context) (back func(context.Contex
 	if len(rights) == 0 {
 		sc.Unknownf("the policy brings no roles with it, so none can be missing")
 	}
-	sc.must(install.Delete(ctx, sc.Kube, rights))
+	sc.must(install.Delete(ctx, sc.API, rights))
 	sc.Step("%d roles and bindings of the policy are gone", len(rights))
 	return once(func(ctx context.Context) {
-		sc.must(install.Apply(ctx, sc.Kube, rights, nil))
+		sc.must(install.Apply(ctx, sc.API, rights, nil))
 		sc.Step("the policy's roles and bindings are there")
 	})
 }
@@ -59,7 +59,7 @@ func (sc *Scenario) WithoutVolSync(ctx context.Context) (back func(context.Conte
 	if len(crds) == 0 {
 		sc.Unknownf("there are no CRDs of %s to take away", install.ReplicationSource.Group)
 	}
-	sc.must(install.Delete(ctx, sc.Kube, crds))
+	sc.must(install.Delete(ctx, sc.API, crds))
 	for _, crd := range crds {
 		sc.eventually(ctx, "CRD "+crd.GetName()+" gone", goneTimeout, func(ctx context.Context) (bool, string, error) {
 			err := sc.API.Get(ctx, client.ObjectKeyFromObject(crd), crd.DeepCopy())
@@ -68,9 +68,9 @@ func (sc *Scenario) WithoutVolSync(ctx context.Context) (back func(context.Conte
 	}
 	sc.Step("VolSync is gone, with its %d CRDs", len(crds))
 	return once(func(ctx context.Context) {
-		sc.must(install.Apply(ctx, sc.Kube, crds, nil))
+		sc.must(install.Apply(ctx, sc.API, crds, nil))
 		on(ctx)
-		sc.must(install.VolSyncAnswers(ctx, sc.Kube, platformTimeout))
+		sc.must(install.VolSyncAnswers(ctx, sc.API, platformTimeout))
 		sc.Step("VolSync is installed again")
 	})
 }
@@ -80,7 +80,7 @@ func (sc *Scenario) WithoutVolSync(ctx context.Context) (back func(context.Conte
 func (sc *Scenario) TryPolicy(ctx context.Context) {
 	taken := true
 	for _, object := range sc.Testbed.PolicyObjects() {
-		err := install.Apply(ctx, sc.Kube, []*unstructured.Unstructured{object}, nil)
+		err := install.Apply(ctx, sc.API, []*unstructured.Unstructured{object}, nil)
 		switch {
 		case err == nil:
 		case refusedByWebhook(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err):

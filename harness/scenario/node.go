@@ -38,7 +38,7 @@ func (sc *Scenario) NodeRestart(ctx context.Context) {
 		}
 		return true, "", nil
 	})
-	sc.must(install.DeploymentsReady(ctx, sc.Kube, "volsync-system", platformTimeout))
-	sc.must(install.VolSyncAnswers(ctx, sc.Kube, platformTimeout))
+	sc.must(install.DeploymentsReady(ctx, sc.API, "volsync-system", platformTimeout))
+	sc.must(install.VolSyncAnswers(ctx, sc.API, platformTimeout))
 	sc.KyvernoBack(ctx)
 }

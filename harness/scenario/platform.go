@@ -28,12 +28,12 @@ const platformTimeout = 2 * time.Minute
 
 // PolicyActs waits until Kyverno has the policy ready and acts on it.
 func (sc *Scenario) PolicyActs(ctx context.Context) {
-	sc.must(sc.Testbed.PolicyActs(ctx, sc.Kube, func(string, ...any) {}))
+	sc.must(sc.Testbed.PolicyActs(ctx, sc.API, func(string, ...any) {}))
 }
 
 // ReapplyPolicy applies the policy as it is, over whatever there is of it, and waits until it acts.
 func (sc *Scenario) ReapplyPolicy(ctx context.Context) {
-	sc.must(install.Apply(ctx, sc.Kube, sc.Testbed.PolicyObjects(), nil))
+	sc.must(install.Apply(ctx, sc.API, sc.Testbed.PolicyObjects(), nil))
 	sc.PolicyActs(ctx)
 	sc.Step("the policy is applied again")
 }
@@ -66,7 +66,7 @@ func (sc *Scenario) UpgradePolicy(ctx context.Context) {
 			sc.must(unstructured.SetNestedSlice(object.Object, rules, "spec", "rules"))
 		}
 	}
-	sc.must(install.Apply(ctx, sc.Kube, upgraded, nil))
+	sc.must(install.Apply(ctx, sc.API, upgraded, nil))
 	sc.PolicyActs(ctx)
 	sc.Step("the policy is upgraded")
 	sc.ReapplyPolicy(ctx)
@@ -75,7 +75,7 @@ func (sc *Scenario) UpgradePolicy(ctx context.Context) {
 // RemovePolicy deletes the policy and waits until it is gone. The returned function applies it again, once.
 func (sc *Scenario) RemovePolicy(ctx context.Context) (reapply func(context.Context)) {
 	objects := sc.Testbed.PolicyObjects()
-	sc.must(install.Delete(ctx, sc.Kube, objects))
+	sc.must(install.Delete(ctx, sc.API, objects))
 	for _, object := range objects {
 		sc.eventually(ctx, object.GetKind()+" "+object.GetName()+" gone", goneTimeout, func(ctx context.Context) (bool, string, error) {
 			err := sc.API.Get(ctx, client.ObjectKeyFromObject(object), object.DeepCopy())
@@ -183,7 +183,7 @@ func (sc *Scenario) SkipBackOff(ctx context.Context) {
 
 // KyvernoBack waits until Kyverno acts on the policy again.
 func (sc *Scenario) KyvernoBack(ctx context.Context) {
-	sc.must(install.DeploymentsReady(ctx, sc.Kube, kyvernoNamespace, platformTimeout))
+	sc.must(install.DeploymentsReady(ctx, sc.API, kyvernoNamespace, platformTimeout))
 	sc.PolicyActs(ctx)
 	sc.Step("Kyverno acts on the policy again")
 }
@@ -240,7 +240,7 @@ func (sc *Scenario) Off(ctx context.Context, controller client.ObjectKey) (on fu
 		for _, d := range scaled {
 			replicas(ctx, d, 1)
 		}
-		sc.must(install.DeploymentsReady(ctx, sc.Kube, controller.Namespace, platformTimeout))
+		sc.must(install.DeploymentsReady(ctx, sc.API, controller.Namespace, platformTimeout))
 		sc.Step("%s is back", controller.Namespace)
 	})
 }

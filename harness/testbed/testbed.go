@@ -1,4 +1,4 @@
-// Package stand puts up everything that a run needs, once for all its specs: the run's network, the S3 server with the
+// Package testbed puts up everything that a run needs, once for all its specs: the run's network, the S3 server with the
 // gateway at the configured endpoint, the cluster with Kyverno and VolSync, and the policy under test. It says when all
 // of that answers, and takes it down again.
 package testbed
@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/smart-restore/conformance/harness/cluster"
@@ -55,6 +56,8 @@ type Testbed struct {
 	External    *External                `json:"attached,omitempty"` // nil: the cluster is ours
 	Phases      func(string) func(error) `json:"-"`                  // told of each phase; nil: nobody is
 	Log         *progress.Log            `json:"-"`
+
+	fake client.Client // of tests; nil: the kubeconfig's
 }
 
 // Options are what Up needs.
@@ -136,7 +139,7 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 			return s, err
 		}
 	}
-	client, err := s.Client()
+	api, err := s.api()
 	if err != nil {
 		return s, err
 	}
@@ -150,15 +153,15 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 		})
 		group.Go(func() error {
 			// All at once: VolSync, for one, does not start without the snapshot CRDs.
-			if err := install.Apply(ctx, client, slices.Concat(manifests...), c.ServicesReachable); err != nil {
+			if err := install.Apply(ctx, api, slices.Concat(manifests...), c.ServicesReachable); err != nil {
 				return err
 			}
 			task.Status("waiting for the controllers")
 			waiting, ctx := errgroup.WithContext(ctx)
 			for _, namespace := range []string{"kyverno", "volsync-system"} {
-				waiting.Go(func() error { return install.DeploymentsReady(ctx, client, namespace, readyTimeout) })
+				waiting.Go(func() error { return install.DeploymentsReady(ctx, api, namespace, readyTimeout) })
 			}
-			waiting.Go(func() error { return install.VolSyncAnswers(ctx, client, readyTimeout) })
+			waiting.Go(func() error { return install.VolSyncAnswers(ctx, api, readyTimeout) })
 			return waiting.Wait()
 		})
 		return group.Wait()
@@ -181,18 +184,18 @@ func (s *Testbed) connect(ctx context.Context, o Options, c *cluster.Cluster) er
 // ApplyPolicy replaces whatever policy the testbed has by this one and waits until it acts on a labelled PVC. What the policy
 // itself is to blame for is a policy.Finding.
 func (s *Testbed) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
-	client, err := s.Client()
+	api, err := s.api()
 	if err != nil {
 		return err
 	}
 	return s.phase("policy", "policy %s", []any{p.Contract.Name}, func(task *progress.Task) error {
 		old := s.PolicyObjects()
 		if s.PolicySHA != p.SHA256 && len(old) > 0 {
-			if err := install.Delete(ctx, client, old); err != nil {
+			if err := install.Delete(ctx, api, old); err != nil {
 				return err
 			}
 			task.Status("waiting for Kyverno to forget the one before")
-			if err := install.NoPolicyActs(ctx, client); err != nil {
+			if err := install.NoPolicyActs(ctx, api); err != nil {
 				return err
 			}
 		}
@@ -200,29 +203,29 @@ func (s *Testbed) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 		for _, object := range p.Objects {
 			s.Policy = append(s.Policy, object.Object)
 		}
-		if err := s.makePrerequisites(ctx, client); err != nil {
+		if err := s.makePrerequisites(ctx, api); err != nil {
 			return err
 		}
-		if err := install.Apply(ctx, client, p.Objects, nil); err != nil {
+		if err := install.Apply(ctx, api, p.Objects, nil); err != nil {
 			err = fmt.Errorf("the policy was not accepted: %w", err)
 			if apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err) {
 				return found(policy.Accepted, err)
 			}
 			return err
 		}
-		return s.seenActing(ctx, client, task.Status)
+		return s.seenActing(ctx, api, task.Status)
 	})
 }
 
 // seenActing is PolicyActs, with what the policy itself is to blame for as a policy.Finding.
-func (s *Testbed) seenActing(ctx context.Context, client klient.Client, status func(string, ...any)) error {
-	err := s.PolicyActs(ctx, client, status)
+func (s *Testbed) seenActing(ctx context.Context, api client.Client, status func(string, ...any)) error {
+	err := s.PolicyActs(ctx, api, status)
 	switch {
 	case ctx.Err() != nil:
 		return err
 	case errors.Is(err, install.ErrNotReady):
 		return found(policy.Accepted, err)
-	case errors.Is(err, install.ErrIdle):
+	case errors.Is(err, install.ErrIdle), errors.Is(err, install.ErrRefuses):
 		return found(policy.Acts, err)
 	}
 	return err
@@ -234,12 +237,12 @@ func found(requirement string, err error) error {
 }
 
 // PolicyActs waits until Kyverno has the applied policy ready and acts on it.
-func (s *Testbed) PolicyActs(ctx context.Context, client klient.Client, status func(string, ...any)) error {
+func (s *Testbed) PolicyActs(ctx context.Context, api client.Client, status func(string, ...any)) error {
 	canary := "" // the usual one
 	if s.External != nil {
 		canary = s.Namespace("canary-")
 	}
-	return install.PolicyActs(ctx, client, install.Canary{
+	return install.PolicyActs(ctx, api, install.Canary{
 		PVCLabels: s.Contract.PVC.Labels(), StorageClass: s.Contract.PVC.StorageClass, NamespacePrefix: canary,
 		NamespaceLabels: s.NamespaceLabels(), BaseSecret: s.BaseSecret(),
 		Policies: (&policy.Policy{Objects: s.PolicyObjects()}).Kyverno(), Status: status,
@@ -266,6 +269,18 @@ func (s *Testbed) Client() (klient.Client, error) {
 		config.WarningHandler = rest.NoWarnings{}
 	}
 	return klient.New(config)
+}
+
+// api is a client of the testbed's cluster for its objects.
+func (s *Testbed) api() (client.Client, error) {
+	if s.fake != nil {
+		return s.fake, nil
+	}
+	kube, err := s.Client()
+	if err != nil {
+		return nil, err
+	}
+	return kube.Resources().GetControllerRuntimeClient(), nil
 }
 
 func (s *Testbed) phase(name, format string, args []any, do func(*progress.Task) error) error {
