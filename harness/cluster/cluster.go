@@ -238,9 +238,27 @@ func (c *Cluster) Config() (*rest.Config, error) {
 	return config, nil
 }
 
-// Exec runs a command in the node and returns its output, stderr included.
+// Exec runs a command in the node, as Node.Exec does.
 func (c *Cluster) Exec(ctx context.Context, args ...string) (string, error) {
-	return c.Engine.Docker(ctx, append([]string{"exec", c.Node}, args...)...)
+	return Node{Container: c.Node, Engine: c.Engine}.Exec(ctx, args...)
+}
+
+// Node is the container that is a cluster's node. The zero Node is the node of a cluster that is not ours.
+type Node struct {
+	Container string
+	Engine    *engine.Engine
+}
+
+// ErrNotOurs comes of an attempt to touch the node of a cluster that is not ours.
+var ErrNotOurs = errors.New("the cluster is not ours: its nodes are not touched")
+
+// Exec runs a command in the node, as root and without a shell, and returns what it printed on stdout, trimmed. A command
+// that exits other than 0 is an error, which carries what it printed on stderr.
+func (n Node) Exec(ctx context.Context, args ...string) (string, error) {
+	if n.Engine == nil {
+		return "", ErrNotOurs
+	}
+	return n.Engine.Docker(ctx, append([]string{"exec", n.Container}, args...)...)
 }
 
 // ImportImage puts a docker archive into the node's containerd, where its tag is not there yet.

@@ -267,6 +267,8 @@ func (h *Handle) List(ctx context.Context, c Credentials, prefix string) (Listin
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the listing where this returns before it
 	listing := Listing{}
 	for object := range s3.ListObjects(ctx, h.Bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
 		if object.Err != nil {
@@ -302,15 +304,25 @@ func (l Listing) Added(now Listing) []string {
 	return added
 }
 
-// RemovePrefix deletes everything below a prefix.
+// RemovePrefix deletes everything below a prefix. Where it cannot be listed to its end, nothing is deleted.
 func (h *Handle) RemovePrefix(ctx context.Context, c Credentials, prefix string) error {
 	s3, err := h.S3(c)
 	if err != nil {
 		return err
 	}
-	objects := s3.ListObjects(ctx, h.Bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true})
-	for failure := range s3.RemoveObjects(ctx, h.Bucket, objects, minio.RemoveObjectsOptions{}) {
-		return fmt.Errorf("remove %s: %w", failure.ObjectName, failure.Err)
+	listing, err := h.List(ctx, c, prefix)
+	if err != nil {
+		return err
 	}
-	return nil
+	objects := make(chan minio.ObjectInfo, len(listing))
+	for key := range listing {
+		objects <- minio.ObjectInfo{Key: key}
+	}
+	close(objects)
+	var problems []error
+	// To the end, whatever fails: whoever leaves earlier leaves a goroutine behind.
+	for failure := range s3.RemoveObjects(ctx, h.Bucket, objects, minio.RemoveObjectsOptions{}) {
+		problems = append(problems, fmt.Errorf("remove %s/%s: %w", h.Bucket, failure.ObjectName, failure.Err))
+	}
+	return errors.Join(problems...)
 }
