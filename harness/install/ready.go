@@ -39,6 +39,9 @@ var (
 	ErrRefuses  = errors.New("the policy does not let a PVC be created")
 )
 
+// CanaryPrefix begins the names of the namespaces in which PolicyActs sees a policy act, where nothing else is said.
+const CanaryPrefix = "smart-restore-canary-"
+
 // ProbeLabel marks the ReplicationSources by which VolSyncAnswers sees VolSync answer.
 const ProbeLabel = "conformance.smart-restore.io/probe"
 
@@ -120,7 +123,7 @@ func PolicyActs(ctx context.Context, api client.Client, canary Canary) error {
 	tries, refusedSince, lastRefusal := 0, time.Time{}, error(nil)
 	for {
 		pause := PollInterval
-		namespace := cmp.Or(canary.NamespacePrefix, "smart-restore-canary-") + strings.ToLower(rand.Text()[:8])
+		namespace := cmp.Or(canary.NamespacePrefix, CanaryPrefix) + strings.ToLower(rand.Text()[:8])
 		acted, err := acts(limited, api, namespace, canary, ActTimeout<<min(tries, 8), sight)
 		switch {
 		case acted:
