@@ -233,7 +233,7 @@ func (s *Testbed) MakeWhole(ctx context.Context) error {
 		return nil
 	}
 	if !s.Ready || s.Platform == nil {
-		return errors.New("its installation never came to its end")
+		return errors.New("its installation never came to its end, or another version of the suite put it up")
 	}
 	damage, err := s.examine(ctx, false)
 	if err != nil {
