@@ -33,8 +33,13 @@ const (
 	apiService    = "10.96.0.1"
 )
 
-// servicesTimeout bounds how long kube-proxy may take, from the API server's start, to set services up.
-const servicesTimeout = 90 * time.Second
+// The timings of this package, in one place.
+var (
+	// ServicesTimeout bounds how long kube-proxy may take, from the API server's start, to set services up.
+	ServicesTimeout = 90 * time.Second
+	// DeleteTimeout bounds how long a cluster whose creation was interrupted may take to go.
+	DeleteTimeout = time.Minute
+)
 
 // Options describe the cluster of one run.
 type Options struct {
@@ -93,7 +98,7 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 	case err = <-created:
 	case <-ctx.Done():
 		// kind takes no context: without its node it gives up at once.
-		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), DeleteTimeout)
 		defer cancel()
 		for done := false; !done; {
 			_, _ = eng.Docker(cleanup, "rm", "--force", "--volumes", c.Node)
@@ -111,7 +116,7 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 		return nil, errors.Join(fmt.Errorf("kind cluster %s: %w", o.Name, err), c.Delete(context.WithoutCancel(ctx)))
 	}
 	// From here on the node needs nobody outside the run's network, and shall reach nobody.
-	if _, err := c.Exec(ctx, "ip", "route", "del", "default"); err != nil {
+	if err := closeWayOut(ctx, c.Exec); err != nil {
 		return nil, errors.Join(fmt.Errorf("close the node's way out: %w", err), c.Delete(context.WithoutCancel(ctx)))
 	}
 	return c, os.Chmod(o.Kubeconfig, 0o600)
@@ -122,7 +127,7 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 // for the service.
 func (c *Cluster) keepServicesInside(ctx context.Context) {
 	for ctx.Err() == nil {
-		if _, err := c.Exec(ctx, "ip", "route", "replace", ServiceSubnet, "dev", "lo"); err == nil {
+		if keepServicesInside(ctx, c.Exec) == nil {
 			return
 		}
 		select {
@@ -135,7 +140,7 @@ func (c *Cluster) keepServicesInside(ctx context.Context) {
 // ServicesReachable waits until the API server answers at its service's address: a controller that starts sooner finds
 // nobody there, exits, and is restarted late.
 func (c *Cluster) ServicesReachable(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, servicesTimeout)
+	ctx, cancel := context.WithTimeout(ctx, ServicesTimeout)
 	defer cancel()
 	for {
 		_, err := c.Exec(ctx, "timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/"+apiService+"/443")
@@ -144,7 +149,7 @@ func (c *Cluster) ServicesReachable(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the API server does not answer at %s, its service's address, within %s: kube-proxy does not work (%w)", apiService, servicesTimeout, err)
+			return fmt.Errorf("the API server does not answer at %s, its service's address, within %s: kube-proxy does not work (%w)", apiService, ServicesTimeout, err)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
@@ -274,23 +279,6 @@ func (c *Cluster) ImportImage(ctx context.Context, reference, archive string) er
 	_, err = c.Engine.DockerWithInput(ctx, in, "exec", "--interactive", c.Node,
 		"ctr", "--namespace", "k8s.io", "images", "import", "--local", "-")
 	return err
-}
-
-// Route sends traffic of the node and its pods for one address to a container, and keeps the pods' own addresses as
-// its source: without that, nobody behind it could tell one client from another.
-func (c *Cluster) Route(ctx context.Context, address, via string) error {
-	// Deleted first, so that a second call does not stack it up; that it is not there is no matter.
-	rule := []string{"POSTROUTING", "-d", address, "-j", "ACCEPT"}
-	_, _ = c.Exec(ctx, append([]string{"iptables", "-w", "-t", "nat", "-D"}, rule...)...)
-	for _, args := range [][]string{
-		{"ip", "route", "replace", address + "/32", "via", via},
-		append([]string{"iptables", "-w", "-t", "nat", "-I"}, rule...),
-	} {
-		if _, err := c.Exec(ctx, args...); err != nil {
-			return fmt.Errorf("route %s via %s: %w", address, via, err)
-		}
-	}
-	return nil
 }
 
 // NodeAddress is the node's address in the run's network.

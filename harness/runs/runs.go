@@ -58,8 +58,14 @@ func (r *Run) isKept() bool {
 	return err == nil && len(found) > 0
 }
 
-// staleAfter is how old a folder that is being made must be to count as one whose process was killed.
-const staleAfter = time.Hour
+// The timings of this package, in one place.
+var (
+	// StaleAfter is how old a folder that is being made must be to count as one whose process was killed.
+	StaleAfter = time.Hour
+	// Removals is how often the engine is asked to remove something, RemovalInterval at which distance.
+	Removals        = 10
+	RemovalInterval = 500 * time.Millisecond
+)
 
 // New starts a run below root. The folder gets its name once its lock is held: nobody can take it for a dead run's.
 func New(root string) (*Run, error) {
@@ -260,7 +266,7 @@ func reapHalfMade(root string) error {
 	entries, _ := os.ReadDir(root)
 	var problems []error
 	for _, entry := range entries {
-		if info, err := entry.Info(); err == nil && strings.HasPrefix(entry.Name(), newPrefix) && time.Since(info.ModTime()) > staleAfter {
+		if info, err := entry.Info(); err == nil && strings.HasPrefix(entry.Name(), newPrefix) && time.Since(info.ModTime()) > StaleAfter {
 			problems = append(problems, os.RemoveAll(filepath.Join(root, entry.Name())))
 		}
 	}
@@ -335,7 +341,7 @@ func removeAll(ctx context.Context, eng *engine.Engine, things []thing) ([]strin
 // retry tries a removal again for some seconds: an engine that is still tearing a container down answers with errors.
 func retry(ctx context.Context, remove func() error) error {
 	var err error
-	for range removals {
+	for range Removals {
 		if err = remove(); err == nil || isGone(err) {
 			return nil
 		}
@@ -345,17 +351,11 @@ func retry(ctx context.Context, remove func() error) error {
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(removalInterval):
+		case <-time.After(RemovalInterval):
 		}
 	}
 	return err
 }
-
-// How often, and at which distance, a removal is tried.
-var (
-	removals        = 10
-	removalInterval = 500 * time.Millisecond
-)
 
 // isGone says of the engine's refusal that what was to be removed is not there.
 func isGone(err error) bool {

@@ -144,7 +144,7 @@ func TestAFolderOfARunHasNoNameBeforeItsLockIsHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	before := time.Now().Add(-2 * staleAfter)
+	before := time.Now().Add(-2 * StaleAfter)
 	if err := os.Chtimes(stale, before, before); err != nil {
 		t.Fatal(err)
 	}
@@ -225,8 +225,8 @@ func TestAKeptFileIsReadUnderTheLockAndWrittenWhole(t *testing.T) {
 }
 
 func TestOnlyTheEngineSaysThatSomethingIsGone(t *testing.T) {
-	defer func(interval time.Duration) { removalInterval = interval }(removalInterval)
-	removalInterval = time.Nanosecond
+	defer func(interval time.Duration) { RemovalInterval = interval }(RemovalInterval)
+	RemovalInterval = time.Nanosecond
 	for text, gone := range map[string]bool{
 		"docker rm: exit status 1: Error response from daemon: No such container: a":                                true,
 		"docker network rm: exit status 1: Error response from daemon: network smart-restore-a not found":           true,

@@ -44,7 +44,7 @@ func (s *Suite) toolsNamespace() string {
 	if s.Testbed.External != nil {
 		return s.Testbed.Namespace("tools")
 	}
-	return "smart-restore-tools"
+	return testbed.ToolsNamespace
 }
 
 // Reporter takes what a scenario sees. Fail and Unknown do not return.

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/install"
 )
 
@@ -33,14 +34,13 @@ type damageKind int
 
 const (
 	other         damageKind = iota // only time can mend it
+	network                         // the node's way to S3, and to nowhere else
 	faultLeft                       // a rule of the gateway or the firewall
 	deployment                      // object is what is to be run
 	installed                       // object was installed
 	foreign                         // object was not there
 	policyApplied                   // the policy's objects, or their webhooks
 )
-
-const examineInterval = 200 * time.Millisecond
 
 // newGroup is an error group with a limit that spares the API server.
 func newGroup(ctx context.Context) (*errgroup.Group, context.Context) {
@@ -77,7 +77,7 @@ func (s *Testbed) examine(ctx context.Context, withPolicy bool) ([]Damage, error
 		select {
 		case <-limited.Done():
 			return nil, fmt.Errorf("the platform could not be examined within %s: %w", ExamineTimeout, err)
-		case <-time.After(examineInterval):
+		case <-time.After(ExamineInterval):
 		}
 	}
 }
@@ -102,6 +102,13 @@ func (s *Testbed) examineOnce(ctx context.Context, api client.Client, withPolicy
 				return nil, err
 			}
 			return []Damage{{What: "node's firewall", Wanted: "no fault in force", Found: strings.Join(left, ", "), kind: faultLeft}}, nil
+		},
+		func(ctx context.Context) ([]Damage, error) {
+			wrong, err := cluster.CheckNetwork(ctx, s.NodeExec, s.Endpoint.Addr.Addr().String(), s.Store.GatewayIP)
+			if err != nil || len(wrong) == 0 {
+				return nil, err
+			}
+			return []Damage{{What: "node's network", Wanted: strings.Join(wrong, ", "), Found: "that is not so", kind: network}}, nil
 		},
 		func(ctx context.Context) ([]Damage, error) { return examineNodes(ctx, api) },
 		func(ctx context.Context) ([]Damage, error) { return s.Platform.examineDeployments(ctx, api) },

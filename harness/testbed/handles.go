@@ -27,6 +27,9 @@ func (s *Testbed) Firewall() *fault.Firewall { return &fault.Firewall{Exec: s.No
 
 // NodeExec runs a command on the cluster's node, as cluster.Node.Exec does. On an external testbed it is ErrNotOurs.
 func (s *Testbed) NodeExec(ctx context.Context, args ...string) (string, error) {
+	if s.fakes != nil {
+		return s.fakes.node(ctx, args...)
+	}
 	if s.External != nil {
 		return "", ErrNotOurs
 	}
@@ -38,11 +41,16 @@ func (s *Testbed) api() (client.Client, error) {
 	if s.fakes != nil {
 		return s.fakes.api, nil
 	}
-	kube, err := s.Client()
-	if err != nil {
-		return nil, err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cached == nil {
+		kube, err := s.Client()
+		if err != nil {
+			return nil, err
+		}
+		s.cached = kube.Resources().GetControllerRuntimeClient()
 	}
-	return kube.Resources().GetControllerRuntimeClient(), nil
+	return s.cached, nil
 }
 
 // fakes stand in for the cluster and what is around it.
@@ -50,6 +58,7 @@ type fakes struct {
 	api      client.Client
 	rules    gatewayRules
 	firewall packetFaults
+	node     cluster.Exec
 }
 
 // gatewayRules and packetFaults are what an examination needs of the clients of gateway and firewall.

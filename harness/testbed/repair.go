@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/runs"
 )
@@ -95,17 +96,22 @@ func (s *Testbed) settled(ctx context.Context, withPolicy bool) ([]Damage, error
 		select {
 		case <-ctx.Done():
 			return damage, ctx.Err()
-		case <-time.After(examineInterval):
+		case <-time.After(ExamineInterval):
 		}
 	}
 }
 
+// endFaults removes the faults that are in force, and leads packets as before.
 func (s *Testbed) endFaults(ctx context.Context, damage []Damage) error {
-	if !slices.ContainsFunc(damage, func(d Damage) bool { return d.kind == faultLeft }) {
-		return nil
+	var problems []error
+	if slices.ContainsFunc(damage, func(d Damage) bool { return d.kind == faultLeft }) {
+		rules, firewall := s.faults()
+		problems = append(problems, rules.HealAll(ctx), firewall.HealAll(ctx))
 	}
-	rules, firewall := s.faults()
-	return errors.Join(rules.HealAll(ctx), firewall.HealAll(ctx))
+	if slices.ContainsFunc(damage, func(d Damage) bool { return d.kind == network }) {
+		problems = append(problems, cluster.RestoreNetwork(ctx, s.NodeExec, s.Endpoint.Addr.Addr().String(), s.Store.GatewayIP))
+	}
+	return errors.Join(problems...)
 }
 
 // putBack applies what was installed and is not as it was, scales deployments, and deletes what was not there.

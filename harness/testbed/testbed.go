@@ -9,11 +9,13 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/smart-restore/conformance/harness/cluster"
@@ -34,6 +36,8 @@ var (
 	ReadyTimeout = 3 * time.Minute
 	// ExamineTimeout bounds how long the platform may be out of sight while it is examined.
 	ExamineTimeout = 20 * time.Second
+	// ExamineInterval is how often the platform is examined again while it is awaited or out of sight.
+	ExamineInterval = 200 * time.Millisecond
 	// RepairTimeout bounds how long each controller may take to come back in a repair.
 	RepairTimeout = 90 * time.Second
 )
@@ -69,6 +73,9 @@ type Testbed struct {
 	Save func() error `json:"-"`
 
 	fakes *fakes // of tests
+
+	mu     sync.Mutex
+	cached client.Client // what it has learnt of the cluster's kinds is dear
 }
 
 // Options are what Up needs.

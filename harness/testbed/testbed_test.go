@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
 	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/objectstore"
@@ -48,6 +50,7 @@ type world struct {
 	client.WithWatch
 	gateway  []string // rules in force
 	firewall []string // chains of faults
+	noRoute  bool     // the node has no way to S3
 	blind    error    // what the API server answers; nil: as it should
 
 	before func(verb string, object client.Object) error // is told of each write
@@ -62,6 +65,19 @@ func (w *world) Rules(context.Context) ([]gateway.RuleStatus, error) {
 }
 
 func (w *world) HealAll(context.Context) error { w.gateway = nil; return nil }
+
+// node is the node's shell.
+func (w *world) node(_ context.Context, args ...string) (string, error) {
+	if args[0] != "bash" {
+		w.noRoute = false
+		return "", w.blind
+	}
+	routes := "10.96.0.0/16 dev lo scope link\n-A POSTROUTING -d 192.168.10.133/32 -j ACCEPT\n"
+	if !w.noRoute {
+		routes += "192.168.10.133 via 172.18.0.2 dev eth0\n"
+	}
+	return routes, w.blind
+}
 
 type worldsFirewall struct{ *world }
 
@@ -260,7 +276,7 @@ func (a *aTestbed) load(t *testing.T) *Testbed {
 	if err := json.Unmarshal(*a.file, up); err != nil {
 		t.Fatal(err)
 	}
-	up.fakes = &fakes{api: a.world, rules: a.world, firewall: worldsFirewall{a.world}}
+	up.fakes = &fakes{api: a.world, rules: a.world, firewall: worldsFirewall{a.world}, node: a.world.node}
 	up.Save = func() error {
 		if a.world.before != nil {
 			if err := a.world.before("save", nil); err != nil {
@@ -291,8 +307,9 @@ func installedTestbed(t *testing.T, more ...client.Object) *aTestbed {
 	}
 	w := newWorld(t, append(all, more...)...)
 	a := &aTestbed{world: w, file: &[]byte{}}
-	up := &Testbed{RunID: runID, Ready: true, Contract: policy.Default(), Store: &objectstore.Handle{Bucket: policy.Default().S3.Bucket},
-		fakes: &fakes{api: w, rules: w, firewall: worldsFirewall{w}}}
+	up := &Testbed{RunID: runID, Ready: true, Contract: policy.Default(), Store: &objectstore.Handle{Bucket: policy.Default().S3.Bucket, GatewayIP: "172.18.0.2"},
+		Endpoint: endpoint.Endpoint{URL: "http://192.168.10.133:9000", Addr: netip.MustParseAddrPort("192.168.10.133:9000")},
+		fakes:    &fakes{api: w, rules: w, firewall: worldsFirewall{w}, node: w.node}}
 	volsync, err := toUnstructured(deployed(volsyncNamespace, "volsync", 2))
 	if err != nil {
 		t.Fatal(err)
@@ -485,6 +502,7 @@ var damages = map[string]struct {
 }{
 	"a rule is in force at the gateway": {do: func(_ context.Context, w *world) error { w.gateway = []string{"slow"}; return nil }, what: "fault gateway"},
 	"a packet fault is in force":        {do: func(_ context.Context, w *world) error { w.firewall = []string{"SRFAULT-1"}; return nil }, what: "node's firewall"},
+	"the node has no way to S3":         {do: func(_ context.Context, w *world) error { w.noRoute = true; return nil }, what: "node's network"},
 	"VolSync is switched off": {do: func(ctx context.Context, w *world) error {
 		return w.Patch(ctx, deployed(volsyncNamespace, "volsync", 2), client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"replicas":0}}`)))
 	}, what: "deployment volsync-system/volsync"},
