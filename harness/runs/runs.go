@@ -157,7 +157,11 @@ func (r *Run) Forget() error {
 // Kept finds the kept run below root, takes its lock and reads what Keep wrote into testbed, where that is not nil. It is nil
 // where there is none; a kept run that another process is using is an error.
 func Kept(root string, testbed any) (*Run, error) {
-	for _, id := range ids(root) {
+	all, err := ids(root)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range all {
 		r := &Run{ID: id, Dir: filepath.Join(root, id)}
 		path := filepath.Join(r.Dir, keptFile())
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
@@ -191,15 +195,19 @@ func Kept(root string, testbed any) (*Run, error) {
 	return nil, nil
 }
 
-func ids(root string) []string {
-	entries, _ := os.ReadDir(root)
+// ids are those of all runs below root, which need not be there.
+func ids(root string) ([]string, error) {
+	entries, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("list the runs: %w", err)
+	}
 	var names []string
 	for _, entry := range entries {
 		if entry.IsDir() && !strings.HasPrefix(entry.Name(), newPrefix) {
 			names = append(names, entry.Name())
 		}
 	}
-	return names
+	return names, nil
 }
 
 // claim takes the lock of a run that is neither alive nor kept. It is nil where the run is either; where there is no folder
@@ -219,9 +227,10 @@ func claim(root, id string) *Run {
 	return r
 }
 
-// Others says whether any other run below root is alive or kept.
+// Others says whether any other run below root is alive or kept. Where that cannot be seen, there may be one.
 func Others(root, except string) bool {
-	return slices.ContainsFunc(ids(root), func(id string) bool {
+	all, err := ids(root)
+	return err != nil || slices.ContainsFunc(all, func(id string) bool {
 		if id == except {
 			return false
 		}
@@ -240,7 +249,11 @@ func Reap(ctx context.Context, eng *engine.Engine, root string) ([]string, error
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range ids(root) {
+	all, err := ids(root)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range all {
 		left[id] = append(left[id], []thing{}...) // a folder without anything in the engine goes, too
 	}
 	var removed []string

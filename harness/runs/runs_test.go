@@ -245,3 +245,19 @@ func TestOnlyTheEngineSaysThatSomethingIsGone(t *testing.T) {
 		t.Errorf("no docker command: found %v after %d tries", err, tries)
 	}
 }
+
+func TestRunsThatCannotBeListedAreNotTakenForNone(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(root, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if run, err := Kept(root, nil); err == nil {
+		t.Errorf("found %v, and no error", run)
+	}
+	if !Others(root, "") {
+		t.Error("an engine that somebody may use would be stopped")
+	}
+	if none := filepath.Join(t.TempDir(), "none"); Others(none, "") {
+		t.Error("where there is no folder, there is no run")
+	}
+}

@@ -67,16 +67,24 @@ func (s *Testbed) examine(ctx context.Context, withPolicy bool) ([]Damage, error
 	if err != nil {
 		return nil, err
 	}
+	return untilSeen(ctx, "the platform", func(ctx context.Context) ([]Damage, error) { return s.examineOnce(ctx, api, withPolicy) })
+}
+
+// untilSeen looks until a look is answered, for as long as what is looked at may be out of sight.
+func untilSeen[T any](ctx context.Context, what string, look func(context.Context) (T, error)) (T, error) {
 	limited, cancel := context.WithTimeout(ctx, ExamineTimeout)
 	defer cancel()
 	for {
-		damage, err := s.examineOnce(limited, api, withPolicy)
+		seen, err := look(limited)
 		if err == nil {
-			return damage, nil
+			return seen, nil
 		}
 		select {
 		case <-limited.Done():
-			return nil, fmt.Errorf("the platform could not be examined within %s: %w", ExamineTimeout, err)
+			if ctx.Err() != nil {
+				return seen, ctx.Err()
+			}
+			return seen, fmt.Errorf("wanted to see %s within %s: %w: %w", what, ExamineTimeout, install.ErrUnseen, err)
 		case <-time.After(ExamineInterval):
 		}
 	}

@@ -119,36 +119,35 @@ func record(ctx context.Context, api client.Client, path string, installed []*un
 	return p, err
 }
 
-// recordPolicy writes down what the applied policy is in the cluster, now that it was seen to act.
-func (s *Testbed) recordPolicy(ctx context.Context, api client.Client) error {
+// withPolicy is the platform with what the applied policy is in the cluster, now that it was seen to act.
+func (s *Testbed) withPolicy(ctx context.Context, api client.Client) (*Platform, error) {
 	if s.Platform == nil {
-		return nil // made by a test, or external
+		return nil, nil
 	}
-	p := *s.Platform // changed as a whole, or not at all
+	p := *s.Platform
 	var objects []Object
 	for _, object := range s.PolicyObjects() {
 		objects = append(objects, objectOf(object))
 	}
 	live, err := liveObjects(ctx, api, objects)
 	if err != nil {
-		return err
+		return s.Platform, err
 	}
 	p.PolicyObjects = withContent(objects, live)
 	if p.PolicyWebhooks, err = install.PolicyWebhooks(ctx, api); err != nil {
-		return err
+		return s.Platform, err
 	}
 	// What was slow to become ready at the installation counts from now on.
 	now, err := liveDeployments(ctx, api)
 	if err != nil {
-		return err
+		return s.Platform, err
 	}
 	p.Deployments = maps.Clone(p.Deployments)
 	for name, d := range p.Deployments {
 		d.Ready = d.Ready || now[name].Ready
 		p.Deployments[name] = d
 	}
-	s.Platform = &p
-	return nil
+	return &p, nil
 }
 
 // withContent are those of the objects that stayed, with their content.

@@ -72,8 +72,10 @@ func (s *Testbed) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 		if err := s.seenActing(ctx, api, task.Status); err != nil {
 			return err
 		}
-		if err := s.recordPolicy(ctx, api); err != nil {
-			return fmt.Errorf("record what the policy is in the cluster: %w", err)
+		if s.Platform, err = untilSeen(ctx, "what the policy is in the cluster", func(ctx context.Context) (*Platform, error) {
+			return s.withPolicy(ctx, api)
+		}); err != nil {
+			return err
 		}
 		s.PolicyState = PolicyActing
 		return s.save()
@@ -115,9 +117,11 @@ func (s *Testbed) labelled(objects []*unstructured.Unstructured) ([]*unstructure
 // down, those with the label, and any policy of Kyverno's that nobody knows of. It returns when nothing of them is left that
 // acts.
 func (s *Testbed) removePolicies(ctx context.Context, api client.Client, but string, status func(string, ...any)) error {
-	present, err := s.policiesInCluster(ctx, api)
+	present, err := untilSeen(ctx, "which policies are in the cluster", func(ctx context.Context) ([]*unstructured.Unstructured, error) {
+		return s.policiesInCluster(ctx, api)
+	})
 	if err != nil {
-		return fmt.Errorf("look for policies in the cluster: %w", err)
+		return err
 	}
 	applied := map[Object]bool{}
 	for _, object := range s.Policy {
@@ -166,35 +170,38 @@ var labelledKinds = []schema.GroupVersionKind{
 	{Version: "v1", Kind: "Secret"},
 }
 
-// policiesInCluster lists what has the policy's label, and all of Kyverno's kinds that a policy is made of.
+// policiesInCluster lists what has the policy's label, and all of Kyverno's kinds that a policy is made of, but what was
+// installed.
 func (s *Testbed) policiesInCluster(ctx context.Context, api client.Client) ([]*unstructured.Unstructured, error) {
-	var all []*unstructured.Unstructured
-	for _, kind := range labelledKinds {
-		objects, err := metadataOf(ctx, api, kind, client.HasLabels{PolicyLabel})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, objects...)
+	type look struct {
+		kind    schema.GroupVersionKind
+		options []client.ListOption
 	}
-	if s.Platform == nil {
-		return all, nil
+	var looks []look
+	for _, kind := range labelledKinds {
+		looks = append(looks, look{kind, []client.ListOption{client.HasLabels{PolicyLabel}}})
 	}
 	installed := map[Object]bool{}
-	for _, object := range s.Platform.Objects {
-		installed[object.identity()] = true
-	}
-	for _, kind := range s.Platform.PolicyKinds {
-		objects, err := metadataOf(ctx, api, schema.GroupVersionKind(kind))
-		if err != nil {
-			return nil, err
+	if s.Platform != nil {
+		for _, kind := range s.Platform.PolicyKinds {
+			looks = append(looks, look{kind: schema.GroupVersionKind(kind)})
 		}
-		for _, object := range objects {
-			if !installed[identity(object)] {
-				all = append(all, object)
-			}
+		for _, object := range s.Platform.Objects {
+			installed[object.identity()] = true
 		}
 	}
-	return all, nil
+	found := make([][]*unstructured.Unstructured, len(looks))
+	group, ctx := newGroup(ctx)
+	for i, look := range looks {
+		group.Go(func() (err error) {
+			found[i], err = metadataOf(ctx, api, look.kind, look.options...)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Concat(found...), func(o *unstructured.Unstructured) bool { return installed[identity(o)] }), nil
 }
 
 // metadataOf lists the objects of a kind, without their content; none where the cluster does not have the kind.

@@ -271,9 +271,12 @@ func (s *Testbed) deleteLeftovers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	namespaces := &corev1.NamespaceList{}
-	if err := api.List(ctx, namespaces); err != nil {
-		return fmt.Errorf("look for what earlier runs left: %w", err)
+	namespaces, err := untilSeen(ctx, "what earlier runs left", func(ctx context.Context) (*corev1.NamespaceList, error) {
+		list := &corev1.NamespaceList{}
+		return list, api.List(ctx, list)
+	})
+	if err != nil {
+		return err
 	}
 	deleted := 0
 	for i := range namespaces.Items {

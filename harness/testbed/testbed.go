@@ -5,7 +5,6 @@ package testbed
 
 import (
 	"context"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -187,8 +186,10 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 	if err != nil {
 		return s, err
 	}
-	if s.Platform, err = record(ctx, api, filepath.Join(o.Run.Dir, "installed.jsonl"), slices.Concat(manifests...)); err != nil {
-		return s, fmt.Errorf("record what was installed: %w", err)
+	if s.Platform, err = untilSeen(ctx, "what was installed", func(ctx context.Context) (*Platform, error) {
+		return record(ctx, api, filepath.Join(o.Run.Dir, "installed.jsonl"), slices.Concat(manifests...))
+	}); err != nil {
+		return s, err
 	}
 	s.Ready = true
 	return s, nil

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -52,6 +53,9 @@ type world struct {
 	firewall []string // chains of faults
 	noRoute  bool     // the node has no way to S3
 	blind    error    // what the API server answers; nil: as it should
+
+	idle    bool         // policies do nothing
+	hiccups atomic.Int32 // lists that are not answered
 
 	before func(verb string, object client.Object) error // is told of each write
 }
@@ -136,7 +140,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			}
 			policies := &unstructured.UnstructuredList{}
 			policies.SetGroupVersionKind(generatingPolicy)
-			if err := api.List(ctx, policies); err != nil || len(policies.Items) == 0 {
+			if err := api.List(ctx, policies); err != nil || len(policies.Items) == 0 || w.idle {
 				return err
 			}
 			made := &unstructured.Unstructured{Object: map[string]any{}}
@@ -181,6 +185,9 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		List: func(ctx context.Context, api client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
 			if w.blind != nil {
 				return w.blind
+			}
+			if w.hiccups.Add(-1) >= 0 {
+				return apierrors.NewTooManyRequests("later", 1)
 			}
 			metadata, ok := list.(*metav1.PartialObjectMetadataList)
 			if !ok {
@@ -586,8 +593,11 @@ func TestAPlatformThatCannotBeSeenIsNeitherWholeNorDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.world.blind = apierrors.NewInternalError(errors.New("etcdserver: leader changed"))
-		if damage, err := up.Examine(t.Context()); err == nil || len(damage) != 0 {
+		if damage, err := up.Examine(t.Context()); !errors.Is(err, install.ErrUnseen) || len(damage) != 0 {
 			t.Errorf("found %v, %v", damage, err)
+		}
+		if err := up.ApplyPolicy(t.Context(), aPolicy("b")); !errors.Is(err, install.ErrUnseen) || len(policy.FindingsIn(err)) != 0 {
+			t.Errorf("nobody could see, and the policy is to blame: %v", err)
 		}
 		if err := up.MakeWhole(t.Context()); err == nil {
 			t.Error("a testbed that cannot be examined is taken for whole")
@@ -595,6 +605,53 @@ func TestAPlatformThatCannotBeSeenIsNeitherWholeNorDamaged(t *testing.T) {
 		damage := []Damage{{What: "deployment volsync-system/volsync", kind: deployment, object: Object{Group: "apps", Kind: "Deployment", Namespace: volsyncNamespace, Name: "volsync"}}}
 		if left, err := up.Repair(t.Context(), damage); err == nil {
 			t.Errorf("a repair whose result cannot be seen: found %v", left)
+		}
+	})
+}
+
+func TestAPolicyThatWasNotSeenToActIsBlamedAndTakenAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := installedTestbed(t)
+		a.world.idle = true
+		err := a.load(t).ApplyPolicy(t.Context(), aPolicy("a"))
+		if findings := policy.FindingsIn(err); len(findings) != 1 || findings[0].Requirement != policy.Acts {
+			t.Errorf("found %v, wanted a finding of %s", err, policy.Acts)
+		}
+		up := a.load(t)
+		if up.PolicyState != PolicyApplying || up.PolicySHA != "sha of a" {
+			t.Errorf("the file says %s %s", up.PolicyState, up.PolicySHA)
+		}
+		if damage, err := up.Examine(t.Context()); err != nil || len(damage) != 0 {
+			t.Errorf("the platform is whole, whatever the policy does: found %v, %v", damage, err)
+		}
+		a.world.idle = false
+		if err := up.ApplyPolicy(t.Context(), aPolicy("b")); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := policiesIn(t, a.world), sorted(only("b")); !slices.Equal(got, want) {
+			t.Errorf("found %q, wanted %q", got, want)
+		}
+	})
+}
+
+func TestAHiccupOfTheAPIServerIsNoDamage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := installedTestbed(t)
+		up := a.load(t)
+		a.world.hiccups.Store(30)
+		if err := up.ApplyPolicy(t.Context(), aPolicy("a")); err != nil {
+			t.Fatal(err)
+		}
+		a.world.hiccups.Store(30)
+		if damage, err := up.Examine(t.Context()); err != nil || len(damage) != 0 {
+			t.Errorf("found %v, %v", damage, err)
+		}
+		a.world.hiccups.Store(30)
+		if err := up.MakeWhole(t.Context()); err != nil {
+			t.Errorf("found %v", err)
+		}
+		if a.world.hiccups.Load() >= 0 {
+			t.Error("the API server was not asked often enough for the hiccup to matter")
 		}
 	})
 }
