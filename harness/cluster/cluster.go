@@ -113,11 +113,11 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 		err = errors.Join(ctx.Err(), err)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("kind cluster %s: %w", o.Name, err), c.Delete(context.WithoutCancel(ctx)))
+		return nil, errors.Join(fmt.Errorf("kind cluster %s: %w", o.Name, err), c.undo(ctx))
 	}
 	// From here on the node needs nobody outside the run's network, and shall reach nobody.
 	if err := closeWayOut(ctx, c.Exec); err != nil {
-		return nil, errors.Join(fmt.Errorf("close the node's way out: %w", err), c.Delete(context.WithoutCancel(ctx)))
+		return nil, errors.Join(fmt.Errorf("close the node's way out: %w", err), c.undo(ctx))
 	}
 	return c, os.Chmod(o.Kubeconfig, 0o600)
 }
@@ -231,6 +231,13 @@ func (c *Cluster) Delete(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// undo is Delete with a time of its own, also where ctx has ended.
+func (c *Cluster) undo(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), DeleteTimeout)
+	defer cancel()
+	return c.Delete(ctx)
 }
 
 // Config is the client configuration of the cluster's administrator.

@@ -134,6 +134,7 @@ func PolicyActs(ctx context.Context, api client.Client, canary Canary) error {
 			if Refused(err) {
 				return err // nothing of the policy's: a namespace or Secret, or a quota
 			}
+			refusedSince = time.Time{}
 		default:
 			lastRefusal, pause = err, ActTimeout/2
 			if refusedSince.IsZero() {
@@ -143,7 +144,6 @@ func PolicyActs(ctx context.Context, api client.Client, canary Canary) error {
 				return fmt.Errorf("%w for %s: %w", ErrRefuses, RefusedTimeout, err)
 			}
 		}
-		sight.begin()
 		select {
 		case <-limited.Done():
 			waited := time.Since(began)
@@ -158,8 +158,10 @@ func PolicyActs(ctx context.Context, api client.Client, canary Canary) error {
 			return fmt.Errorf("%w: it made neither a ReplicationSource nor a ReplicationDestination for a PVC labelled %s within %s, at %d tries; check which PVCs its match.resources (matchConstraints) selects",
 				ErrIdle, labels.Set(canary.PVCLabels), waited.Round(time.Second), tries)
 		case <-time.After(pause):
-			if errors.Is(err, errPVCRefused) {
-				sight.note(nil) // what the policy does with PVCs was seen
+			if err == nil || errors.Is(err, errPVCRefused) {
+				sight.note(nil) // every request of this try was answered
+			} else {
+				sight.begin()
 			}
 		}
 	}
@@ -321,7 +323,6 @@ func acts(ctx context.Context, api client.Client, namespace string, canary Canar
 	}
 	limited, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	sight.begin()
 	for {
 		for _, kind := range []schema.GroupVersionKind{ReplicationSource, ReplicationDestination} {
 			list := &unstructured.UnstructuredList{}

@@ -7,18 +7,21 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes/scheme"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -34,6 +37,20 @@ var (
 		Message: `admission webhook "validate.kyverno.svc-fail" denied the request: no`}}
 )
 
+func TestMain(m *testing.M) {
+	PollInterval = time.Second // of fake time: each look costs real time
+	m.Run()
+}
+
+// typed are the kinds with a Go type. They are few: the fake spends most of its time on them.
+var typed = sync.OnceValue(func() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, admissionv1.AddToScheme} {
+		utilruntime.Must(add(scheme))
+	}
+	return scheme
+})
+
 func ready(name string) *unstructured.Unstructured {
 	o := &unstructured.Unstructured{Object: map[string]any{"status": map[string]any{"conditionStatus": map[string]any{"ready": true}}}}
 	o.SetGroupVersionKind(generatingPolicy)
@@ -41,11 +58,10 @@ func ready(name string) *unstructured.Unstructured {
 	return o
 }
 
-// anAPI is a fake API server that knows VolSync's and Kyverno's kinds.
-func anAPI(funcs interceptor.Funcs, objects ...client.Object) client.WithWatch {
+var kinds = sync.OnceValue(func() meta.RESTMapper {
 	mapper := meta.NewDefaultRESTMapper(nil)
-	for kind := range scheme.Scheme.AllKnownTypes() {
-		if kind.Kind == "Namespace" || kind.Group == "rbac.authorization.k8s.io" && strings.HasPrefix(kind.Kind, "Cluster") || strings.HasSuffix(kind.Kind, "WebhookConfiguration") {
+	for kind := range typed().AllKnownTypes() {
+		if kind.Kind == "Namespace" || strings.HasSuffix(kind.Kind, "WebhookConfiguration") {
 			mapper.Add(kind, meta.RESTScopeRoot)
 			continue
 		}
@@ -54,7 +70,12 @@ func anAPI(funcs interceptor.Funcs, objects ...client.Object) client.WithWatch {
 	mapper.Add(ReplicationSource, meta.RESTScopeNamespace)
 	mapper.Add(ReplicationDestination, meta.RESTScopeNamespace)
 	mapper.Add(generatingPolicy, meta.RESTScopeRoot)
-	return fake.NewClientBuilder().WithRESTMapper(mapper).WithObjects(objects...).WithInterceptorFuncs(funcs).Build()
+	return mapper
+})
+
+// anAPI is a fake API server that knows VolSync's and Kyverno's kinds.
+func anAPI(funcs interceptor.Funcs, objects ...client.Object) client.WithWatch {
+	return fake.NewClientBuilder().WithScheme(typed()).WithRESTMapper(kinds()).WithObjects(objects...).WithInterceptorFuncs(funcs).Build()
 }
 
 func TestAnErrorOfTheAPIServerIsAnAnswerOrIsNot(t *testing.T) {

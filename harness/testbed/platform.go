@@ -313,7 +313,7 @@ func foreignWebhooks(ctx context.Context, api client.Client) ([]string, error) {
 			return nil, err
 		}
 		for _, object := range objects {
-			if object.GetLabels()[install.ManagedWebhooks] == "" {
+			if object.GetLabels()[install.ManagedWebhooks] == "" && !strings.HasPrefix(object.GetName(), "kyverno-") {
 				found = append(found, kind+" "+object.GetName())
 			}
 		}

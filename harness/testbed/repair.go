@@ -19,8 +19,8 @@ import (
 	"github.com/smart-restore/conformance/harness/runs"
 )
 
-// Repair puts back what was recorded, waits until the controllers answer and the policy acts, and returns what is not as it
-// was even then. An error says that this could not be seen, or that ctx ended.
+// Repair takes what Examine has returned, puts back what was recorded, waits until the controllers answer and the policy acts,
+// and returns what is not as it was even then. An error says that this could not be seen, or that ctx ended.
 func (s *Testbed) Repair(ctx context.Context, damage []Damage) ([]Damage, error) {
 	return s.repair(ctx, damage, s.PolicyState == PolicyActing)
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -46,6 +47,11 @@ var (
 	crd              = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 )
 
+func TestMain(m *testing.M) {
+	install.PollInterval = 5 * time.Second // of fake time: each look costs real time
+	m.Run()
+}
+
 // world is a fake cluster, with what is around it.
 type world struct {
 	client.WithWatch
@@ -57,7 +63,8 @@ type world struct {
 	idle    bool         // policies do nothing
 	hiccups atomic.Int32 // lists that are not answered
 
-	before func(verb string, object client.Object) error // is told of each write
+	mu     sync.Mutex
+	before func(verb string, object client.Object) error // is told of each write, and can refuse it
 }
 
 func (w *world) Rules(context.Context) ([]gateway.RuleStatus, error) {
@@ -122,10 +129,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		if w.blind != nil {
 			return w.blind
 		}
-		if w.before != nil {
-			return w.before(verb, object)
-		}
-		return nil
+		return w.tell(verb, object)
 	}
 	w.WithWatch = fake.NewClientBuilder().WithScheme(typed()).WithRESTMapper(kinds()).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
 		Create: func(ctx context.Context, api client.WithWatch, object client.Object, options ...client.CreateOption) error {
@@ -210,6 +214,16 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	return w
 }
 
+// tell tells of a write, one at a time: objects are applied side by side.
+func (w *world) tell(verb string, object client.Object) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.before == nil {
+		return nil
+	}
+	return w.before(verb, object)
+}
+
 // rollOut makes a deployment ready, as its controllers would.
 func (w *world) rollOut(ctx context.Context, api client.Client, key client.ObjectKey) error {
 	d := &appsv1.Deployment{}
@@ -285,10 +299,8 @@ func (a *aTestbed) load(t *testing.T) *Testbed {
 	}
 	up.fakes = &fakes{api: a.world, rules: a.world, firewall: worldsFirewall{a.world}, node: a.world.node}
 	up.Save = func() error {
-		if a.world.before != nil {
-			if err := a.world.before("save", nil); err != nil {
-				return err
-			}
+		if err := a.world.tell("save", nil); err != nil {
+			return err
 		}
 		a.saves++
 		raw, err := json.Marshal(up)
