@@ -116,7 +116,7 @@ func (s *Testbed) examineOnce(ctx context.Context, api client.Client, withPolicy
 			if err != nil || len(wrong) == 0 {
 				return nil, err
 			}
-			return []Damage{{What: "node's network", Wanted: strings.Join(wrong, ", "), Found: "that is not so", kind: network}}, nil
+			return []Damage{{What: "node's network", Wanted: strings.Join(wrong, ", "), Found: "not so", kind: network}}, nil
 		},
 		func(ctx context.Context) ([]Damage, error) { return examineNodes(ctx, api) },
 		func(ctx context.Context) ([]Damage, error) { return s.Platform.examineDeployments(ctx, api) },
@@ -182,7 +182,7 @@ func (p *Platform) examineDeployments(ctx context.Context, api client.Client) ([
 			object: Object{Group: install.Deployment.Group, Kind: install.Deployment.Kind, Namespace: namespace, Name: short}}
 		switch {
 		case !there:
-			found.Wanted, found.Found = "it", "none"
+			found.Wanted, found.Found = "one", "none"
 		case now.Replicas != was.Replicas:
 			found.Wanted, found.Found = fmt.Sprintf("%d replicas", was.Replicas), fmt.Sprint(now.Replicas)
 		case !slices.Equal(now.Images, was.Images):
@@ -207,7 +207,7 @@ func examineObjects(ctx context.Context, api client.Client, wanted []Object, kin
 		found := Damage{What: object.String(), kind: kind, object: object.identity()}
 		switch now, there := live[object.identity()]; {
 		case !there:
-			found.Wanted, found.Found = "it", "none"
+			found.Wanted, found.Found = "one", "none"
 		case now.Content != object.Content:
 			found.Wanted, found.Found = "as it was applied", "another content"
 		default:
@@ -227,13 +227,13 @@ func (p *Platform) examineWebhooks(ctx context.Context, api client.Client) ([]Da
 	for _, name := range now {
 		if !slices.Contains(p.Webhooks, name) {
 			kind, short, _ := strings.Cut(name, " ")
-			damage = append(damage, Damage{What: name, Wanted: "none", Found: "it", kind: foreign,
+			damage = append(damage, Damage{What: name, Wanted: "none", Found: "one", kind: foreign,
 				object: Object{Group: "admissionregistration.k8s.io", Version: "v1", Kind: kind, Name: short}})
 		}
 	}
 	for _, name := range p.Webhooks {
 		if !slices.Contains(now, name) {
-			damage = append(damage, Damage{What: name, Wanted: "it", Found: "none"})
+			damage = append(damage, Damage{What: name, Wanted: "one", Found: "none"})
 		}
 	}
 	return damage, nil
@@ -247,7 +247,7 @@ func (p *Platform) examinePolicyWebhooks(ctx context.Context, api client.Client)
 	var damage []Damage
 	for _, name := range p.PolicyWebhooks {
 		if !slices.Contains(now, name) {
-			damage = append(damage, Damage{What: "Kyverno's webhook " + name, Wanted: "it", Found: "none", kind: policyApplied})
+			damage = append(damage, Damage{What: "Kyverno's webhook " + name, Wanted: "one", Found: "none", kind: policyApplied})
 		}
 	}
 	return damage, nil
