@@ -34,8 +34,13 @@ const (
 	apiService    = subnet.APIServer
 )
 
-// servicesTimeout bounds how long kube-proxy may take, from the API server's start, to set services up.
-const servicesTimeout = 90 * time.Second
+// The timings of this package, in one place.
+var (
+	// ServicesTimeout bounds how long kube-proxy may take, from the API server's start, to set services up.
+	ServicesTimeout = 90 * time.Second
+	// DeleteTimeout bounds how long a cluster whose creation was interrupted may take to go.
+	DeleteTimeout = time.Minute
+)
 
 // Options describe the cluster of one run.
 type Options struct {
@@ -94,7 +99,7 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 	case err = <-created:
 	case <-ctx.Done():
 		// kind takes no context: without its node it gives up at once.
-		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), DeleteTimeout)
 		defer cancel()
 		for done := false; !done; {
 			_, _ = eng.Docker(cleanup, "rm", "--force", "--volumes", c.Node)
@@ -109,11 +114,11 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 		err = errors.Join(ctx.Err(), err)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("kind cluster %s: %w", o.Name, err), c.Delete(context.WithoutCancel(ctx)))
+		return nil, errors.Join(fmt.Errorf("kind cluster %s: %w", o.Name, err), c.undo(ctx))
 	}
 	// From here on the node needs nobody outside the run's network, and shall reach nobody.
-	if _, err := c.Exec(ctx, "ip", "route", "del", "default"); err != nil {
-		return nil, errors.Join(fmt.Errorf("close the node's way out: %w", err), c.Delete(context.WithoutCancel(ctx)))
+	if err := closeWayOut(ctx, c.Exec); err != nil {
+		return nil, errors.Join(fmt.Errorf("close the node's way out: %w", err), c.undo(ctx))
 	}
 	return c, os.Chmod(o.Kubeconfig, 0o600)
 }
@@ -123,7 +128,7 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 // for the service.
 func (c *Cluster) keepServicesInside(ctx context.Context) {
 	for ctx.Err() == nil {
-		if _, err := c.Exec(ctx, "ip", "route", "replace", ServiceSubnet, "dev", "lo"); err == nil {
+		if keepServicesInside(ctx, c.Exec) == nil {
 			return
 		}
 		select {
@@ -136,7 +141,7 @@ func (c *Cluster) keepServicesInside(ctx context.Context) {
 // ServicesReachable waits until the API server answers at its service's address: a controller that starts sooner finds
 // nobody there, exits, and is restarted late.
 func (c *Cluster) ServicesReachable(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, servicesTimeout)
+	ctx, cancel := context.WithTimeout(ctx, ServicesTimeout)
 	defer cancel()
 	for {
 		_, err := c.Exec(ctx, "timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/"+apiService+"/443")
@@ -145,7 +150,7 @@ func (c *Cluster) ServicesReachable(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the API server does not answer at %s, its service's address, within %s: kube-proxy does not work (%w)", apiService, servicesTimeout, err)
+			return fmt.Errorf("the API server does not answer at %s, its service's address, within %s: kube-proxy does not work (%w)", apiService, ServicesTimeout, err)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
@@ -229,6 +234,13 @@ func (c *Cluster) Delete(ctx context.Context) error {
 	return err
 }
 
+// undo is Delete with a time of its own, also where ctx has ended.
+func (c *Cluster) undo(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), DeleteTimeout)
+	defer cancel()
+	return c.Delete(ctx)
+}
+
 // Config is the client configuration of the cluster's administrator.
 func (c *Cluster) Config() (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
@@ -239,9 +251,27 @@ func (c *Cluster) Config() (*rest.Config, error) {
 	return config, nil
 }
 
-// Exec runs a command in the node and returns its output, stderr included.
+// Exec runs a command in the node, as Node.Exec does.
 func (c *Cluster) Exec(ctx context.Context, args ...string) (string, error) {
-	return c.Engine.Docker(ctx, append([]string{"exec", c.Node}, args...)...)
+	return Node{Container: c.Node, Engine: c.Engine}.Exec(ctx, args...)
+}
+
+// Node is the container that is a cluster's node. The zero Node is the node of a cluster that is not ours.
+type Node struct {
+	Container string
+	Engine    *engine.Engine
+}
+
+// ErrNotOurs comes of an attempt to touch the node of a cluster that is not ours.
+var ErrNotOurs = errors.New("the cluster is not ours: its nodes are not touched")
+
+// Exec runs a command in the node, as root and without a shell, and returns what it printed on stdout, trimmed. A command
+// that exits other than 0 is an error, which carries what it printed on stderr.
+func (n Node) Exec(ctx context.Context, args ...string) (string, error) {
+	if n.Engine == nil {
+		return "", ErrNotOurs
+	}
+	return n.Engine.Docker(ctx, append([]string{"exec", n.Container}, args...)...)
 }
 
 // ImportImage puts a docker archive into the node's containerd, where its tag is not there yet.
@@ -257,23 +287,6 @@ func (c *Cluster) ImportImage(ctx context.Context, reference, archive string) er
 	_, err = c.Engine.DockerWithInput(ctx, in, "exec", "--interactive", c.Node,
 		"ctr", "--namespace", "k8s.io", "images", "import", "--local", "-")
 	return err
-}
-
-// Route sends traffic of the node and its pods for one address to a container, and keeps the pods' own addresses as
-// its source: without that, nobody behind it could tell one client from another.
-func (c *Cluster) Route(ctx context.Context, address, via string) error {
-	// Deleted first, so that a second call does not stack it up; that it is not there is no matter.
-	rule := []string{"POSTROUTING", "-d", address, "-j", "ACCEPT"}
-	_, _ = c.Exec(ctx, append([]string{"iptables", "-w", "-t", "nat", "-D"}, rule...)...)
-	for _, args := range [][]string{
-		{"ip", "route", "replace", address + "/32", "via", via},
-		append([]string{"iptables", "-w", "-t", "nat", "-I"}, rule...),
-	} {
-		if _, err := c.Exec(ctx, args...); err != nil {
-			return fmt.Errorf("route %s via %s: %w", address, via, err)
-		}
-	}
-	return nil
 }
 
 // NodeAddress is the node's address in the run's network.

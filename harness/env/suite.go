@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,7 +23,6 @@ import (
 	"github.com/smart-restore/conformance/harness/blind"
 	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/creations"
-	"github.com/smart-restore/conformance/harness/engine"
 	"github.com/smart-restore/conformance/harness/fault"
 	"github.com/smart-restore/conformance/harness/podexec"
 	"github.com/smart-restore/conformance/harness/redact"
@@ -42,9 +40,6 @@ const (
 // KyvernoNamespace is where Kyverno's pods are.
 const KyvernoNamespace = "kyverno"
 
-// ErrNotOurs is what comes of breaking what the suite did not make. Specs that would do so say that they need it, and do not run.
-var ErrNotOurs = errors.New("not testable here: the cluster is external")
-
 // Suite is one process's connection to the testbed.
 type Suite struct {
 	Testbed   *testbed.Testbed
@@ -54,6 +49,7 @@ type Suite struct {
 	Created   absence.Creations
 	Gateway   *fault.Gateway
 	Firewall  *fault.Firewall
+	Node      cluster.Exec // runs a command on the node
 	Pods      podexec.Runner
 	Redactor  *redact.Redactor
 	Artifacts artifacts.Dir
@@ -117,18 +113,11 @@ func open(up *testbed.Testbed, folder string, senses blind.Senses) (*Suite, erro
 		}
 		s.Created = s.watch
 	}
-	if up.External != nil {
-		s.Gateway = fault.New("", "") // no address: every call is an error
-		s.Firewall = &fault.Firewall{Exec: func(context.Context, ...string) (string, error) { return "", ErrNotOurs }}
-		return s, nil
-	}
-	node := &cluster.Cluster{Node: up.Node, Engine: &engine.Engine{Host: up.EngineHost}}
 	if s.Created == nil {
 		s.Created = senses.Audit(creations.OpenAudit(up.AuditLog))
 	}
-	s.Gateway = up.Store.Gateway(up.Credentials)
+	s.Gateway, s.Firewall, s.Node = up.Gateway(), up.Firewall(), up.NodeExec
 	s.Gateway.Wrap(senses.GatewayTransport)
-	s.Firewall = &fault.Firewall{Exec: node.Exec}
 	return s, nil
 }
 

@@ -42,7 +42,8 @@ const chainPrefix = "SRFAULT-"
 // killed run left behind.
 type Firewall struct {
 	// Exec runs a command on the node, without a shell, and returns its
-	// stdout and stderr together; an error if it can't or exits other than 0.
+	// stdout; an error, which carries its stderr, if it can't or exits other
+	// than 0. It is for iptables only: see cluster.Node for other commands.
 	Exec func(ctx context.Context, args ...string) (string, error)
 }
 
@@ -138,6 +139,19 @@ func (f *Firewall) HealAll(ctx context.Context) error {
 	return nil
 }
 
+// InForce lists the chains of all faults of ours on the node, those of other
+// runs too, and the entries into chains that are gone.
+func (f *Firewall) InForce(ctx context.Context) ([]string, error) {
+	out, err := f.run(ctx, "-S")
+	if err != nil {
+		return nil, fmt.Errorf("listing packet faults: %w", err)
+	}
+	entries, chains := parseRules(out, func(chain string) bool { return strings.HasPrefix(chain, chainPrefix) })
+	all := append(chains, entries...)
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
 // heal removes the chains that are wanted away. It goes by what is there, since
 // what iptables says of a missing chain differs by version. Someone else may
 // heal at the same time: then a command fails, and another look decides.
@@ -176,7 +190,7 @@ func (f *Firewall) run(ctx context.Context, args ...string) (string, error) {
 	args = append([]string{"iptables", "-w", "5"}, args...)
 	out, err := f.Exec(ctx, args...)
 	if err != nil {
-		return out, fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(out))
+		return out, fmt.Errorf("%s: %w", strings.Join(args, " "), err)
 	}
 	return out, nil
 }

@@ -29,7 +29,16 @@ func newNode() *node {
 	}}
 }
 
-func (n *node) exec(_ context.Context, args ...string) (string, error) {
+// exec is docker's: what a command that fails prints on stderr is in the error.
+func (n *node) exec(ctx context.Context, args ...string) (string, error) {
+	out, err := n.run(ctx, args...)
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, strings.TrimSpace(out))
+	}
+	return out, nil
+}
+
+func (n *node) run(_ context.Context, args ...string) (string, error) {
 	command := strings.Join(args, " ")
 	n.commands = append(n.commands, command)
 	if n.fail != nil {
@@ -346,9 +355,33 @@ func TestPackets(t *testing.T) {
 // A fault that is gone (healed, or the node restarted) is no fault with 0 packets.
 func TestPacketsOfAFaultThatIsGone(t *testing.T) {
 	a := &Armed{id: theID, chain: theChain, sources: []netip.Addr{podA}, firewall: &Firewall{Exec: func(context.Context, ...string) (string, error) {
-		return "iptables: No chain/target/match by that name.\n", errors.New("exit status 1")
+		return "", errors.New("exit status 1: iptables: No chain/target/match by that name.")
 	}}}
 	if _, err := a.Packets(t.Context()); err == nil || !strings.Contains(err.Error(), "counting packets of run-1/refused: iptables -w 5 -nvxL "+theChain+": exit status 1: iptables: No chain") {
 		t.Errorf("found %v", err)
+	}
+}
+
+func TestFaultsInForceAreSeen(t *testing.T) {
+	n := newNode()
+	f := &Firewall{Exec: n.exec}
+	if left, err := f.InForce(t.Context()); err != nil || len(left) != 0 {
+		t.Fatalf("nothing is armed: found %v, %v", left, err)
+	}
+	if _, err := f.Arm(t.Context(), theID, Refused, []netip.Addr{podA}, endpoint); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := f.InForce(t.Context()); err != nil || !slices.Equal(left, []string{theChain}) {
+		t.Fatalf("want %s, found %v, %v", theChain, left, err)
+	}
+	if err := f.HealAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := f.InForce(t.Context()); err != nil || len(left) != 0 {
+		t.Fatalf("all is healed: found %v, %v", left, err)
+	}
+	n.fail = func(string) (bool, error) { return false, errors.New("exit status 4") }
+	if _, err := f.InForce(t.Context()); err == nil {
+		t.Fatal("want an error where nobody could look")
 	}
 }

@@ -7,30 +7,24 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/e2e-framework/klient"
-	"sigs.k8s.io/e2e-framework/klient/wait"
-
-	"golang.org/x/sync/errgroup"
 )
 
 const (
-	fieldOwner = "smart-restore-conformance"
-	// pollInterval is how often a wait looks again. Waits look at once, first.
-	pollInterval = 200 * time.Millisecond
-	// establishTimeout bounds how long the API server may take to serve a new kind.
-	establishTimeout = 60 * time.Second
-	parallelApplies  = 8
+	fieldOwner      = "smart-restore-conformance"
+	parallelApplies = 8
 )
 
 // Apply applies objects server-side, in three waves: what others need (namespaces, kinds), the rest, and last what runs:
 // a controller that starts before its kinds or its permissions are there exits, and is restarted late. Within a wave
 // objects are applied side by side. beforeRunning, where there is one, is waited for before the last wave.
-func Apply(ctx context.Context, c klient.Client, objects []*unstructured.Unstructured, beforeRunning func(context.Context) error) error {
+func Apply(ctx context.Context, api client.Client, objects []*unstructured.Unstructured, beforeRunning func(context.Context) error) error {
 	var needed, rest, running []*unstructured.Unstructured
 	for _, object := range objects {
 		switch object.GetKind() {
@@ -42,13 +36,13 @@ func Apply(ctx context.Context, c klient.Client, objects []*unstructured.Unstruc
 			rest = append(rest, object)
 		}
 	}
-	if err := applyAll(ctx, c, needed); err != nil {
+	if err := applyAll(ctx, api, needed); err != nil {
 		return err
 	}
-	if err := established(ctx, c, needed); err != nil {
+	if err := established(ctx, api, needed); err != nil {
 		return err
 	}
-	if err := applyAll(ctx, c, rest); err != nil {
+	if err := applyAll(ctx, api, rest); err != nil {
 		return err
 	}
 	if beforeRunning != nil {
@@ -56,59 +50,59 @@ func Apply(ctx context.Context, c klient.Client, objects []*unstructured.Unstruc
 			return err
 		}
 	}
-	return applyAll(ctx, c, running)
+	return applyAll(ctx, api, running)
 }
 
-func applyAll(ctx context.Context, c klient.Client, objects []*unstructured.Unstructured) error {
+func applyAll(ctx context.Context, api client.Client, objects []*unstructured.Unstructured) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelApplies)
 	for _, object := range objects {
-		group.Go(func() error { return applyOne(ctx, c, object) })
+		group.Go(func() error { return applyOne(ctx, api, object) })
 	}
 	return group.Wait()
 }
 
 // applyOne applies one object; an API server that is still starting or does not know the kind yet is given time.
-func applyOne(ctx context.Context, c klient.Client, object *unstructured.Unstructured) error {
-	api := c.Resources().GetControllerRuntimeClient()
-	var last error
-	err := wait.For(func(ctx context.Context) (bool, error) {
-		last = api.Patch(ctx, object.DeepCopy(), client.Apply, client.FieldOwner(fieldOwner), client.ForceOwnership) //nolint:staticcheck // Apply() takes typed configurations only
-		switch {
-		case last == nil:
-			return true, nil
-		case mayPass(last):
-			return false, nil
-		case apierrors.IsInvalid(last) || apierrors.IsBadRequest(last) || apierrors.IsForbidden(last):
-			return false, last
+func applyOne(ctx context.Context, api client.Client, object *unstructured.Unstructured) error {
+	var last error // of the API server, the policy's or the stack's
+	err := await(ctx, EstablishTimeout, func(ctx context.Context) (bool, string, error) {
+		err := api.Patch(ctx, object.DeepCopy(), client.Apply, client.FieldOwner(fieldOwner), client.ForceOwnership) //nolint:staticcheck // Apply() takes typed configurations only
+		if err != nil && unseen(err) {
+			return false, "", err
 		}
-		return false, nil
-	}, wait.WithContext(ctx), wait.WithTimeout(establishTimeout), wait.WithInterval(pollInterval), wait.WithImmediate())
+		last = err
+		return err == nil || Refused(err) && !mayPass(err), fmt.Sprint(err), nil
+	})
+	if err == nil || isNotYet(err) {
+		err = last
+	}
 	if err != nil {
-		return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), errors.Join(last))
+		return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), err)
 	}
 	return nil
 }
 
 // mayPass says of a refusal that it may pass by itself: Kyverno refuses a policy of kyverno.io for what it has no rights to
-// make, and the API server takes a second to add a role just applied to Kyverno's own.
-func mayPass(err error) bool { return strings.Contains(err.Error(), "requires permissions") }
+// make, and the API server takes a second to add a role just applied to Kyverno's own; a namespace that was just deleted
+// takes nothing until it is gone.
+func mayPass(err error) bool {
+	return strings.Contains(err.Error(), "requires permissions") || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}
 
 // established waits until the API server serves every kind that objects define.
-func established(ctx context.Context, c klient.Client, objects []*unstructured.Unstructured) error {
-	api := c.Resources().GetControllerRuntimeClient()
+func established(ctx context.Context, api client.Client, objects []*unstructured.Unstructured) error {
 	for _, object := range objects {
 		if object.GetKind() != "CustomResourceDefinition" {
 			continue
 		}
-		if err := wait.For(func(ctx context.Context) (bool, error) {
+		if err := await(ctx, EstablishTimeout, func(ctx context.Context) (bool, string, error) {
 			current := &unstructured.Unstructured{}
 			current.SetGroupVersionKind(object.GroupVersionKind())
 			if err := api.Get(ctx, client.ObjectKeyFromObject(object), current); err != nil {
-				return false, nil
+				return false, "it is gone", client.IgnoreNotFound(err)
 			}
-			return conditionTrue(current, "Established"), nil
-		}, wait.WithContext(ctx), wait.WithTimeout(establishTimeout), wait.WithInterval(pollInterval), wait.WithImmediate()); err != nil {
+			return conditionTrue(current, "Established"), "it is not established", nil
+		}); err != nil {
 			return fmt.Errorf("the API server does not serve %s: %w", object.GetName(), err)
 		}
 	}
@@ -126,8 +120,7 @@ func conditionTrue(object *unstructured.Unstructured, name string) bool {
 }
 
 // Delete deletes objects by kind and name; those that are gone, or whose kind is, are no error.
-func Delete(ctx context.Context, c klient.Client, objects []*unstructured.Unstructured) error {
-	api := c.Resources().GetControllerRuntimeClient()
+func Delete(ctx context.Context, api client.Client, objects []*unstructured.Unstructured) error {
 	var problems []error
 	for _, object := range objects {
 		err := api.Delete(ctx, object.DeepCopy(), client.PropagationPolicy("Background"))
@@ -138,28 +131,57 @@ func Delete(ctx context.Context, c klient.Client, objects []*unstructured.Unstru
 	return errors.Join(problems...)
 }
 
-// DeploymentsReady waits until every deployment in the namespace that wants replicas has them ready.
-func DeploymentsReady(ctx context.Context, c klient.Client, namespace string, timeout time.Duration) error {
-	state := "no deployment"
-	err := wait.For(func(ctx context.Context) (bool, error) {
-		list := &unstructured.UnstructuredList{}
-		list.SetGroupVersionKind(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "DeploymentList"})
-		if err := c.Resources().GetControllerRuntimeClient().List(ctx, list, client.InNamespace(namespace)); err != nil {
-			state = err.Error()
-			return false, nil
+// Remove is Delete, tried again until nothing of the objects is left.
+func Remove(ctx context.Context, api client.Client, objects []*unstructured.Unstructured) error {
+	err := await(ctx, GoneTimeout, func(ctx context.Context) (bool, string, error) {
+		if err := Delete(ctx, api, objects); err != nil {
+			return false, "", err
 		}
-		for _, deployment := range list.Items {
-			want, _, _ := unstructured.NestedInt64(deployment.Object, "spec", "replicas")
-			ready, _, _ := unstructured.NestedInt64(deployment.Object, "status", "readyReplicas")
-			if ready < want {
-				state = fmt.Sprintf("%s has %d of %d replicas ready", deployment.GetName(), ready, want)
-				return false, nil
+		for _, object := range objects {
+			current := &unstructured.Unstructured{}
+			current.SetGroupVersionKind(object.GroupVersionKind())
+			switch err := api.Get(ctx, client.ObjectKeyFromObject(object), current); {
+			case err == nil:
+				return false, object.GetKind() + " " + object.GetName() + " is still there", nil
+			case !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err):
+				return false, "", err
 			}
 		}
-		return len(list.Items) > 0, nil
-	}, wait.WithContext(ctx), wait.WithTimeout(timeout), wait.WithInterval(pollInterval), wait.WithImmediate())
+		return true, "", nil
+	})
 	if err != nil {
-		return fmt.Errorf("namespace %s is not ready after %s: %s", namespace, timeout, state)
+		return fmt.Errorf("deleted objects are not gone: %w", err)
 	}
 	return nil
+}
+
+// DeploymentsReady waits until the namespace has deployments and all of them are rolled out: their status is of their newest
+// spec, and no pod of an older one is left.
+func DeploymentsReady(ctx context.Context, api client.Client, namespace string, timeout time.Duration) error {
+	err := await(ctx, timeout, func(ctx context.Context) (bool, string, error) {
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(Deployment)
+		if err := api.List(ctx, list, client.InNamespace(namespace)); err != nil {
+			return false, "", err
+		}
+		for i := range list.Items {
+			if ready, state := RolledOut(&list.Items[i]); !ready {
+				return false, list.Items[i].GetName() + ": " + state, nil
+			}
+		}
+		return len(list.Items) > 0, "it has no deployment", nil
+	})
+	if err != nil {
+		return fmt.Errorf("wanted the deployments of namespace %s ready within %s: %w", namespace, timeout, err)
+	}
+	return nil
+}
+
+// RolledOut says whether an object's status is of its newest spec, and complete.
+func RolledOut(object *unstructured.Unstructured) (ready bool, state string) {
+	result, err := status.Compute(object)
+	if err != nil {
+		return false, err.Error()
+	}
+	return result.Status == status.CurrentStatus, result.Message
 }

@@ -20,8 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/e2e-framework/klient"
-	"sigs.k8s.io/e2e-framework/klient/wait"
 )
 
 // VolSync's kinds.
@@ -30,24 +28,26 @@ var (
 	ReplicationDestination = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationDestination"}
 )
 
-// How a policy can turn out not to be one that can be tested.
+// Deployment is the kind.
+var Deployment = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
+
+// How a policy can turn out not to be one that can be tested. None of them is returned where the API server could not be
+// asked: that is ErrUnseen.
 var (
 	ErrNotReady = errors.New("Kyverno did not get the policy ready") //nolint:staticcheck // a name
 	ErrIdle     = errors.New("the policy does nothing")
+	ErrRefuses  = errors.New("the policy does not let a PVC be created")
 )
 
-const (
-	// policyTimeout bounds how long an accepted policy may take to act. Kyverno compiles it and registers its webhook,
-	// some seconds after the policy is there; the RBAC it brings is aggregated within about a second.
-	policyTimeout = 90 * time.Second
-	// actTimeout is how long the first labelled PVC is given before another is tried, which is given twice as long, and so
-	// on: a PVC that was admitted before the webhook knew the policy is never acted on, and a busy Kyverno acts late.
-	actTimeout = 4 * time.Second
-)
+// CanaryPrefix begins the names of the namespaces in which PolicyActs sees a policy act, where nothing else is said.
+const CanaryPrefix = "smart-restore-canary-"
 
-// VolSyncAnswers waits until VolSync reconciles: it reports on a ReplicationSource whose volume does not exist.
-func VolSyncAnswers(ctx context.Context, c klient.Client, timeout time.Duration) error {
-	api := c.Resources().GetControllerRuntimeClient()
+// ProbeLabel marks the ReplicationSources by which VolSyncAnswers sees VolSync answer.
+const ProbeLabel = "conformance.smart-restore.io/probe"
+
+// VolSyncAnswers waits until VolSync reconciles: it reports on a ReplicationSource, made anew each time, whose volume does
+// not exist.
+func VolSyncAnswers(ctx context.Context, api client.Client, timeout time.Duration) error {
 	probe := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{
 		"sourcePVC": "no-such-volume",
 		"trigger":   map[string]any{"manual": "probe"},
@@ -55,22 +55,47 @@ func VolSyncAnswers(ctx context.Context, c klient.Client, timeout time.Duration)
 	}}}
 	probe.SetGroupVersionKind(ReplicationSource)
 	probe.SetNamespace("default")
-	probe.SetName("smart-restore-volsync-answers")
-	key := client.ObjectKeyFromObject(probe)
-	if err := api.Create(ctx, probe); err != nil && !apierrors.IsAlreadyExists(err) {
-		return err
-	}
-	err := wait.For(func(ctx context.Context) (bool, error) {
-		if err := api.Get(ctx, key, probe); err != nil {
-			return false, nil
+	probe.SetName("smart-restore-volsync-answers-" + strings.ToLower(rand.Text()[:8]))
+	probe.SetLabels(map[string]string{ProbeLabel: "volsync-answers"})
+	defer cleanUp(ctx, api, probe)
+	created := false
+	err := await(ctx, timeout, func(ctx context.Context) (bool, string, error) {
+		if !created {
+			if err := client.IgnoreAlreadyExists(api.Create(ctx, probe.DeepCopy())); err != nil {
+				return false, "a ReplicationSource cannot be made: " + err.Error(), ignoreAnswers(err)
+			}
+			created = true
 		}
-		conditions, found, _ := unstructured.NestedSlice(probe.Object, "status", "conditions")
-		return found && len(conditions) > 0, nil
-	}, wait.WithContext(ctx), wait.WithTimeout(timeout), wait.WithInterval(pollInterval), wait.WithImmediate())
+		current := &unstructured.Unstructured{}
+		current.SetGroupVersionKind(ReplicationSource)
+		if err := api.Get(ctx, client.ObjectKeyFromObject(probe), current); err != nil {
+			return false, "the ReplicationSource is gone", ignoreAnswers(err)
+		}
+		conditions, found, _ := unstructured.NestedSlice(current.Object, "status", "conditions")
+		return found && len(conditions) > 0, "the ReplicationSource has no status", nil
+	})
 	if err != nil {
-		return fmt.Errorf("VolSync does not answer: a ReplicationSource got no status within %s", timeout)
+		return fmt.Errorf("wanted VolSync to report on a ReplicationSource within %s: %w", timeout, err)
 	}
-	return client.IgnoreNotFound(api.Delete(ctx, probe))
+	return nil
+}
+
+// cleanUp deletes what a wait made for itself, also where the wait was interrupted. What cannot be deleted is in nobody's
+// way: it is of its own name.
+func cleanUp(ctx context.Context, api client.Client, object client.Object, options ...client.DeleteOption) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), CleanUpTimeout)
+	defer cancel()
+	for {
+		err := api.Delete(ctx, object, options...)
+		if err == nil || !unseen(err) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(PollInterval):
+		}
+	}
 }
 
 // Canary describes the PVC by which PolicyActs sees a policy act.
@@ -84,64 +109,106 @@ type Canary struct {
 	Status          func(format string, args ...any)
 }
 
-// PolicyActs waits until every policy says that it is ready and the policies visibly act on a labelled PVC: it, or what
-// is beside it in its namespace, is no longer what was created.
-func PolicyActs(ctx context.Context, c klient.Client, canary Canary) error {
-	ctx, cancel := context.WithTimeout(ctx, policyTimeout)
-	defer cancel()
-	api := c.Resources().GetControllerRuntimeClient()
+// PolicyActs waits until every policy says that it is ready and the policies visibly act on a labelled PVC: there is a
+// ReplicationSource or ReplicationDestination beside it in its namespace.
+func PolicyActs(ctx context.Context, api client.Client, canary Canary) error {
 	canary.Status("waiting for Kyverno to compile it")
 	if err := policiesReady(ctx, api, canary.Policies); err != nil {
 		return err
 	}
 	canary.Status("waiting for it to act on a labelled PVC")
-	for attempt := 1; ; attempt++ {
-		namespace := cmp.Or(canary.NamespacePrefix, "smart-restore-canary-") + strings.ToLower(rand.Text()[:8])
-		acted, err := acts(ctx, api, namespace, canary, actTimeout<<(attempt-1))
-		if err == nil && acted {
+	limited, cancel := context.WithTimeout(ctx, PolicyTimeout)
+	defer cancel()
+	began, sight := time.Now(), newSight()
+	tries, refusedSince, lastRefusal := 0, time.Time{}, error(nil)
+	for {
+		pause := PollInterval
+		namespace := cmp.Or(canary.NamespacePrefix, CanaryPrefix) + strings.ToLower(rand.Text()[:8])
+		acted, err := acts(limited, api, namespace, canary, ActTimeout<<min(tries, 8), sight)
+		switch {
+		case acted:
 			return nil
+		case err == nil:
+			tries, refusedSince, lastRefusal = tries+1, time.Time{}, nil
+		case !errors.Is(err, errPVCRefused):
+			if Refused(err) {
+				return err // nothing of the policy's: a namespace or Secret, or a quota
+			}
+			refusedSince = time.Time{}
+		default:
+			lastRefusal, pause = err, ActTimeout/2
+			if refusedSince.IsZero() {
+				refusedSince = time.Now()
+			}
+			if time.Since(refusedSince) >= RefusedTimeout {
+				return fmt.Errorf("%w for %s: %w", ErrRefuses, RefusedTimeout, err)
+			}
 		}
-		if ctx.Err() != nil {
-			return errors.Join(fmt.Errorf("%w: a PVC labelled %s got neither a ReplicationSource nor a ReplicationDestination within %s, at %d tries; does it match that label?",
-				ErrIdle, labels.Set(canary.PVCLabels), policyTimeout, attempt), err)
-		}
-		if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
-			return err
+		select {
+		case <-limited.Done():
+			waited := time.Since(began)
+			switch err := sight.unseen(waited); {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case err != nil:
+				return fmt.Errorf("wanted the policy to act on a PVC labelled %s within %s: %w", labels.Set(canary.PVCLabels), PolicyTimeout, err)
+			case lastRefusal != nil: // not for long enough to be returned above: acts and refusals take turns
+				return fmt.Errorf("%w: %w", ErrRefuses, lastRefusal)
+			}
+			return fmt.Errorf("%w: it made neither a ReplicationSource nor a ReplicationDestination for a PVC labelled %s within %s, at %d tries; check which PVCs its match.resources (matchConstraints) selects",
+				ErrIdle, labels.Set(canary.PVCLabels), waited.Round(time.Second), tries)
+		case <-time.After(pause):
+			if err == nil || errors.Is(err, errPVCRefused) {
+				sight.note(nil) // every request of this try was answered
+			} else {
+				sight.begin()
+			}
 		}
 	}
 }
 
+// errPVCRefused says that a labelled PVC was not let in, or was made an invalid one: a policy's doing.
+var errPVCRefused = errors.New("refused")
+
+// ManagedWebhooks is the label of the webhook configurations that Kyverno makes.
+const ManagedWebhooks = "webhook.kyverno.io/managed-by"
+
+// PolicyWebhooks lists the webhooks that Kyverno has registered for policies, as configuration/webhook.
+func PolicyWebhooks(ctx context.Context, api client.Client) ([]string, error) {
+	var found []string
+	add := func(configuration, webhook string) {
+		if strings.HasPrefix(configuration, resourceWebhooks) {
+			found = append(found, configuration+"/"+webhook)
+		}
+	}
+	validating, mutating := &admissionv1.ValidatingWebhookConfigurationList{}, &admissionv1.MutatingWebhookConfigurationList{}
+	ours := client.MatchingLabels{ManagedWebhooks: "kyverno"}
+	if err := errors.Join(api.List(ctx, validating, ours), api.List(ctx, mutating, ours)); err != nil {
+		return nil, err
+	}
+	for _, configuration := range validating.Items {
+		for _, webhook := range configuration.Webhooks {
+			add(configuration.Name, webhook.Name)
+		}
+	}
+	for _, configuration := range mutating.Items {
+		for _, webhook := range configuration.Webhooks {
+			add(configuration.Name, webhook.Name)
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found), nil
+}
+
 // NoPolicyActs waits until Kyverno has taken back the webhooks of all policies, after they were deleted: what is tried
 // from then on is not touched by them.
-func NoPolicyActs(ctx context.Context, c klient.Client) error {
-	api := c.Resources().GetControllerRuntimeClient()
-	var left []string
-	err := wait.For(func(ctx context.Context) (bool, error) {
-		left = nil
-		validating, mutating := &admissionv1.ValidatingWebhookConfigurationList{}, &admissionv1.MutatingWebhookConfigurationList{}
-		ours := client.MatchingLabels{"webhook.kyverno.io/managed-by": "kyverno"}
-		if err := errors.Join(api.List(ctx, validating, ours), api.List(ctx, mutating, ours)); err != nil {
-			left = []string{err.Error()}
-			return false, nil
-		}
-		for _, configuration := range validating.Items {
-			for _, webhook := range configuration.Webhooks {
-				if strings.HasPrefix(configuration.Name, resourceWebhooks) {
-					left = append(left, webhook.Name)
-				}
-			}
-		}
-		for _, configuration := range mutating.Items {
-			for _, webhook := range configuration.Webhooks {
-				if strings.HasPrefix(configuration.Name, resourceWebhooks) {
-					left = append(left, webhook.Name)
-				}
-			}
-		}
-		return len(left) == 0, nil
-	}, wait.WithContext(ctx), wait.WithTimeout(policyTimeout), wait.WithInterval(pollInterval), wait.WithImmediate())
+func NoPolicyActs(ctx context.Context, api client.Client) error {
+	err := await(ctx, PolicyTimeout, func(ctx context.Context) (bool, string, error) {
+		left, err := PolicyWebhooks(ctx, api)
+		return len(left) == 0, strings.Join(left, ", "), err
+	})
 	if err != nil {
-		return fmt.Errorf("%s after its policies were deleted, Kyverno still has webhooks for them: %s", policyTimeout, strings.Join(left, ", "))
+		return fmt.Errorf("wanted Kyverno to remove the webhooks of policies that were deleted within %s: %w", PolicyTimeout, err)
 	}
 	return nil
 }
@@ -152,37 +219,32 @@ const resourceWebhooks = "kyverno-resource-"
 
 // policiesReady waits for the Ready condition that Kyverno sets on policies.
 func policiesReady(ctx context.Context, api client.Client, policies []*unstructured.Unstructured) error {
-	state := map[string]string{}
-	err := wait.For(func(ctx context.Context) (bool, error) {
-		all := true
+	err := await(ctx, PolicyTimeout, func(ctx context.Context) (bool, string, error) {
+		state := map[string]string{}
 		for _, policy := range policies {
 			current := &unstructured.Unstructured{}
 			current.SetGroupVersionKind(policy.GroupVersionKind())
-			if err := api.Get(ctx, client.ObjectKeyFromObject(policy), current); err != nil {
-				all = false
-				if ctx.Err() == nil {
-					state[policy.GetName()] = err.Error()
+			switch err := api.Get(ctx, client.ObjectKeyFromObject(policy), current); {
+			case apierrors.IsNotFound(err):
+				state[policy.GetName()] = "it is not there"
+			case err != nil:
+				return false, "", err
+			default:
+				if ready, message := readiness(current); !ready {
+					state[policy.GetName()] = message
 				}
-				continue
 			}
-			ready, message := readiness(current)
-			if !ready {
-				state[policy.GetName()], all = message, false
-				continue
-			}
-			delete(state, policy.GetName())
 		}
-		return all, nil
-	}, wait.WithContext(ctx), wait.WithTimeout(policyTimeout), wait.WithInterval(pollInterval), wait.WithImmediate())
-	if err == nil {
-		return nil
+		var lines []string
+		for _, name := range slices.Sorted(maps.Keys(state)) {
+			lines = append(lines, name+": "+state[name])
+		}
+		return len(state) == 0, strings.Join(lines, "; "), nil
+	})
+	if isNotYet(err) {
+		return fmt.Errorf("%w within %s: %w", ErrNotReady, PolicyTimeout, err)
 	}
-	var lines []string
-	for name, message := range state {
-		lines = append(lines, name+": "+message)
-	}
-	slices.Sort(lines)
-	return fmt.Errorf("%w within %s: %s", ErrNotReady, policyTimeout, strings.Join(lines, "; "))
+	return err
 }
 
 // readiness reads the status of either family of policies: policies.kyverno.io has status.conditionStatus, kyverno.io
@@ -211,19 +273,31 @@ func readiness(policy *unstructured.Unstructured) (bool, string) {
 	return false, strings.Join(messages, ", ")
 }
 
-// acts creates a labelled PVC in a namespace of its own and looks, for this long, for any trace of the policy.
-func acts(ctx context.Context, api client.Client, namespace string, canary Canary, within time.Duration) (bool, error) {
+// acts creates a labelled PVC in a namespace of its own and looks, for this long, for any trace of the policy. An error is
+// of a request that failed; where that was not answered, sight knows.
+func acts(ctx context.Context, api client.Client, namespace string, canary Canary, within time.Duration, sight *sight) (bool, error) {
+	create := func(object client.Object) error {
+		err := api.Create(ctx, object)
+		if unseen(err) {
+			sight.note(err)
+		}
+		return err
+	}
 	made := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: canary.NamespaceLabels}}
-	if err := api.Create(ctx, made); err != nil {
+	err := create(made)
+	switch {
+	case err == nil:
+		defer cleanUp(ctx, api, made, client.Preconditions{UID: &made.UID})
+	case unseen(err): // it may be there: only the reply was lost
+		cleanUp(ctx, api, made)
+		return false, err
+	default:
 		return false, err
 	}
-	defer func() {
-		_ = api.Delete(context.WithoutCancel(ctx), made, client.Preconditions{UID: &made.UID})
-	}()
 	if canary.BaseSecret != nil {
 		secret := canary.BaseSecret.DeepCopy()
 		secret.Namespace = namespace
-		if err := api.Create(ctx, secret); err != nil {
+		if err := create(secret); err != nil {
 			return false, err
 		}
 	}
@@ -236,22 +310,33 @@ func acts(ctx context.Context, api client.Client, namespace string, canary Canar
 	}
 	class := canary.StorageClass // nothing need be bound for this
 	pvc.Spec.StorageClassName = &class
-	if err := api.Create(ctx, pvc); err != nil {
-		return false, fmt.Errorf("a PVC labelled %s is refused: %w", labels.Set(canary.PVCLabels), err)
+	err = create(pvc)
+	if denied(err) || apierrors.IsInvalid(err) {
+		return false, fmt.Errorf("%w: a PVC labelled %s: %w", errPVCRefused, labels.Set(canary.PVCLabels), err)
+	}
+	if err != nil {
+		return false, err
 	}
 	if len(pvc.Annotations) > 0 || len(pvc.Labels) > len(canary.PVCLabels) {
 		// Mutated at admission; a policy of several parts must have all of them at work.
 		canary.Status("it mutates PVCs; waiting for it to generate")
 	}
-	err := wait.For(func(ctx context.Context) (bool, error) {
+	limited, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for {
 		for _, kind := range []schema.GroupVersionKind{ReplicationSource, ReplicationDestination} {
 			list := &unstructured.UnstructuredList{}
 			list.SetGroupVersionKind(kind)
-			if err := api.List(ctx, list, client.InNamespace(namespace)); err == nil && len(list.Items) > 0 {
+			err := api.List(limited, list, client.InNamespace(namespace))
+			sight.note(err)
+			if err == nil && len(list.Items) > 0 {
 				return true, nil
 			}
 		}
-		return false, nil
-	}, wait.WithContext(ctx), wait.WithTimeout(within), wait.WithInterval(pollInterval), wait.WithImmediate())
-	return err == nil, nil
+		select {
+		case <-limited.Done():
+			return false, nil
+		case <-time.After(PollInterval):
+		}
+	}
 }

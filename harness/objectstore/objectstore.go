@@ -31,9 +31,14 @@ import (
 	"github.com/smart-restore/conformance/harness/stack"
 )
 
-const (
-	controlPort = "9901/tcp"
-	startup     = 30 * time.Second
+const controlPort = "9901/tcp"
+
+// The timings of this package, in one place.
+var (
+	// StartTimeout bounds how long the gateway, the S3 server and its buckets may each take to be there.
+	StartTimeout = 30 * time.Second
+	// RetryInterval is how often that is tried.
+	RetryInterval = 100 * time.Millisecond
 )
 
 // Credentials are random for every run.
@@ -98,7 +103,7 @@ func Start(ctx context.Context, o Options) (*Handle, error) {
 		ExposedPorts:   published,
 		Networks:       []string{o.Network},
 		NetworkAliases: map[string][]string{o.Network: {gatewayName}},
-		WaitingFor:     wait.ForListeningPort(controlPort).SkipInternalCheck().WithStartupTimeout(startup).WithPollInterval(50 * time.Millisecond),
+		WaitingFor:     wait.ForListeningPort(controlPort).SkipInternalCheck().WithStartupTimeout(StartTimeout).WithPollInterval(50 * time.Millisecond),
 	}, o, func(c *container.HostConfig) {
 		c.CapAdd = []string{"NET_ADMIN"}
 		c.PortBindings = network.PortMap{}
@@ -153,7 +158,7 @@ func onLoopback(ctx context.Context, c testcontainers.Container, port, scheme st
 func (h *Handle) awaitServer(ctx context.Context, server testcontainers.Container) error {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	var ended error
-	err := retryUntil(ctx, startup, func() error {
+	err := retryUntil(ctx, StartTimeout, func() error {
 		res, err := client.Get("http://" + h.Server)
 		if err == nil {
 			return res.Body.Close()
@@ -187,7 +192,7 @@ func (h *Handle) UseBucket(ctx context.Context, c Credentials, bucket string) er
 	if err != nil {
 		return err
 	}
-	if err := retryUntil(ctx, startup, func() error {
+	if err := retryUntil(ctx, StartTimeout, func() error {
 		if exists, err := s3.BucketExists(ctx, bucket); err != nil || exists {
 			return err
 		}
@@ -223,7 +228,7 @@ func retryUntil(ctx context.Context, timeout time.Duration, try func() error) er
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(RetryInterval):
 		}
 	}
 }
@@ -267,6 +272,8 @@ func (h *Handle) List(ctx context.Context, c Credentials, prefix string) (Listin
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the listing where this returns before it
 	listing := Listing{}
 	for object := range s3.ListObjects(ctx, h.Bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
 		if object.Err != nil {
@@ -302,15 +309,25 @@ func (l Listing) Added(now Listing) []string {
 	return added
 }
 
-// RemovePrefix deletes everything below a prefix.
+// RemovePrefix deletes everything below a prefix. Where it cannot be listed to its end, nothing is deleted.
 func (h *Handle) RemovePrefix(ctx context.Context, c Credentials, prefix string) error {
 	s3, err := h.S3(c)
 	if err != nil {
 		return err
 	}
-	objects := s3.ListObjects(ctx, h.Bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true})
-	for failure := range s3.RemoveObjects(ctx, h.Bucket, objects, minio.RemoveObjectsOptions{}) {
-		return fmt.Errorf("remove %s: %w", failure.ObjectName, failure.Err)
+	listing, err := h.List(ctx, c, prefix)
+	if err != nil {
+		return err
 	}
-	return nil
+	objects := make(chan minio.ObjectInfo, len(listing))
+	for key := range listing {
+		objects <- minio.ObjectInfo{Key: key}
+	}
+	close(objects)
+	var problems []error
+	// To the end, whatever fails: whoever leaves earlier leaves a goroutine behind.
+	for failure := range s3.RemoveObjects(ctx, h.Bucket, objects, minio.RemoveObjectsOptions{}) {
+		problems = append(problems, fmt.Errorf("remove %s/%s: %w", h.Bucket, failure.ObjectName, failure.Err))
+	}
+	return errors.Join(problems...)
 }

@@ -1,7 +1,11 @@
 package objectstore
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -42,5 +46,61 @@ func TestTheServerIsNotWhereTheGatewayIs(t *testing.T) {
 		if got := serverPort(endpoint); got != want {
 			t.Errorf("endpoint at port %d: want the server at %d, found %d", endpoint, want, got)
 		}
+	}
+}
+
+// aServer is an S3 server whose bucket holds two objects. It answers as said.
+func aServer(t *testing.T, pages []string, deletion string) (handle *Handle, deletions func() int) {
+	t.Helper()
+	listed, deleted := 0, 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/xml")
+		if r.Method == http.MethodPost {
+			deleted++
+			_, _ = io.WriteString(w, deletion)
+			return
+		}
+		page := pages[min(listed, len(pages)-1)]
+		listed++
+		if strings.HasPrefix(page, "<Error>") {
+			w.WriteHeader(http.StatusForbidden)
+		}
+		_, _ = io.WriteString(w, page)
+	}))
+	t.Cleanup(server.Close)
+	return &Handle{Server: strings.TrimPrefix(server.URL, "http://"), Bucket: "bucket"}, func() int { return deleted }
+}
+
+func TestAPrefixThatCannotBeListedOrEmptiedIsAnError(t *testing.T) {
+	const (
+		first  = `<ListBucketResult><Name>bucket</Name><IsTruncated>true</IsTruncated><NextContinuationToken>more</NextContinuationToken><Contents><Key>p/a</Key></Contents></ListBucketResult>`
+		last   = `<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated><Contents><Key>p/a</Key></Contents><Contents><Key>p/b</Key></Contents></ListBucketResult>`
+		denied = `<Error><Code>AccessDenied</Code><Message>no</Message></Error>`
+		done   = `<DeleteResult></DeleteResult>`
+		failed = `<DeleteResult><Error><Key>p/a</Key><Code>InternalError</Code><Message>no</Message></Error><Error><Key>p/b</Key><Code>InternalError</Code><Message>no</Message></Error></DeleteResult>`
+	)
+	for name, c := range map[string]struct {
+		pages     []string
+		deletion  string
+		deletions int
+		errors    []string
+	}{
+		"emptied":                   {[]string{last}, done, 1, nil},
+		"no listing":                {[]string{denied}, done, 0, []string{"list bucket/p/"}},
+		"the listing ends midway":   {[]string{first, denied}, done, 0, []string{"list bucket/p/"}},
+		"nothing of it was deleted": {[]string{last}, failed, 1, []string{"remove bucket/p/a", "remove bucket/p/b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			handle, deletions := aServer(t, c.pages, c.deletion)
+			err := handle.RemovePrefix(t.Context(), NewCredentials(), "p/")
+			if (err != nil) != (len(c.errors) > 0) || deletions() != c.deletions {
+				t.Errorf("found %v after %d deletions, wanted %q after %d", err, deletions(), c.errors, c.deletions)
+			}
+			for _, text := range c.errors {
+				if err != nil && !strings.Contains(err.Error(), text) {
+					t.Errorf("found %v, wanted %q in it", err, text)
+				}
+			}
+		})
 	}
 }

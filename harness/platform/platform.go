@@ -38,11 +38,11 @@ var customResourceDefinition = schema.GroupVersionKind{Group: "apiextensions.k8s
 
 // policyActs waits until Kyverno has the policy ready and acts on it.
 func (p *Platform) policyActs(ctx context.Context) error {
-	return p.env.Testbed.PolicyActs(ctx, p.env.Kube, func(string, ...any) {})
+	return p.env.Testbed.PolicyActs(ctx, p.env.API, func(string, ...any) {})
 }
 
 func (p *Platform) apply(ctx context.Context, objects []*unstructured.Unstructured) error {
-	return install.Apply(ctx, p.env.Kube, objects, nil)
+	return install.Apply(ctx, p.env.API, objects, nil)
 }
 
 // reapply applies the policy as it is, over whatever there is of it, and waits until it acts.
@@ -99,7 +99,7 @@ func (p *Platform) UpgradePolicy(ctx context.Context) {
 func (p *Platform) RemovePolicy(ctx context.Context) Back {
 	e, objects := p.env, p.env.Testbed.PolicyObjects()
 	back := e.Undo("the policy", p.reapply)
-	e.Must(install.Delete(ctx, e.Kube, objects))
+	e.Must(install.Delete(ctx, e.API, objects))
 	for _, object := range objects {
 		e.Arrange(ctx, object.GetKind()+" "+object.GetName()+" gone", e.Times.Gone, e.Gone(object.DeepCopy()))
 	}
@@ -138,7 +138,7 @@ func (p *Platform) WithoutRights(ctx context.Context) Back {
 		e.Unknownf("the policy brings no roles with it, so none can be missing")
 	}
 	back := e.Undo("the policy's roles and bindings", func(ctx context.Context) error { return p.apply(ctx, rights) })
-	e.Must(install.Delete(ctx, e.Kube, rights))
+	e.Must(install.Delete(ctx, e.API, rights))
 	e.Step("%d roles and bindings of the policy are gone", len(rights))
 	return back
 }
@@ -167,7 +167,7 @@ func (p *Platform) WithoutVolSync(ctx context.Context) Back {
 		e.Unknownf("there are no CRDs of %s to take away", volsync.Source.Group)
 	}
 	back := e.Undo("VolSync's CRDs", func(ctx context.Context) error { return p.apply(ctx, crds) })
-	e.Must(install.Delete(ctx, e.Kube, crds))
+	e.Must(install.Delete(ctx, e.API, crds))
 	for _, crd := range crds {
 		e.Arrange(ctx, "CRD "+crd.GetName()+" gone", e.Times.Gone, e.Gone(crd.DeepCopy()))
 	}
@@ -175,7 +175,7 @@ func (p *Platform) WithoutVolSync(ctx context.Context) Back {
 	return func(ctx context.Context) {
 		back(ctx)
 		on(ctx)
-		e.Must(install.VolSyncAnswers(ctx, e.Kube, e.Times.Platform))
+		e.Must(install.VolSyncAnswers(ctx, e.API, e.Times.Platform))
 		e.Step("VolSync is installed again")
 	}
 }
@@ -217,7 +217,7 @@ func (p *Platform) Off(ctx context.Context, controller Controller) Back {
 				return err
 			}
 		}
-		return install.DeploymentsReady(ctx, e.Kube, controller.Namespace, e.Times.Platform)
+		return install.DeploymentsReady(ctx, e.API, controller.Namespace, e.Times.Platform)
 	})
 	for _, d := range scaled {
 		pods := &corev1.PodList{}
@@ -276,7 +276,7 @@ func (p *Platform) replaceKyverno(ctx context.Context, labels client.MatchingLab
 // KyvernoBack waits until Kyverno acts on the policy again.
 func (p *Platform) KyvernoBack(ctx context.Context) {
 	e := p.env
-	e.Must(install.DeploymentsReady(ctx, e.Kube, env.KyvernoNamespace, e.Times.Platform))
+	e.Must(install.DeploymentsReady(ctx, e.API, env.KyvernoNamespace, e.Times.Platform))
 	e.Must(p.policyActs(ctx))
 	e.Step("Kyverno acts on the policy again")
 }
@@ -303,7 +303,7 @@ func (p *Platform) KillAgainAndAgain(ctx context.Context, process string) *Kills
 	e := p.env
 	k := &Kills{platform: p, process: process}
 	kill := func(ctx context.Context) error {
-		_, err := e.Firewall.Exec(ctx, "pkill", "-KILL", "-x", process)
+		_, err := e.Node(ctx, "pkill", "-KILL", "-x", process)
 		return err
 	}
 	if err := kill(ctx); err != nil {
@@ -343,7 +343,7 @@ func (k *Kills) Stop() {
 func (p *Platform) KyvernoIsDown(ctx context.Context) {
 	e, pods := p.env, &corev1.PodList{}
 	e.Must(e.API.List(ctx, pods, client.InNamespace(env.KyvernoNamespace), client.MatchingLabels{"app.kubernetes.io/component": "admission-controller"}))
-	running, err := e.Firewall.Exec(ctx, "bash", "-c", "pgrep -x kyverno || true")
+	running, err := e.Node(ctx, "bash", "-c", "pgrep -x kyverno || true")
 	e.Must(err)
 	for _, pod := range pods.Items {
 		for _, status := range pod.Status.ContainerStatuses {
@@ -372,10 +372,10 @@ func (p *Platform) NodeRestart(ctx context.Context) {
 	e := p.env
 	before := p.Restarts(ctx)
 	back := e.Undo("the node's kubelet and containerd", func(ctx context.Context) error {
-		_, err := e.Firewall.Exec(ctx, "systemctl", "start", "containerd", "kubelet")
+		_, err := e.Node(ctx, "systemctl", "start", "containerd", "kubelet")
 		return err
 	})
-	if _, err := e.Firewall.Exec(ctx, "bash", "-c", powerCut); err != nil {
+	if _, err := e.Node(ctx, "bash", "-c", powerCut); err != nil {
 		e.Unknownf("the node could not be restarted: %v", err)
 	}
 	back(ctx)
@@ -393,8 +393,8 @@ func (p *Platform) NodeRestart(ctx context.Context) {
 		}
 		return await.Reached(), nil
 	})
-	e.Must(install.DeploymentsReady(ctx, e.Kube, VolSync.Namespace, e.Times.Platform))
-	e.Must(install.VolSyncAnswers(ctx, e.Kube, e.Times.Platform))
+	e.Must(install.DeploymentsReady(ctx, e.API, VolSync.Namespace, e.Times.Platform))
+	e.Must(install.VolSyncAnswers(ctx, e.API, e.Times.Platform))
 	p.KyvernoBack(ctx)
 }
 
@@ -484,7 +484,7 @@ func PruneVolumes(ctx context.Context, s *env.Suite) error {
 	if len(released) == 0 {
 		return nil
 	}
-	if out, err := s.Firewall.Exec(ctx, remove...); err != nil {
+	if out, err := s.Node(ctx, remove...); err != nil {
 		return fmt.Errorf("remove the volumes of earlier runs: %w %s", err, out)
 	}
 	for _, volume := range released {

@@ -10,7 +10,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/smart-restore/conformance/harness/env"
-	"github.com/smart-restore/conformance/harness/fault"
 )
 
 func TestOnlyReleasedVolumesOfTheProvisionersAreRemoved(t *testing.T) {
@@ -37,10 +36,10 @@ func TestOnlyReleasedVolumesOfTheProvisionersAreRemoved(t *testing.T) {
 		volume("elsewhere", corev1.VolumeReleased, corev1.PersistentVolumeReclaimRetain, "/home"),
 	).Build()
 	var ran []string
-	s := &env.Suite{API: api, Firewall: &fault.Firewall{Exec: func(_ context.Context, args ...string) (string, error) {
+	s := &env.Suite{API: api, Node: func(_ context.Context, args ...string) (string, error) {
 		ran = append(ran, args...)
 		return "", nil
-	}}}
+	}}
 	for range 2 { // the second time there is nothing to do
 		if err := PruneVolumes(t.Context(), s); err != nil {
 			t.Fatal(err)

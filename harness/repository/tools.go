@@ -22,14 +22,14 @@ import (
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/podexec"
 	"github.com/smart-restore/conformance/harness/runs"
+	"github.com/smart-restore/conformance/harness/testbed"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
 const (
-	toolsPod       = "inspector"
-	toolsNamespace = "smart-restore-tools" // no spec's, and no policy's business
-	resticTool     = "restic"
-	agentTool      = "agent"
+	toolsPod   = "inspector"
+	resticTool = "restic"
+	agentTool  = "agent"
 	// toolsSecret has the tools' credentials, under restic's own names.
 	toolsSecret = "restic"
 	// SeedContent is what the snapshot of the seed repository holds, in the file dataset.SentinelName.
@@ -46,7 +46,7 @@ func (t Tools) namespace() string {
 	if t.suite.Testbed.External != nil {
 		return t.suite.Testbed.Namespace("tools")
 	}
-	return toolsNamespace
+	return testbed.ToolsNamespace
 }
 
 // Agent is the container that has the agent.

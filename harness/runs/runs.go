@@ -10,12 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/gofrs/flock"
 
 	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/engine"
@@ -30,12 +32,13 @@ type Run struct {
 	ID  string
 	Dir string // private (0700): kubeconfig and credentials
 
-	lock *os.File
+	lock *flock.Flock
 }
 
 const (
 	lockFile   = "lock"
-	keptPrefix = "stand" // of the file that says a run is kept, and how to use it
+	newPrefix  = "."     // of a folder that is being made; nobody looks into it
+	keptPrefix = "stand" // begins the name of the file that says a run is kept, and how to use it
 )
 
 // SlotVariable names an environment variable by which several stacks can be kept side by side: a kept stack is found by
@@ -55,43 +58,85 @@ func (r *Run) isKept() bool {
 	return err == nil && len(found) > 0
 }
 
-// New starts a run below root.
+// The timings of this package, in one place.
+var (
+	// StaleAfter is how old a folder that is being made must be to count as one whose process was killed.
+	StaleAfter = time.Hour
+	// Removals is how often the engine is asked to remove something, RemovalInterval at which distance.
+	Removals        = 10
+	RemovalInterval = 500 * time.Millisecond
+)
+
+// New starts a run below root. The folder gets its name once its lock is held: nobody can take it for a dead run's.
 func New(root string) (*Run, error) {
 	id := strings.ToLower(rand.Text()[:8])
-	r := &Run{ID: id, Dir: filepath.Join(root, id)}
-	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
+	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, fmt.Errorf("run: %w", err)
 	}
-	if ok, err := r.acquire(); err != nil || !ok {
-		return nil, fmt.Errorf("run %s: cannot be locked: %w", id, err)
+	r := &Run{ID: id, Dir: filepath.Join(root, newPrefix+id)}
+	if err := os.Mkdir(r.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("run: %w", err)
 	}
+	ok, err := r.acquire()
+	if err == nil && !ok {
+		err = errors.New("another process holds its lock")
+	}
+	if err == nil {
+		err = os.Rename(r.Dir, filepath.Join(root, id))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("run %s: wanted to lock its folder: %w", id, errors.Join(err, r.Forget()))
+	}
+	r.Dir = filepath.Join(root, id)
 	return r, nil
 }
 
-// acquire takes the run's lock; false where another process holds it.
+// acquire takes the run's lock; false where another process holds it, or the run's folder is gone.
 func (r *Run) acquire() (bool, error) {
-	file, err := os.OpenFile(filepath.Join(r.Dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	lock := flock.New(filepath.Join(r.Dir, lockFile), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
+	ok, err := lock.TryLock()
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || !ok {
+		return false, errors.Join(err, lock.Close())
+	}
+	// Whoever held it before may have removed the folder, and the lock with it.
+	held, err := lock.Stat()
 	if err != nil {
-		return false, err
+		return false, errors.Join(err, lock.Close())
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = file.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return false, nil
-		}
-		return false, err
+	if now, err := os.Stat(lock.Path()); err != nil || !os.SameFile(held, now) {
+		return false, lock.Close()
 	}
-	r.lock = file
+	r.lock = lock
 	return true, nil
 }
 
-// Keep writes down what is needed to use the run's stack again, and that it is to stay.
-func (r *Run) Keep(stand any) error {
-	raw, err := json.MarshalIndent(stand, "", "  ")
+// Keep writes down what is needed to use the run's stack again, and that it is to stay. Whoever reads it finds what was
+// written now or before, whole, also after a crash of the machine.
+func (r *Run) Keep(testbed any) error {
+	raw, err := json.MarshalIndent(testbed, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(r.Dir, keptFile()), raw, 0o600)
+	file, err := os.CreateTemp(r.Dir, ".kept-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(file.Name()) }()
+	_, err = file.Write(raw)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(file.Name(), filepath.Join(r.Dir, keptFile())); err != nil {
+		return err
+	}
+	dir, err := os.Open(r.Dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Release gives the lock up; the folder stays.
@@ -109,65 +154,92 @@ func (r *Run) Forget() error {
 	return err
 }
 
-// Kept finds the kept run below root, reads what Keep wrote into stand and takes the run's lock. It is nil where there
-// is none; a kept run that another process is using is an error.
-func Kept(root string, stand any) (*Run, error) {
-	for _, id := range ids(root) {
+// Kept finds the kept run below root, takes its lock and reads what Keep wrote into testbed, where that is not nil. It is nil
+// where there is none; a kept run that another process is using is an error.
+func Kept(root string, testbed any) (*Run, error) {
+	all, err := ids(root)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range all {
 		r := &Run{ID: id, Dir: filepath.Join(root, id)}
-		raw, err := os.ReadFile(filepath.Join(r.Dir, keptFile()))
-		if errors.Is(err, os.ErrNotExist) {
+		path := filepath.Join(r.Dir, keptFile())
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 			continue
-		}
-		if err != nil {
-			return nil, err
 		}
 		ok, err := r.acquire()
 		if err != nil {
 			return nil, err
 		}
 		if !ok {
+			if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+				continue // removed just now
+			}
 			return nil, fmt.Errorf("the kept stack of run %s is in use by another process: wait for it to end", id)
 		}
-		if err := json.Unmarshal(raw, stand); err != nil {
+		// Read under the lock: whoever held it before may have changed the stack, and the file with it.
+		raw, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
 			r.Release()
-			return nil, fmt.Errorf("the kept stack of run %s cannot be read (%w): make down removes it", id, err)
+			continue
+		}
+		if err == nil && testbed != nil {
+			err = json.Unmarshal(raw, testbed)
+		}
+		if err != nil {
+			r.Release()
+			return nil, fmt.Errorf("the file of the kept stack of run %s cannot be read (%w): make down removes the stack", id, err)
 		}
 		return r, nil
 	}
 	return nil, nil
 }
 
-func ids(root string) []string {
-	entries, _ := os.ReadDir(root)
+// ids are those of all runs below root, which need not be there.
+func ids(root string) ([]string, error) {
+	entries, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("list the runs: %w", err)
+	}
 	var names []string
 	for _, entry := range entries {
-		if entry.IsDir() {
+		if entry.IsDir() && !strings.HasPrefix(entry.Name(), newPrefix) {
 			names = append(names, entry.Name())
 		}
 	}
-	return names
+	return names, nil
 }
 
-// inUse says whether a run is alive or kept.
-func inUse(root, id string) bool {
+// claim takes the lock of a run that is neither alive nor kept. It is nil where the run is either; where there is no folder
+// of it, nothing need be locked.
+func claim(root, id string) *Run {
 	r := &Run{ID: id, Dir: filepath.Join(root, id)}
 	if _, err := os.Stat(r.Dir); err != nil {
-		return false
+		return r
 	}
-	if r.isKept() {
-		return true
+	if ok, err := r.acquire(); err != nil || !ok {
+		return nil
 	}
-	ok, err := r.acquire()
-	if err != nil || !ok {
-		return true
+	if r.isKept() { // asked under the lock: whoever held it before may have kept it
+		r.Release()
+		return nil
 	}
-	r.Release()
-	return false
+	return r
 }
 
-// Others says whether any other run below root is alive or kept.
-func Others(root, own string) bool {
-	return slices.ContainsFunc(ids(root), func(id string) bool { return id != own && inUse(root, id) })
+// Others says whether any other run below root is alive or kept. Where that cannot be seen, there may be one.
+func Others(root, except string) bool {
+	all, err := ids(root)
+	return err != nil || slices.ContainsFunc(all, func(id string) bool {
+		if id == except {
+			return false
+		}
+		r := claim(root, id)
+		if r != nil {
+			r.Release()
+		}
+		return r == nil
+	})
 }
 
 // Reap removes what runs that ended without cleaning up have left in the engine and below root: nothing of a living or
@@ -177,22 +249,41 @@ func Reap(ctx context.Context, eng *engine.Engine, root string) ([]string, error
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range ids(root) {
+	all, err := ids(root)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range all {
 		left[id] = append(left[id], []thing{}...) // a folder without anything in the engine goes, too
 	}
 	var removed []string
-	var problems []error
+	problems := []error{reapHalfMade(root)}
 	for id, things := range left {
-		if inUse(root, id) {
+		dead := claim(root, id) // its lock is held until nothing of it is left
+		if dead == nil {
 			continue
 		}
 		names, err := removeAll(ctx, eng, things)
 		removed, problems = append(removed, names...), append(problems, err)
-		if err == nil {
-			problems = append(problems, os.RemoveAll(filepath.Join(root, id)))
+		if err != nil {
+			dead.Release()
+			continue
 		}
+		problems = append(problems, dead.Forget())
 	}
 	return removed, errors.Join(problems...)
+}
+
+// reapHalfMade removes the folders of runs that were killed before they had a name.
+func reapHalfMade(root string) error {
+	entries, _ := os.ReadDir(root)
+	var problems []error
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil && strings.HasPrefix(entry.Name(), newPrefix) && time.Since(info.ModTime()) > StaleAfter {
+			problems = append(problems, os.RemoveAll(filepath.Join(root, entry.Name())))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // ours are the ways to find what a run made: a listing of the engine, and what stands before the run's ID in its lines.
@@ -263,15 +354,25 @@ func removeAll(ctx context.Context, eng *engine.Engine, things []thing) ([]strin
 // retry tries a removal again for some seconds: an engine that is still tearing a container down answers with errors.
 func retry(ctx context.Context, remove func() error) error {
 	var err error
-	for range 10 {
-		if err = remove(); err == nil || strings.Contains(err.Error(), "No such") || strings.Contains(err.Error(), "not found") {
+	for range Removals {
+		if err = remove(); err == nil || isGone(err) {
 			return nil
+		}
+		if errors.Is(err, exec.ErrNotFound) {
+			return err // there is no docker command
 		}
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(500 * time.Millisecond):
+		case <-time.After(RemovalInterval):
 		}
 	}
 	return err
 }
+
+// isGone says of the engine's refusal that what was to be removed is not there.
+func isGone(err error) bool {
+	return gone.MatchString(err.Error())
+}
+
+var gone = regexp.MustCompile(`No such (container|network)|network \S+ not found`)

@@ -2,11 +2,15 @@ package runs
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/smart-restore/conformance/harness/engine"
 )
@@ -90,8 +94,8 @@ func TestReapRemovesWhatDeadRunsLeftAndNothingElse(t *testing.T) {
 
 func TestAKeptRunIsFoundOnceAndNotShared(t *testing.T) {
 	root := t.TempDir()
-	var stand map[string]string
-	if run, err := Kept(root, &stand); run != nil || err != nil {
+	var testbed map[string]string
+	if run, err := Kept(root, &testbed); run != nil || err != nil {
 		t.Fatalf("nothing is kept, got %v, %v", run, err)
 	}
 	run, err := New(root)
@@ -101,13 +105,13 @@ func TestAKeptRunIsFoundOnceAndNotShared(t *testing.T) {
 	if err := run.Keep(map[string]string{"cluster": "one"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Kept(root, &stand); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+	if _, err := Kept(root, &testbed); err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("a kept run in use: %v", err)
 	}
 	run.Release()
-	found, err := Kept(root, &stand)
-	if err != nil || found == nil || found.ID != run.ID || stand["cluster"] != "one" {
-		t.Fatalf("got %v, %v, %v", found, stand, err)
+	found, err := Kept(root, &testbed)
+	if err != nil || found == nil || found.ID != run.ID || testbed["cluster"] != "one" {
+		t.Fatalf("got %v, %v, %v", found, testbed, err)
 	}
 	if !Others(root, "") || Others(root, run.ID) {
 		t.Error("a kept run counts as one that needs the engine, for others than itself")
@@ -129,5 +133,131 @@ func TestFoldersOfRunsArePrivate(t *testing.T) {
 	info, err := os.Stat(run.Dir)
 	if err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+func TestAFolderOfARunHasNoNameBeforeItsLockIsHeld(t *testing.T) {
+	root := t.TempDir()
+	halfMade, stale := filepath.Join(root, newPrefix+"justnow1"), filepath.Join(root, newPrefix+"longago1")
+	for _, dir := range []string{halfMade, stale} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := time.Now().Add(-2 * StaleAfter)
+	if err := os.Chtimes(stale, before, before); err != nil {
+		t.Fatal(err)
+	}
+	fakeDocker(t, "", "", "", "")
+	if _, err := Reap(t.Context(), &engine.Engine{}, root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(halfMade); err != nil {
+		t.Errorf("a run that is just being started was reaped: %v", err)
+	}
+	if _, err := os.Stat(stale); !os.IsNotExist(err) {
+		t.Errorf("what a run left that was killed while it was started is still there: %v", err)
+	}
+	run, err := New(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run.Release()
+	if claim(root, run.ID) != nil {
+		t.Error("the run is alive, and can be claimed as dead")
+	}
+}
+
+func TestADeadRunIsNobodyElsesWhileItIsReaped(t *testing.T) {
+	root := t.TempDir()
+	dead, err := New(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.Release()
+	held := claim(root, dead.ID)
+	if held == nil {
+		t.Fatal("the run is dead, and cannot be claimed")
+	}
+	if claim(root, dead.ID) != nil {
+		t.Error("two processes hold the same dead run")
+	}
+	// The folder goes while another process waits for its lock.
+	if err := held.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := (&Run{ID: dead.ID, Dir: dead.Dir}).acquire(); ok || err != nil {
+		t.Errorf("the lock of a folder that is gone: %v, %v", ok, err)
+	}
+}
+
+func TestAKeptFileIsReadUnderTheLockAndWrittenWhole(t *testing.T) {
+	root := t.TempDir()
+	run, err := New(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []string{"applying", "applied"} {
+		if err := run.Keep(map[string]string{"state": state}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(run.Dir, ".kept-*")); err != nil || len(left) != 0 {
+		t.Errorf("temporary files are left: %v, %v", left, err)
+	}
+	info, err := os.Stat(filepath.Join(run.Dir, keptFile()))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file holds credentials: mode %v, %v", info.Mode(), err)
+	}
+	run.Release()
+	if err := os.WriteFile(filepath.Join(run.Dir, keptFile()), []byte(`{"state":`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Kept(root, &map[string]string{}); err == nil || !strings.Contains(err.Error(), "make down removes the stack") {
+		t.Errorf("a file that is cut off: %v", err)
+	}
+	// make down does not read it.
+	found, err := Kept(root, nil)
+	if err != nil || found == nil {
+		t.Fatalf("a stack whose file cannot be read cannot be removed: %v, %v", found, err)
+	}
+	found.Release()
+}
+
+func TestOnlyTheEngineSaysThatSomethingIsGone(t *testing.T) {
+	defer func(interval time.Duration) { RemovalInterval = interval }(RemovalInterval)
+	RemovalInterval = time.Nanosecond
+	for text, gone := range map[string]bool{
+		"docker rm: exit status 1: Error response from daemon: No such container: a":                                true,
+		"docker network rm: exit status 1: Error response from daemon: network smart-restore-a not found":           true,
+		`docker rm --force: exec: "docker": executable file not found in $PATH`:                                     false,
+		"docker rm: exit status 1: Error response from daemon: driver failed: device not found while unmounting it": false,
+		"docker rm: exit status 1: Cannot connect to the Docker daemon: no such file or directory":                  false,
+	} {
+		err := retry(t.Context(), func() error { return errors.New(text) })
+		if (err == nil) != gone {
+			t.Errorf("%s: found %v, wanted gone: %v", text, err, gone)
+		}
+	}
+	tries := 0
+	missing := &exec.Error{Name: "docker", Err: exec.ErrNotFound}
+	if err := retry(t.Context(), func() error { tries++; return fmt.Errorf("docker rm: %w", missing) }); !errors.Is(err, exec.ErrNotFound) || tries != 1 {
+		t.Errorf("no docker command: found %v after %d tries", err, tries)
+	}
+}
+
+func TestRunsThatCannotBeListedAreNotTakenForNone(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(root, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if run, err := Kept(root, nil); err == nil {
+		t.Errorf("found %v, and no error", run)
+	}
+	if !Others(root, "") {
+		t.Error("an engine that somebody may use would be stopped")
+	}
+	if none := filepath.Join(t.TempDir(), "none"); Others(none, "") {
+		t.Error("where there is no folder, there is no run")
 	}
 }

@@ -262,6 +262,7 @@ func (r *e2eRun) getTestbed(ctx context.Context, p *policy.Policy) (err error) {
 		return err
 	}
 	if r.run != nil {
+		r.take(r.run, kept)
 		if err := r.usable(ctx, kept, p); err != nil {
 			r.run.Release()
 			r.run = nil
@@ -270,7 +271,6 @@ func (r *e2eRun) getTestbed(ctx context.Context, p *policy.Policy) (err error) {
 		age := time.Since(kept.CreatedAt).Round(time.Second)
 		r.Log.Printf("using the stack that is kept up (run %s, %s old); make down removes it", kept.RunID, age)
 		r.kept, r.testbed = true, kept
-		kept.Log, kept.Phases = r.Log, r.phases.Start
 		r.report.Run.ID = r.run.ID
 		r.report.Selection.KeptStack = true
 		r.report.Partial = append(r.report.Partial, fmt.Sprintf("it ran on a stack that had been up for %s", age))
@@ -489,14 +489,8 @@ func (r *e2eRun) finish(ctx context.Context) error {
 // keepOrRemove keeps the stack where that is wanted, and removes it otherwise.
 func (r *e2eRun) keepOrRemove(ctx context.Context) error {
 	_ = os.Remove(artifacts.Private(r.run.Dir).Testbed())
-	keep := r.kept || r.Settings.Keep == settings.KeepAlways || r.Settings.Keep == settings.KeepOnFailure && !r.report.OK()
-	if keep && r.testbed != nil && r.testbed.Store != nil && r.testbed.Node != "" && ctx.Err() == nil {
-		err := r.run.Keep(r.testbed)
-		r.run.Release()
-		if !r.kept {
-			err = errors.Join(err, r.describe(r.testbed))
-		}
-		return err
+	if r.wantsKeeping() {
+		return r.keep(ctx)
 	}
 	return r.tearDown(r.run)
 }

@@ -209,12 +209,14 @@ func (s *Session) Up(ctx context.Context) error {
 	}
 	if run != nil {
 		defer run.Release()
+		s.take(run, &kept)
 		if err := s.usable(ctx, &kept, p); err != nil {
 			return err
 		}
-		kept.Log, kept.Phases = s.Log, s.phases.Start
-		err = kept.ApplyPolicy(ctx, p)
-		return errors.Join(err, run.Keep(&kept), s.describe(&kept))
+		if err := kept.ApplyPolicy(ctx, p); err != nil {
+			return err
+		}
+		return s.describe(&kept)
 	}
 	run, err = runs.New(s.runsDir())
 	if err != nil {
@@ -232,7 +234,11 @@ func (s *Session) Up(ctx context.Context) error {
 }
 
 func (s *Session) describe(up *testbed.Testbed) error {
-	_, err := fmt.Fprintf(s.Out, "\nThe stack is up and stays: make e2e uses it, make down removes it.\n\n  export KUBECONFIG=%s\n  export DOCKER_HOST=%s\n", up.Kubeconfig, up.EngineHost)
+	but := ""
+	if up.PolicyState != testbed.PolicyActing {
+		but = "\nThe policy " + up.Contract.Name + " was not seen to act on it."
+	}
+	_, err := fmt.Fprintf(s.Out, "\nThe stack is up and stays: make e2e uses it, make down removes it.%s\n\n  export KUBECONFIG=%s\n  export DOCKER_HOST=%s\n", but, up.Kubeconfig, up.EngineHost)
 	return err
 }
 
@@ -245,8 +251,7 @@ func (s *Session) Down(ctx context.Context) error {
 	if err := s.startEngine(ctx); err != nil {
 		return err
 	}
-	var kept testbed.Testbed
-	run, err := runs.Kept(s.runsDir(), &kept)
+	run, err := runs.Kept(s.runsDir(), nil) // also one whose file cannot be read
 	if err != nil {
 		return err
 	}
@@ -259,8 +264,7 @@ func (s *Session) Down(ctx context.Context) error {
 
 // forgetKept forgets kept stacks whose engine is gone, and their containers with it.
 func (s *Session) forgetKept() error {
-	var kept testbed.Testbed
-	run, err := runs.Kept(s.runsDir(), &kept)
+	run, err := runs.Kept(s.runsDir(), nil)
 	if err != nil || run == nil {
 		return err
 	}
@@ -316,7 +320,7 @@ func (s *Session) putUp(ctx context.Context, run *runs.Run, p *policy.Policy, st
 	})
 }
 
-// usable brings a kept testbed up to date, or says why it cannot be used for this policy. Its address of S3 is routed and
+// usable repairs a kept testbed and brings it up to date, or says why it cannot be used for this policy. Its address of S3 is routed and
 // listened at; anything else that a contract says can be made on a testbed that is up.
 func (s *Session) usable(ctx context.Context, kept *testbed.Testbed, p *policy.Policy) error {
 	if kept.Stack != s.Stack.Name || kept.Endpoint.URL != p.Endpoint.URL {
@@ -328,6 +332,9 @@ func (s *Session) usable(ctx context.Context, kept *testbed.Testbed, p *policy.P
 		if err != nil || state != "true" {
 			return fmt.Errorf("the stack that is kept up does not run any more (container %s): make down removes it", container)
 		}
+	}
+	if err := makeWhole(ctx, kept); err != nil {
+		return err
 	}
 	return s.refresh(ctx, kept)
 }

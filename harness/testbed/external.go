@@ -88,12 +88,12 @@ func Attach(o AttachOptions) *Testbed {
 // SeePolicyAct waits until the policy that an external testbed's cluster has acts on a labelled PVC. What the policy itself
 // is to blame for is a policy.Finding.
 func (s *Testbed) SeePolicyAct(ctx context.Context) error {
-	client, err := s.Client()
+	api, err := s.api()
 	if err != nil {
 		return err
 	}
 	return s.phase("policy", "policy %s in the cluster", []any{s.Contract.Name}, func(task *progress.Task) error {
-		return s.seenActing(ctx, client, task.Status)
+		return s.seenActing(ctx, api, task.Status)
 	})
 }
 

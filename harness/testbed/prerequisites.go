@@ -12,20 +12,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/smart-restore/conformance/harness/install"
 )
 
 // makePrerequisites makes what the policy's contract says that there is: the bucket, the storage class, and the base Secret where
 // that is in a namespace of its own. Another policy on the same testbed may want others; those of before stay.
-func (s *Testbed) makePrerequisites(ctx context.Context, client klient.Client) error {
+func (s *Testbed) makePrerequisites(ctx context.Context, api client.Client) error {
 	if bucket := s.Contract.S3.Bucket; bucket != s.Store.Bucket {
 		if err := s.Store.UseBucket(ctx, s.Credentials, bucket); err != nil {
 			return err
 		}
 	}
-	if err := s.makeStorageClass(ctx, client.Resources().GetControllerRuntimeClient()); err != nil {
+	if err := s.makeStorageClass(ctx, api); err != nil {
 		return err
 	}
 	namespace := s.Contract.BaseSecret.Namespace
@@ -41,7 +40,7 @@ func (s *Testbed) makePrerequisites(ctx context.Context, client klient.Client) e
 		data[key] = base64.StdEncoding.EncodeToString([]byte(value))
 	}
 	// Applied, so that one of an earlier policy's, with other keys, becomes this one's.
-	return install.Apply(ctx, client, []*unstructured.Unstructured{
+	return install.Apply(ctx, api, []*unstructured.Unstructured{
 		object("Namespace", map[string]any{"metadata": map[string]any{"name": namespace}}),
 		object("Secret", map[string]any{"metadata": map[string]any{"name": s.Contract.BaseSecret.Name, "namespace": namespace}, "data": data}),
 	}, nil)

@@ -1,23 +1,21 @@
-// Package stand puts up everything that a run needs, once for all its specs: the run's network, the S3 server with the
+// Package testbed puts up everything that a run needs, once for all its specs: the run's network, the S3 server with the
 // gateway at the configured endpoint, the cluster with Kyverno and VolSync, and the policy under test. It says when all
 // of that answers, and takes it down again.
 package testbed
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/smart-restore/conformance/harness/cluster"
@@ -32,30 +30,52 @@ import (
 	"github.com/smart-restore/conformance/harness/stack"
 )
 
-// readyTimeout bounds how long a controller may take to become ready; some seconds are usual.
-const readyTimeout = 3 * time.Minute
+// The timings of this package, in one place.
+var (
+	// ReadyTimeout bounds how long a controller may take to become ready; some seconds are usual.
+	ReadyTimeout = 3 * time.Minute
+	// ExamineTimeout bounds how long the platform may be out of sight while it is examined.
+	ExamineTimeout = 20 * time.Second
+	// ExamineInterval is how often the platform is examined again while it is awaited or out of sight.
+	ExamineInterval = 200 * time.Millisecond
+	// RepairTimeout bounds how long each controller may take to come back in a repair.
+	RepairTimeout = 90 * time.Second
+)
 
 // Testbed is a stack that is up. As JSON it is all that another process needs to use it; it holds credentials.
 type Testbed struct {
-	RunID       string                   `json:"runID"`
-	Stack       string                   `json:"stack"`
-	Endpoint    endpoint.Endpoint        `json:"endpoint"`
-	EngineHost  string                   `json:"engineHost"`
-	Cluster     string                   `json:"cluster"`
-	Node        string                   `json:"node"` // container
-	Kubeconfig  string                   `json:"kubeconfig"`
-	AuditLog    string                   `json:"auditLog"`
-	AgentImage  string                   `json:"agentImage"`
-	Images      *images.Set              `json:"images"`
-	Store       *objectstore.Handle      `json:"store"`
-	Credentials objectstore.Credentials  `json:"credentials"`
-	Policy      []map[string]any         `json:"policy"` // the objects applied
-	PolicySHA   string                   `json:"policySHA256"`
-	Contract    policy.Contract          `json:"contract"` // of the policy applied
-	CreatedAt   time.Time                `json:"createdAt"`
-	External    *External                `json:"attached,omitempty"` // nil: the cluster is ours
-	Phases      func(string) func(error) `json:"-"`                  // told of each phase; nil: nobody is
-	Log         *progress.Log            `json:"-"`
+	RunID       string                  `json:"runID"`
+	Stack       string                  `json:"stack"`
+	Endpoint    endpoint.Endpoint       `json:"endpoint"`
+	EngineHost  string                  `json:"engineHost"`
+	Cluster     string                  `json:"cluster"`
+	Node        string                  `json:"node"` // container
+	Kubeconfig  string                  `json:"kubeconfig"`
+	AuditLog    string                  `json:"auditLog"`
+	AgentImage  string                  `json:"agentImage"`
+	Images      *images.Set             `json:"images"`
+	Store       *objectstore.Handle     `json:"store"`
+	Credentials objectstore.Credentials `json:"credentials"`
+	Ready       bool                    `json:"ready"`              // the installation came to its end
+	Platform    *Platform               `json:"platform,omitempty"` // as it was installed
+	Policy      []map[string]any        `json:"policy"`             // the objects applied last, with their labels
+	PolicySHA   string                  `json:"policySHA256"`       // of the policy's objects
+	PolicyState PolicyState             `json:"policyState,omitempty"`
+	Remains     []map[string]any        `json:"remains,omitempty"` // objects of earlier policies that may still be there
+	Contract    policy.Contract         `json:"contract"`          // of the policy applied
+	CreatedAt   time.Time               `json:"createdAt"`
+	External    *External               `json:"attached,omitempty"` // nil: the cluster is ours
+
+	Phases func(string) func(error) `json:"-"` // told of each phase; nil: nobody is
+	Log    *progress.Log            `json:"-"`
+	// Save writes the testbed down for whoever uses it after this process. It is called before what is in the cluster
+	// changes, and after it; nil: the testbed does not outlive this process.
+	Save func() error `json:"-"`
+
+	fakes *fakes // of tests
+
+	mu     sync.Mutex
+	cached client.Client // what it has learnt of the cluster's kinds is dear
 }
 
 // Options are what Up needs.
@@ -137,11 +157,11 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 			return s, err
 		}
 	}
-	client, err := s.Client()
+	api, err := s.api()
 	if err != nil {
 		return s, err
 	}
-	return s, s.phase("install", "VolSync, Kyverno and the snapshot CRDs", nil, func(task *progress.Task) error {
+	err = s.phase("install", "VolSync, Kyverno and the snapshot CRDs", nil, func(task *progress.Task) error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error {
 			if err := c.ImportImage(ctx, s.AgentImage, o.Images.AgentArchive); err != nil || o.Prepare == nil {
@@ -151,19 +171,29 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 		})
 		group.Go(func() error {
 			// All at once: VolSync, for one, does not start without the snapshot CRDs.
-			if err := install.Apply(ctx, client, slices.Concat(manifests...), c.ServicesReachable); err != nil {
+			if err := install.Apply(ctx, api, slices.Concat(manifests...), c.ServicesReachable); err != nil {
 				return err
 			}
 			task.Status("waiting for the controllers")
 			waiting, ctx := errgroup.WithContext(ctx)
-			for _, namespace := range []string{"kyverno", "volsync-system"} {
-				waiting.Go(func() error { return install.DeploymentsReady(ctx, client, namespace, readyTimeout) })
+			for _, namespace := range controllerNamespaces {
+				waiting.Go(func() error { return install.DeploymentsReady(ctx, api, namespace, ReadyTimeout) })
 			}
-			waiting.Go(func() error { return install.VolSyncAnswers(ctx, client, readyTimeout) })
+			waiting.Go(func() error { return install.VolSyncAnswers(ctx, api, ReadyTimeout) })
 			return waiting.Wait()
 		})
 		return group.Wait()
 	})
+	if err != nil {
+		return s, err
+	}
+	if s.Platform, err = untilSeen(ctx, "what was installed", func(ctx context.Context) (*Platform, error) {
+		return record(ctx, api, filepath.Join(o.Run.Dir, "installed.jsonl"), slices.Concat(manifests...))
+	}); err != nil {
+		return s, err
+	}
+	s.Ready = true
+	return s, nil
 }
 
 // connect leads the endpoint's address to the gateway, in the node, and the gateway's answers back to the pods.
@@ -177,83 +207,6 @@ func (s *Testbed) connect(ctx context.Context, o Options, c *cluster.Cluster) er
 	}
 	_, err = o.Engine.Docker(ctx, "exec", s.Store.GatewayContainer(), "/gateway", "--route", cluster.PodSubnet+"="+node)
 	return err
-}
-
-// ApplyPolicy replaces whatever policy the testbed has by this one and waits until it acts on a labelled PVC. What the policy
-// itself is to blame for is a policy.Finding.
-func (s *Testbed) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
-	client, err := s.Client()
-	if err != nil {
-		return err
-	}
-	return s.phase("policy", "policy %s", []any{p.Contract.Name}, func(task *progress.Task) error {
-		old := s.PolicyObjects()
-		if s.PolicySHA != p.SHA256 && len(old) > 0 {
-			if err := install.Delete(ctx, client, old); err != nil {
-				return err
-			}
-			task.Status("waiting for Kyverno to forget the one before")
-			if err := install.NoPolicyActs(ctx, client); err != nil {
-				return err
-			}
-		}
-		s.Policy, s.PolicySHA, s.Contract = nil, p.SHA256, p.Contract
-		for _, object := range p.Objects {
-			s.Policy = append(s.Policy, object.Object)
-		}
-		if err := s.makePrerequisites(ctx, client); err != nil {
-			return err
-		}
-		if err := install.Apply(ctx, client, p.Objects, nil); err != nil {
-			err = fmt.Errorf("the policy was not accepted: %w", err)
-			if apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err) {
-				return found(policy.Accepted, err)
-			}
-			return err
-		}
-		return s.seenActing(ctx, client, task.Status)
-	})
-}
-
-// seenActing is PolicyActs, with what the policy itself is to blame for as a policy.Finding.
-func (s *Testbed) seenActing(ctx context.Context, client klient.Client, status func(string, ...any)) error {
-	err := s.PolicyActs(ctx, client, status)
-	switch {
-	case ctx.Err() != nil:
-		return err
-	case errors.Is(err, install.ErrNotReady):
-		return found(policy.Accepted, err)
-	case errors.Is(err, install.ErrIdle):
-		return found(policy.Acts, err)
-	}
-	return err
-}
-
-// found is a finding of one line.
-func found(requirement string, err error) error {
-	return &policy.Finding{Requirement: requirement, Text: strings.Join(strings.Fields(err.Error()), " "), Err: err}
-}
-
-// PolicyActs waits until Kyverno has the applied policy ready and acts on it.
-func (s *Testbed) PolicyActs(ctx context.Context, client klient.Client, status func(string, ...any)) error {
-	canary := "" // the usual one
-	if s.External != nil {
-		canary = s.Namespace("canary-")
-	}
-	return install.PolicyActs(ctx, client, install.Canary{
-		PVCLabels: s.Contract.PVC.Labels(), StorageClass: s.Contract.PVC.StorageClass, NamespacePrefix: canary,
-		NamespaceLabels: s.NamespaceLabels(), BaseSecret: s.BaseSecret(),
-		Policies: policy.Kyverno(s.PolicyObjects()), Status: status,
-	})
-}
-
-// PolicyObjects are the objects of the applied policy, as they were applied.
-func (s *Testbed) PolicyObjects() []*unstructured.Unstructured {
-	var objects []*unstructured.Unstructured
-	for _, content := range s.Policy {
-		objects = append(objects, (&unstructured.Unstructured{Object: content}).DeepCopy())
-	}
-	return objects
 }
 
 // Client is a client of the testbed's cluster. Its requests go through what each of wrap makes of the transport.

@@ -1,0 +1,147 @@
+package install
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+)
+
+// ErrUnseen says that the API server could not be asked for too much of a wait. Nothing follows from it about the policy or
+// the platform.
+var ErrUnseen = errors.New("the API server could not be asked")
+
+// notYet says that the API server answered, and that what was wanted did not come in time.
+type notYet struct{ state string }
+
+func (e notYet) Error() string { return "last seen: " + cmp.Or(e.state, "nothing of it") }
+
+func isNotYet(err error) bool { return errors.As(err, &notYet{}) }
+
+// The timings of this package, in one place.
+var (
+	// PollInterval is how often a wait looks again. A wait looks at once, first.
+	PollInterval = 200 * time.Millisecond
+	// EstablishTimeout bounds how long the API server may take to accept an object or to serve a new kind.
+	EstablishTimeout = 60 * time.Second
+	// PolicyTimeout bounds how long an accepted policy may take to act. Kyverno compiles it and registers its webhook,
+	// some seconds after the policy is there; the RBAC it brings is aggregated within about a second.
+	PolicyTimeout = 90 * time.Second
+	// ActTimeout is how long the first labelled PVC is given before another is tried, which is given twice as long, and so
+	// on: a PVC that was admitted before the webhook knew the policy is never acted on, and a busy Kyverno acts late.
+	ActTimeout = 4 * time.Second
+	// RefusedTimeout is how long labelled PVCs have to be refused, without one that is admitted, before that is the
+	// policy's: while Kyverno aggregates a policy's rights, its lookups are denied.
+	RefusedTimeout = 20 * time.Second
+	// GoneTimeout bounds how long deleted objects may take to be gone.
+	GoneTimeout = 60 * time.Second
+	// CleanUpTimeout bounds the deletion of what a wait made for itself.
+	CleanUpTimeout = 10 * time.Second
+)
+
+// blindShare is the share of a wait (1/n) for which nobody may have looked before the wait has seen nothing.
+const blindShare = 10
+
+// sight adds up for how long somebody looked and was answered.
+type sight struct {
+	since time.Time     // when the last look ended
+	seen  time.Duration // up to a look that was answered
+	last  error         // of the last look that was not answered
+}
+
+func newSight() *sight { return &sight{since: time.Now()} }
+
+// begin says that from now on somebody looks.
+func (s *sight) begin() { s.since = time.Now() }
+
+// note takes the result of a look that has just ended.
+func (s *sight) note(err error) {
+	now := time.Now()
+	if err == nil {
+		s.seen += now.Sub(s.since)
+	} else {
+		s.last = err
+	}
+	s.since = now
+}
+
+// unseen is ErrUnseen where too much of a wait of this length was blind.
+func (s *sight) unseen(wait time.Duration) error {
+	blind := wait - s.seen
+	if blind <= wait/blindShare {
+		return nil
+	}
+	return fmt.Errorf("%w for %s of %s: %w", ErrUnseen, blind.Round(time.Millisecond), wait.Round(time.Millisecond), cmp.Or(s.last, errNoLook))
+}
+
+var errNoLook = errors.New("it was not asked")
+
+// await looks until look is done or the time is over. A look that could not ask the API server returns the error: it is no
+// state. Time that runs out is notYet with the last state that was seen, or ErrUnseen. An end of ctx is ctx's error.
+func await(ctx context.Context, timeout time.Duration, look func(context.Context) (done bool, state string, err error)) error {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	sight, state, began := newSight(), "", time.Now()
+	for {
+		done, now, err := look(limited)
+		sight.note(err)
+		switch {
+		case err == nil && done:
+			return nil
+		case err == nil:
+			state = now
+		}
+		select {
+		case <-limited.Done():
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := sight.unseen(time.Since(began)); err != nil {
+				return err
+			}
+			return notYet{state}
+		case <-time.After(PollInterval):
+		}
+	}
+}
+
+// unseen says of an error of the API server that it decides nothing: the request, or a webhook's answer to it, was lost, or
+// the server is busy. That it does not know the kind is an answer.
+func unseen(err error) bool {
+	var answer apierrors.APIStatus
+	switch {
+	case err == nil || meta.IsNoMatchError(err):
+		return false
+	case !errors.As(err, &answer):
+		return true
+	case denied(err):
+		return false
+	}
+	code := answer.Status().Code
+	return code < 400 || code >= 500 || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout ||
+		strings.Contains(err.Error(), "failed calling webhook")
+}
+
+// ignoreAnswers is the error of a request to which there was no answer.
+func ignoreAnswers(err error) error {
+	if unseen(err) {
+		return err
+	}
+	return nil
+}
+
+// denied says that an admission webhook or an admission policy has looked at an object and does not let it in.
+func denied(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "denied the request") || strings.Contains(err.Error(), "denied request"))
+}
+
+// Refused says of an error that the API server or an admission webhook has looked at the object and does not take it.
+func Refused(err error) bool {
+	return err != nil && !unseen(err) && (denied(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err))
+}

@@ -1,0 +1,283 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/progress"
+	"github.com/smart-restore/conformance/harness/runs"
+)
+
+// PolicyLabel marks, beside the run's label, each object of a policy that is applied to a testbed of ours. The two labels are
+// all that is added to a policy: it is removed by them.
+const PolicyLabel = "conformance.smart-restore.io/policy"
+
+// PolicyState says what is in the cluster of the policy that was applied last. It is written down before the cluster
+// changes: whoever comes after a process that was killed finds what may be there.
+type PolicyState string
+
+const (
+	// PolicyNone says that no policy is in the cluster.
+	PolicyNone PolicyState = ""
+	// PolicyRemoving says that Remains are being deleted.
+	PolicyRemoving PolicyState = "removing"
+	// PolicyApplying says that some, all or none of the objects are in the cluster.
+	PolicyApplying PolicyState = "applying"
+	// PolicyActing says that all of them are, and that they were seen to act.
+	PolicyActing PolicyState = "acting"
+)
+
+// ApplyPolicy replaces whatever policies the testbed has by this one and waits until it acts on a labelled PVC. What the
+// policy itself is to blame for is a policy.Finding.
+func (s *Testbed) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
+	api, err := s.api()
+	if err != nil {
+		return err
+	}
+	objects, err := s.labelled(p.Objects)
+	if err != nil {
+		return err
+	}
+	return s.phase("policy", "policy %s", []any{p.Contract.Name}, func(task *progress.Task) error {
+		if err := s.removePolicies(ctx, api, p.SHA256, task.Status); err != nil {
+			return err
+		}
+		s.Policy, s.PolicySHA, s.PolicyState, s.Contract = contents(objects), p.SHA256, PolicyApplying, p.Contract
+		if err := s.save(); err != nil {
+			return err
+		}
+		if err := s.makePrerequisites(ctx, api); err != nil {
+			return err
+		}
+		if err := install.Apply(ctx, api, objects, nil); err != nil {
+			err = fmt.Errorf("the policy was not accepted: %w", err)
+			if install.Refused(err) {
+				return found(policy.Accepted, err)
+			}
+			return err
+		}
+		if err := s.seenActing(ctx, api, task.Status); err != nil {
+			return err
+		}
+		if s.Platform, err = untilSeen(ctx, "what the policy is in the cluster", func(ctx context.Context) (*Platform, error) {
+			return s.withPolicy(ctx, api)
+		}); err != nil {
+			return err
+		}
+		s.PolicyState = PolicyActing
+		return s.save()
+	})
+}
+
+func (s *Testbed) save() error {
+	if s.Save == nil {
+		return nil
+	}
+	if err := s.Save(); err != nil {
+		return fmt.Errorf("write down what is on the testbed: %w", err)
+	}
+	return nil
+}
+
+// labelled are the policy's objects with the labels by which they are removed.
+func (s *Testbed) labelled(objects []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+	var labelled []*unstructured.Unstructured
+	for _, object := range objects {
+		labels := maps.Clone(object.GetLabels())
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		for label, value := range map[string]string{runs.Label: s.RunID, PolicyLabel: "under-test"} {
+			if _, taken := labels[label]; taken {
+				return nil, fmt.Errorf("%s %s has the label %s, by which the suite marks what it applies: remove it from the policy", object.GetKind(), object.GetName(), label)
+			}
+			labels[label] = value
+		}
+		object = object.DeepCopy()
+		object.SetLabels(labels)
+		labelled = append(labelled, object)
+	}
+	return labelled, nil
+}
+
+// removePolicies removes every policy but the one of this hash, where that one is whole and alone: those that were written
+// down, those with the label, and any policy of Kyverno's that nobody knows of. It returns when nothing of them is left that
+// acts.
+func (s *Testbed) removePolicies(ctx context.Context, api client.Client, but string, status func(string, ...any)) error {
+	present, err := untilSeen(ctx, "which policies are in the cluster", func(ctx context.Context) ([]*unstructured.Unstructured, error) {
+		return s.policiesInCluster(ctx, api)
+	})
+	if err != nil {
+		return err
+	}
+	applied := map[Object]bool{}
+	for _, object := range s.Policy {
+		applied[identity(&unstructured.Unstructured{Object: object})] = true
+	}
+	stays := s.PolicySHA == but && s.PolicyState == PolicyActing && len(s.Remains) == 0 &&
+		!slices.ContainsFunc(present, func(o *unstructured.Unstructured) bool { return !applied[identity(o)] })
+	if stays {
+		return nil
+	}
+	if s.PolicyState != PolicyNone || len(present) > 0 {
+		s.Remains = append(s.Remains, s.Policy...)
+		s.Policy, s.PolicySHA, s.PolicyState = nil, "", PolicyRemoving
+		if err := s.save(); err != nil {
+			return err
+		}
+		var old []*unstructured.Unstructured
+		seen := map[Object]bool{}
+		for _, object := range append(objectsOf(s.Remains), present...) {
+			if id := identity(object); !seen[id] {
+				seen[id] = true
+				old = append(old, object)
+			}
+		}
+		status("removing %d objects of earlier policies", len(old))
+		if err := install.Remove(ctx, api, old); err != nil {
+			return err
+		}
+		status("waiting for Kyverno to forget the one before")
+		if err := install.NoPolicyActs(ctx, api); err != nil {
+			return err
+		}
+	}
+	s.Remains, s.PolicyState = nil, PolicyNone
+	return s.save()
+}
+
+// labelledKinds are those of which a policy's objects are looked for by label, beside Kyverno's.
+var labelledKinds = []schema.GroupVersionKind{
+	{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "ClusterRole"},
+	{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "ClusterRoleBinding"},
+	{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "Role"},
+	{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "RoleBinding"},
+	{Version: "v1", Kind: "ServiceAccount"},
+	{Version: "v1", Kind: "ConfigMap"},
+	{Version: "v1", Kind: "Secret"},
+}
+
+// policiesInCluster lists what has the policy's label, and all of Kyverno's kinds that a policy is made of, but what was
+// installed.
+func (s *Testbed) policiesInCluster(ctx context.Context, api client.Client) ([]*unstructured.Unstructured, error) {
+	type look struct {
+		kind    schema.GroupVersionKind
+		options []client.ListOption
+	}
+	var looks []look
+	for _, kind := range labelledKinds {
+		looks = append(looks, look{kind, []client.ListOption{client.HasLabels{PolicyLabel}}})
+	}
+	installed := map[Object]bool{}
+	if s.Platform != nil {
+		for _, kind := range s.Platform.PolicyKinds {
+			looks = append(looks, look{kind: schema.GroupVersionKind(kind)})
+		}
+		for _, object := range s.Platform.Objects {
+			installed[object.identity()] = true
+		}
+	}
+	found := make([][]*unstructured.Unstructured, len(looks))
+	group, ctx := newGroup(ctx)
+	for i, look := range looks {
+		group.Go(func() (err error) {
+			found[i], err = metadataOf(ctx, api, look.kind, look.options...)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Concat(found...), func(o *unstructured.Unstructured) bool { return installed[identity(o)] }), nil
+}
+
+// metadataOf lists the objects of a kind, without their content; none where the cluster does not have the kind.
+func metadataOf(ctx context.Context, api client.Client, kind schema.GroupVersionKind, options ...client.ListOption) ([]*unstructured.Unstructured, error) {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
+	err := api.List(ctx, list, options...)
+	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var objects []*unstructured.Unstructured
+	for _, item := range list.Items {
+		object := &unstructured.Unstructured{}
+		object.SetGroupVersionKind(kind)
+		object.SetNamespace(item.Namespace)
+		object.SetName(item.Name)
+		object.SetUID(item.UID)
+		object.SetLabels(item.Labels)
+		object.SetDeletionTimestamp(item.DeletionTimestamp)
+		objects = append(objects, object)
+	}
+	return objects, nil
+}
+
+// seenActing is PolicyActs, with what the policy itself is to blame for as a policy.Finding.
+func (s *Testbed) seenActing(ctx context.Context, api client.Client, status func(string, ...any)) error {
+	err := s.PolicyActs(ctx, api, status)
+	switch {
+	case ctx.Err() != nil:
+		return err
+	case errors.Is(err, install.ErrNotReady):
+		return found(policy.Accepted, err)
+	case errors.Is(err, install.ErrIdle), errors.Is(err, install.ErrRefuses):
+		return found(policy.Acts, err)
+	}
+	return err
+}
+
+// found is a finding of one line.
+func found(requirement string, err error) error {
+	return &policy.Finding{Requirement: requirement, Text: strings.Join(strings.Fields(err.Error()), " "), Err: err}
+}
+
+// PolicyActs waits until Kyverno has the applied policy ready and acts on it.
+func (s *Testbed) PolicyActs(ctx context.Context, api client.Client, status func(string, ...any)) error {
+	canary := "" // the usual one
+	if s.External != nil {
+		canary = s.Namespace("canary-")
+	}
+	return install.PolicyActs(ctx, api, install.Canary{
+		PVCLabels: s.Contract.PVC.Labels(), StorageClass: s.Contract.PVC.StorageClass, NamespacePrefix: canary,
+		NamespaceLabels: s.NamespaceLabels(), BaseSecret: s.BaseSecret(),
+		Policies: policy.Kyverno(s.PolicyObjects()), Status: status,
+	})
+}
+
+// PolicyObjects are the objects of the applied policy, as they were applied: on a testbed of ours with its labels.
+func (s *Testbed) PolicyObjects() []*unstructured.Unstructured {
+	return objectsOf(s.Policy)
+}
+
+func objectsOf(contents []map[string]any) []*unstructured.Unstructured {
+	var objects []*unstructured.Unstructured
+	for _, content := range contents {
+		objects = append(objects, (&unstructured.Unstructured{Object: content}).DeepCopy())
+	}
+	return objects
+}
+
+func contents(objects []*unstructured.Unstructured) []map[string]any {
+	var all []map[string]any
+	for _, object := range objects {
+		all = append(all, object.Object)
+	}
+	return all
+}
