@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/minio/minio-go/v7"
 
 	"github.com/smart-restore/conformance/harness/env"
@@ -160,10 +161,14 @@ func (r *Repositories) AddSnapshot(ctx context.Context, pvc, sentinel string, at
 	if len(r.Listing(ctx, pvc)) == 0 {
 		r.EmptyRepository(ctx, pvc)
 	}
-	// The same host and path as VolSync's own: retention counts by them. One at a time, since all specs share the folder; the
+	// The same host and path as VolSync's own: retention counts by them. One at a time, since all specs share the folder. The
 	// kernel gives the lock up with whoever holds it.
-	const script = `exec 9>/tmp/adding && flock --timeout 60 9 && printf %s "$2" >"/data/$4" && cd /data &&
-		restic -q backup -r "$1" --no-cache --host volsync --time "$3" .`
+	lock := flock.New(r.env.SharedFile("snapshot.lock"))
+	if taken, err := lock.TryLockContext(ctx, r.env.Times.Poll); err != nil || !taken {
+		r.env.Unknownf("could not wait for another spec's snapshot to be added: %v", err)
+	}
+	defer func() { _ = lock.Close() }()
+	const script = `printf %s "$2" >"/data/$4" && cd /data && restic -q backup -r "$1" --no-cache --host volsync --time "$3" .`
 	r.tool(ctx, r.env.Pods.Once, r.tools.restic(),
 		podexec.ByShell("/bin/bash", "-c", script, "bash", r.Address(pvc), sentinel, at.UTC().Format(time.DateTime), dataset.SentinelName))
 	r.env.Evidence("restic", fmt.Sprintf("a snapshot of %s with the content %q is in the repository of PVC %s", at.UTC().Format(time.DateTime), sentinel, pvc), nil)
