@@ -8,7 +8,7 @@ export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP TIME_SCALE ARTIFA
 export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e check check-policies known-bad test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises docs report rerun diff compare bench prune clean build
+.PHONY: help e2e check check-policies known-bad blind test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises docs report rerun diff compare bench prune clean build
 
 help: ## list the commands and settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ check-policies: build ## check all that ships, and see policies known to be bad 
 
 known-bad: build ## the suite's own test: policies known to be bad are caught (NAMES="a b": only these)
 	@$(BIN)/smart-restore known-bad $(NAMES)
+
+blind: build ## test the suite: its own senses are broken, one at a time, and no verdict may be wrong (ROWS="a b": only these)
+	@$(BIN)/smart-restore blind $(ROWS)
 
 matrix: build ## run the cells of fixtures/matrix.yaml and write a table of them (only some: CELLS="a b" or EVENT=push)
 	@$(BIN)/smart-restore matrix run $(if $(EVENT),--event $(EVENT)) $(CELLS)

@@ -3,8 +3,10 @@ package blind
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,7 +99,7 @@ var Rows = []Row{
 	},
 	{
 		Name: "audit-ends", Sentence: "the end of the audit log is missing",
-		Spec: plain, Good: unknown, Bad: unknown, AuditEnds: true,
+		Spec: plain, Good: unknown, Bad: failOrUnknown, AuditEnds: true,
 	},
 	{
 		Name: "gateway-forgets", Sentence: "the gateway has forgotten its records",
@@ -105,7 +107,7 @@ var Rows = []Row{
 	},
 	{
 		Name: "gateway-dead", Sentence: "the gateway's control port is dead",
-		Spec: outage, Good: unknown, Bad: unknown,
+		Spec: outage, Good: unknown, Bad: failOrUnknown,
 		Gateway: func(http.RoundTripper, *http.Request) (*http.Response, error) {
 			return nil, ErrBroken
 		},
@@ -135,6 +137,22 @@ func Names() []string {
 		names = append(names, row.Name)
 	}
 	return names
+}
+
+// Named are the rows of these names, or all.
+func Named(names []string) ([]Row, error) {
+	if len(names) == 0 {
+		return Rows, nil
+	}
+	var rows []Row
+	for _, name := range names {
+		i := slices.IndexFunc(Rows, func(r Row) bool { return r.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("want rows among %s; found %q", strings.Join(Names(), ", "), name)
+		}
+		rows = append(rows, Rows[i])
+	}
+	return rows, nil
 }
 
 // forgets answers questions for records with none, and says that some were dropped.

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -34,11 +33,11 @@ func FromEnvironment() (Senses, error) {
 	if name == "" {
 		return Senses{}, nil
 	}
-	i := slices.IndexFunc(Rows, func(r Row) bool { return r.Name == name })
-	if i < 0 {
-		return Senses{}, fmt.Errorf("%s=%s: want one of %s", Variable, name, strings.Join(Names(), ", "))
+	rows, err := Named([]string{name})
+	if err != nil {
+		return Senses{}, fmt.Errorf("%s: %w", Variable, err)
 	}
-	return Senses{Rows[i]}, nil
+	return Senses{rows[0]}, nil
 }
 
 // Transport wraps requests to the API server.

@@ -217,8 +217,8 @@ func (s *Testbed) Client(wrap ...transport.WrapperFunc) (klient.Client, error) {
 	}
 	if s.External != nil {
 		config.QPS, config.Burst = 20, 40 // not ours: others use it, too
-		config.WarningHandler = rest.NoWarnings{}
 	}
+	config.WarningHandler = rest.NoWarnings{} // of deprecated kinds, which are listed whatever the policy is made of
 	for _, w := range wrap {
 		config.Wrap(w)
 	}

@@ -66,6 +66,9 @@ func root() *cobra.Command {
 	root.AddCommand(&cobra.Command{Use: "known-bad [name...]", Short: "see policies that are known to be bad be caught, all or those named", RunE: func(cmd *cobra.Command, names []string) error {
 		return with(cmd, func(s *session.Session) error { return s.KnownBad(cmd.Context(), names) })
 	}})
+	root.AddCommand(&cobra.Command{Use: "blind [row...]", Short: "break the suite's own senses one at a time, and see that no verdict is wrong", RunE: func(cmd *cobra.Command, rows []string) error {
+		return with(cmd, func(s *session.Session) error { return s.Blind(cmd.Context(), rows) })
+	}})
 	root.AddCommand(&cobra.Command{Use: "prebuild [stack...]", Short: "build the images of stacks for later; needs no engine", RunE: func(cmd *cobra.Command, names []string) error {
 		return with(cmd, func(s *session.Session) error { return s.Prebuild(cmd.Context(), names) })
 	}})
