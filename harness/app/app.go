@@ -212,10 +212,10 @@ func (a *App) violation(ctx context.Context, want string) string {
 	return ""
 }
 
-// Keeps is a watch for the sentinel on the volume having another content.
-func (a *App) Keeps(want string) await.Watch {
+// Keeps is a watch for the sentinel on an app's volume having another content.
+func Keeps(a *App, want string) await.Watch {
 	return func(ctx context.Context) (string, error) {
-		reply, err := a.env.Pods.Run(ctx, a.Container(), podexec.ByAgent(a.env.Testbed.AgentPath(), "get", "--file", mountPath+"/"+dataset.SentinelName))
+		reply, err := a.env.Pods.Run(ctx, ContainerOf(a), podexec.ByAgent(a.env.Testbed.AgentPath(), "get", "--file", mountPath+"/"+dataset.SentinelName))
 		switch {
 		case err != nil:
 			return "", err
@@ -289,15 +289,15 @@ func (a *App) decode(raw []byte) dataset.Manifest {
 	return manifest
 }
 
-// Container is where the app's commands run.
-func (a *App) Container() podexec.Container {
+// ContainerOf is where an app's commands run.
+func ContainerOf(a *App) podexec.Container {
 	return podexec.Container{Namespace: a.env.Namespace, Pod: a.pod, Name: container}
 }
 
 // agent runs the agent in the app's pod. What it cannot do is the app's, and fails the spec; that its reply did not arrive is
 // not.
 func (a *App) agent(ctx context.Context, run func(context.Context, podexec.Container, podexec.Framed) (podexec.Result, error), args ...string) []byte {
-	result, err := run(ctx, a.Container(), podexec.ByAgent(a.env.Testbed.AgentPath(), args...))
+	result, err := run(ctx, ContainerOf(a), podexec.ByAgent(a.env.Testbed.AgentPath(), args...))
 	a.env.Must(err)
 	if result.ExitCode != 0 {
 		a.env.Failf("the app in pod %s could not: agent %s: %s", a.pod, strings.Join(args, " "), result.Stderr)

@@ -41,8 +41,8 @@ func Of(e *env.Env, repos *repository.Repositories, s3 *s3down.S3) *Claims {
 	return c
 }
 
-// Sibling are the PVCs of another namespace of the same spec.
-func (c *Claims) Sibling(e *env.Env, repos *repository.Repositories, s3 *s3down.S3) *Claims {
+// Sibling are the PVCs of another namespace of the same spec as c's.
+func Sibling(c *Claims, e *env.Env, repos *repository.Repositories, s3 *s3down.S3) *Claims {
 	return &Claims{e, repos, s3, c.situations}
 }
 

@@ -398,7 +398,7 @@ func (l *LateApp) LosesNothing(ctx context.Context) {
 		return
 	}
 	c.HasReplicationSource(ctx) // so Kyverno has caught up
-	keeps := l.app.Keeps(writtenEarly)
+	keeps := app.Keeps(l.app, writtenEarly)
 	e.Eventually(ctx, "no restore of PVC "+c.Name+" under way, and what the app wrote unchanged", e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		violation, err := keeps(ctx)
 		switch {

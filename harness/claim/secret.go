@@ -14,6 +14,7 @@ import (
 	"github.com/smart-restore/conformance/harness/await"
 	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/probe"
+	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/volsync"
 )
 
@@ -92,7 +93,7 @@ func (c *Claims) NoTokenSent(ctx context.Context, since int64, pvcs ...string) {
 			e.Failf("%s %s from %s carried %s credentials: a Kubernetes token for S3's log", r.Method, r.Path, r.Client, r.Auth)
 		}
 		for _, pvc := range pvcs {
-			if r.Auth == gateway.AuthNone && r.UserAgent != probe.UserAgent && c.repos.IsAbout(r, pvc) {
+			if r.Auth == gateway.AuthNone && r.UserAgent != probe.UserAgent && repository.IsAbout(r, c.repos, pvc) {
 				asked[pvc]++
 			}
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/smart-restore/conformance/harness/env"
 	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/probe"
+	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/volsync"
 )
 
@@ -144,7 +145,7 @@ func (s *Storm) RequestsPerPVC(ctx context.Context) {
 			continue
 		}
 		for _, claim := range s.claims {
-			if s.of.repos.IsAbout(r, claim.Name) {
+			if repository.IsAbout(r, s.of.repos, claim.Name) {
 				counts[claim.Name]++
 			}
 		}

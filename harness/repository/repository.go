@@ -52,7 +52,7 @@ func (r *Repositories) NamespacePath() string {
 }
 
 // IsAbout says whether a request is about what is in the repository of a PVC of this name, or lists that.
-func (r *Repositories) IsAbout(request gateway.Record, pvc string) bool {
+func IsAbout(request gateway.Record, r *Repositories, pvc string) bool {
 	query, err := url.ParseQuery(request.Query)
 	return strings.HasPrefix(request.Path, r.Path(pvc)) || err == nil && strings.HasPrefix(query.Get("prefix"), r.Prefix(pvc))
 }

@@ -25,7 +25,7 @@ func TestRequestsAreAboutAPVC(t *testing.T) {
 		{gateway.Record{Path: "/b/ns/data/config"}, false},
 		{gateway.Record{Path: "/b/", Query: "list-type=2&prefix=prod/ns/"}, false},
 	} {
-		if got := r.IsAbout(c.record, "data"); got != c.want {
+		if got := IsAbout(c.record, r, "data"); got != c.want {
 			t.Errorf("%s?%s: %v", c.record.Path, c.record.Query, got)
 		}
 	}

@@ -37,8 +37,8 @@ type S3 struct {
 // Of is S3 as a spec's namespace sees it.
 func Of(e *env.Env, repos *repository.Repositories) *S3 { return &S3{e, repos, &hold{}} }
 
-// Sibling is S3 as another namespace of the same spec sees it.
-func (s *S3) Sibling(e *env.Env, repos *repository.Repositories) *S3 { return &S3{e, repos, s.up} }
+// Sibling is S3 as another namespace of the same spec as s's sees it.
+func Sibling(s *S3, e *env.Env, repos *repository.Repositories) *S3 { return &S3{e, repos, s.up} }
 
 // S3Down runs during while S3 is down in this way for Kyverno and for everything in the spec's namespace. pvc is the PVC whose
 // repository is asked for; a good backup must be there. It returns when the outage ended, on the API server's clock.
@@ -239,7 +239,7 @@ func (s *S3) proberFor(ctx context.Context, f outage.Fault) *prober {
 		return &prober{env: s.env, in: repository.ToolsOf(s.env.Suite).Agent()}
 	}
 	pod := app.Start(ctx, s.env, app.Pod(s.env, "prober", nil))
-	return &prober{env: s.env, in: pod.Container(), address: pod.IP(ctx)}
+	return &prober{env: s.env, in: app.ContainerOf(pod), address: pod.IP(ctx)}
 }
 
 // probe probes a URL.

@@ -70,8 +70,8 @@ func of(e *env.Env) *Scenario {
 func (s *Scenario) Sibling(ctx context.Context, suffix string) *Scenario {
 	e := s.env.Sibling(ctx, suffix)
 	repos := repository.Of(e)
-	s3 := s.S3.Sibling(e, repos)
-	return &Scenario{repos, s.Claims.Sibling(e, repos, s3), s3, platform.Of(e), e.Namespace, e}
+	s3 := s3down.Sibling(s.S3, e, repos)
+	return &Scenario{repos, claim.Sibling(s.Claims, e, repos, s3), s3, platform.Of(e), e.Namespace, e}
 }
 
 // Lookalikes are a name of a PVC in this namespace, a second namespace with a name like this one's, and one of a PVC there:
