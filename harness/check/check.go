@@ -33,9 +33,9 @@ const (
 
 // Report is the result of a check.
 type Report struct {
-	Policy string `json:"policy"`
-	Name   string `json:"name"`
-	Engine string `json:"engine,omitempty"`
+	Policy  string `json:"policy"`
+	Name    string `json:"name"`
+	Kyverno string `json:"kyverno,omitempty"`
 	// MadeFor are the stacks that the policy is made for, where the simulator is none of them.
 	MadeFor []string `json:"madeFor,omitempty"`
 	Rows    []Row    `json:"rows"`
@@ -132,7 +132,7 @@ func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulato
 	if len(record.Situations) != len(all) {
 		return nil, fmt.Errorf("the simulator played %d of %d situations", len(record.Situations), len(all))
 	}
-	r.Engine = record.Engine
+	r.Kyverno = record.Kyverno
 	for _, a := range record.Policies {
 		if len(a.Problems) == 0 && a.Unjudged == "" {
 			c.applied[a.Kind+"/"+a.Name] = a.Called

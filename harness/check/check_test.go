@@ -26,7 +26,7 @@ type fake struct {
 }
 
 func (f fake) Play(_ context.Context, given play.Play) (*play.Record, error) {
-	r := &play.Record{Engine: "nobody", Policies: f.acceptances}
+	r := &play.Record{Kyverno: "nobody", Policies: f.acceptances}
 	for _, s := range given.Situations {
 		c := f.course(s)
 		c.Name = s.Name

@@ -22,7 +22,7 @@ func (r *Report) JSON(w io.Writer) error {
 // Text writes the report for people: the table, and then what is wrong, each with where.
 func (r *Report) Text(w io.Writer) error {
 	b := &strings.Builder{}
-	fmt.Fprintf(b, "policy %s (%s), played by %s\n", r.Name, policy.Shown(r.Policy), r.Engine)
+	fmt.Fprintf(b, "policy %s (%s), played by %s\n", r.Name, policy.Shown(r.Policy), r.Kyverno)
 	if len(r.MadeFor) > 0 {
 		fmt.Fprintf(b, "The policy is made for %s: what it does there may be different.\n", strings.Join(r.MadeFor, ", "))
 	}

@@ -104,5 +104,5 @@ func mark(r verdict.Result) string {
 	return markUnknown
 }
 
-// Place is where a table stands in a Markdown file.
-var Place = markdown.MadeBy("smart-restore matrix table")
+// Block is the part of a Markdown file that holds a table.
+var Block = markdown.MadeBy("smart-restore matrix table")

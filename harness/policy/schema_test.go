@@ -211,7 +211,7 @@ func TestSchemaAndTableAreThoseOfTheTypes(t *testing.T) {
 	example := "```yaml\n" + readFile(t, filepath.Join(sample, contractFile)) + "```\n"
 	text := readFile(t, page)
 	for name, content := range map[string]string{"fields": table(fields), "features": features, "example": example} {
-		place := markdown.Place{Begin: "<!-- " + name + ": made by go test ./harness/policy -update -->", End: "<!-- end of " + name + " -->"}
+		place := markdown.Block{Begin: "<!-- " + name + ": made by go test ./harness/policy -update -->", End: "<!-- end of " + name + " -->"}
 		var err error
 		if text, err = place.Fill(text, content); err != nil {
 			t.Fatalf("%s: %v", page, err)

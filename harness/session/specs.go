@@ -170,7 +170,7 @@ func (s *Session) Promises(ctx context.Context, paths []string, file string) err
 		return err
 	}
 	if file != "" {
-		return promises.Place.WriteInto(file, table)
+		return promises.Block.WriteInto(file, table)
 	}
 	_, err = io.WriteString(s.Out, table)
 	return err

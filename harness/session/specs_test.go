@@ -78,7 +78,7 @@ func TestRequirementsAreThoseOfTheSpecs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want, err := promises.Place.Fill(string(raw), table); err != nil {
+		if want, err := promises.Block.Fill(string(raw), table); err != nil {
 			t.Errorf("%s: %v", page, err)
 		} else if want != string(raw) {
 			t.Errorf("%s is out of date: make promises updates it", page)

@@ -75,8 +75,8 @@ const (
 
 // Record is what the simulator answers.
 type Record struct {
-	// Engine says what judged, and its version.
-	Engine string `json:"engine"`
+	// Kyverno is the version whose engine played.
+	Kyverno string `json:"kyverno"`
 	// Policies says of each Kyverno policy whether Kyverno takes it, in the order they were given in.
 	Policies   []Acceptance `json:"policies"`
 	Situations []Course     `json:"situations"`

@@ -81,7 +81,7 @@ func matrixCommand() *cobra.Command {
 				return err
 			}
 			if write != "" {
-				return matrix.Place.WriteInto(write, "\n"+text+"\n")
+				return matrix.Block.WriteInto(write, "\n"+text+"\n")
 			}
 			_, err = fmt.Fprint(os.Stdout, text)
 			return err

@@ -42,7 +42,7 @@ var blocks = map[string]func(f Facts, folder string) (string, error){
 	"yours":        func(_ Facts, folder string) (string, error) { return yours(folder) },
 }
 
-func place(block string) markdown.Place { return markdown.MadeBy("smart-restore docs: " + block) }
+func place(block string) markdown.Block { return markdown.MadeBy("smart-restore docs: " + block) }
 
 var marker = regexp.MustCompile(`(?m)^<!-- made by: smart-restore docs: (.*) -->$`)
 

@@ -81,16 +81,16 @@ func Of(label, feature string) string {
 // Names are names as code, with commas between them.
 func Names(names []string) string { return "`" + strings.Join(names, "`, `") + "`" }
 
-// Place is where in a file something stands that is made: between two lines that nothing else is in.
-type Place struct{ Begin, End string }
+// Block is a generated part of a file, between two marker lines.
+type Block struct{ Begin, End string }
 
 // MadeBy is the place of what a command makes.
-func MadeBy(command string) Place {
-	return Place{"<!-- made by: " + command + " -->", "<!-- end of what is made by: " + command + " -->"}
+func MadeBy(command string) Block {
+	return Block{"<!-- made by: " + command + " -->", "<!-- end of what is made by: " + command + " -->"}
 }
 
 // Fill is the text with this in the place, and not what was there.
-func (p Place) Fill(text, made string) (string, error) {
+func (p Block) Fill(text, made string) (string, error) {
 	before, rest, begins := strings.Cut(text, p.Begin+"\n")
 	_, after, ends := strings.Cut(rest, p.End+"\n")
 	if !begins || !ends {
@@ -100,7 +100,7 @@ func (p Place) Fill(text, made string) (string, error) {
 }
 
 // WriteInto is Fill of a file.
-func (p Place) WriteInto(file, made string) error {
+func (p Block) WriteInto(file, made string) error {
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		return err

@@ -13,8 +13,8 @@ import (
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
-// Place is where the table stands in a Markdown file.
-var Place = markdown.MadeBy("smart-restore promises")
+// Block is the part of a Markdown file that holds the table.
+var Block = markdown.MadeBy("smart-restore promises")
 
 // Spec is that of a requirement, with its labels.
 type Spec struct {
