@@ -19,9 +19,6 @@ import (
 // specTimeout bounds a spec as a whole: on two cores the longest take up to three minutes. The storm has a bound of its own.
 const specTimeout = 6 * time.Minute
 
-// cleanUpTimeout bounds what a spec does after its body, in three attempts.
-const cleanUpTimeout = time.Minute
-
 // The order in which specs are begun: those that a run's length hangs on, then those that others have to wait for, while
 // the former are busy with their backups and need S3 for nothing else.
 const (
@@ -107,7 +104,6 @@ func Prove(id, level, sentence string, body func(context.Context, *scenario.Scen
 				}
 			}
 			s := suite.Start(ctx, id, r)
-			r.CleanUp("delete what the spec made", cleanUpTimeout, s.Finish)
 			r.OnFailure(func(ctx context.Context) {
 				dir, err := s.Dump(ctx)
 				if err != nil {

@@ -63,9 +63,11 @@ func (s *situations) outageEnded(at time.Time) {
 	}
 }
 
-// RecordDecisions records what became of each situation's claim.
+// RecordDecisions records what became of each situation's claim, once.
 func (c *Claims) RecordDecisions(ctx context.Context) {
-	for _, row := range c.situations.rows {
+	rows := c.situations.rows
+	c.situations.rows = nil
+	for _, row := range rows {
 		if row.claim == nil {
 			continue // the spec ended before
 		}

@@ -58,14 +58,12 @@ type spec struct {
 	healed   []func(time.Time)
 }
 
-// Start makes the spec's namespace, with what the policy needs in it.
-func (s *Suite) Start(ctx context.Context, id string, report Reporter) *Env {
-	e := s.In(s.Testbed.Namespace(text.Slug(id)+"-"+RandomSuffix()), id, report)
-	e.createNamespace(ctx)
-	return e
+// New is a spec in a namespace that is yet to be made: see CreateNamespace.
+func (s *Suite) New(id string, report Reporter) *Env {
+	return s.In(s.Testbed.Namespace(text.Slug(id)+"-"+RandomSuffix()), id, report)
 }
 
-// In is a spec in a namespace that is there.
+// In is a spec in a namespace of this name.
 func (s *Suite) In(namespace, id string, report Reporter) *Env {
 	e := &Env{Suite: s, ID: id, Namespace: namespace, Started: s.Now(), report: report, spec: &spec{made: map[string]types.UID{}}}
 	e.Verbs = await.Verbs{Reporter: progress{e, report}, Times: s.times}
@@ -90,11 +88,12 @@ func (e *Env) Sibling(ctx context.Context, suffix string) *Env {
 	sibling := *e
 	sibling.Namespace += suffix
 	e.spec.siblings = append(e.spec.siblings, sibling.Namespace)
-	sibling.createNamespace(ctx)
+	sibling.CreateNamespace(ctx)
 	return &sibling
 }
 
-func (e *Env) createNamespace(ctx context.Context) {
+// CreateNamespace makes the spec's namespace, with what the policy needs in it.
+func (e *Env) CreateNamespace(ctx context.Context) {
 	labels := map[string]string{runs.Label: e.Testbed.RunID}
 	maps.Copy(labels, e.Testbed.Contract.NamespaceLabels)
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{

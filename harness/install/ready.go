@@ -34,7 +34,7 @@ var Deployment = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "De
 // How a policy can turn out not to be one that can be tested. None of them is returned where the API server could not be
 // asked: that is ErrUnseen.
 var (
-	ErrNotReady = errors.New("Kyverno did not get the policy ready") //nolint:staticcheck // a name
+	ErrNotReady = errors.New("Kyverno did not report the policy as ready") //nolint:staticcheck // a name
 	ErrIdle     = errors.New("the policy does nothing")
 	ErrRefuses  = errors.New("the policy does not let a PVC be created")
 )

@@ -94,7 +94,7 @@ func Parse(raw []byte, stacks []string) (*Matrix, error) {
 			problems = append(problems, doc.At(fmt.Sprintf("cell %d (%s): %s", i+1, c.Name(), text), append([]any{"cells", i}, path...)...))
 		}
 		if !slices.Contains(stacks, c.Stack) {
-			report(fmt.Sprintf("there is no stack %q: the lock has %s", c.Stack, strings.Join(stacks, ", ")), "stack")
+			report(fmt.Sprintf("no stack matches %q; want one of %s", c.Stack, strings.Join(stacks, ", ")), "stack")
 		}
 		if !fs.ValidPath(c.Policy) {
 			report(fmt.Sprintf("policy %q must be a clean path below the repository's root", c.Policy), "policy")

@@ -304,7 +304,7 @@ func (c Contract) MadeFor(known []string) ([]string, error) {
 		case err != nil:
 			return nil, c.doc.At(fmt.Sprintf("%q is no pattern of a stack's name: %s", pattern, err), "stacks", i)
 		case len(names) == 0:
-			return nil, c.doc.At(fmt.Sprintf("there is no stack %q: the lock has %s", pattern, strings.Join(known, ", ")), "stacks", i)
+			return nil, c.doc.At(fmt.Sprintf("no stack matches %q; want one of %s", pattern, strings.Join(known, ", ")), "stacks", i)
 		}
 		madeFor = append(madeFor, names...)
 	}
@@ -362,7 +362,7 @@ func (c Contract) CheckRequirements(specs []string) error {
 // Warnings are dangers in the contract that do not keep the policy from being tested.
 func (c Contract) Warnings() []error {
 	if between := c.S3.Between(); !c.separates() {
-		return []error{c.doc.At(fmt.Sprintf("volumes can collide: a namespace's name may have %q in it, as a PVC's may, so that PVC b%sc of namespace a and PVC c of namespace a%[2]sb share a repository; with a / between them none do",
+		return []error{c.doc.At(fmt.Sprintf("PVC b%[2]sc in namespace a and PVC c in namespace a%[2]sb share a repository, since names may contain %[1]q: put a character between {namespace} and {pvc} that no namespace name contains, such as /",
 			between, between), "s3", "path")}
 	}
 	return nil

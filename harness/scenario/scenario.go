@@ -90,8 +90,8 @@ func (s *Scenario) Failf(format string, args ...any) { s.env.Failf(format, args.
 // Unknownf ends the spec: whether the requirement holds could not be seen.
 func (s *Scenario) Unknownf(format string, args ...any) { s.env.Unknownf(format, args...) }
 
-// Finish records what became of the spec's situations, and deletes what the spec made.
-func (s *Scenario) Finish(ctx context.Context) error {
+// finish records what became of the spec's situations, and deletes what the spec made.
+func (s *Scenario) finish(ctx context.Context) error {
 	s.RecordDecisions(ctx)
 	return s.env.Finish(ctx)
 }

@@ -88,10 +88,13 @@ func (s *Suite) EmptyBucket(ctx context.Context) (left []string, err error) {
 	return repository.ToolsOf(s.env).EmptyBucket(ctx)
 }
 
-// Start makes the spec's namespace, with what the policy needs in it. A spec that changes the platform is begun only on one that is
-// whole: what cannot be repaired would be blamed on the policy.
+// Start makes the spec's namespace, with what the policy needs in it. What the spec makes is deleted when it has ended.
 func (s *Suite) Start(ctx context.Context, id string, report Reporter) *Scenario {
-	return of(s.env.Start(ctx, id, report))
+	e := s.env.New(id, report)
+	scenario := of(e)
+	report.CleanUp("delete what the spec made", e.Times.CleanUp, scenario.finish)
+	e.CreateNamespace(ctx)
+	return scenario
 }
 
 // ReadClock asks the API server for the time: specs date things by its clock.

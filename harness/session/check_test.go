@@ -27,7 +27,7 @@ func TestAStackThatTheLockDoesNotHaveIsRefused(t *testing.T) {
 	}
 	write("policy.yaml", "apiVersion: policies.kyverno.io/v1\nkind: GeneratingPolicy\nmetadata: {name: p, annotations: {asks: \"http://192.168.10.133:9000\"}}\n")
 	contract := "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: p\ndescription: d\nstacks: "
-	for stacks, want := range map[string]string{"[kyverno-1.19*]": "", "[kyverno-1.19, kyverno-1.99*]": `conformance.yaml:5:24: there is no stack "kyverno-1.99*"`} {
+	for stacks, want := range map[string]string{"[kyverno-1.19*]": "", "[kyverno-1.19, kyverno-1.99*]": `conformance.yaml:5:24: no stack matches "kyverno-1.99*"`} {
 		write("conformance.yaml", contract+stacks+"\n")
 		policies, err := s.loadToCheck(t.Context(), []string{folder})
 		switch {

@@ -158,7 +158,7 @@ func (s *Session) Rerun(ctx context.Context, report *verdict.Report) error {
 		}
 	}
 	if len(gone) > 0 {
-		return fmt.Errorf("the suite has no %s any more: the report of run %s is of another one", strings.Join(gone, ", "), report.Run.ID)
+		return fmt.Errorf("the suite has no %s any more: the report of run %s comes from another version of the suite", strings.Join(gone, ", "), report.Run.ID)
 	}
 	p, err := s.policyFor(specs, sel)
 	if err != nil {

@@ -324,7 +324,7 @@ func (s *Session) putUp(ctx context.Context, run *runs.Run, p *policy.Policy, st
 // listened at; anything else that a contract says can be made on a testbed that is up.
 func (s *Session) usable(ctx context.Context, kept *testbed.Testbed, p *policy.Policy) error {
 	if kept.Stack != s.Stack.Name || kept.Endpoint.URL != p.Endpoint.URL {
-		return fmt.Errorf("the stack that is kept up is %s with S3 at %s, wanted is %s with %s, as the policy %s names it: make down removes it",
+		return fmt.Errorf("the kept stack is %s with S3 at %s, but the policy needs %s with S3 at %s (policy %s): remove the kept stack with make down",
 			kept.Stack, kept.Endpoint.URL, s.Stack.Name, p.Endpoint.URL, p.Contract.Name)
 	}
 	for _, container := range append([]string{kept.Node}, kept.Store.Containers...) {

@@ -35,7 +35,7 @@ func TestAKeptStackHasOneEndpoint(t *testing.T) {
 	kept := &testbed.Testbed{Stack: "one", Endpoint: endpoint.Endpoint{URL: "http://192.168.10.133:9000"}}
 	p := &policy.Policy{Endpoint: endpoint.Endpoint{URL: "http://10.0.0.5:9000"}, Contract: policy.Contract{Name: "other"}}
 	err := s.usable(t.Context(), kept, p)
-	want := "the stack that is kept up is one with S3 at http://192.168.10.133:9000, wanted is one with http://10.0.0.5:9000, as the policy other names it: make down removes it"
+	want := "the kept stack is one with S3 at http://192.168.10.133:9000, but the policy needs one with S3 at http://10.0.0.5:9000 (policy other): remove the kept stack with make down"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

@@ -26,6 +26,8 @@ type Times struct {
 	Gone time.Duration
 	// Platform bounds how long a controller takes to come back: some 10 s.
 	Platform time.Duration
+	// CleanUp bounds how long it takes to delete what a spec made, in all its attempts.
+	CleanUp time.Duration
 	// Undo bounds how long it takes to put back what a spec took away, retries included.
 	Undo time.Duration
 	// Storm bounds how long the last PVC of a storm takes: 30 movers take some 2 minutes on two cores.
@@ -66,6 +68,7 @@ func Default() Times {
 		Backup:   30 * time.Second,
 		Gone:     time.Minute,
 		Platform: 2 * time.Minute,
+		CleanUp:  time.Minute,
 		Undo:     5 * time.Minute,
 		Storm:    6 * time.Minute,
 		Audit:    15 * time.Second,

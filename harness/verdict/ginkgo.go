@@ -153,7 +153,7 @@ func readSuite(report types.Report, info *SuiteInfo) []Result {
 		}
 	}
 	if missing := report.PreRunStats.SpecsThatWillRun - selected - len(unclear); missing > 0 && info.SetupError == "" {
-		info.fail(fmt.Sprintf("%d of %d selected specs left no report: did a process die?", missing, report.PreRunStats.SpecsThatWillRun))
+		info.fail(fmt.Sprintf("%d of %d selected specs left no report: a Ginkgo process may have died, see ginkgo.log", missing, report.PreRunStats.SpecsThatWillRun))
 	}
 	failed := slices.ContainsFunc(results, func(r Result) bool { return r.Verdict != Pass && r.Verdict != NotPromised })
 	if !report.SuiteSucceeded && !failed && info.SetupError == "" && len(info.Errors) == 0 {

@@ -407,7 +407,7 @@ func TestFromGinkgoSetup(t *testing.T) {
 		}, []types.SpecReport{it("core/fresh", types.SpecStatePassed), it("core/restore", types.SpecStateSkipped)},
 			"", []string{"Interrupted by User"}, 2},
 		{"a process died", func(r *types.Report) { r.PreRunStats.SpecsThatWillRun = 3 }, []types.SpecReport{it("core/fresh", types.SpecStatePassed)},
-			"", []string{"2 of 3 selected specs left no report: did a process die?"}, 1},
+			"", []string{"2 of 3 selected specs left no report: a Ginkgo process may have died, see ginkgo.log"}, 1},
 		{"failed for no reason", func(r *types.Report) { r.SuiteSucceeded = false }, []types.SpecReport{it("core/fresh", types.SpecStatePassed)},
 			"", []string{"Ginkgo says that the suite failed, and gives no reason"}, 1},
 		{"one ID twice", nil, []types.SpecReport{it("core/fresh", types.SpecStatePassed), it("core/fresh", types.SpecStatePassed)},
