@@ -115,6 +115,7 @@ func open(up *testbed.Testbed, folder string, senses blind.Senses) (*Suite, erro
 		if s.watch, err = creations.NewWatch(s.Config); err != nil {
 			return nil, err
 		}
+		s.watch.Now = s.Now
 		s.Created = s.watch
 	}
 	if up.External != nil {
