@@ -274,6 +274,10 @@ func (h *Handle) List(ctx context.Context, c Credentials, prefix string) (Listin
 		}
 		listing[object.Key] = strconv.FormatInt(object.Size, 10) + " " + object.ETag
 	}
+	// A listing that was cut off is none: what it lacks would be taken for lost.
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("list %s/%s: %w", h.Bucket, prefix, err)
+	}
 	return listing, nil
 }
 
@@ -308,9 +312,18 @@ func (h *Handle) RemovePrefix(ctx context.Context, c Credentials, prefix string)
 	if err != nil {
 		return err
 	}
-	objects := s3.ListObjects(ctx, h.Bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true})
-	for failure := range s3.RemoveObjects(ctx, h.Bucket, objects, minio.RemoveObjectsOptions{}) {
-		return fmt.Errorf("remove %s: %w", failure.ObjectName, failure.Err)
+	listing, err := h.List(ctx, c, prefix)
+	if err != nil {
+		return err
 	}
-	return nil
+	objects := make(chan minio.ObjectInfo, len(listing))
+	for key := range listing {
+		objects <- minio.ObjectInfo{Key: key}
+	}
+	close(objects)
+	var problems []error
+	for failure := range s3.RemoveObjects(ctx, h.Bucket, objects, minio.RemoveObjectsOptions{}) {
+		problems = append(problems, fmt.Errorf("remove %s: %w", failure.ObjectName, failure.Err))
+	}
+	return errors.Join(append(problems, ctx.Err())...)
 }
