@@ -242,14 +242,3 @@ func (s *Suite) Gone(object client.Object) await.Look {
 
 // RandomSuffix makes a name one that nobody else has.
 func RandomSuffix() string { return strings.ToLower(rand.Text()[:6]) }
-
-// Refused says whether an error is the API server's or an admission webhook's "no", or that of a webhook that could not be
-// asked and must be. Any other error is blindness: the request may not have arrived.
-func Refused(err error) bool {
-	return err != nil && (apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err) || RefusedByWebhook(err))
-}
-
-// RefusedByWebhook says whether an admission webhook said no, or could not be asked and must be.
-func RefusedByWebhook(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), "admission webhook") || strings.Contains(err.Error(), "failed calling webhook"))
-}

@@ -112,7 +112,7 @@ func (p *Platform) TryPolicy(ctx context.Context) {
 	taken := true
 	for _, object := range p.env.Testbed.PolicyObjects() {
 		err := p.apply(ctx, []*unstructured.Unstructured{object})
-		if env.Refused(err) {
+		if env.Refused(err) || env.NotAllowed(err) {
 			taken = false
 			p.env.Evidence("admission", fmt.Sprintf("%s %s is refused: %v", object.GetKind(), object.GetName(), err), nil)
 			continue
@@ -302,11 +302,12 @@ type Kills struct {
 func (p *Platform) KillAgainAndAgain(ctx context.Context, process string) *Kills {
 	e := p.env
 	k := &Kills{platform: p, process: process}
-	kill := func(ctx context.Context) error {
-		_, err := e.Firewall.Exec(ctx, "pkill", "-KILL", "-x", process)
-		return err
+	// That there is none just now is no failure. Docker's own failures have the exit code that pkill has then, so the answer is text.
+	kill := func(ctx context.Context) (killed bool, err error) {
+		out, err := e.Firewall.Exec(ctx, "bash", "-c", `pkill -KILL -x "$0" && echo killed || test $? = 1`, process)
+		return strings.TrimSpace(out) == "killed", err
 	}
-	if err := kill(ctx); err != nil {
+	if killed, err := kill(ctx); err != nil || !killed {
 		e.Unknownf("no process %s could be killed on the node: %v", process, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -314,8 +315,7 @@ func (p *Platform) KillAgainAndAgain(ctx context.Context, process string) *Kills
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			// "none matched" is exit code 1, and no failure: there may be none just now.
-			if err := kill(ctx); err != nil && !strings.Contains(err.Error(), "exit status 1") && ctx.Err() == nil {
+			if _, err := kill(ctx); err != nil && ctx.Err() == nil {
 				k.failed = err
 			}
 			select {
