@@ -26,24 +26,53 @@ import (
 )
 
 // Platform is what all specs share, as one spec changes it.
-type Platform struct{ env *env.Env }
+type Platform struct {
+	env *env.Env
+	controllers
+}
+
+// controllers is what is done with, and asked of, whatever runs on the cluster.
+type controllers interface {
+	apply(ctx context.Context, objects []*unstructured.Unstructured) error
+	remove(ctx context.Context, objects []*unstructured.Unstructured) error
+	// ready waits until all deployments of a namespace are.
+	ready(ctx context.Context, namespace string) error
+	// policyActs waits until Kyverno has the policy ready and acts on it.
+	policyActs(ctx context.Context) error
+	// volSyncAnswers waits until VolSync reconciles.
+	volSyncAnswers(ctx context.Context) error
+}
 
 // Of is the platform as a spec changes it.
-func Of(e *env.Env) *Platform { return &Platform{e} }
+func Of(e *env.Env) *Platform { return &Platform{e, installed{e}} }
+
+// installed are the controllers of the testbed.
+type installed struct{ env *env.Env }
+
+func (i installed) apply(ctx context.Context, objects []*unstructured.Unstructured) error {
+	return install.Apply(ctx, i.env.Kube, objects, nil)
+}
+
+func (i installed) remove(ctx context.Context, objects []*unstructured.Unstructured) error {
+	return install.Delete(ctx, i.env.Kube, objects)
+}
+
+func (i installed) ready(ctx context.Context, namespace string) error {
+	return install.DeploymentsReady(ctx, i.env.Kube, namespace, i.env.Times.Platform)
+}
+
+func (i installed) policyActs(ctx context.Context) error {
+	return i.env.Testbed.PolicyActs(ctx, i.env.Kube, func(string, ...any) {})
+}
+
+func (i installed) volSyncAnswers(ctx context.Context) error {
+	return install.VolSyncAnswers(ctx, i.env.Kube, i.env.Times.Platform)
+}
 
 // Back puts back what was taken away, and may be called again. It is done when the spec has ended, if the spec does not call it.
 type Back func(context.Context)
 
 var customResourceDefinition = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
-
-// policyActs waits until Kyverno has the policy ready and acts on it.
-func (p *Platform) policyActs(ctx context.Context) error {
-	return p.env.Testbed.PolicyActs(ctx, p.env.Kube, func(string, ...any) {})
-}
-
-func (p *Platform) apply(ctx context.Context, objects []*unstructured.Unstructured) error {
-	return install.Apply(ctx, p.env.Kube, objects, nil)
-}
 
 // reapply applies the policy as it is, over whatever there is of it, and waits until it acts.
 func (p *Platform) reapply(ctx context.Context) error {
@@ -99,7 +128,7 @@ func (p *Platform) UpgradePolicy(ctx context.Context) {
 func (p *Platform) RemovePolicy(ctx context.Context) Back {
 	e, objects := p.env, p.env.Testbed.PolicyObjects()
 	back := e.Undo("the policy", p.reapply)
-	e.Must(install.Delete(ctx, e.Kube, objects))
+	e.Must(p.remove(ctx, objects))
 	for _, object := range objects {
 		e.Arrange(ctx, object.GetKind()+" "+object.GetName()+" gone", e.Times.Gone, e.Gone(object.DeepCopy()))
 	}
@@ -138,7 +167,7 @@ func (p *Platform) WithoutRights(ctx context.Context) Back {
 		e.Unknownf("the policy brings no roles with it, so none can be missing")
 	}
 	back := e.Undo("the policy's roles and bindings", func(ctx context.Context) error { return p.apply(ctx, rights) })
-	e.Must(install.Delete(ctx, e.Kube, rights))
+	e.Must(p.remove(ctx, rights))
 	e.Step("%d roles and bindings of the policy are gone", len(rights))
 	return back
 }
@@ -167,7 +196,7 @@ func (p *Platform) WithoutVolSync(ctx context.Context) Back {
 		e.Unknownf("there are no CRDs of %s to take away", volsync.Source.Group)
 	}
 	back := e.Undo("VolSync's CRDs", func(ctx context.Context) error { return p.apply(ctx, crds) })
-	e.Must(install.Delete(ctx, e.Kube, crds))
+	e.Must(p.remove(ctx, crds))
 	for _, crd := range crds {
 		e.Arrange(ctx, "CRD "+crd.GetName()+" gone", e.Times.Gone, e.Gone(crd.DeepCopy()))
 	}
@@ -175,7 +204,7 @@ func (p *Platform) WithoutVolSync(ctx context.Context) Back {
 	return func(ctx context.Context) {
 		back(ctx)
 		on(ctx)
-		e.Must(install.VolSyncAnswers(ctx, e.Kube, e.Times.Platform))
+		e.Must(p.volSyncAnswers(ctx))
 		e.Step("VolSync is installed again")
 	}
 }
@@ -217,7 +246,7 @@ func (p *Platform) Off(ctx context.Context, controller Controller) Back {
 				return err
 			}
 		}
-		return install.DeploymentsReady(ctx, e.Kube, controller.Namespace, e.Times.Platform)
+		return p.ready(ctx, controller.Namespace)
 	})
 	for _, d := range scaled {
 		pods := &corev1.PodList{}
@@ -276,7 +305,7 @@ func (p *Platform) replaceKyverno(ctx context.Context, labels client.MatchingLab
 // KyvernoBack waits until Kyverno acts on the policy again.
 func (p *Platform) KyvernoBack(ctx context.Context) {
 	e := p.env
-	e.Must(install.DeploymentsReady(ctx, e.Kube, env.KyvernoNamespace, e.Times.Platform))
+	e.Must(p.ready(ctx, env.KyvernoNamespace))
 	e.Must(p.policyActs(ctx))
 	e.Step("Kyverno acts on the policy again")
 }
@@ -393,8 +422,8 @@ func (p *Platform) NodeRestart(ctx context.Context) {
 		}
 		return await.Reached(), nil
 	})
-	e.Must(install.DeploymentsReady(ctx, e.Kube, VolSync.Namespace, e.Times.Platform))
-	e.Must(install.VolSyncAnswers(ctx, e.Kube, e.Times.Platform))
+	e.Must(p.ready(ctx, VolSync.Namespace))
+	e.Must(p.volSyncAnswers(ctx))
 	p.KyvernoBack(ctx)
 }
 
