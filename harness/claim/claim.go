@@ -421,6 +421,9 @@ func (c *Claim) Patch(ctx context.Context, what, patch string) (allowed bool) {
 		allowed = err == nil
 		return await.Reached(), err
 	})
+	if allowed {
+		e.Evidence("seen", "PVC "+c.Name+" "+what, nil)
+	}
 	return allowed
 }
 

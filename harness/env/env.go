@@ -179,7 +179,7 @@ func (e *Env) Proven(a absence.Absence) { e.Must(e.appendLine(e.Artifacts.Absenc
 // that is an error of the suite's.
 func (e *Env) Undo(what string, undo func(context.Context) error) (now func(context.Context)) {
 	var mu sync.Mutex
-	done := false
+	done, said := false, false
 	undo = e.senses.Undo(undo)
 	once := func(ctx context.Context) error {
 		mu.Lock()
@@ -209,6 +209,10 @@ func (e *Env) Undo(what string, undo func(context.Context) error) (now func(cont
 			// Its own time: controllers take longer than one look.
 			return await.Reached(), once(ctx)
 		})
+		if !said {
+			e.Step("%s put back", what)
+		}
+		said = true
 	}
 }
 
