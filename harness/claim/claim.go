@@ -298,7 +298,7 @@ func (c *Claim) RestoredAndProtected(ctx context.Context) {
 // BackedUp waits until there is a backup of all that the app has written so far: the one that VolSync makes as soon as
 // there is a ReplicationSource, or, where that was begun too early, one triggered by hand.
 func (c *Claim) BackedUp(ctx context.Context) {
-	written := c.env().Now()
+	written := c.env().Now().Add(c.env().ClockError()) // movers date snapshots by their node's clock
 	source := c.HasReplicationSource(ctx)
 	c.awaitFirstSync(ctx, source)
 	if len(c.repos().Listing(ctx, c.Name)) > 0 {

@@ -3,6 +3,7 @@ package claim
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,10 +13,15 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/env/recorded"
+	"github.com/smart-restore/conformance/harness/frame"
 	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/podexec"
+	"github.com/smart-restore/conformance/harness/testbed"
 )
 
 // snapshots is an S3 server whose every listing is of n snapshots. It does not answer while n is below 0.
@@ -105,4 +111,54 @@ func TestBackUpOrHold(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A snapshot is of what the app wrote only if it was begun later than that by any clock: on an external cluster, the nodes' may be
+// off this host's by what ReadClock takes for none.
+func TestBackedUpByAnyClock(t *testing.T) {
+	for name, c := range map[string]struct {
+		external bool
+		begun    time.Duration // after what the app wrote
+		another  bool          // backup is asked for
+	}{
+		"before":                     {false, -time.Second, true},
+		"after":                      {false, time.Second, false},
+		"after, by another's clock":  {true, time.Second, true},
+		"well after, by any's clock": {true, 10 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var n atomic.Int64
+			n.Store(1)
+			listed := fmt.Sprintf(`[{"id":"0123456789","time":%q}]`, time.Now().Add(c.begun).Format(time.RFC3339Nano))
+			claims, _ := claimsOf(t, env.Parts{
+				API: interceptor.NewClient(fake.NewClientBuilder().WithObjects(source(func(o *unstructured.Unstructured) {
+					o.Object["status"] = map[string]any{"lastSyncTime": "2026-11-26T12:00:00Z"}
+				})).Build(), interceptor.Funcs{Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
+					return errTransport
+				}}),
+				Pods: restic(listed),
+			})
+			e := claims.env
+			e.Times.Gone, e.Times.Poll = 10*time.Millisecond, time.Millisecond
+			e.Testbed.Store = &objectstore.Handle{Bucket: "bucket", Server: snapshots(t, &n)}
+			if c.external {
+				e.Testbed.External = &testbed.External{}
+			}
+			want := "pass"
+			if c.another {
+				want = "unknown" // it cannot be asked for here
+			}
+			if got := recorded.Outcome(func() { claims.claim("data").BackedUp(t.Context()) }); got.How != want {
+				t.Errorf("%+v, wanted %s", got, want)
+			}
+		})
+	}
+}
+
+// restic streams this reply to whatever it is asked.
+type restic string
+
+func (r restic) Stream(_ context.Context, _ podexec.Container, _ []string, _ io.Reader, stdout, _ io.Writer) error {
+	return frame.Write(stdout, 0, []byte(r))
 }

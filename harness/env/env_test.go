@@ -173,3 +173,18 @@ func TestRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestScaled(t *testing.T) {
+	for set, want := range map[string]struct {
+		bound time.Duration
+		wrong bool
+	}{"": {time.Minute, false}, "2.5": {150 * time.Second, false}, "0.1": {time.Minute, true}, "NaN": {time.Minute, true}, "3x": {time.Minute, true}} {
+		t.Setenv(ScaleVariable, set)
+		if got := Scaled(time.Minute); got != want.bound {
+			t.Errorf("%q: %s", set, got)
+		}
+		if _, err := scale(); (err != nil) != want.wrong {
+			t.Errorf("%q: %v", set, err)
+		}
+	}
+}
