@@ -423,3 +423,52 @@ func (nothingMade) Created(context.Context, string, string, time.Time) ([]creati
 }
 func (nothingMade) Covers(context.Context, time.Time) (bool, error) { return true, nil }
 func (nothingMade) Close() error                                    { return nil }
+
+func TestRestoreUnderWay(t *testing.T) {
+	now := time.Now()
+	read := func(after time.Duration) gateway.Record {
+		return gateway.Record{Method: "GET", Path: "/bucket/ns/data/data/00/00", Auth: gateway.AuthAWS4, Time: now.Add(after)}
+	}
+	other := func(after time.Duration) gateway.Record {
+		return gateway.Record{Method: "GET", Path: "/", Time: now.Add(after)}
+	}
+	for name, c := range map[string]struct {
+		about, all []gateway.Record
+		dropped    int64
+		status     int
+		done, gone bool
+		want, says string
+	}{
+		"under way":               {[]gateway.Record{read(time.Second)}, nil, 0, 200, false, false, "pass", ""},
+		"not yet":                 {nil, nil, 0, 200, false, false, "fail", "no data was read"},
+		"an earlier one's":        {[]gateway.Record{read(-time.Minute)}, nil, 0, 200, false, false, "fail", "no data was read"},
+		"earlier ones forgotten":  {nil, []gateway.Record{other(-time.Minute)}, 5, 200, false, false, "fail", "no data was read"},
+		"perhaps it is forgotten": {nil, []gateway.Record{other(time.Minute)}, 5, 200, false, false, "unknown", "forgotten 5"},
+		"the gateway is dead":     {nil, nil, 0, 500, false, false, "unknown", "fault gateway"},
+		"done already":            {[]gateway.Record{read(time.Second)}, nil, 0, 200, true, false, "unknown", "done before"},
+		"gone already":            {[]gateway.Record{read(time.Second)}, nil, 0, 200, false, true, "unknown", "done before"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(c.status)
+				page := gateway.RecordsPage{Records: c.all, Dropped: c.dropped}
+				if r.URL.Query().Get("pathPrefix") != "" {
+					page.Records = c.about
+				}
+				_ = json.NewEncoder(w).Encode(page)
+			}))
+			defer server.Close()
+			var objects []client.Object
+			if !c.gone {
+				objects = append(objects, destinationDone(c.done))
+			}
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(objects...).Build(), Gateway: fault.New(server.URL, "")})
+			claims.env.Times.Mover, claims.env.Times.Poll = 20*time.Millisecond, time.Millisecond
+			claim := claims.claim("data")
+			claim.CreatedAt = now
+			if got := recorded.Outcome(func() { claim.RestoreUnderWay(t.Context(), destinationDone(false)) }); got.How != c.want || !strings.Contains(got.Reason, c.says) {
+				t.Errorf("%+v, wanted %s with %q", got, c.want, c.says)
+			}
+		})
+	}
+}

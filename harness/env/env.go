@@ -216,11 +216,6 @@ func (e *Env) Undo(what string, undo func(context.Context) error) (now func(cont
 	}
 }
 
-// OnEnd has do called when the spec has ended, however it ended.
-func (e *Env) OnEnd(do func()) {
-	e.report.CleanUp("end what runs beside the spec", e.Times.Undo, func(context.Context) error { do(); return nil })
-}
-
 // AfterOutage has do called whenever an outage of S3 has ended, with the time.
 func (e *Env) AfterOutage(do func(time.Time)) { e.spec.healed = append(e.spec.healed, do) }
 

@@ -330,12 +330,16 @@ type Kills struct {
 // has ended. It waits until the first was killed.
 func (p *Platform) KillAgainAndAgain(ctx context.Context, process string) *Kills {
 	e := p.env
-	k := &Kills{platform: p, process: process}
+	k := &Kills{platform: p, process: process, stop: func() {}}
 	// That there is none just now is no failure. Docker's own failures have the exit code that pkill has then, so the answer is text.
 	kill := func(ctx context.Context) (killed bool, err error) {
 		out, err := e.Firewall.Exec(ctx, "bash", "-c", `pkill -KILL -x "$0" && echo killed || test $? = 1`, process)
 		return strings.TrimSpace(out) == "killed", err
 	}
+	e.Undo("process "+process, func(ctx context.Context) error {
+		k.stop()
+		return p.runs(ctx, process)
+	})
 	if killed, err := kill(ctx); err != nil || !killed {
 		e.Unknownf("no process %s could be killed on the node: %v", process, err)
 	}
@@ -354,9 +358,30 @@ func (p *Platform) KillAgainAndAgain(ctx context.Context, process string) *Kills
 		}
 	}()
 	k.stop = func() { cancel(); <-done }
-	e.OnEnd(k.stop)
 	e.Step("%s is killed, and again whenever it starts", process)
 	return k
+}
+
+// runs waits until a process runs that was killed again and again. The kubelet would wait ever longer before it starts Kyverno again,
+// and the next spec would find it down.
+func (p *Platform) runs(ctx context.Context, process string) error {
+	if process != "kyverno" {
+		return p.env.API.List(ctx, &corev1.NamespaceList{}, client.Limit(1))
+	}
+	pods := &corev1.PodList{}
+	if err := p.env.API.List(ctx, pods, client.InNamespace(env.KyvernoNamespace)); err != nil {
+		return err
+	}
+	for i := range pods.Items {
+		for _, status := range pods.Items[i].Status.ContainerStatuses {
+			if w := status.State.Waiting; w != nil && w.Reason == "CrashLoopBackOff" {
+				if err := client.IgnoreNotFound(p.env.API.Delete(ctx, &pods.Items[i], client.GracePeriodSeconds(0))); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return p.ready(ctx, env.KyvernoNamespace)
 }
 
 // Stop ends the killing. The spec is unknown if the process could not be killed all the time.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -178,6 +179,13 @@ func TestWhatIsNotThereCannotBeTakenAway(t *testing.T) {
 	}
 }
 
+func pod(name string, state corev1.ContainerState) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: env.KyvernoNamespace, Name: name},
+		Status:     corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{State: state}}},
+	}
+}
+
 func TestKillAgainAndAgain(t *testing.T) {
 	exit := func(code int) error { return fmt.Errorf("docker exec node bash: exit status %d: ", code) }
 	type answer struct {
@@ -207,7 +215,8 @@ func TestKillAgainAndAgain(t *testing.T) {
 					a := c.answers[min(kills, len(c.answers)-1)]
 					kills++
 					return a.out, a.err
-				}}})
+				}}}, pod("well", corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}),
+					pod("waits", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}))
 				got := recorded.Outcome(func() {
 					kyverno := p.KillAgainAndAgain(t.Context(), "kyverno")
 					time.Sleep(time.Second)
@@ -223,6 +232,13 @@ func TestKillAgainAndAgain(t *testing.T) {
 					if err := cleanUp(t.Context()); err != nil {
 						t.Error(err)
 					}
+				}
+				if want := []string{"register: put back process kyverno", "ready kyverno"}; !slices.Equal(l.did, want) {
+					t.Errorf("did %q, wanted %q", l.did, want)
+				}
+				left := &corev1.PodList{}
+				if err := l.api.List(t.Context(), left); err != nil || len(left.Items) != 1 || left.Items[0].Name != "well" {
+					t.Errorf("left %v, %v", left.Items, err)
 				}
 			})
 		})

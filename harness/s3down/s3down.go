@@ -329,36 +329,45 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 }
 
 // SlowS3 lets all that the spec's namespace moves to and from S3 share this many kilobytes a second, until the
-// returned function is called.
+// returned function is called. The spec is unknown if it stays slow then: what follows would be blamed on the policy.
 func (s *S3) SlowS3(ctx context.Context, kilobytesPerSecond int64) (heal func()) {
-	return s.putFault(ctx, "slow", fmt.Sprintf("slow, %d kB/s for the namespace", kilobytesPerSecond), gateway.Rule{
+	takeAway, called := s.putFault(ctx, "slow", fmt.Sprintf("slow, %d kB/s for the namespace", kilobytesPerSecond), gateway.Rule{
 		PathPrefix: s.repos.NamespacePath(),
 		Fault:      gateway.Fault{Kind: "throttle", KilobytesPerSecond: kilobytesPerSecond},
-	})
+	}), false
+	return func() {
+		first := !called
+		called = true
+		if err := takeAway(); err != nil && first {
+			s.env.Unknownf("S3 is still slow: %v", err)
+		}
+	}
 }
 
 // HoldBackups keeps every backup of a PVC from ending, until the returned function is called: S3 does not answer to
 // the last that a mover writes, the snapshot. A restore meanwhile finds the snapshots that were there before.
 func (s *S3) HoldBackups(ctx context.Context, pvc string) (release func()) {
-	return s.putFault(ctx, "hold-backups", "holding new snapshots of PVC "+pvc, gateway.Rule{
+	takeAway := s.putFault(ctx, "hold-backups", "holding new snapshots of PVC "+pvc, gateway.Rule{
 		PathPrefix: s.repos.Path(pvc) + "snapshots/", Methods: []string{http.MethodPut},
 		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
 	})
+	return func() { _ = takeAway() } // what is left of it is said, and nothing of the spec follows
 }
 
 // putFault puts a fault of the spec's own in force until the returned function is called, which may be done twice: as soon
 // as it can, and when the spec ends.
-func (s *S3) putFault(ctx context.Context, name, sentence string, rule gateway.Rule) (heal func()) {
+func (s *S3) putFault(ctx context.Context, name, sentence string, rule gateway.Rule) (heal func() error) {
 	rule.ID, rule.TTLSeconds = s.env.Namespace+"-"+name, outage.TTLSeconds
 	s.env.Must(s.env.Gateway.Put(ctx, rule))
 	s.faultIs(name, sentence, true)
 	on := true
-	return func() {
+	return func() error {
 		err := s.takeAway(ctx, name, func(ctx context.Context) error { return s.env.Gateway.Heal(ctx, rule.ID) })
 		if err == nil && on {
 			s.faultIs(name, sentence, false)
 			on = false
 		}
+		return err
 	}
 }
 

@@ -196,3 +196,41 @@ func TestHealOfAHalfArmedFault(t *testing.T) {
 		}
 	}
 }
+
+func TestAFaultThatStays(t *testing.T) {
+	for name, c := range map[string]struct {
+		put     func(context.Context, *S3) func()
+		deleted int // what the gateway answers
+		want    string
+		errors  bool
+	}{
+		"slow, taken away":    {func(ctx context.Context, s *S3) func() { return s.SlowS3(ctx, 1) }, http.StatusNoContent, "pass", false},
+		"slow, and it stays":  {func(ctx context.Context, s *S3) func() { return s.SlowS3(ctx, 1) }, http.StatusInternalServerError, "unknown", true},
+		"held, taken away":    {func(ctx context.Context, s *S3) func() { return s.HoldBackups(ctx, "data") }, http.StatusNoContent, "pass", false},
+		"held until the end":  {func(ctx context.Context, s *S3) func() { return s.HoldBackups(ctx, "data") }, http.StatusInternalServerError, "pass", true},
+		"it cannot be put on": {func(ctx context.Context, s *S3) func() { return s.SlowS3(ctx, 1) }, 0, "unknown", false},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case c.deleted == 0:
+				w.WriteHeader(http.StatusBadGateway)
+			case r.Method == http.MethodDelete:
+				w.WriteHeader(c.deleted)
+			}
+		}))
+		s, r := s3In(t.TempDir(), &node{}, fault.New(server.URL, ""))
+		var heal func()
+		if got := recorded.Outcome(func() {
+			heal = c.put(t.Context(), s)
+			heal()
+		}); got.How != c.want || (len(r.SuiteErrors) > 0) != c.errors {
+			t.Errorf("%s: %+v, %q", name, got, r.SuiteErrors)
+		}
+		if heal != nil { // again, when the spec ends: its verdict stays
+			if got := recorded.Outcome(heal); got.How != "pass" {
+				t.Errorf("%s, at the end: %+v", name, got)
+			}
+		}
+		server.Close()
+	}
+}
