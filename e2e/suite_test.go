@@ -88,7 +88,7 @@ func Prove(id, level, sentence string, body func(context.Context, *scenario.Scen
 			decorators[i] = Label(string(d))
 		}
 	}
-	return It(id+" "+sentence, append([]any{Label(level), Label(needed...), SpecTimeout(specTimeout)}, append(decorators, func(ctx SpecContext) {
+	return It(id+" "+sentence, append([]any{Label(level), Label(needed...), SpecTimeout(scenario.Scaled(specTimeout))}, append(decorators, func(ctx SpecContext) {
 		recorder.Run(ctx, requirement, func(r *recorder.Spec) {
 			if reason := suite.NotPromised(CurrentSpecReport().Labels()); reason != "" {
 				r.NotPromised(reason)

@@ -88,10 +88,14 @@ func Start(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
 	return app
 }
 
-// Create creates the pod. It tries again while an admission webhook refuses the pod, as the controllers do that make pods.
+// Create creates the pod. It tries again while one of Kyverno's webhooks refuses the pod, as the controllers do that make pods.
 func Create(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
+	return create(ctx, e, pod, e.Eventually)
+}
+
+func create(ctx context.Context, e *env.Env, pod *corev1.Pod, wait verb) *App {
 	start, refusals := time.Now(), 0
-	e.Eventually(ctx, fmt.Sprintf("pod %s admitted", pod.Name), e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	wait(ctx, fmt.Sprintf("pod %s admitted", pod.Name), e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		err := e.API.Create(ctx, pod.DeepCopy())
 		switch {
 		case err == nil, apierrors.IsAlreadyExists(err): // by a try whose answer was lost: its namespace is the spec's own
@@ -111,18 +115,29 @@ func Create(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
 	return &App{env: e, pod: pod.Name}
 }
 
-// Try creates the pod, once. Held says that an admission webhook refuses it for now.
+// StartTool starts a pod of the suite's own, which uses no volume: that it does not run is no policy's doing.
+func StartTool(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
+	app := create(ctx, e, pod, e.Arrange)
+	app.running(ctx, e.Arrange)
+	return app
+}
+
+// verb is Arrange or Eventually: whose doing it is that something does not come about.
+type verb func(ctx context.Context, want string, within time.Duration, look await.Look)
+
+// Try creates the pod, once. Held says that one of Kyverno's webhooks refuses it for now.
 func Try(ctx context.Context, e *env.Env, pod *corev1.Pod) (app *App, held bool) {
 	e.Arrange(ctx, fmt.Sprintf("pod %s admitted or refused", pod.Name), e.Times.Pod, func(ctx context.Context) (await.State, error) {
 		err := e.API.Create(ctx, pod.DeepCopy())
 		switch {
 		case err == nil, apierrors.IsAlreadyExists(err):
 			return await.Reached(), nil
-		case env.RefusedByWebhook(err):
+		case env.Denied(err):
 			e.Evidence("admission", fmt.Sprintf("pod %s is held back: %v", pod.Name, err), nil)
 			held = true
 			return await.Reached(), nil
 		}
+		// Also that a webhook could not be asked: a moment later the pod would be let in.
 		return await.State{}, err
 	})
 	if held {
@@ -132,25 +147,36 @@ func Try(ctx context.Context, e *env.Env, pod *corev1.Pod) (app *App, held bool)
 }
 
 // Running waits until the app runs.
-func (a *App) Running(ctx context.Context) {
+func (a *App) Running(ctx context.Context) { a.running(ctx, a.env.Eventually) }
+
+func (a *App) running(ctx context.Context, wait verb) {
 	e := a.env
-	e.Eventually(ctx, fmt.Sprintf("pod %s running", a.pod), e.Times.Pod, func(ctx context.Context) (await.State, error) {
+	wait(ctx, fmt.Sprintf("pod %s running", a.pod), e.Times.Pod, func(ctx context.Context) (await.State, error) {
 		pod := &corev1.Pod{}
 		if err := e.API.Get(ctx, a.key(), pod); err != nil {
 			return await.State{}, err
 		}
 		seen := "phase " + string(pod.Status.Phase)
-		for _, status := range pod.Status.ContainerStatuses {
+		for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 			if w := status.State.Waiting; w != nil {
 				seen += ", " + w.Reason + " " + w.Message
-				if strings.Contains(w.Reason, "ErrImage") || w.Reason == "InvalidImageName" {
+				if imageIsMissing(w.Reason) {
 					return await.State{}, fmt.Errorf("the suite's own image is not there: %s", seen)
 				}
 			}
 		}
+		if pod.Status.Phase == corev1.PodFailed { // what the suite runs in it does not end by itself
+			return await.State{}, fmt.Errorf("the pod was ended: %s %s", pod.Status.Reason, pod.Status.Message)
+		}
 		return await.ReachedIf(pod.Status.Phase == corev1.PodRunning, "%s", seen), nil
 	})
 	e.Must(e.BringAgent(ctx, podexec.Container{Namespace: e.Namespace, Pod: a.pod, Name: container}))
+}
+
+// imageIsMissing says whether a container waits, by this reason, for an image that cannot be had. The kubelet says in turn that it
+// failed and that it waits before it tries again.
+func imageIsMissing(reason string) bool {
+	return strings.Contains(reason, "ErrImage") || reason == "ImagePullBackOff" || reason == "InvalidImageName" || reason == "ImageInspectError" || reason == "RegistryUnavailable"
 }
 
 func (a *App) key() client.ObjectKey {
@@ -228,6 +254,15 @@ func Keeps(a *App, want string) await.Watch {
 	}
 }
 
+// Violation is what a watch of an app finds at last. It waits for an answer.
+func Violation(ctx context.Context, a *App, watch await.Watch) (violation string) {
+	a.env.Arrange(ctx, "a last look at the volume in pod "+a.pod, a.env.Times.Pod, func(ctx context.Context) (_ await.State, err error) {
+		violation, err = watch(ctx)
+		return await.Reached(), err
+	})
+	return violation
+}
+
 // Mark writes a file that says whose volume this is.
 func (a *App) Mark(ctx context.Context) { a.Put(ctx, dataset.SentinelName, a.env.Namespace) }
 
@@ -294,11 +329,17 @@ func ContainerOf(a *App) podexec.Container {
 	return podexec.Container{Namespace: a.env.Namespace, Pod: a.pod, Name: container}
 }
 
+// usage is the agent's exit code if it was called wrongly: by the suite.
+const usage = 2
+
 // agent runs the agent in the app's pod. What it cannot do is the app's, and fails the spec; that its reply did not arrive is
 // not.
 func (a *App) agent(ctx context.Context, run func(context.Context, podexec.Container, podexec.Framed) (podexec.Result, error), args ...string) []byte {
 	result, err := run(ctx, ContainerOf(a), podexec.ByAgent(a.env.Testbed.AgentPath(), args...))
 	a.env.Must(err)
+	if result.ExitCode == usage || strings.Contains(result.Stderr, "no space left on device") {
+		a.env.Unknownf("the suite itself failed: agent %s in pod %s: %s", strings.Join(args, " "), a.pod, result.Stderr)
+	}
 	if result.ExitCode != 0 {
 		a.env.Failf("the app in pod %s could not: agent %s: %s", a.pod, strings.Join(args, " "), result.Stderr)
 	}

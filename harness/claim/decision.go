@@ -28,6 +28,8 @@ type situation struct {
 	err    error     // why it was not admitted
 	healed time.Time // when the outage ended; zero: there was none, or it lasts
 	pvc    string
+
+	recorded bool
 }
 
 // Situation says that the next PVC of this name is a row of the decision table. What becomes of it is recorded when the
@@ -65,12 +67,11 @@ func (s *situations) outageEnded(at time.Time) {
 
 // RecordDecisions records what became of each situation's claim, once.
 func (c *Claims) RecordDecisions(ctx context.Context) {
-	rows := c.situations.rows
-	c.situations.rows = nil
-	for _, row := range rows {
-		if row.claim == nil {
-			continue // the spec ended before
+	for _, row := range c.situations.rows {
+		if row.claim == nil || row.recorded {
+			continue // the spec ended before, or the clean-up is tried again
 		}
+		row.recorded = true
 		e := row.claim.env()
 		destinations, err := row.claim.made(ctx, absence.ReplicationDestinations)
 		sources, sourceErr := row.claim.made(ctx, absence.ReplicationSources)

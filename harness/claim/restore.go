@@ -72,9 +72,15 @@ func (c *Claim) RestoreUnderWay(ctx context.Context, destination *unstructured.U
 	e, prefix := c.env(), c.repos().Path(c.Name)+"data/"
 	e.Eventually(ctx, "the restore of PVC "+c.Name+" under way", e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		page, err := e.Gateway.Records(ctx, 0, prefix)
-		return await.ReachedIf(slices.ContainsFunc(page.Records, func(r gateway.Record) bool {
+		if err != nil {
+			return await.State{}, err
+		}
+		if slices.ContainsFunc(page.Records, func(r gateway.Record) bool {
 			return r.Method == http.MethodGet && r.Time.After(c.CreatedAt) && r.UserAgent != probe.UserAgent
-		}), "no data was read from S3"), err
+		}) {
+			return await.Reached(), nil
+		}
+		return await.NotYet("no data was read from S3"), c.remembered(ctx, page)
 	})
 	e.Arrange(ctx, "a look at the restore before it is done", e.Times.Look, func(ctx context.Context) (await.State, error) {
 		gone, err := c.refresh(ctx, destination)
@@ -86,6 +92,18 @@ func (c *Claim) RestoreUnderWay(ctx context.Context, destination *unstructured.U
 		}
 		return await.Reached(), nil
 	})
+}
+
+// remembered is an error where the gateway may have forgotten a request that was made since the claim was.
+func (c *Claim) remembered(ctx context.Context, page gateway.RecordsPage) error {
+	if page.Dropped == 0 {
+		return nil
+	}
+	all, err := c.env().Gateway.Records(ctx, 0, "")
+	if err == nil && (len(all.Records) == 0 || all.Records[0].Time.After(c.CreatedAt)) {
+		err = fmt.Errorf("the gateway has forgotten %d requests, some of them since PVC %s was made", all.Dropped, c.Name)
+	}
+	return err
 }
 
 // NoBackupWhileRestoring asks for backups, as a person would, one after the other while the restore runs, and fails the spec
@@ -149,21 +167,32 @@ func (c *Claim) askForBackup(ctx context.Context) (asked bool, err error) {
 	sources, err := c.claims.list(ctx, volsync.Source)
 	for i := range sources {
 		if c.isSource(&sources[i]) && volsync.TriggerDone(&sources[i]) {
-			patch := fmt.Appendf(nil, `{"spec":{"trigger":{"manual":%q}}}`, "conformance-"+env.RandomSuffix())
-			return true, client.IgnoreNotFound(c.env().API.Patch(ctx, &sources[i], client.RawPatch("application/merge-patch+json", patch)))
+			err := c.ask(ctx, &sources[i])
+			return err == nil, client.IgnoreNotFound(err)
 		}
 	}
 	return false, err
 }
 
-// BackUpOrHold triggers a backup by hand and waits until VolSync has made it, or, for as long as a mover would take, sees
-// that none is made; it says which.
+// ask triggers a backup by hand, and leaves the ReplicationSource as it is then.
+func (c *Claim) ask(ctx context.Context, source *unstructured.Unstructured) error {
+	patch := fmt.Appendf(nil, `{"spec":{"trigger":{"manual":%q}}}`, "conformance-"+env.RandomSuffix())
+	return c.env().API.Patch(ctx, source, client.RawPatch("application/merge-patch+json", patch))
+}
+
+// BackUpOrHold waits until VolSync has made a backup: its first one, if that is still to come, else one that is triggered by hand.
+// Or it sees, for as long as a mover would take, that none is made. It says which.
 func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 	e := c.env()
 	source := c.HasReplicationSource(ctx)
 	before, asked := c.repos().SnapshotKeys(ctx, c.Name), false
 	patience := time.Now().Add(e.Times.Backup)
-	e.Arrange(ctx, "a backup of PVC "+c.Name+" made or held", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	e.Arrange(ctx, "a backup of PVC "+c.Name+" made or held", 2*e.Times.Mover, func(ctx context.Context) (_ await.State, unseen error) {
+		defer func() {
+			if unseen != nil { // a backup may have been made meanwhile
+				patience = time.Now().Add(e.Times.Backup)
+			}
+		}()
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
@@ -174,20 +203,20 @@ func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 		if atWork {
 			patience = time.Now().Add(e.Times.Backup)
 		}
-		if !asked && volsync.Nested(source, "status", "lastSyncTime") != "" {
-			if asked, err = c.askForBackup(ctx); err != nil {
-				return await.State{}, err
-			}
-			// As it is now: of the one before it was asked, every backup is done.
-			if _, err := c.refresh(ctx, source); err != nil {
-				return await.State{}, err
-			}
-		}
 		now, err := c.repos().ListSnapshotKeys(ctx, c.Name)
 		if err != nil {
 			return await.State{}, err
 		}
-		made = !slices.Equal(before, now) && (!asked || volsync.TriggerDone(source))
+		added := !slices.Equal(before, now)
+		if !asked && !added && volsync.Nested(source, "status", "lastSyncTime") != "" {
+			if err := c.ask(ctx, source); err != nil {
+				return await.State{}, err
+			}
+			asked, patience = true, time.Now().Add(e.Times.Backup)
+		}
+		// Done, and not only uploaded: VolSync removes old snapshots after that. Once asked, the source is as it was after that: of the
+		// one before, every backup is done.
+		made = added && volsync.Nested(source, "status", "lastSyncTime") != "" && volsync.TriggerDone(source)
 		return await.ReachedIf(made || time.Now().After(patience), "%s", volsync.Progress(source)), nil
 	})
 	if made {
@@ -399,7 +428,8 @@ func (l *LateApp) LosesNothing(ctx context.Context) {
 	}
 	c.HasReplicationSource(ctx) // so Kyverno has caught up
 	keeps := app.Keeps(l.app, writtenEarly)
-	e.Eventually(ctx, "no restore of PVC "+c.Name+" under way, and what the app wrote unchanged", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	var quiet time.Time // since when no restore is under way; zero: one is
+	e.Eventually(ctx, "no restore of PVC "+c.Name+" under way nor to come, and what the app wrote unchanged", e.Times.Mover+e.Times.Reaction, func(ctx context.Context) (await.State, error) {
 		violation, err := keeps(ctx)
 		switch {
 		case err != nil:
@@ -408,12 +438,23 @@ func (l *LateApp) LosesNothing(ctx context.Context) {
 			return await.RuledOut("the late restore has written over it: %s", violation), nil
 		}
 		destinations, err := c.claims.list(ctx, volsync.Destination)
+		if err != nil {
+			return await.State{}, err
+		}
 		for i := range destinations {
 			if c.isDestination(&destinations[i]) && !volsync.TriggerDone(&destinations[i]) {
-				return await.NotYet("ReplicationDestination %s is not done", destinations[i].GetName()), err
+				quiet = time.Time{}
+				return await.NotYet("ReplicationDestination %s is not done", destinations[i].GetName()), nil
 			}
 		}
-		return await.Reached(), err
+		if quiet.IsZero() {
+			quiet = time.Now()
+		}
+		// As long as Kyverno may take: a ReplicationDestination that comes now must be done, too.
+		return await.ReachedIf(time.Since(quiet) >= e.Times.Reaction, "a restore may still come"), nil
 	})
-	e.Throughout(ctx, "what the app wrote unchanged", e.Times.Reaction, keeps)
+	// What was restored last is on the volume by now.
+	if violation := app.Violation(ctx, l.app, keeps); violation != "" {
+		e.Failf("the late restore has written over it: %s", violation)
+	}
 }

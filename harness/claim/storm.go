@@ -57,11 +57,13 @@ func (c *Claims) Storm(ctx context.Context, prefix string, n int) *Storm {
 	}
 	all.Wait()
 	var slowest time.Duration
-	for i, claim := range storm.claims {
-		switch err := errs[i]; {
-		case env.Refused(err), apierrors.IsTimeout(err):
+	for i, claim := range storm.claims { // first: what was seen is seen, whatever else could not be
+		if err := errs[i]; env.Refused(err) || apierrors.IsTimeout(err) {
 			e.Failf("of %d PVCs at once, %s was not admitted: %v", n, claim.Name, err)
-		case err != nil:
+		}
+	}
+	for i, claim := range storm.claims {
+		if err := errs[i]; err != nil {
 			e.Unknownf("of %d PVCs at once, %s could not be asked for: %v", n, claim.Name, err)
 		}
 		slowest = max(slowest, claim.Admission)

@@ -38,6 +38,9 @@ const (
 // stands in for the audit log in a cluster that has none of ours. It says less: who made an object it takes from the
 // object itself, and of Secrets it reads no more than their metadata.
 type Watch struct {
+	// Now is the clock by which what is seen is dated, and since of Created is meant. Set it before Follow.
+	Now func() time.Time
+
 	dynamic  dynamic.Interface
 	metadata metadata.Interface
 	ctx      context.Context
@@ -94,7 +97,7 @@ func NewWatch(config *rest.Config) (*Watch, error) {
 }
 
 func newWatch(objects dynamic.Interface, metas metadata.Interface) *Watch {
-	w := &Watch{dynamic: objects, metadata: metas, streams: map[string]*watchStream{}, asked: map[time.Time]map[*watchStream]uint64{}}
+	w := &Watch{Now: time.Now, dynamic: objects, metadata: metas, streams: map[string]*watchStream{}, asked: map[time.Time]map[*watchStream]uint64{}}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	return w
 }
@@ -128,7 +131,7 @@ func (w *Watch) Follow(ctx context.Context, namespace string) error {
 		}
 		s.version = version
 		for _, object := range objects {
-			s.take(object)
+			s.take(object, w.Now())
 		}
 		w.mu.Lock()
 		w.streams[resource.Resource+"/"+namespace] = s
@@ -214,7 +217,7 @@ func (w *Watch) drain(s *watchStream, stream watch.Interface) error {
 		}
 		w.mu.Lock()
 		if event.Type != watch.Bookmark {
-			s.take(object)
+			s.take(object, w.Now())
 		}
 		s.version = object.GetResourceVersion()
 		w.mu.Unlock()
@@ -223,13 +226,13 @@ func (w *Watch) drain(s *watchStream, stream watch.Interface) error {
 }
 
 // take notes an object that was not seen before.
-func (s *watchStream) take(object watched) {
+func (s *watchStream) take(object watched, now time.Time) {
 	if s.seen[string(object.GetUID())] {
 		return
 	}
 	s.seen[string(object.GetUID())] = true
 	made := CreatedObject{
-		Name: object.GetName(), Namespace: object.GetNamespace(), UID: string(object.GetUID()), Time: time.Now(),
+		Name: object.GetName(), Namespace: object.GetNamespace(), UID: string(object.GetUID()), Time: now,
 		User: maker(object), Raw: rawOf(object),
 	}
 	s.created = append(s.created, made)

@@ -133,3 +133,20 @@ func TestWatchOfAnotherNamespaceIsAnError(t *testing.T) {
 		t.Error("what is no longer watched was said to have none")
 	}
 }
+
+// What is seen is dated by the clock that its questions are meant by: this host's may be hours off the API server's.
+func TestTheWatchDatesByTheClockItIsGiven(t *testing.T) {
+	f, w := watching(t)
+	clock := func() time.Time { return time.Now().Add(time.Hour) }
+	w.Now = clock
+	if err := w.Follow(t.Context(), "ns"); err != nil {
+		t.Fatal(err)
+	}
+	since := clock()
+	f.Put(destinations, destination("data-restore", "data"))
+	covered(t, w)
+	made, err := w.Created(t.Context(), "replicationdestinations", "ns", since)
+	if err != nil || len(made) != 1 {
+		t.Errorf("%v, %v", made, err)
+	}
+}

@@ -178,7 +178,7 @@ func (e *Env) Proven(a absence.Absence) { e.Must(e.appendLine(e.Artifacts.Absenc
 // that is an error of the suite's.
 func (e *Env) Undo(what string, undo func(context.Context) error) (now func(context.Context)) {
 	var mu sync.Mutex
-	done := false
+	done, said := false, false
 	undo = e.senses.Undo(undo)
 	once := func(ctx context.Context) error {
 		mu.Lock()
@@ -206,14 +206,17 @@ func (e *Env) Undo(what string, undo func(context.Context) error) (now func(cont
 	return func(ctx context.Context) {
 		e.Arrange(ctx, what+" put back", e.Times.Undo, func(context.Context) (await.State, error) {
 			// Its own time: controllers take longer than one look.
-			return await.Reached(), once(ctx)
+			err := once(ctx)
+			if errors.Is(err, blind.ErrBroken) {
+				return await.RuledOut("%v", err), nil
+			}
+			return await.Reached(), err
 		})
+		if !said {
+			e.Step("%s put back", what)
+		}
+		said = true
 	}
-}
-
-// OnEnd has do called when the spec has ended, however it ended.
-func (e *Env) OnEnd(do func()) {
-	e.report.CleanUp("end what runs beside the spec", e.Times.Undo, func(context.Context) error { do(); return nil })
 }
 
 // AfterOutage has do called whenever an outage of S3 has ended, with the time.
@@ -241,14 +244,3 @@ func (s *Suite) Gone(object client.Object) await.Look {
 
 // RandomSuffix makes a name one that nobody else has.
 func RandomSuffix() string { return strings.ToLower(rand.Text()[:6]) }
-
-// Refused says whether an error is the API server's or an admission webhook's "no", or that of a webhook that could not be
-// asked and must be. Any other error is blindness: the request may not have arrived.
-func Refused(err error) bool {
-	return err != nil && (apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err) || RefusedByWebhook(err))
-}
-
-// RefusedByWebhook says whether an admission webhook said no, or could not be asked and must be.
-func RefusedByWebhook(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), "admission webhook") || strings.Contains(err.Error(), "failed calling webhook"))
-}

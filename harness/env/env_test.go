@@ -140,20 +140,51 @@ func TestGone(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
+	denial := func(webhook string) error {
+		return apierrors.NewForbidden(schema.GroupResource{}, "x", fmt.Errorf("admission webhook %q denied the request: no", webhook))
+	}
+	unasked := func(webhook string) error {
+		return apierrors.NewInternalError(fmt.Errorf("failed calling webhook %q: connection refused", webhook))
+	}
+	const ours, another = "validate.kyverno.svc-fail", "pods.example.com"
 	for name, c := range map[string]struct {
-		err  error
-		want bool
+		err                                         error
+		refused, byWebhook, denied, changeIsRefused bool
 	}{
-		"none":                         {nil, false},
-		"a webhook's no":               {apierrors.NewForbidden(schema.GroupResource{}, "x", errors.New("admission webhook \"x\" denied the request: no")), true},
-		"a webhook that must be asked": {apierrors.NewInternalError(errors.New("failed calling webhook \"x\": connection refused")), true},
-		"invalid":                      {apierrors.NewInvalid(schema.GroupKind{}, "x", nil), true},
-		"transport":                    {errors.New("read tcp: connection reset by peer"), false},
-		"overload":                     {apierrors.NewTooManyRequests("later", 1), false},
-		"internal":                     {apierrors.NewInternalError(errors.New("etcdserver: leader changed")), false},
+		"none":                         {},
+		"a webhook's no":               {denial(ours), true, true, true, true},
+		"a webhook that must be asked": {unasked(ours), true, true, false, false},
+		"another's no":                 {denial(another), false, false, false, true},
+		"another that must be asked":   {unasked(another), false, false, false, false},
+		"an admission policy's no":     {apierrors.NewForbidden(schema.GroupResource{}, "x", errors.New("ValidatingAdmissionPolicy 'vpol-x' with binding 'vpol-x-binding' denied request: no")), true, true, true, true},
+		"invalid":                      {apierrors.NewInvalid(schema.GroupKind{}, "x", nil), true, false, false, true},
+		"no right":                     {apierrors.NewForbidden(schema.GroupResource{}, "x", errors.New("exceeded quota")), false, false, false, true},
+		"transport":                    {errors.New("read tcp: connection reset by peer"), false, false, false, false},
+		"overload":                     {apierrors.NewTooManyRequests("later", 1), false, false, false, false},
+		"internal":                     {apierrors.NewInternalError(errors.New("etcdserver: leader changed")), false, false, false, false},
 	} {
-		if got := Refused(c.err); got != c.want {
-			t.Errorf("%s: %v", name, got)
+		for question, got := range map[string][2]bool{
+			"refused": {Refused(c.err), c.refused}, "by a webhook": {RefusedByWebhook(c.err), c.byWebhook},
+			"denied": {Denied(c.err), c.denied}, "not allowed": {NotAllowed(c.err), c.changeIsRefused},
+		} {
+			if got[0] != got[1] {
+				t.Errorf("%s, %s: %v, wanted %v", name, question, got[0], got[1])
+			}
+		}
+	}
+}
+
+func TestScaled(t *testing.T) {
+	for set, want := range map[string]struct {
+		bound time.Duration
+		wrong bool
+	}{"": {time.Minute, false}, "2.5": {150 * time.Second, false}, "0.1": {time.Minute, true}, "NaN": {time.Minute, true}, "3x": {time.Minute, true}} {
+		t.Setenv(ScaleVariable, set)
+		if got := Scaled(time.Minute); got != want.bound {
+			t.Errorf("%q: %s", set, got)
+		}
+		if _, err := scale(); (err != nil) != want.wrong {
+			t.Errorf("%q: %v", set, err)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -75,11 +76,9 @@ func Connect() (*Suite, error) {
 	if err := json.Unmarshal(raw, up); err != nil {
 		return nil, fmt.Errorf("testbed %s: %w", path, err)
 	}
-	scale := 1.0
-	if set := os.Getenv(ScaleVariable); set != "" {
-		if _, err := fmt.Sscan(set, &scale); err != nil {
-			return nil, fmt.Errorf("%s=%s: %w", ScaleVariable, set, err)
-		}
+	scale, err := scale()
+	if err != nil {
+		return nil, err
 	}
 	senses, err := blind.FromEnvironment()
 	if err != nil {
@@ -90,6 +89,29 @@ func Connect() (*Suite, error) {
 		s.folder, s.times = filepath.Dir(path), timing.Default().Scaled(scale)
 	}
 	return s, err
+}
+
+// scale is by how much the bounds of this process are longer than on a machine with two cores.
+func scale() (float64, error) {
+	set := os.Getenv(ScaleVariable)
+	if set == "" {
+		return 1, nil
+	}
+	factor, err := strconv.ParseFloat(set, 64)
+	if err == nil {
+		err = timing.CheckScale(factor)
+	}
+	if err != nil {
+		return 1, fmt.Errorf("%s=%s: %w", ScaleVariable, set, err)
+	}
+	return factor, nil
+}
+
+// Scaled is a bound of a whole spec on this machine: one that stayed shorter than the waits in it would make an unknown of each of
+// their failures. A wrong scale is Connect's to refuse.
+func Scaled(bound time.Duration) time.Duration {
+	factor, _ := scale()
+	return time.Duration(float64(bound) * factor)
 }
 
 // Open connects to a testbed.
@@ -111,6 +133,7 @@ func open(up *testbed.Testbed, folder string, senses blind.Senses) (*Suite, erro
 		if s.watch, err = creations.NewWatch(s.Config); err != nil {
 			return nil, err
 		}
+		s.watch.Now = s.Now
 		s.Created = s.watch
 	}
 	if s.Created == nil {
@@ -143,6 +166,14 @@ func (s *Suite) Now() time.Time { return s.senses.Now().Add(s.skew) }
 
 // clockTolerance is how far apart two clocks may be that count as one: the API server dates objects by the second.
 const clockTolerance = 2 * time.Second
+
+// ClockError is by how much Now may be off the clocks of the cluster's nodes. A cluster of the suite's own has this host's.
+func (s *Suite) ClockError() time.Duration {
+	if s.Testbed.External == nil {
+		return 0
+	}
+	return clockTolerance
+}
 
 // ReadClock asks the API server for the time. Now is by its clock from then on.
 func (s *Suite) ReadClock(ctx context.Context) error {

@@ -281,6 +281,10 @@ func (h *Handle) List(ctx context.Context, c Credentials, prefix string) (Listin
 		}
 		listing[object.Key] = strconv.FormatInt(object.Size, 10) + " " + object.ETag
 	}
+	// A listing that was cut off is none: what it lacks would be taken for lost.
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("list %s/%s: %w", h.Bucket, prefix, err)
+	}
 	return listing, nil
 }
 
@@ -329,5 +333,5 @@ func (h *Handle) RemovePrefix(ctx context.Context, c Credentials, prefix string)
 	for failure := range s3.RemoveObjects(ctx, h.Bucket, objects, minio.RemoveObjectsOptions{}) {
 		problems = append(problems, fmt.Errorf("remove %s/%s: %w", h.Bucket, failure.ObjectName, failure.Err))
 	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems, ctx.Err())...)
 }

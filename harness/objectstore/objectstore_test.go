@@ -1,6 +1,7 @@
 package objectstore
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -102,5 +103,35 @@ func TestAPrefixThatCannotBeListedOrEmptiedIsAnError(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// bucket is an S3 server that lists one object, and answers deletions with what is given.
+func bucket(t *testing.T, listed func(http.ResponseWriter), deleted string) *Handle {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/xml")
+		if r.Method == http.MethodGet {
+			listed(w)
+			return
+		}
+		_, _ = io.WriteString(w, deleted)
+	}))
+	t.Cleanup(server.Close)
+	return &Handle{Server: strings.TrimPrefix(server.URL, "http://"), Bucket: "bucket"}
+}
+
+const (
+	oneObject = `<ListBucketResult><Name>bucket</Name><Contents><Key>a/config</Key><Size>1</Size><ETag>x</ETag></Contents></ListBucketResult>`
+)
+
+func TestAListingThatIsCutOffIsNone(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	h := bucket(t, func(w http.ResponseWriter) {
+		_, _ = io.WriteString(w, oneObject)
+		cancel()
+	}, "")
+	if listing, err := h.List(ctx, NewCredentials(), "a/"); err == nil {
+		t.Errorf("got %v, and no error", listing)
 	}
 }

@@ -27,24 +27,53 @@ import (
 )
 
 // Platform is what all specs share, as one spec changes it.
-type Platform struct{ env *env.Env }
+type Platform struct {
+	env *env.Env
+	controllers
+}
+
+// controllers is what is done with, and asked of, whatever runs on the cluster.
+type controllers interface {
+	apply(ctx context.Context, objects []*unstructured.Unstructured) error
+	remove(ctx context.Context, objects []*unstructured.Unstructured) error
+	// ready waits until all deployments of a namespace are.
+	ready(ctx context.Context, namespace string) error
+	// policyActs waits until Kyverno has the policy ready and acts on it.
+	policyActs(ctx context.Context) error
+	// volSyncAnswers waits until VolSync reconciles.
+	volSyncAnswers(ctx context.Context) error
+}
 
 // Of is the platform as a spec changes it.
-func Of(e *env.Env) *Platform { return &Platform{e} }
+func Of(e *env.Env) *Platform { return &Platform{e, installed{e}} }
+
+// installed are the controllers of the testbed.
+type installed struct{ env *env.Env }
+
+func (i installed) apply(ctx context.Context, objects []*unstructured.Unstructured) error {
+	return install.Apply(ctx, i.env.API, objects, nil)
+}
+
+func (i installed) remove(ctx context.Context, objects []*unstructured.Unstructured) error {
+	return install.Delete(ctx, i.env.API, objects)
+}
+
+func (i installed) ready(ctx context.Context, namespace string) error {
+	return install.DeploymentsReady(ctx, i.env.API, namespace, i.env.Times.Platform)
+}
+
+func (i installed) policyActs(ctx context.Context) error {
+	return i.env.Testbed.PolicyActs(ctx, i.env.API, func(string, ...any) {})
+}
+
+func (i installed) volSyncAnswers(ctx context.Context) error {
+	return install.VolSyncAnswers(ctx, i.env.API, i.env.Times.Platform)
+}
 
 // Back puts back what was taken away, and may be called again. It is done when the spec has ended, if the spec does not call it.
 type Back func(context.Context)
 
 var customResourceDefinition = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
-
-// policyActs waits until Kyverno has the policy ready and acts on it.
-func (p *Platform) policyActs(ctx context.Context) error {
-	return p.env.Testbed.PolicyActs(ctx, p.env.API, func(string, ...any) {})
-}
-
-func (p *Platform) apply(ctx context.Context, objects []*unstructured.Unstructured) error {
-	return install.Apply(ctx, p.env.API, objects, nil)
-}
 
 // reapply applies the policy as it is, over whatever there is of it, and waits until it acts.
 func (p *Platform) reapply(ctx context.Context) error {
@@ -100,7 +129,7 @@ func (p *Platform) UpgradePolicy(ctx context.Context) {
 func (p *Platform) RemovePolicy(ctx context.Context) Back {
 	e, objects := p.env, p.env.Testbed.PolicyObjects()
 	back := e.Undo("the policy", p.reapply)
-	e.Must(install.Delete(ctx, e.API, objects))
+	e.Must(p.remove(ctx, objects))
 	for _, object := range objects {
 		e.Arrange(ctx, object.GetKind()+" "+object.GetName()+" gone", e.Times.Gone, e.Gone(object.DeepCopy()))
 	}
@@ -113,7 +142,7 @@ func (p *Platform) TryPolicy(ctx context.Context) {
 	taken := true
 	for _, object := range p.env.Testbed.PolicyObjects() {
 		err := p.apply(ctx, []*unstructured.Unstructured{object})
-		if env.Refused(err) {
+		if env.Refused(err) || env.NotAllowed(err) {
 			taken = false
 			p.env.Evidence("admission", fmt.Sprintf("%s %s is refused: %v", object.GetKind(), object.GetName(), err), nil)
 			continue
@@ -139,7 +168,7 @@ func (p *Platform) WithoutRights(ctx context.Context) Back {
 		e.Unknownf("the policy brings no roles with it, so none can be missing")
 	}
 	back := e.Undo("the policy's roles and bindings", func(ctx context.Context) error { return p.apply(ctx, rights) })
-	e.Must(install.Delete(ctx, e.API, rights))
+	e.Must(p.remove(ctx, rights))
 	e.Step("%d roles and bindings of the policy are gone", len(rights))
 	return back
 }
@@ -168,7 +197,7 @@ func (p *Platform) WithoutVolSync(ctx context.Context) Back {
 		e.Unknownf("there are no CRDs of %s to take away", volsync.Source.Group)
 	}
 	back := e.Undo("VolSync's CRDs", func(ctx context.Context) error { return p.apply(ctx, crds) })
-	e.Must(install.Delete(ctx, e.API, crds))
+	e.Must(p.remove(ctx, crds))
 	for _, crd := range crds {
 		e.Arrange(ctx, "CRD "+crd.GetName()+" gone", e.Times.Gone, e.Gone(crd.DeepCopy()))
 	}
@@ -176,7 +205,7 @@ func (p *Platform) WithoutVolSync(ctx context.Context) Back {
 	return func(ctx context.Context) {
 		back(ctx)
 		on(ctx)
-		e.Must(install.VolSyncAnswers(ctx, e.API, e.Times.Platform))
+		e.Must(p.volSyncAnswers(ctx))
 		e.Step("VolSync is installed again")
 	}
 }
@@ -218,7 +247,7 @@ func (p *Platform) Off(ctx context.Context, controller Controller) Back {
 				return err
 			}
 		}
-		return install.DeploymentsReady(ctx, e.API, controller.Namespace, e.Times.Platform)
+		return p.ready(ctx, controller.Namespace)
 	})
 	for _, d := range scaled {
 		pods := &corev1.PodList{}
@@ -277,7 +306,7 @@ func (p *Platform) replaceKyverno(ctx context.Context, labels client.MatchingLab
 // KyvernoBack waits until Kyverno acts on the policy again.
 func (p *Platform) KyvernoBack(ctx context.Context) {
 	e := p.env
-	e.Must(install.DeploymentsReady(ctx, e.API, env.KyvernoNamespace, e.Times.Platform))
+	e.Must(p.ready(ctx, env.KyvernoNamespace))
 	e.Must(p.policyActs(ctx))
 	e.Step("Kyverno acts on the policy again")
 }
@@ -302,12 +331,17 @@ type Kills struct {
 // has ended. It waits until the first was killed.
 func (p *Platform) KillAgainAndAgain(ctx context.Context, process string) *Kills {
 	e := p.env
-	k := &Kills{platform: p, process: process}
-	kill := func(ctx context.Context) error {
-		_, err := e.Node(ctx, "pkill", "-KILL", "-x", process)
-		return err
+	k := &Kills{platform: p, process: process, stop: func() {}}
+	// That there is none just now is no failure. Docker's own failures have the exit code that pkill has then, so the answer is text.
+	kill := func(ctx context.Context) (killed bool, err error) {
+		out, err := e.Node(ctx, "bash", "-c", `pkill -KILL -x "$0" && echo killed || test $? = 1`, process)
+		return strings.TrimSpace(out) == "killed", err
 	}
-	if err := kill(ctx); err != nil {
+	e.Undo("process "+process, func(ctx context.Context) error {
+		k.stop()
+		return p.runs(ctx, process)
+	})
+	if killed, err := kill(ctx); err != nil || !killed {
 		e.Unknownf("no process %s could be killed on the node: %v", process, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -315,8 +349,7 @@ func (p *Platform) KillAgainAndAgain(ctx context.Context, process string) *Kills
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			// "none matched" is exit code 1, and no failure: there may be none just now.
-			if err := kill(ctx); err != nil && !strings.Contains(err.Error(), "exit status 1") && ctx.Err() == nil {
+			if _, err := kill(ctx); err != nil && ctx.Err() == nil {
 				k.failed = err
 			}
 			select {
@@ -326,9 +359,30 @@ func (p *Platform) KillAgainAndAgain(ctx context.Context, process string) *Kills
 		}
 	}()
 	k.stop = func() { cancel(); <-done }
-	e.OnEnd(k.stop)
 	e.Step("%s is killed, and again whenever it starts", process)
 	return k
+}
+
+// runs waits until a process runs that was killed again and again. The kubelet would wait ever longer before it starts Kyverno again,
+// and the next spec would find it down.
+func (p *Platform) runs(ctx context.Context, process string) error {
+	if process != "kyverno" {
+		return p.env.API.List(ctx, &corev1.NamespaceList{}, client.Limit(1))
+	}
+	pods := &corev1.PodList{}
+	if err := p.env.API.List(ctx, pods, client.InNamespace(env.KyvernoNamespace)); err != nil {
+		return err
+	}
+	for i := range pods.Items {
+		for _, status := range pods.Items[i].Status.ContainerStatuses {
+			if w := status.State.Waiting; w != nil && w.Reason == "CrashLoopBackOff" {
+				if err := client.IgnoreNotFound(p.env.API.Delete(ctx, &pods.Items[i], client.GracePeriodSeconds(0))); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return p.ready(ctx, env.KyvernoNamespace)
 }
 
 // Stop ends the killing. The spec is unknown if the process could not be killed all the time.
@@ -396,8 +450,8 @@ func (p *Platform) NodeRestart(ctx context.Context) {
 		}
 		return await.Reached(), nil
 	})
-	e.Must(install.DeploymentsReady(ctx, e.API, VolSync.Namespace, e.Times.Platform))
-	e.Must(install.VolSyncAnswers(ctx, e.API, e.Times.Platform))
+	e.Must(p.ready(ctx, VolSync.Namespace))
+	e.Must(p.volSyncAnswers(ctx))
 	p.KyvernoBack(ctx)
 }
 

@@ -63,6 +63,12 @@ func ByAgent(path string, args ...string) Framed {
 	return append(Framed{path, "framed"}, args...)
 }
 
+// Exit codes of what could not be run at all.
+const (
+	notExecutable = 126
+	notFound      = 127
+)
+
 // signalled is the exit code of a process that a signal ended: 128 and the signal's number.
 const signalled = 128
 
@@ -79,6 +85,8 @@ func (r Runner) Once(ctx context.Context, in Container, command Framed) (Result,
 	switch {
 	case frameErr != nil:
 		return Result{}, fmt.Errorf("no reply from container %s: %w", in, errors.Join(frameErr, err, sayIf(said)))
+	case reply.ExitCode == notExecutable, reply.ExitCode == notFound:
+		return Result{}, fmt.Errorf("there is no such command in container %s: exit code %d: %s", in, reply.ExitCode, said)
 	case reply.ExitCode > signalled:
 		return Result{}, fmt.Errorf("the command in container %s was killed by signal %d: %s", in, reply.ExitCode-signalled, said)
 	}

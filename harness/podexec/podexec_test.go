@@ -56,6 +56,7 @@ func TestRun(t *testing.T) {
 		"damaged":                     {[]reply{{stdout: whole[:len(whole)-1] + "D"}}, "", 0, 3, "checksum"},
 		"of another":                  {[]reply{{stdout: "bash: warning\n" + whole}}, "", 0, 3, "has no frame"},
 		"broken":                      {[]reply{{err: errStream}}, "", 0, 3, "stream broken"},
+		"no such command":             {[]reply{{stdout: framed(127, ""), stderr: "restic: not found"}}, "", 0, 3, "no such command"},
 		"killed":                      {[]reply{{stdout: framed(137, "")}}, "", 0, 3, "killed by signal 9"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -112,7 +113,6 @@ func TestByShell(t *testing.T) {
 		"an exit code":          {[]string{"bash", "-c", "echo half; exit 7"}, "half\n", 7},
 		"zero bytes":            {[]string{"printf", `x\0y`}, "x\x00y", 0},
 		"arguments as they are": {[]string{"printf", "%s", `$HOME "quoted" it's`}, `$HOME "quoted" it's`, 0},
-		"no such command":       {[]string{"no-such-command-anywhere"}, "", 127},
 	} {
 		t.Run(name, func(t *testing.T) {
 			result, err := Runner{Streamer: here{}}.Once(t.Context(), Container{}, ByShell(c.command...))

@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -48,7 +50,13 @@ func (s *S3) S3Down(ctx context.Context, f outage.Fault, pvc string, during func
 	o.prober = s.proberFor(ctx, f)
 	o.findURLs(ctx)
 	if f.HoldsForAll() {
-		defer s.exclusively(ctx)()
+		release := s.exclusively(ctx)
+		defer func() {
+			if o.left { // it would be blamed on whichever policy others try
+				s.leave()
+			}
+			release()
+		}()
 	}
 	o.expect("before the outage", o.probe(ctx, outage.AnswerTimeout), f.Up())
 	since, err := e.Gateway.Records(ctx, 1<<62, "")
@@ -82,7 +90,9 @@ type inForce struct {
 	on      bool // it has been said that the fault is on, and not yet that it is off
 	prober  *prober
 	urls    map[outage.Target]string
-	armed   *fault.Armed // nil: no packet fault
+	left    bool         // it could not be taken away
+	packets bool         // it may be that packets are met by it
+	armed   *fault.Armed // nil: no packet fault, or it is not known which
 	kyverno []netip.Addr // Kyverno's addresses, where there is a packet fault
 }
 
@@ -167,7 +177,7 @@ func (o *inForce) arm(ctx context.Context) {
 	}
 	kyverno, err := o.kyvernoAddresses(ctx)
 	if err == nil {
-		o.kyverno = kyverno
+		o.kyverno, o.packets = kyverno, true
 		o.armed, err = e.Firewall.Arm(ctx, o.id, o.fault.Packet, append([]netip.Addr{o.prober.address}, kyverno...), e.Testbed.Endpoint.Addr)
 	}
 	if err != nil {
@@ -182,11 +192,15 @@ func (o *inForce) heal(ctx context.Context) error {
 		for _, rule := range o.subject(o.pvc).Rules(o.fault, o.id) {
 			err = errors.Join(err, o.env.Gateway.Heal(ctx, rule.ID))
 		}
-		if o.armed != nil {
+		switch {
+		case o.armed != nil:
 			err = errors.Join(err, o.armed.Heal(ctx))
+		case o.packets: // half put on: no other spec can have one now
+			err = errors.Join(err, o.env.Firewall.HealAll(ctx))
 		}
 		return err
 	})
+	o.left = err != nil
 	if err == nil && o.on {
 		o.say(false)
 		o.env.OutageEnded()
@@ -238,7 +252,7 @@ func (s *S3) proberFor(ctx context.Context, f outage.Fault) *prober {
 	if !f.HoldsForAll() {
 		return &prober{env: s.env, in: repository.ToolsOf(s.env.Suite).Agent()}
 	}
-	pod := app.Start(ctx, s.env, app.Pod(s.env, "prober", nil))
+	pod := app.StartTool(ctx, s.env, app.Pod(s.env, "prober", nil))
 	return &prober{env: s.env, in: app.ContainerOf(pod), address: pod.IP(ctx)}
 }
 
@@ -315,36 +329,45 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 }
 
 // SlowS3 lets all that the spec's namespace moves to and from S3 share this many kilobytes a second, until the
-// returned function is called.
+// returned function is called. The spec is unknown if it stays slow then: what follows would be blamed on the policy.
 func (s *S3) SlowS3(ctx context.Context, kilobytesPerSecond int64) (heal func()) {
-	return s.putFault(ctx, "slow", fmt.Sprintf("slow, %d kB/s for the namespace", kilobytesPerSecond), gateway.Rule{
+	takeAway, called := s.putFault(ctx, "slow", fmt.Sprintf("slow, %d kB/s for the namespace", kilobytesPerSecond), gateway.Rule{
 		PathPrefix: s.repos.NamespacePath(),
 		Fault:      gateway.Fault{Kind: "throttle", KilobytesPerSecond: kilobytesPerSecond},
-	})
+	}), false
+	return func() {
+		first := !called
+		called = true
+		if err := takeAway(); err != nil && first {
+			s.env.Unknownf("S3 is still slow: %v", err)
+		}
+	}
 }
 
 // HoldBackups keeps every backup of a PVC from ending, until the returned function is called: S3 does not answer to
 // the last that a mover writes, the snapshot. A restore meanwhile finds the snapshots that were there before.
 func (s *S3) HoldBackups(ctx context.Context, pvc string) (release func()) {
-	return s.putFault(ctx, "hold-backups", "holding new snapshots of PVC "+pvc, gateway.Rule{
+	takeAway := s.putFault(ctx, "hold-backups", "holding new snapshots of PVC "+pvc, gateway.Rule{
 		PathPrefix: s.repos.Path(pvc) + "snapshots/", Methods: []string{http.MethodPut},
 		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
 	})
+	return func() { _ = takeAway() } // what is left of it is said, and nothing of the spec follows
 }
 
 // putFault puts a fault of the spec's own in force until the returned function is called, which may be done twice: as soon
 // as it can, and when the spec ends.
-func (s *S3) putFault(ctx context.Context, name, sentence string, rule gateway.Rule) (heal func()) {
+func (s *S3) putFault(ctx context.Context, name, sentence string, rule gateway.Rule) (heal func() error) {
 	rule.ID, rule.TTLSeconds = s.env.Namespace+"-"+name, outage.TTLSeconds
 	s.env.Must(s.env.Gateway.Put(ctx, rule))
 	s.faultIs(name, sentence, true)
 	on := true
-	return func() {
+	return func() error {
 		err := s.takeAway(ctx, name, func(ctx context.Context) error { return s.env.Gateway.Heal(ctx, rule.ID) })
 		if err == nil && on {
 			s.faultIs(name, sentence, false)
 			on = false
 		}
+		return err
 	}
 }
 
@@ -354,7 +377,30 @@ func (s *S3) putFault(ctx context.Context, name, sentence string, rule gateway.R
 const (
 	lockFile  = "outage.lock"
 	queueFile = "outage.queue"
+	leftFile  = "outage.left" // is there while a packet fault may be in force that could not be taken away
 )
+
+// leave notes that a packet fault may be in force still.
+func (s *S3) leave() {
+	if err := os.WriteFile(s.env.SharedFile(leftFile), nil, 0o600); err != nil {
+		s.env.SuiteError(fmt.Sprintf("that a fault is left could not be noted: %v", err))
+	}
+}
+
+// nothingLeft takes away what an earlier outage left, and says whether it could. Whoever calls it has the lock.
+func (s *S3) nothingLeft(ctx context.Context) error {
+	file := s.env.SharedFile(leftFile)
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := s.env.Firewall.HealAll(ctx); err != nil {
+		return fmt.Errorf("a fault of an earlier outage is left, and holds for Kyverno: %w", err)
+	}
+	if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) { // another that shares the lock may have been quicker
+		return err
+	}
+	return nil
+}
 
 // hold is a spec's part of the lock. It is taken once for all that need it at a time: a spec that took it twice would wait for
 // an outage that waits for the spec.
@@ -401,9 +447,12 @@ func (s *S3) queue(ctx context.Context, take func(*flock.Flock, context.Context,
 	if err == nil && taken {
 		taken, err = take(lock, ctx, s.env.Times.Poll/2)
 	}
+	if err == nil && taken {
+		err = s.nothingLeft(ctx)
+	}
 	if err != nil || !taken {
 		_ = lock.Close()
-		s.env.Unknownf("could not wait for another spec's outage to end: %v", err)
+		s.env.Unknownf("S3 is not up for Kyverno, and an outage of another spec did not end: %v", err)
 	}
 	return lock
 }

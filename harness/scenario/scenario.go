@@ -6,6 +6,7 @@ package scenario
 
 import (
 	"context"
+	"time"
 
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/claim"
@@ -45,6 +46,9 @@ type (
 	Claim = claim.Claim
 	Back  = platform.Back
 )
+
+// Scaled is a bound of a whole spec on this machine.
+func Scaled(bound time.Duration) time.Duration { return env.Scaled(bound) }
 
 // StormNames are the names of a storm's PVCs.
 func StormNames(prefix string, n int) []string { return claim.StormNames(prefix, n) }

@@ -4,6 +4,7 @@ package timing
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"time"
 )
@@ -113,7 +114,7 @@ func (t Times) Seconds() map[string]float64 {
 
 // CheckScale refuses a factor that no machine needs.
 func CheckScale(factor float64) error {
-	if !(factor >= 1 && factor <= 10) { // also NaN
+	if math.IsNaN(factor) || factor < 1 || factor > 10 {
 		return fmt.Errorf("want a factor from 1 to 10, found %g", factor)
 	}
 	return nil

@@ -1,0 +1,164 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/env/recorded"
+	"github.com/smart-restore/conformance/harness/frame"
+	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/podexec"
+	"github.com/smart-restore/conformance/harness/testbed"
+)
+
+// snapshots is an S3 server whose every listing is of n snapshots. It does not answer while n is below 0.
+func snapshots(t *testing.T, n *atomic.Int64) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		count := n.Load()
+		if count < 0 {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		w.Header().Set("Content-Type", "application/xml")
+		_, _ = fmt.Fprint(w, "<ListBucketResult>")
+		for i := range count {
+			_, _ = fmt.Fprintf(w, "<Contents><Key>%ssnapshots/%d</Key><Size>1</Size><ETag>x</ETag></Contents>", r.URL.Query().Get("prefix"), i)
+		}
+		_, _ = fmt.Fprint(w, "</ListBucketResult>")
+	}))
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+func TestBackUpOrHold(t *testing.T) {
+	synced := func(o *unstructured.Unstructured) {
+		o.Object["status"] = map[string]any{"lastSyncTime": "2026-11-26T12:00:00Z"}
+	}
+	done := func(o *unstructured.Unstructured, manual any) {
+		_ = unstructured.SetNestedField(o.Object, manual, "status", "lastManualSync")
+	}
+	const snapshotsAtFirst = 1
+	for name, c := range map[string]struct {
+		source *unstructured.Unstructured
+		patch  error
+		after  time.Duration // when a backup that was asked for is done; 0: never
+		blind  time.Duration // after it was asked
+		want   string
+		made   bool
+	}{
+		"made":                                   {source(synced), nil, 50 * time.Millisecond, 0, "pass", true},
+		"made while nothing was seen":            {source(synced), nil, 50 * time.Millisecond, 600 * time.Millisecond, "pass", true},
+		"held":                                   {source(synced), nil, 0, 0, "pass", false},
+		"held before its first sync":             {source(), nil, 0, 0, "pass", false},
+		"it could not be asked for":              {source(synced), errTransport, 0, 0, "unknown", false},
+		"asked for, and nothing seen ever after": {source(synced), nil, 0, time.Hour, "unknown", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var n atomic.Int64
+			n.Store(snapshotsAtFirst)
+			var asked time.Time
+			claims, _ := claims(t, interceptor.Funcs{
+				Patch: func(ctx context.Context, api client.WithWatch, o client.Object, patch client.Patch, opts ...client.PatchOption) error {
+					if c.patch != nil {
+						return c.patch
+					}
+					if asked.IsZero() {
+						asked = time.Now()
+					}
+					return api.Patch(ctx, o, patch, opts...)
+				},
+				Get: func(ctx context.Context, api client.WithWatch, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+					err := api.Get(ctx, key, into, opts...)
+					since := time.Since(asked)
+					isDone := !asked.IsZero() && c.after > 0 && since >= c.after
+					switch {
+					case !asked.IsZero() && since < c.blind:
+						n.Store(-1)
+					case isDone:
+						n.Store(snapshotsAtFirst + 1)
+					default:
+						n.Store(snapshotsAtFirst)
+					}
+					if o, ok := into.(*unstructured.Unstructured); ok && isDone {
+						manual, _, _ := unstructured.NestedString(o.Object, "spec", "trigger", "manual")
+						done(o, manual)
+					}
+					return err
+				},
+			}, c.source)
+			e := claims.env
+			e.Testbed.Store = &objectstore.Handle{Bucket: "bucket", Server: snapshots(t, &n)}
+			e.Times.Backup, e.Times.Mover, e.Times.Poll, e.Times.PollMax = 200*time.Millisecond, 500*time.Millisecond, 5*time.Millisecond, 10*time.Millisecond
+			var made bool
+			got := recorded.Outcome(func() { made = claims.claim("data").BackUpOrHold(t.Context()) })
+			if got.How != c.want || made != c.made {
+				t.Errorf("%+v, made: %v, wanted %s, %v", got, made, c.want, c.made)
+			}
+		})
+	}
+}
+
+// A snapshot is of what the app wrote only if it was begun later than that by any clock: on an external cluster, the nodes' may be
+// off this host's by what ReadClock takes for none.
+func TestBackedUpByAnyClock(t *testing.T) {
+	for name, c := range map[string]struct {
+		external bool
+		begun    time.Duration // after what the app wrote
+		another  bool          // backup is asked for
+	}{
+		"before":                     {false, -time.Second, true},
+		"after":                      {false, time.Second, false},
+		"after, by another's clock":  {true, time.Second, true},
+		"well after, by any's clock": {true, 10 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var n atomic.Int64
+			n.Store(1)
+			listed := fmt.Sprintf(`[{"id":"0123456789","time":%q}]`, time.Now().Add(c.begun).Format(time.RFC3339Nano))
+			claims, _ := claimsOf(t, env.Parts{
+				API: interceptor.NewClient(fake.NewClientBuilder().WithObjects(source(func(o *unstructured.Unstructured) {
+					o.Object["status"] = map[string]any{"lastSyncTime": "2026-11-26T12:00:00Z"}
+				})).Build(), interceptor.Funcs{Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
+					return errTransport
+				}}),
+				Pods: restic(listed),
+			})
+			e := claims.env
+			e.Times.Gone, e.Times.Poll = 10*time.Millisecond, time.Millisecond
+			e.Testbed.Store = &objectstore.Handle{Bucket: "bucket", Server: snapshots(t, &n)}
+			if c.external {
+				e.Testbed.External = &testbed.External{}
+			}
+			want := "pass"
+			if c.another {
+				want = "unknown" // it cannot be asked for here
+			}
+			if got := recorded.Outcome(func() { claims.claim("data").BackedUp(t.Context()) }); got.How != want {
+				t.Errorf("%+v, wanted %s", got, want)
+			}
+		})
+	}
+}
+
+// restic streams this reply to whatever it is asked.
+type restic string
+
+func (r restic) Stream(_ context.Context, _ podexec.Container, _ []string, _ io.Reader, stdout, _ io.Writer) error {
+	return frame.Write(stdout, 0, []byte(r))
+}

@@ -1,0 +1,236 @@
+package s3down
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/smart-restore/conformance/harness/endpoint"
+	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/env/recorded"
+	"github.com/smart-restore/conformance/harness/fault"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
+	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/outage"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/repository"
+	"github.com/smart-restore/conformance/harness/testbed"
+	"github.com/smart-restore/conformance/harness/timing"
+)
+
+// node is a node's iptables, of which some commands fail.
+type node struct {
+	fails    string // begins the commands that do
+	chains   atomic.Int64
+	commands atomic.Int64
+}
+
+func (n *node) exec(_ context.Context, args ...string) (string, error) {
+	n.commands.Add(1)
+	command := strings.Join(args[3:], " ") // after iptables -w 5
+	if n.fails != "" && strings.HasPrefix(command, n.fails) {
+		return "", errors.New("the node does not answer")
+	}
+	switch args[3] {
+	case "-N":
+		n.chains.Add(1)
+	case "-X":
+		n.chains.Add(-1)
+	case "-S":
+		if n.chains.Load() > 0 {
+			return "-N SRFAULT-x\n-A FORWARD -j SRFAULT-x\n", nil
+		}
+	}
+	return "", nil
+}
+
+// s3In is S3 as one spec of a run sees it, whose processes share folder.
+func s3In(folder string, n *node, g *fault.Gateway) (*S3, *recorded.Reporter) {
+	r := &recorded.Reporter{}
+	times := timing.Default()
+	times.Heal, times.Poll, times.PollMax = 50*time.Millisecond, 2*time.Millisecond, 5*time.Millisecond
+	e := env.Offline(folder, env.Parts{
+		Times: times, Firewall: &fault.Firewall{Exec: n.exec}, Gateway: g,
+		Testbed: &testbed.Testbed{
+			Contract: policy.Default(), Store: &objectstore.Handle{Bucket: "bucket"},
+			Endpoint: endpoint.Endpoint{Addr: netip.MustParseAddrPort("10.9.8.7:9000")},
+		},
+	}).In("ns", "core/x", r)
+	return Of(e, repository.Of(e)), r
+}
+
+func TestLock(t *testing.T) {
+	soon := func(t *testing.T) context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	up := func(ctx context.Context, s *S3) func() { return s.Up(ctx) }
+	down := func(ctx context.Context, s *S3) func() { return s.exclusively(ctx) }
+	for name, c := range map[string]struct {
+		first, second func(context.Context, *S3) func()
+		want          string
+	}{
+		"two need it":                  {up, up, "pass"},
+		"one has it down":              {down, up, "unknown"},
+		"one needs it":                 {up, down, "unknown"},
+		"two want it down":             {down, down, "unknown"},
+		"it was given back in between": {func(ctx context.Context, s *S3) func() { s.exclusively(ctx)(); return func() {} }, up, "pass"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			one, _ := s3In(folder, &node{}, nil)
+			other, _ := s3In(folder, &node{}, nil)
+			release := c.first(t.Context(), one)
+			if got := recorded.Outcome(func() { c.second(soon(t), other)() }); got.How != c.want {
+				t.Errorf("%+v, wanted %s", got, c.want)
+			}
+			release()
+			// Whoever gave up keeps nobody waiting.
+			if got := recorded.Outcome(func() { other.exclusively(soon(t))() }); got.How != "pass" {
+				t.Errorf("afterwards: %+v", got)
+			}
+		})
+	}
+}
+
+func TestASpecThatNeedsS3TwiceDoesNotWaitForItself(t *testing.T) {
+	folder := t.TempDir()
+	one, _ := s3In(folder, &node{}, nil)
+	other, _ := s3In(folder, &node{}, nil)
+	release := one.Up(t.Context())
+	waits := make(chan struct{})
+	go func() { // in the queue, and so before all that come later
+		defer close(waits)
+		other.exclusively(t.Context())()
+	}()
+	for { // until it waits
+		turn := flock.New(one.env.SharedFile(queueFile))
+		free, err := turn.TryLock()
+		_ = turn.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !free {
+			break
+		}
+		runtime.Gosched()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if got := recorded.Outcome(func() { one.WhileS3IsUp(ctx, func() {}) }); got.How != "pass" {
+		t.Errorf("%+v", got)
+	}
+	release()
+	<-waits
+}
+
+// A packet fault that stays holds for all of Kyverno: whoever comes next takes it away, or does not judge.
+func TestWhatAnOutageLeaves(t *testing.T) {
+	for name, c := range map[string]struct {
+		fails string
+		want  string
+		left  bool
+	}{
+		"is taken away":        {"", "pass", false},
+		"cannot be taken away": {"-S", "unknown", true},
+	} {
+		folder := t.TempDir()
+		n := &node{fails: c.fails}
+		n.chains.Store(1)
+		s, _ := s3In(folder, n, nil)
+		s.leave()
+		if got := recorded.Outcome(func() { s.Up(t.Context())() }); got.How != c.want {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if _, err := os.Stat(s.env.SharedFile(leftFile)); (err == nil) != c.left {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// And nothing is asked of the node where nothing was left.
+	n := &node{}
+	s, _ := s3In(t.TempDir(), n, nil)
+	s.Up(t.Context())()
+	if n.commands.Load() > 0 {
+		t.Errorf("%d commands", n.commands.Load())
+	}
+}
+
+// A fault that was half put on, and could not be taken away at once, is taken away when the outage ends.
+func TestHealOfAHalfArmedFault(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(gateway.RuleStatus{})
+	}))
+	defer server.Close()
+	for name, c := range map[string]struct {
+		fails       string
+		left        bool
+		suiteErrors int
+	}{
+		"it can be":    {"", false, 0},
+		"it cannot be": {"-S", true, 1},
+	} {
+		n := &node{fails: c.fails}
+		n.chains.Store(1)
+		s, r := s3In(t.TempDir(), n, fault.New(server.URL, ""))
+		o := &inForce{S3: s, fault: outage.Faults[0], id: "ns", pvc: "data", packets: true}
+		err := o.heal(t.Context())
+		if o.left != c.left || (err != nil) != c.left || len(r.SuiteErrors) != c.suiteErrors || (n.chains.Load() > 0) != c.left {
+			t.Errorf("%s: left %v, %v, %q, %d chains", name, o.left, err, r.SuiteErrors, n.chains.Load())
+		}
+	}
+}
+
+func TestAFaultThatStays(t *testing.T) {
+	for name, c := range map[string]struct {
+		put     func(context.Context, *S3) func()
+		deleted int // what the gateway answers
+		want    string
+		errors  bool
+	}{
+		"slow, taken away":    {func(ctx context.Context, s *S3) func() { return s.SlowS3(ctx, 1) }, http.StatusNoContent, "pass", false},
+		"slow, and it stays":  {func(ctx context.Context, s *S3) func() { return s.SlowS3(ctx, 1) }, http.StatusInternalServerError, "unknown", true},
+		"held, taken away":    {func(ctx context.Context, s *S3) func() { return s.HoldBackups(ctx, "data") }, http.StatusNoContent, "pass", false},
+		"held until the end":  {func(ctx context.Context, s *S3) func() { return s.HoldBackups(ctx, "data") }, http.StatusInternalServerError, "pass", true},
+		"it cannot be put on": {func(ctx context.Context, s *S3) func() { return s.SlowS3(ctx, 1) }, 0, "unknown", false},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case c.deleted == 0:
+				w.WriteHeader(http.StatusBadGateway)
+			case r.Method == http.MethodDelete:
+				w.WriteHeader(c.deleted)
+			}
+		}))
+		s, r := s3In(t.TempDir(), &node{}, fault.New(server.URL, ""))
+		var heal func()
+		if got := recorded.Outcome(func() {
+			heal = c.put(t.Context(), s)
+			heal()
+		}); got.How != c.want || (len(r.SuiteErrors) > 0) != c.errors {
+			t.Errorf("%s: %+v, %q", name, got, r.SuiteErrors)
+		}
+		if heal != nil { // again, when the spec ends: its verdict stays
+			if got := recorded.Outcome(heal); got.How != "pass" {
+				t.Errorf("%s, at the end: %+v", name, got)
+			}
+		}
+		server.Close()
+	}
+}
