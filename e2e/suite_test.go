@@ -61,7 +61,7 @@ type feature string
 
 // needs, among Prove's decorators, are what a spec needs of the testbed that not every testbed has (scenario.Needs…). Where it
 // is not there the spec does not run, and what it proves stays unknown. They are labels, too: LABELS='!needs-gateway'.
-// A spec that is alone breaks what all share: it needs a testbed of our own.
+// A spec that is alone breaks what all share: it needs a managed cluster.
 type needs []string
 
 // changesBaseSecret is for specs that change the base Secret of their namespace.

@@ -140,17 +140,32 @@ func words(verdicts []verdict.Verdict) string {
 
 // printSights prints a table, and reports whether any verdict was wrong.
 func printSights(w io.Writer, sights []sight) (wrong bool) {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	right := 0
+	var rows []rated
 	for _, seen := range sights {
-		word := "WRONG"
-		if seen.OK {
-			word = "right"
-			right++
+		rows = append(rows, rated{seen.OK, []string{seen.Row, seen.Policy, seen.Text}})
+	}
+	return printRated(w, "right", "WRONG", "wrong", rows)
+}
+
+// rated is a row of a table about the suite itself.
+type rated struct {
+	ok    bool
+	cells []string
+}
+
+// printRated prints a table, with how many are good and how many are not, and reports whether any is not.
+func printRated(w io.Writer, good, bad, notGood string, rows []rated) (any bool) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	ok := 0
+	for _, row := range rows {
+		word := bad
+		if row.ok {
+			word = good
+			ok++
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", word, seen.Row, seen.Policy, seen.Text)
+		fmt.Fprintf(table, "%s\t%s\n", word, strings.Join(row.cells, "\t"))
 	}
 	_ = table.Flush() // to memory or a terminal
-	fmt.Fprintf(w, "%d right, %d wrong\n", right, len(sights)-right)
-	return right < len(sights)
+	fmt.Fprintf(w, "%d %s, %d %s\n", ok, good, len(rows)-ok, notGood)
+	return ok < len(rows)
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/policy"
@@ -287,17 +286,9 @@ func (t trial) result(id string) (verdict.Result, bool) {
 
 // printCatches prints a table, and reports whether anything was missed.
 func printCatches(w io.Writer, catches []catch) (missed bool) {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	caught := 0
+	var rows []rated
 	for _, c := range catches {
-		word := "NOT CAUGHT"
-		if c.Caught {
-			word = "caught"
-			caught++
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", word, c.Policy, c.Requirement, c.Text)
+		rows = append(rows, rated{c.Caught, []string{c.Policy, c.Requirement, c.Text}})
 	}
-	_ = table.Flush() // to memory or a terminal
-	fmt.Fprintf(w, "%d caught, %d not caught\n", caught, len(catches)-caught)
-	return caught < len(catches)
+	return printRated(w, "caught", "NOT CAUGHT", "not caught", rows)
 }
