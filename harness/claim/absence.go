@@ -60,6 +60,11 @@ func (c *Claim) StaysUnrestored(ctx context.Context, after string) {
 // unrestored watches, for the window, that no ReplicationDestination is made for the claim, and then proves it.
 func (c *Claim) unrestored(ctx context.Context, window time.Duration, after string) {
 	e := c.env()
+	// The first to ask reads all that there is of an audit log, which may take longer than a window may go unwatched.
+	e.Arrange(ctx, e.Witness()+" read", e.Times.Audit, func(context.Context) (await.State, error) {
+		_, err := c.absence(absence.ReplicationDestinations).Violations(ctx, e.Created)
+		return await.Reached(), err
+	})
 	e.Throughout(ctx, fmt.Sprintf("no ReplicationDestination for PVC %s after %s", c.Name, after), max(window, 0), func(ctx context.Context) (string, error) {
 		violations, err := c.absence(absence.ReplicationDestinations).Violations(ctx, e.Created)
 		if err != nil || len(violations) == 0 {

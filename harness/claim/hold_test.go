@@ -68,7 +68,6 @@ func TestBackUpOrHold(t *testing.T) {
 		"asked for, and nothing seen ever after": {source(synced), nil, 0, time.Hour, "unknown", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			var n atomic.Int64
 			n.Store(snapshotsAtFirst)
 			var asked time.Time
@@ -127,7 +126,6 @@ func TestBackedUpByAnyClock(t *testing.T) {
 		"well after, by any's clock": {true, 10 * time.Second, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			var n atomic.Int64
 			n.Store(1)
 			listed := fmt.Sprintf(`[{"id":"0123456789","time":%q}]`, time.Now().Add(c.begun).Format(time.RFC3339Nano))

@@ -472,3 +472,33 @@ func TestRestoreUnderWay(t *testing.T) {
 		})
 	}
 }
+
+// slowAtFirst is an audit log that takes long to be read the first time.
+type slowAtFirst struct {
+	nothingMade
+	read *bool
+}
+
+func (s slowAtFirst) Created(ctx context.Context, resource, namespace string, since time.Time) ([]creations.CreatedObject, error) {
+	_, err := s.Covers(ctx, since)
+	return nil, err
+}
+
+func (s slowAtFirst) Covers(ctx context.Context, _ time.Time) (bool, error) {
+	if !*s.read {
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(8 * time.Second):
+		}
+	}
+	*s.read = true
+	return true, nil
+}
+
+func TestALogThatTakesLongToReadIsNoGap(t *testing.T) {
+	inBubble(t, "slow at first", "pass", "", func(t *testing.T) func() {
+		claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().Build(), Created: slowAtFirst{read: new(bool)}})
+		return func() { claims.claim("data").StaysUnrestored(t.Context(), "a change") }
+	})
+}

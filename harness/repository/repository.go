@@ -210,9 +210,12 @@ func (r *Repositories) Snapshots(ctx context.Context, pvc string) (snapshots []S
 	return snapshots
 }
 
-// LatestSnapshot is the ID of the newest snapshot in the repository of a PVC of this name.
+// LatestSnapshot is the ID of the newest snapshot in a repository that the suite has made: that it cannot be read is no policy's doing.
 func (r *Repositories) LatestSnapshot(ctx context.Context, pvc string) string {
-	snapshots := r.Snapshots(ctx, pvc)
+	var snapshots []Snapshot
+	result, err := r.run(ctx, pvc, "snapshots", "--json")
+	r.env.Must(succeeded(result, err))
+	r.env.Must(json.Unmarshal(result.Stdout, &snapshots))
 	if len(snapshots) == 0 {
 		r.env.Unknownf("there is no snapshot in the repository of PVC %s", pvc)
 	}
@@ -261,8 +264,7 @@ var notAboutTheBackup = regexp.MustCompile(`(?i)connection (refused|reset)|no ro
 // restic runs restic on the repository of a PVC of this name. What restic cannot do there fails the spec; that its reply did
 // not arrive is not restic's.
 func (r *Repositories) restic(ctx context.Context, pvc string, args ...string) []byte {
-	command := append([]string{"restic", "-r", r.Address(pvc), "--no-cache", "--no-lock"}, args...)
-	result, err := r.env.Pods.Run(ctx, r.tools.restic(), podexec.ByShell(command...))
+	result, err := r.run(ctx, pvc, args...)
 	r.env.Must(err)
 	if result.ExitCode != 0 && notAboutTheBackup.MatchString(result.Stderr) {
 		r.env.Unknownf("restic could not look at the backup of PVC %s (exit code %d): %s", pvc, result.ExitCode, result.Stderr)
@@ -271,6 +273,11 @@ func (r *Repositories) restic(ctx context.Context, pvc string, args ...string) [
 		r.env.Failf("restic cannot read the backup of PVC %s (exit code %d): %s", pvc, result.ExitCode, result.Stderr)
 	}
 	return result.Stdout
+}
+
+func (r *Repositories) run(ctx context.Context, pvc string, args ...string) (podexec.Result, error) {
+	command := append([]string{"restic", "-r", r.Address(pvc), "--no-cache", "--no-lock"}, args...)
+	return r.env.Pods.Run(ctx, r.tools.restic(), podexec.ByShell(command...))
 }
 
 // tool runs a command that arranges something. That it fails is the suite's failure.

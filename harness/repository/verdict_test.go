@@ -96,3 +96,22 @@ func TestSnapshotHolds(t *testing.T) {
 		})
 	}
 }
+
+func TestTheSuitesOwnRepositoryIsNoPolicys(t *testing.T) {
+	for name, c := range map[string]struct {
+		restic     reply
+		want, says string
+	}{
+		"one":            {reply{stdout: `[{"id":"0123456789"}]`}, "pass", ""},
+		"none":           {reply{stdout: `[]`}, "unknown", "no snapshot"},
+		"cannot be read": {reply{code: 1, stderr: "ciphertext verification failed"}, "unknown", "ciphertext"},
+		"lost":           {reply{lost: true}, "unknown", "connection reset"},
+	} {
+		e := env.Offline(t.TempDir(), env.Parts{Pods: tools{restic: c.restic}, Times: timing.Default(), Testbed: &testbed.Testbed{
+			Contract: policy.Default(), Store: &objectstore.Handle{Bucket: "bucket"},
+		}}).In("ns", "core/x", &recorded.Reporter{})
+		if got := recorded.Outcome(func() { Of(e).LatestSnapshot(t.Context(), "data") }); got.How != c.want || !strings.Contains(got.Reason, c.says) {
+			t.Errorf("%s: %+v, wanted %s with %q", name, got, c.want, c.says)
+		}
+	}
+}
