@@ -61,7 +61,6 @@ type scope struct{ claims *Claims }
 
 func (s *scope) env() *env.Env                   { return s.claims.env }
 func (s *scope) repos() *repository.Repositories { return s.claims.repos }
-func (s *scope) s3() *s3down.S3                  { return s.claims.s3 }
 func (c *Claims) labels() map[string]string      { return c.env.Testbed.Contract.PVC.Labels() }
 func (c *Claims) claim(name string) *Claim {
 	return &Claim{scope: &scope{c}, Name: name, CreatedAt: c.env.Now()}

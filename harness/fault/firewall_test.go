@@ -355,7 +355,7 @@ func TestPackets(t *testing.T) {
 // A fault that is gone (healed, or the node restarted) is no fault with 0 packets.
 func TestPacketsOfAFaultThatIsGone(t *testing.T) {
 	a := &Armed{id: theID, chain: theChain, sources: []netip.Addr{podA}, firewall: &Firewall{Exec: func(context.Context, ...string) (string, error) {
-		return "", errors.New("exit status 1: iptables: No chain/target/match by that name.")
+		return "", errors.New("exit status 1: iptables: No chain/target/match by that name")
 	}}}
 	if _, err := a.Packets(t.Context()); err == nil || !strings.Contains(err.Error(), "counting packets of run-1/refused: iptables -w 5 -nvxL "+theChain+": exit status 1: iptables: No chain") {
 		t.Errorf("found %v", err)

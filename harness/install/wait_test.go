@@ -30,7 +30,7 @@ import (
 var (
 	generatingPolicy = schema.GroupVersionKind{Group: "policies.kyverno.io", Version: "v1", Kind: "GeneratingPolicy"}
 	pods             = schema.GroupResource{Resource: "pods"}
-	errTransport     = fmt.Errorf("Get \"https://127.0.0.1:6443\": %w", io.ErrUnexpectedEOF)
+	errTransport     = fmt.Errorf("get \"https://127.0.0.1:6443\": %w", io.ErrUnexpectedEOF)
 	errServer        = apierrors.NewInternalError(errors.New("etcdserver: leader changed"))
 	errWebhook       = apierrors.NewInternalError(errors.New(`failed calling webhook "mutate.kyverno.svc-fail": connection refused`))
 	errDenied        = &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusBadRequest,
@@ -181,7 +181,7 @@ func TestWhoIsToBlameWhereAPolicyIsNotSeenToAct(t *testing.T) {
 			return acting(ctx, api, object, options...)
 		}
 	}
-	blindList := func(ctx context.Context, api client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+	blindList := func(_ context.Context, api client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
 		return errServer
 	}
 	hanging := func(ctx context.Context, _ client.WithWatch, _ client.ObjectList, _ ...client.ListOption) error {
@@ -205,7 +205,7 @@ func TestWhoIsToBlameWhereAPolicyIsNotSeenToAct(t *testing.T) {
 		"transport broken at first":          {ready("mine"), interceptor.Funcs{Create: refusing(errTransport, 5, "namespace")}, nil, nil},
 		"PVCs are refused for a moment":      {ready("mine"), interceptor.Funcs{Create: refusing(errDenied, 10, "pvc")}, nil, nil},
 		"PVCs are refused":                   {ready("mine"), interceptor.Funcs{Create: refusing(errDenied, 999, "pvc")}, ErrRefuses, []error{ErrIdle, ErrUnseen}},
-		"namespaces are not to be made here": {ready("mine"), interceptor.Funcs{Create: refusing(apierrors.NewForbidden(pods, "a", errors.New("no right")), 999, "namespace")}, anyError, []error{ErrIdle, ErrUnseen, ErrRefuses}},
+		"namespaces are not to be made here": {ready("mine"), interceptor.Funcs{Create: refusing(apierrors.NewForbidden(pods, "a", errors.New("no right")), 999, "namespace")}, errAny, []error{ErrIdle, ErrUnseen, ErrRefuses}},
 		"not compiled":                       {notReady, interceptor.Funcs{}, ErrNotReady, []error{ErrUnseen}},
 		"not to be seen whether it is compiled": {ready("mine"), interceptor.Funcs{Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
 			return errServer
@@ -217,7 +217,7 @@ func TestWhoIsToBlameWhereAPolicyIsNotSeenToAct(t *testing.T) {
 				api := anAPI(c.funcs, c.policy)
 				err := PolicyActs(t.Context(), api, Canary{PVCLabels: map[string]string{"backup": "true"},
 					Policies: []*unstructured.Unstructured{c.policy}, Status: func(string, ...any) {}})
-				if c.want == nil && err != nil || c.want != nil && c.want != anyError && !errors.Is(err, c.want) || c.want == anyError && err == nil {
+				if c.want == nil && err != nil || c.want != nil && !errors.Is(c.want, errAny) && !errors.Is(err, c.want) || errors.Is(c.want, errAny) && err == nil {
 					t.Errorf("found %v, wanted %v", err, c.want)
 				}
 				for _, not := range c.not {
@@ -237,7 +237,7 @@ func TestWhoIsToBlameWhereAPolicyIsNotSeenToAct(t *testing.T) {
 	}
 }
 
-var anyError = errors.New("any")
+var errAny = errors.New("any")
 
 func TestAnInterruptWhileAPolicyIsWaitedForBlamesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -354,7 +354,7 @@ func TestAnApplyIsTriedAgainUntilItIsAnswered(t *testing.T) {
 		"refused, after a gap": {[]error{errTransport, errDenied}, errDenied, 2},
 		"no rights yet":        {[]error{apierrors.NewForbidden(pods, "a", errors.New("requires permissions create")), nil}, nil, 2},
 		"never answered":       {[]error{errTransport}, ErrUnseen, 0},
-		"no such kind":         {[]error{&meta.NoKindMatchError{GroupKind: generatingPolicy.GroupKind()}}, anyError, 0},
+		"no such kind":         {[]error{&meta.NoKindMatchError{GroupKind: generatingPolicy.GroupKind()}}, errAny, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -364,7 +364,7 @@ func TestAnApplyIsTriedAgainUntilItIsAnswered(t *testing.T) {
 					return c.answers[min(tries, len(c.answers))-1]
 				}})
 				err := Apply(t.Context(), api, []*unstructured.Unstructured{ready("mine")}, nil)
-				if c.want == nil && err != nil || c.want == anyError && (err == nil || errors.Is(err, ErrUnseen)) || c.want != nil && c.want != anyError && !errors.Is(err, c.want) {
+				if c.want == nil && err != nil || errors.Is(c.want, errAny) && (err == nil || errors.Is(err, ErrUnseen)) || c.want != nil && !errors.Is(c.want, errAny) && !errors.Is(err, c.want) {
 					t.Errorf("found %v, wanted %v", err, c.want)
 				}
 				if c.tries != 0 && tries != c.tries {

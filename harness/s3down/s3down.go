@@ -61,7 +61,7 @@ func (s *S3) S3Down(ctx context.Context, f outage.Fault, pvc string, during func
 	o.expect("before the outage", o.probe(ctx, outage.AnswerTimeout), f.Up())
 	since, err := e.Gateway.Records(ctx, 1<<62, "")
 	e.Must(err)
-	defer o.heal(ctx) // also when the spec panics or fails
+	defer func() { _ = o.heal(ctx) }() // also when the spec panics or fails; what stays is a suite error
 	o.arm(ctx)
 	first := o.beginProbe(ctx, f.ProbeTimeout())
 	if f.Late() { // the probe goes on beside what is done meanwhile

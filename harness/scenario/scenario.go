@@ -40,12 +40,14 @@ const SeedContent = repository.SeedContent
 // Reporter takes what a scenario sees.
 type Reporter = env.Reporter
 
-// The types that specs name.
-type (
-	App   = app.App
-	Claim = claim.Claim
-	Back  = platform.Back
-)
+// App is an app that uses PVCs.
+type App = app.App
+
+// Claim is a PVC.
+type Claim = claim.Claim
+
+// Back puts back what was taken from the platform.
+type Back = platform.Back
 
 // Scaled is a bound of a whole spec on this machine.
 func Scaled(bound time.Duration) time.Duration { return env.Scaled(bound) }

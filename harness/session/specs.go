@@ -104,10 +104,10 @@ func (s *Session) listSpecs(ctx context.Context, sel selection) ([]spec, selecti
 func specsIn(raw []byte) ([]spec, error) {
 	var reports []types.Report
 	if err := json.Unmarshal(raw, &reports); err != nil {
-		return nil, fmt.Errorf("Ginkgo's report cannot be read: %w", err)
+		return nil, fmt.Errorf("the report of Ginkgo cannot be read: %w", err)
 	}
 	if len(reports) != 1 {
-		return nil, fmt.Errorf("Ginkgo's report is of %d suites, want 1", len(reports))
+		return nil, fmt.Errorf("the report of Ginkgo is of %d suites, want 1", len(reports))
 	}
 	var specs []spec
 	for _, r := range reports[0].SpecReports {
