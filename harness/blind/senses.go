@@ -117,7 +117,7 @@ func (a *apiServer) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // The API server's window: it begins when a spec is at work, and lasts for a part of the time that its waits have.
 const (
-	blindFrom = 6 * time.Second
+	blindFrom = 2 * time.Second
 	blindFor  = 20 * time.Second
 )
 

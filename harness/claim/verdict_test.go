@@ -479,7 +479,7 @@ type slowAtFirst struct {
 	read *bool
 }
 
-func (s slowAtFirst) Created(ctx context.Context, resource, namespace string, since time.Time) ([]creations.CreatedObject, error) {
+func (s slowAtFirst) Created(ctx context.Context, _, _ string, since time.Time) ([]creations.CreatedObject, error) {
 	_, err := s.Covers(ctx, since)
 	return nil, err
 }

@@ -181,7 +181,7 @@ func TestWhoIsToBlameWhereAPolicyIsNotSeenToAct(t *testing.T) {
 			return acting(ctx, api, object, options...)
 		}
 	}
-	blindList := func(_ context.Context, api client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+	blindList := func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
 		return errServer
 	}
 	hanging := func(ctx context.Context, _ client.WithWatch, _ client.ObjectList, _ ...client.ListOption) error {

@@ -124,7 +124,7 @@ func rateSight(row blind.Row, name string, may []verdict.Verdict, report *verdic
 		seen.OK = seen.OK && len(report.SuiteErrors) > 0 && !report.OK()
 		seen.Text += fmt.Sprintf("; %d suite errors, want some", len(report.SuiteErrors))
 	}
-	if line := verdict.FirstLine(text); line != "" {
+	if line := verdict.FirstLine(text); text != "" {
 		seen.Text += ": " + line
 	}
 	return seen
