@@ -26,7 +26,7 @@ func TestParseRefusesWithAReason(t *testing.T) {
 		"unknown field":        {"policy: policies/b", "polcy: policies/b", `matrix.yaml:6:16: there is no field "polcy"; there are stack, policy, target, events`},
 		"another kind":         {"kind: Matrix", "kind: StackLock", `matrix.yaml:3:7: it is "StackLock" of "conformance.smart-restore.io/v1alpha1", wanted is Matrix of ` + APIVersion},
 		"no cells":             {valid[strings.Index(valid, "cells:"):], "cells: []", "matrix.yaml:4:8: it has no cells"},
-		"no such stack":        {"{stack: two, policy: policies/a}", "{stack: three, policy: policies/a}", `matrix.yaml:7:11: cell 3 (three/a): there is no stack "three": the lock has one, two`},
+		"no such stack":        {"{stack: two, policy: policies/a}", "{stack: three, policy: policies/a}", `matrix.yaml:7:11: cell 3 (three/a): no stack matches "three"; want one of one, two`},
 		"a policy elsewhere":   {"policies/b", "../b", "clean path"},
 		"no policy":            {"policy: policies/b, ", "", "clean path"},
 		"no such target":       {"target: known-bad", "target: unit", `target "unit": wanted e2e or known-bad`},

@@ -67,7 +67,7 @@ func TestTableRefuses(t *testing.T) {
 		"nothing":                       {nil, "a table needs a policy"},
 		"two of a name":                 {append(of(policy.Contract{Name: "a"}), policy.Contract{Name: "a"}), "two policies are called a"},
 		"a requirement that no one has": {of(policy.Contract{Name: "a", ExpectedFailures: []policy.Expectation{{Requirement: "core/none"}}}), `a: no spec has the requirement "core/none"`},
-		"a stack that is none":          {of(policy.Contract{Name: "a", Stacks: []string{"c-*"}}), `a: there is no stack "c-*"`},
+		"a stack that is none":          {of(policy.Contract{Name: "a", Stacks: []string{"c-*"}}), `a: no stack matches "c-*"`},
 	} {
 		if table, err := Table(c.contracts, specs, stacks); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, %q, wanted %s", name, err, table, c.want)
