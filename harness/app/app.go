@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -165,6 +166,11 @@ func (a *App) running(ctx context.Context, wait verb) {
 				}
 			}
 		}
+		for _, condition := range pod.Status.Conditions {
+			if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse && nodeIsFull.MatchString(condition.Message) {
+				return await.State{}, fmt.Errorf("the node does not take the pod: %s", condition.Message)
+			}
+		}
 		if pod.Status.Phase == corev1.PodFailed { // what the suite runs in it does not end by itself
 			return await.State{}, fmt.Errorf("the pod was ended: %s %s", pod.Status.Reason, pod.Status.Message)
 		}
@@ -172,6 +178,9 @@ func (a *App) running(ctx context.Context, wait verb) {
 	})
 	e.Must(e.BringAgent(ctx, podexec.Container{Namespace: e.Namespace, Pod: a.pod, Name: container}))
 }
+
+// nodeIsFull matches the scheduler's words for a node that has no room, or is not well.
+var nodeIsFull = regexp.MustCompile(`Insufficient |Too many pods|untolerated taint|node\(s\) were unschedulable`)
 
 // imageIsMissing says whether a container waits, by this reason, for an image that cannot be had. The kubelet says in turn that it
 // failed and that it waits before it tries again.
@@ -272,7 +281,7 @@ func (a *App) KeepsMark(ctx context.Context) { a.Holds(ctx, a.env.Namespace, "th
 // IP is the pod's address.
 func (a *App) IP(ctx context.Context) netip.Addr {
 	pod := &corev1.Pod{}
-	a.env.Must(a.env.API.Get(ctx, a.key(), pod))
+	a.env.Do(ctx, func(ctx context.Context) error { return a.env.API.Get(ctx, a.key(), pod) })
 	address, err := netip.ParseAddr(pod.Status.PodIP)
 	a.env.Must(err)
 	return address
@@ -281,7 +290,7 @@ func (a *App) IP(ctx context.Context) netip.Addr {
 // Delete deletes the pod and waits until it is gone.
 func (a *App) Delete(ctx context.Context) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: a.env.Namespace, Name: a.pod}}
-	a.env.Must(client.IgnoreNotFound(a.env.API.Delete(ctx, pod)))
+	a.env.Do(ctx, func(ctx context.Context) error { return client.IgnoreNotFound(a.env.API.Delete(ctx, pod)) })
 	a.env.Arrange(ctx, fmt.Sprintf("pod %s gone", a.pod), a.env.Times.Gone, a.env.Gone(pod))
 }
 

@@ -30,7 +30,7 @@ func TestTheTableIsSound(t *testing.T) {
 		seen[row.Name] = true
 		broken := 0
 		for _, is := range []bool{
-			row.API != nil, row.Gateway != nil, row.Exec != nil, row.AuditEnds, row.Clock != 0, row.CleanUpHangs, row.UndoFails,
+			row.API != nil, row.S3 != nil, row.Gateway != nil, row.Exec != nil, row.AuditEnds, row.Clock != 0, row.CleanUpHangs, row.UndoFails,
 		} {
 			if is {
 				broken++
@@ -97,10 +97,13 @@ func TestTheAPIServerIsBlindForAWhile(t *testing.T) {
 	answers := roundTripper(func(r *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
 	})
-	for name, during := range map[string]int{"none": 200, "api-500": 500, "api-429": 429, "api-silent": 0} {
+	for name, during := range map[string]int{"none": 200, "api-500": 500, "api-429": 429, "api-silent": 0, "s3-503": 503, "s3-silent": 0} {
 		s := senses(t, name)
 		synctest.Test(t, func(t *testing.T) {
 			transport := s.Transport(answers)
+			if wrap := s.S3Transport(); wrap != nil {
+				transport = wrap(answers)
+			}
 			ask := func() int {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()

@@ -26,6 +26,7 @@ type Row struct {
 
 	// One of these is the broken sense.
 	API          func(next http.RoundTripper, r *http.Request) (*http.Response, error)
+	S3           func(next http.RoundTripper, r *http.Request) (*http.Response, error)
 	Gateway      func(next http.RoundTripper, r *http.Request) (*http.Response, error)
 	Exec         func(call int64, reply []byte) []byte
 	AuditEnds    bool
@@ -100,6 +101,14 @@ var Rows = []Row{
 	{
 		Name: "audit-ends", Sentence: "the end of the audit log is missing",
 		Spec: plain, Good: unknown, Bad: failOrUnknown, AuditEnds: true,
+	},
+	{
+		Name: "s3-503", Sentence: "S3 answers the suite itself with 503 for 20 s",
+		Spec: plain, Good: passOrUnknown, Bad: failOrUnknown, S3: status(http.StatusServiceUnavailable),
+	},
+	{
+		Name: "s3-silent", Sentence: "S3 does not answer the suite itself for 20 s",
+		Spec: plain, Good: passOrUnknown, Bad: failOrUnknown, S3: silence,
 	},
 	{
 		Name: "gateway-forgets", Sentence: "the gateway has forgotten its records",

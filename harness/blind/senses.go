@@ -45,7 +45,18 @@ func (s Senses) Transport(next http.RoundTripper) http.RoundTripper {
 	if s.row.API == nil {
 		return next
 	}
-	return &apiServer{next: next, fault: s.row.API, began: time.Now()}
+	return &window{next: next, fault: s.row.API, began: time.Now()}
+}
+
+// S3Transport wraps the suite's own requests to S3; nil: they go as they are.
+func (s Senses) S3Transport() func(http.RoundTripper) http.RoundTripper {
+	if s.row.S3 == nil {
+		return nil
+	}
+	began := time.Now()
+	return func(next http.RoundTripper) http.RoundTripper {
+		return &window{next: next, fault: s.row.S3, began: began}
+	}
 }
 
 // GatewayTransport wraps requests to the gateway's control API.
@@ -101,27 +112,27 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// apiServer spoils every request in a window that begins some time after the process did.
-type apiServer struct {
+// window spoils every request in a window that begins some time after the process did.
+type window struct {
 	next  http.RoundTripper
 	fault func(next http.RoundTripper, r *http.Request) (*http.Response, error)
 	began time.Time
 }
 
-func (a *apiServer) RoundTrip(r *http.Request) (*http.Response, error) {
+func (a *window) RoundTrip(r *http.Request) (*http.Response, error) {
 	if since := time.Since(a.began); since < blindFrom || since > blindFrom+blindFor {
 		return a.next.RoundTrip(r)
 	}
 	return a.fault(a.next, r)
 }
 
-// The API server's window: it begins when a spec is at work, and lasts for a part of the time that its waits have.
+// The window: it begins when a spec is at work, and lasts for a part of the time that its waits have.
 const (
 	blindFrom = 2 * time.Second
 	blindFor  = 20 * time.Second
 )
 
-// status answers every request with an error of the API server's.
+// status answers every request with an error.
 func status(code int) func(http.RoundTripper, *http.Request) (*http.Response, error) {
 	return func(_ http.RoundTripper, r *http.Request) (*http.Response, error) {
 		return &http.Response{

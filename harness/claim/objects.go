@@ -95,7 +95,9 @@ func (c *Claims) replications(ctx context.Context) (Objects, error) {
 func (c *Claims) VolSyncsOwnVolumes(ctx context.Context) {
 	e := c.env
 	pvcs := &corev1.PersistentVolumeClaimList{}
-	e.Must(e.API.List(ctx, pvcs, client.InNamespace(e.Namespace), client.MatchingLabels{"app.kubernetes.io/created-by": "volsync"}))
+	e.Do(ctx, func(ctx context.Context) error {
+		return e.API.List(ctx, pvcs, client.InNamespace(e.Namespace), client.MatchingLabels{"app.kubernetes.io/created-by": "volsync"})
+	})
 	if len(pvcs.Items) == 0 {
 		e.Unknownf("VolSync made no PVC of its own in %s", e.Namespace)
 	}

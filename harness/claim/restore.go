@@ -287,7 +287,9 @@ func (c *Claims) LeftOver(ctx context.Context, model *Claim, name string, restor
 	rename := func(s string) string { return strings.ReplaceAll(s, model.Name, name) }
 	source, destination := model.HasReplicationSource(ctx), model.HasReplicationDestination(ctx)
 	secret := &corev1.Secret{}
-	e.Must(e.API.Get(ctx, client.ObjectKey{Namespace: e.Namespace, Name: volsync.Nested(destination, "spec", "restic", "repository")}, secret))
+	e.Do(ctx, func(ctx context.Context) error {
+		return e.API.Get(ctx, client.ObjectKey{Namespace: e.Namespace, Name: volsync.Nested(destination, "spec", "restic", "repository")}, secret)
+	})
 	secret.Data["RESTIC_REPOSITORY"] = []byte(c.repos.Address(name))
 	e.Must(e.API.Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: rename(secret.Name)}, Data: secret.Data,

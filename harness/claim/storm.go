@@ -107,7 +107,9 @@ func (s *Storm) NoneRestored(ctx context.Context) {
 // Delete deletes all its PVCs, without waiting until they are gone: what was to be seen of them was seen.
 func (s *Storm) Delete(ctx context.Context) {
 	for _, claim := range s.claims {
-		s.of.env.Must(client.IgnoreNotFound(s.of.env.API.Delete(ctx, claim.object())))
+		s.of.env.Do(ctx, func(ctx context.Context) error {
+			return client.IgnoreNotFound(s.of.env.API.Delete(ctx, claim.object()))
+		})
 	}
 }
 
@@ -121,9 +123,14 @@ func (s *Storm) AllRestored(ctx context.Context) {
 		}
 		done := map[string]bool{}
 		for i := range destinations {
-			if d := &destinations[i]; volsync.TriggerDone(d) && volsync.Nested(d, "status", "latestMoverStatus", "result") == "Successful" {
-				done[volsync.Nested(d, "spec", "restic", "destinationPVC")] = true
+			d := &destinations[i]
+			if !volsync.Synced(d) {
+				continue
 			}
+			if result := volsync.Nested(d, "status", "latestMoverStatus", "result"); result != "Successful" {
+				return await.RuledOut("the result of ReplicationDestination %s is %q", d.GetName(), result), nil
+			}
+			done[volsync.Nested(d, "spec", "restic", "destinationPVC")] = true
 		}
 		left := slices.DeleteFunc(slices.Clone(s.claims), func(c *Claim) bool { return done[c.Name] })
 		return await.ReachedIf(len(left) == 0, "%d are not", len(left)), nil

@@ -163,6 +163,14 @@ func (e *Env) Failf(format string, args ...any) { e.Fail(fmt.Sprintf(format, arg
 // Unknownf ends the spec: whether the requirement holds could not be seen.
 func (e *Env) Unknownf(format string, args ...any) { e.Unknown(fmt.Sprintf(format, args...)) }
 
+// Do has the API server or S3 do something that may be done twice, and tries again while they cannot be asked. If they never can,
+// the spec is unknown.
+func (e *Env) Do(ctx context.Context, do func(context.Context) error) {
+	e.Arrange(ctx, "an answer to what the suite asked for", e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		return await.Reached(), do(ctx)
+	})
+}
+
 // Must ends the spec as unknown if the suite itself failed.
 func (e *Env) Must(err error) {
 	if err != nil {

@@ -141,6 +141,7 @@ func open(up *testbed.Testbed, folder string, senses blind.Senses) (*Suite, erro
 	}
 	s.Gateway, s.Firewall, s.Node = up.Gateway(), up.Firewall(), up.NodeExec
 	s.Gateway.Wrap(senses.GatewayTransport)
+	up.Store.Wrap = senses.S3Transport()
 	return s, nil
 }
 

@@ -81,6 +81,8 @@ type Handle struct {
 	Bucket     string   `json:"bucket"`
 	// Dial is how the server is reached where it cannot be from here; nil: it can.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error) `json:"-"`
+	// Wrap has every request to the server go through what it makes of the transport; nil: none does.
+	Wrap func(http.RoundTripper) http.RoundTripper `json:"-"`
 
 	once   sync.Once
 	shared *http.Transport // of all clients, with Dial
@@ -256,6 +258,16 @@ func (h *Handle) S3(c Credentials) (*minio.Client, error) {
 	options := &minio.Options{Creds: credentials.NewStaticV4(c.AccessKey, c.SecretKey, ""), Region: "us-east-1"}
 	if h.Dial != nil {
 		options.Transport = h.transport()
+	}
+	if h.Wrap != nil {
+		if options.Transport == nil {
+			transport, err := minio.DefaultTransport(false)
+			if err != nil {
+				return nil, err
+			}
+			options.Transport = transport
+		}
+		options.Transport = h.Wrap(options.Transport)
 	}
 	return minio.New(h.Server, options)
 }

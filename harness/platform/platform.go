@@ -119,7 +119,7 @@ func (p *Platform) UpgradePolicy(ctx context.Context) {
 		}
 	}
 	back := e.Undo("the policy as it was", p.reapply)
-	e.Must(p.apply(ctx, upgraded))
+	e.Do(ctx, func(ctx context.Context) error { return p.apply(ctx, upgraded) })
 	e.Must(p.policyActs(ctx))
 	e.Step("the policy is upgraded")
 	back(ctx)
@@ -129,7 +129,7 @@ func (p *Platform) UpgradePolicy(ctx context.Context) {
 func (p *Platform) RemovePolicy(ctx context.Context) Back {
 	e, objects := p.env, p.env.Testbed.PolicyObjects()
 	back := e.Undo("the policy", p.reapply)
-	e.Must(p.remove(ctx, objects))
+	e.Do(ctx, func(ctx context.Context) error { return p.remove(ctx, objects) })
 	for _, object := range objects {
 		e.Arrange(ctx, object.GetKind()+" "+object.GetName()+" gone", e.Times.Gone, e.Gone(object.DeepCopy()))
 	}
@@ -168,7 +168,7 @@ func (p *Platform) WithoutRights(ctx context.Context) Back {
 		e.Unknownf("the policy brings no roles with it, so none can be missing")
 	}
 	back := e.Undo("the policy's roles and bindings", func(ctx context.Context) error { return p.apply(ctx, rights) })
-	e.Must(p.remove(ctx, rights))
+	e.Do(ctx, func(ctx context.Context) error { return p.remove(ctx, rights) })
 	e.Step("%d roles and bindings of the policy are gone", len(rights))
 	return back
 }
@@ -179,7 +179,7 @@ func (p *Platform) WithoutVolSync(ctx context.Context) Back {
 	on := p.Off(ctx, VolSync)
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(customResourceDefinition)
-	e.Must(e.API.List(ctx, list))
+	e.Do(ctx, func(ctx context.Context) error { return e.API.List(ctx, list) })
 	var crds []*unstructured.Unstructured
 	for i := range list.Items {
 		crd := &list.Items[i]
@@ -197,7 +197,7 @@ func (p *Platform) WithoutVolSync(ctx context.Context) Back {
 		e.Unknownf("there are no CRDs of %s to take away", volsync.Source.Group)
 	}
 	back := e.Undo("VolSync's CRDs", func(ctx context.Context) error { return p.apply(ctx, crds) })
-	e.Must(p.remove(ctx, crds))
+	e.Do(ctx, func(ctx context.Context) error { return p.remove(ctx, crds) })
 	for _, crd := range crds {
 		e.Arrange(ctx, "CRD "+crd.GetName()+" gone", e.Times.Gone, e.Gone(crd.DeepCopy()))
 	}
@@ -224,7 +224,9 @@ type Controller struct{ Namespace, Name string }
 func (p *Platform) Off(ctx context.Context, controller Controller) Back {
 	e := p.env
 	deployments := &appsv1.DeploymentList{}
-	e.Must(e.API.List(ctx, deployments, client.InNamespace(controller.Namespace)))
+	e.Do(ctx, func(ctx context.Context) error {
+		return e.API.List(ctx, deployments, client.InNamespace(controller.Namespace))
+	})
 	was := map[string]int32{}
 	var scaled []*appsv1.Deployment
 	for i := range deployments.Items {
@@ -252,14 +254,14 @@ func (p *Platform) Off(ctx context.Context, controller Controller) Back {
 	for _, d := range scaled {
 		pods := &corev1.PodList{}
 		ofController := []client.ListOption{client.InNamespace(d.Namespace), client.MatchingLabels(d.Spec.Selector.MatchLabels)}
-		e.Must(e.API.List(ctx, pods, ofController...))
-		e.Must(scale(ctx, d.Name, 0))
+		e.Do(ctx, func(ctx context.Context) error { return e.API.List(ctx, pods, ofController...) })
+		e.Do(ctx, func(ctx context.Context) error { return scale(ctx, d.Name, 0) })
 		e.Arrange(ctx, "pods of "+d.Name+" gone", e.Times.Gone, func(ctx context.Context) (await.State, error) {
 			left := &corev1.PodList{}
 			err := e.API.List(ctx, left, ofController...)
 			return await.ReachedIf(len(left.Items) == 0, "%d pods", len(left.Items)), err
 		})
-		e.Must(p.endLeadership(ctx, d.Namespace, pods.Items))
+		e.Do(ctx, func(ctx context.Context) error { return p.endLeadership(ctx, d.Namespace, pods.Items) })
 	}
 	e.Step("%s is switched off", controller.Namespace)
 	return back
@@ -298,9 +300,13 @@ func (p *Platform) SkipBackOff(ctx context.Context) {
 // replaceKyverno has those of Kyverno's pods made anew that have the labels.
 func (p *Platform) replaceKyverno(ctx context.Context, labels client.MatchingLabels) {
 	e, pods := p.env, &corev1.PodList{}
-	e.Must(e.API.List(ctx, pods, client.InNamespace(env.KyvernoNamespace), labels))
-	e.Must(e.API.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(env.KyvernoNamespace), labels, client.GracePeriodSeconds(0)))
-	e.Must(p.endLeadership(ctx, env.KyvernoNamespace, pods.Items))
+	e.Do(ctx, func(ctx context.Context) error {
+		return e.API.List(ctx, pods, client.InNamespace(env.KyvernoNamespace), labels)
+	})
+	e.Do(ctx, func(ctx context.Context) error {
+		return e.API.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(env.KyvernoNamespace), labels, client.GracePeriodSeconds(0))
+	})
+	e.Do(ctx, func(ctx context.Context) error { return p.endLeadership(ctx, env.KyvernoNamespace, pods.Items) })
 }
 
 // KyvernoBack waits until Kyverno acts on the policy again.
@@ -489,7 +495,9 @@ func (p *Platform) SameRestarts(ctx context.Context, before map[string]int32) {
 // WithoutBaseSecret takes the base Secret out of the namespace. What it returns puts it back.
 func (p *Platform) WithoutBaseSecret(ctx context.Context) Back {
 	e := p.env
-	e.Must(client.IgnoreNotFound(e.API.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Testbed.Contract.BaseSecret.Name}})))
+	e.Do(ctx, func(ctx context.Context) error {
+		return client.IgnoreNotFound(e.API.Delete(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Testbed.Contract.BaseSecret.Name}}))
+	})
 	e.Step("there is no base Secret in the namespace")
 	return func(ctx context.Context) {
 		e.Must(e.ApplyBaseSecret(ctx, e.Namespace))

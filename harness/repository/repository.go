@@ -73,18 +73,23 @@ func (r *Repositories) GoodBackup(ctx context.Context, pvc string) objectstore.L
 		if strings.Contains(key, "/locks/") {
 			continue
 		}
-		_, err := s3.CopyObject(ctx,
-			minio.CopyDestOptions{Bucket: bucket, Object: r.Prefix(pvc) + strings.TrimPrefix(key, e.Testbed.SeedPrefix())},
-			minio.CopySrcOptions{Bucket: bucket, Object: key})
-		e.Must(err)
+		e.Do(ctx, func(ctx context.Context) error {
+			_, err := s3.CopyObject(ctx,
+				minio.CopyDestOptions{Bucket: bucket, Object: r.Prefix(pvc) + strings.TrimPrefix(key, e.Testbed.SeedPrefix())},
+				minio.CopySrcOptions{Bucket: bucket, Object: key})
+			return err
+		})
 	}
 	return r.Listing(ctx, pvc)
 }
 
 // Listing lists what the bucket holds for a PVC of this name.
 func (r *Repositories) Listing(ctx context.Context, pvc string) objectstore.Listing {
-	listing, err := r.List(ctx, pvc)
-	r.env.Must(err)
+	var listing objectstore.Listing
+	r.env.Do(ctx, func(ctx context.Context) (err error) {
+		listing, err = r.List(ctx, pvc)
+		return err
+	})
 	return listing
 }
 
@@ -121,7 +126,9 @@ func (r *Repositories) EmptyRepository(ctx context.Context, pvc string) {
 	e.Must(err)
 	for key := range r.Listing(ctx, pvc) {
 		if strings.Contains(key, "/snapshots/") {
-			e.Must(s3.RemoveObject(ctx, e.Testbed.Store.Bucket, key, minio.RemoveObjectOptions{}))
+			e.Do(ctx, func(ctx context.Context) error {
+				return s3.RemoveObject(ctx, e.Testbed.Store.Bucket, key, minio.RemoveObjectOptions{})
+			})
 		}
 	}
 }
@@ -134,8 +141,10 @@ func (r *Repositories) CorruptConfig(ctx context.Context, pvc string) objectstor
 	garbage := make([]byte, 155)
 	_, err = rand.Read(garbage)
 	e.Must(err)
-	_, err = s3.PutObject(ctx, e.Testbed.Store.Bucket, r.Prefix(pvc)+"config", bytes.NewReader(garbage), int64(len(garbage)), minio.PutObjectOptions{})
-	e.Must(err)
+	e.Do(ctx, func(ctx context.Context) error {
+		_, err := s3.PutObject(ctx, e.Testbed.Store.Bucket, r.Prefix(pvc)+"config", bytes.NewReader(garbage), int64(len(garbage)), minio.PutObjectOptions{})
+		return err
+	})
 	return r.Listing(ctx, pvc)
 }
 
@@ -177,8 +186,11 @@ func (r *Repositories) AddSnapshot(ctx context.Context, pvc, sentinel string, at
 
 // SnapshotKeys lists the names of the snapshots in the bucket for a PVC of this name.
 func (r *Repositories) SnapshotKeys(ctx context.Context, pvc string) []string {
-	keys, err := r.ListSnapshotKeys(ctx, pvc)
-	r.env.Must(err)
+	var keys []string
+	r.env.Do(ctx, func(ctx context.Context) (err error) {
+		keys, err = r.ListSnapshotKeys(ctx, pvc)
+		return err
+	})
 	return keys
 }
 
