@@ -21,6 +21,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/engine"
 	"github.com/smart-restore/conformance/harness/subnet"
+	"github.com/smart-restore/conformance/harness/timing"
 )
 
 // ContainerPrefix begins the name of every cluster of ours; the run's ID follows.
@@ -32,14 +33,6 @@ const (
 	PodSubnet     = subnet.Pods
 	ServiceSubnet = subnet.Services
 	apiService    = subnet.APIServer
-)
-
-// The timings of this package, in one place.
-var (
-	// ServicesTimeout bounds how long kube-proxy may take, from the API server's start, to set services up.
-	ServicesTimeout = 90 * time.Second
-	// DeleteTimeout bounds how long a cluster whose creation was interrupted may take to go.
-	DeleteTimeout = time.Minute
 )
 
 // Options describe the cluster of one run.
@@ -99,7 +92,7 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 	case err = <-created:
 	case <-ctx.Done():
 		// kind takes no context: without its node it gives up at once.
-		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), DeleteTimeout)
+		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), timing.Setup.Delete)
 		defer cancel()
 		for done := false; !done; {
 			_, _ = eng.Docker(cleanup, "rm", "--force", "--volumes", c.Node)
@@ -141,7 +134,7 @@ func (c *Cluster) keepServicesInside(ctx context.Context) {
 // ServicesReachable waits until the API server answers at its service's address: a controller that starts sooner finds
 // nobody there, exits, and is restarted late.
 func (c *Cluster) ServicesReachable(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, ServicesTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timing.Setup.Services)
 	defer cancel()
 	for {
 		_, err := c.Exec(ctx, "timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/"+apiService+"/443")
@@ -150,7 +143,7 @@ func (c *Cluster) ServicesReachable(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the API server does not answer at %s, its service's address, within %s: kube-proxy does not work (%w)", apiService, ServicesTimeout, err)
+			return fmt.Errorf("the API server does not answer at %s, its service's address, within %s: kube-proxy does not work (%w)", apiService, timing.Setup.Services, err)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
@@ -236,7 +229,7 @@ func (c *Cluster) Delete(ctx context.Context) error {
 
 // undo is Delete with a time of its own, also where ctx has ended.
 func (c *Cluster) undo(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), DeleteTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timing.Setup.Delete)
 	defer cancel()
 	return c.Delete(ctx)
 }

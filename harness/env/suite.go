@@ -80,6 +80,7 @@ func Connect() (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
+	timing.ScaleSetup(scale)
 	senses, err := blind.FromEnvironment()
 	if err != nil {
 		return nil, err

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/timing"
 )
 
 const (
@@ -65,7 +67,7 @@ func applyAll(ctx context.Context, api client.Client, objects []*unstructured.Un
 // applyOne applies one object; an API server that is still starting or does not know the kind yet is given time.
 func applyOne(ctx context.Context, api client.Client, object *unstructured.Unstructured) error {
 	var last error // of the API server, the policy's or the stack's
-	err := await(ctx, EstablishTimeout, func(ctx context.Context) (bool, string, error) {
+	err := await(ctx, timing.Setup.Establish, func(ctx context.Context) (bool, string, error) {
 		err := api.Patch(ctx, object.DeepCopy(), client.Apply, client.FieldOwner(fieldOwner), client.ForceOwnership) //nolint:staticcheck // Apply() takes typed configurations only
 		if err != nil && unseen(err) {
 			return false, "", err
@@ -95,7 +97,7 @@ func established(ctx context.Context, api client.Client, objects []*unstructured
 		if object.GetKind() != "CustomResourceDefinition" {
 			continue
 		}
-		if err := await(ctx, EstablishTimeout, func(ctx context.Context) (bool, string, error) {
+		if err := await(ctx, timing.Setup.Establish, func(ctx context.Context) (bool, string, error) {
 			current := &unstructured.Unstructured{}
 			current.SetGroupVersionKind(object.GroupVersionKind())
 			if err := api.Get(ctx, client.ObjectKeyFromObject(object), current); err != nil {
@@ -133,7 +135,7 @@ func Delete(ctx context.Context, api client.Client, objects []*unstructured.Unst
 
 // Remove is Delete, tried again until nothing of the objects is left.
 func Remove(ctx context.Context, api client.Client, objects []*unstructured.Unstructured) error {
-	err := await(ctx, GoneTimeout, func(ctx context.Context) (bool, string, error) {
+	err := await(ctx, timing.Setup.Gone, func(ctx context.Context) (bool, string, error) {
 		if err := Delete(ctx, api, objects); err != nil {
 			return false, "", err
 		}

@@ -20,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/timing"
 )
 
 // VolSync's kinds.
@@ -83,7 +85,7 @@ func VolSyncAnswers(ctx context.Context, api client.Client, timeout time.Duratio
 // cleanUp deletes what a wait made for itself, also where the wait was interrupted. What cannot be deleted is in nobody's
 // way: it is of its own name.
 func cleanUp(ctx context.Context, api client.Client, object client.Object, options ...client.DeleteOption) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), CleanUpTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timing.Setup.CleanUp)
 	defer cancel()
 	for {
 		err := api.Delete(ctx, object, options...)
@@ -93,7 +95,7 @@ func cleanUp(ctx context.Context, api client.Client, object client.Object, optio
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(PollInterval):
+		case <-time.After(timing.Setup.Poll):
 		}
 	}
 }
@@ -117,14 +119,14 @@ func PolicyActs(ctx context.Context, api client.Client, canary Canary) error {
 		return err
 	}
 	canary.Status("waiting for it to act on a labelled PVC")
-	limited, cancel := context.WithTimeout(ctx, PolicyTimeout)
+	limited, cancel := context.WithTimeout(ctx, timing.Setup.Policy)
 	defer cancel()
 	began, sight := time.Now(), newSight()
 	tries, refusedSince, lastRefusal := 0, time.Time{}, error(nil)
 	for {
-		pause := PollInterval
+		pause := timing.Setup.Poll
 		namespace := cmp.Or(canary.NamespacePrefix, CanaryPrefix) + strings.ToLower(rand.Text()[:8])
-		acted, err := acts(limited, api, namespace, canary, ActTimeout<<min(tries, 8), sight)
+		acted, err := acts(limited, api, namespace, canary, timing.Setup.Act<<min(tries, 8), sight)
 		switch {
 		case acted:
 			return nil
@@ -136,12 +138,12 @@ func PolicyActs(ctx context.Context, api client.Client, canary Canary) error {
 			}
 			refusedSince = time.Time{}
 		default:
-			lastRefusal, pause = err, ActTimeout/2
+			lastRefusal, pause = err, timing.Setup.Act/2
 			if refusedSince.IsZero() {
 				refusedSince = time.Now()
 			}
-			if time.Since(refusedSince) >= RefusedTimeout {
-				return fmt.Errorf("%w for %s: %w", ErrRefuses, RefusedTimeout, err)
+			if time.Since(refusedSince) >= timing.Setup.Refused {
+				return fmt.Errorf("%w for %s: %w", ErrRefuses, timing.Setup.Refused, err)
 			}
 		}
 		select {
@@ -151,7 +153,7 @@ func PolicyActs(ctx context.Context, api client.Client, canary Canary) error {
 			case ctx.Err() != nil:
 				return ctx.Err()
 			case err != nil:
-				return fmt.Errorf("wanted the policy to act on a PVC labelled %s within %s: %w", labels.Set(canary.PVCLabels), PolicyTimeout, err)
+				return fmt.Errorf("wanted the policy to act on a PVC labelled %s within %s: %w", labels.Set(canary.PVCLabels), timing.Setup.Policy, err)
 			case lastRefusal != nil: // not for long enough to be returned above: acts and refusals take turns
 				return fmt.Errorf("%w: %w", ErrRefuses, lastRefusal)
 			}
@@ -203,12 +205,12 @@ func PolicyWebhooks(ctx context.Context, api client.Client) ([]string, error) {
 // NoPolicyActs waits until Kyverno has taken back the webhooks of all policies, after they were deleted: what is tried
 // from then on is not touched by them.
 func NoPolicyActs(ctx context.Context, api client.Client) error {
-	err := await(ctx, PolicyTimeout, func(ctx context.Context) (bool, string, error) {
+	err := await(ctx, timing.Setup.Policy, func(ctx context.Context) (bool, string, error) {
 		left, err := PolicyWebhooks(ctx, api)
 		return len(left) == 0, strings.Join(left, ", "), err
 	})
 	if err != nil {
-		return fmt.Errorf("wanted Kyverno to remove the webhooks of policies that were deleted within %s: %w", PolicyTimeout, err)
+		return fmt.Errorf("wanted Kyverno to remove the webhooks of policies that were deleted within %s: %w", timing.Setup.Policy, err)
 	}
 	return nil
 }
@@ -219,7 +221,7 @@ const resourceWebhooks = "kyverno-resource-"
 
 // policiesReady waits for the Ready condition that Kyverno sets on policies.
 func policiesReady(ctx context.Context, api client.Client, policies []*unstructured.Unstructured) error {
-	err := await(ctx, PolicyTimeout, func(ctx context.Context) (bool, string, error) {
+	err := await(ctx, timing.Setup.Policy, func(ctx context.Context) (bool, string, error) {
 		state := map[string]string{}
 		for _, policy := range policies {
 			current := &unstructured.Unstructured{}
@@ -242,7 +244,7 @@ func policiesReady(ctx context.Context, api client.Client, policies []*unstructu
 		return len(state) == 0, strings.Join(lines, "; "), nil
 	})
 	if isNotYet(err) {
-		return fmt.Errorf("%w within %s: %w", ErrNotReady, PolicyTimeout, err)
+		return fmt.Errorf("%w within %s: %w", ErrNotReady, timing.Setup.Policy, err)
 	}
 	return err
 }
@@ -336,7 +338,7 @@ func acts(ctx context.Context, api client.Client, namespace string, canary Canar
 		select {
 		case <-limited.Done():
 			return false, nil
-		case <-time.After(PollInterval):
+		case <-time.After(timing.Setup.Poll):
 		}
 	}
 }

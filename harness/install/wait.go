@@ -11,6 +11,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/smart-restore/conformance/harness/timing"
 )
 
 // ErrUnseen says that the API server could not be asked for too much of a wait. Nothing follows from it about the policy or
@@ -23,27 +25,6 @@ type notYet struct{ state string }
 func (e notYet) Error() string { return "last seen: " + cmp.Or(e.state, "nothing of it") }
 
 func isNotYet(err error) bool { return errors.As(err, &notYet{}) }
-
-// The timings of this package, in one place.
-var (
-	// PollInterval is how often a wait looks again. A wait looks at once, first.
-	PollInterval = 200 * time.Millisecond
-	// EstablishTimeout bounds how long the API server may take to accept an object or to serve a new kind.
-	EstablishTimeout = 60 * time.Second
-	// PolicyTimeout bounds how long an accepted policy may take to act. Kyverno compiles it and registers its webhook,
-	// some seconds after the policy is there; the RBAC it brings is aggregated within about a second.
-	PolicyTimeout = 90 * time.Second
-	// ActTimeout is how long the first labelled PVC is given before another is tried, which is given twice as long, and so
-	// on: a PVC that was admitted before the webhook knew the policy is never acted on, and a busy Kyverno acts late.
-	ActTimeout = 4 * time.Second
-	// RefusedTimeout is how long labelled PVCs have to be refused, without one that is admitted, before that is the
-	// policy's: while Kyverno aggregates a policy's rights, its lookups are denied.
-	RefusedTimeout = 20 * time.Second
-	// GoneTimeout bounds how long deleted objects may take to be gone.
-	GoneTimeout = 60 * time.Second
-	// CleanUpTimeout bounds the deletion of what a wait made for itself.
-	CleanUpTimeout = 10 * time.Second
-)
 
 // blindShare is the share of a wait (1/n) for which nobody may have looked before the wait has seen nothing.
 const blindShare = 10
@@ -106,7 +87,7 @@ func await(ctx context.Context, timeout time.Duration, look func(context.Context
 				return err
 			}
 			return notYet{state}
-		case <-time.After(PollInterval):
+		case <-time.After(timing.Setup.Poll):
 		}
 	}
 }

@@ -25,6 +25,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/smart-restore/conformance/harness/timing"
 )
 
 var (
@@ -38,7 +40,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	PollInterval = time.Second // of fake time: each look costs real time
+	timing.Setup.Poll = time.Second // of fake time: each look costs real time
 	m.Run()
 }
 

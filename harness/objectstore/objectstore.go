@@ -29,17 +29,10 @@ import (
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/fault"
 	"github.com/smart-restore/conformance/harness/stack"
+	"github.com/smart-restore/conformance/harness/timing"
 )
 
 const controlPort = "9901/tcp"
-
-// The timings of this package, in one place.
-var (
-	// StartTimeout bounds how long the gateway, the S3 server and its buckets may each take to be there.
-	StartTimeout = 30 * time.Second
-	// RetryInterval is how often that is tried.
-	RetryInterval = 100 * time.Millisecond
-)
 
 // Credentials are random for every run.
 type Credentials struct {
@@ -105,7 +98,7 @@ func Start(ctx context.Context, o Options) (*Handle, error) {
 		ExposedPorts:   published,
 		Networks:       []string{o.Network},
 		NetworkAliases: map[string][]string{o.Network: {gatewayName}},
-		WaitingFor:     wait.ForListeningPort(controlPort).SkipInternalCheck().WithStartupTimeout(StartTimeout).WithPollInterval(50 * time.Millisecond),
+		WaitingFor:     wait.ForListeningPort(controlPort).SkipInternalCheck().WithStartupTimeout(timing.Setup.S3).WithPollInterval(50 * time.Millisecond),
 	}, o, func(c *container.HostConfig) {
 		c.CapAdd = []string{"NET_ADMIN"}
 		c.PortBindings = network.PortMap{}
@@ -160,7 +153,7 @@ func onLoopback(ctx context.Context, c testcontainers.Container, port, scheme st
 func (h *Handle) awaitServer(ctx context.Context, server testcontainers.Container) error {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	var ended error
-	err := retryUntil(ctx, StartTimeout, func() error {
+	err := retryUntil(ctx, timing.Setup.S3, func() error {
 		res, err := client.Get("http://" + h.Server)
 		if err == nil {
 			return res.Body.Close()
@@ -194,7 +187,7 @@ func (h *Handle) UseBucket(ctx context.Context, c Credentials, bucket string) er
 	if err != nil {
 		return err
 	}
-	if err := retryUntil(ctx, StartTimeout, func() error {
+	if err := retryUntil(ctx, timing.Setup.S3, func() error {
 		if exists, err := s3.BucketExists(ctx, bucket); err != nil || exists {
 			return err
 		}
@@ -230,7 +223,7 @@ func retryUntil(ctx context.Context, timeout time.Duration, try func() error) er
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(RetryInterval):
+		case <-time.After(timing.Setup.S3Poll):
 		}
 	}
 }

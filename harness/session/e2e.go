@@ -136,7 +136,7 @@ func (s *Session) newE2E(p *policy.Policy, sel selection, folder string) *e2eRun
 	}}
 	r.report.Redact = r.redactor.Bytes
 	times := timing.Default().Scaled(s.Settings.TimeScale)
-	r.report.Timings = verdict.Timings{Scale: s.Settings.TimeScale, Seconds: times.Seconds()}
+	r.report.Timings = verdict.Timings{Scale: s.Settings.TimeScale, Seconds: timing.All(times)}
 	r.report.Run.Started = time.Now().UTC()
 	return r
 }

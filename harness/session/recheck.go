@@ -14,12 +14,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/smart-restore/conformance/harness/timing"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 const (
-	// auditTimeout bounds how long the audit log may lag. The API server writes an event as it answers; this is for a busy disk.
-	auditTimeout  = 30 * time.Second
+	// auditInterval is how often the audit log is looked at again.
 	auditInterval = 200 * time.Millisecond
 )
 
@@ -41,7 +41,7 @@ func (r *e2eRun) markAudit(ctx context.Context) error {
 // auditIsCurrent waits until the audit log shows a request that is made now: it then shows all earlier ones. An audit log that
 // lags would show no late object, and an absence would be taken for proven.
 func auditIsCurrent(ctx context.Context, mark func(context.Context) error, covers func(context.Context, time.Time) (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timing.Setup.Audit)
 	defer cancel()
 	now := time.Now()
 	refused := mark(ctx) // the log may show a request that is refused, or somebody else's

@@ -23,6 +23,7 @@ import (
 	"github.com/smart-restore/conformance/harness/settings"
 	"github.com/smart-restore/conformance/harness/stack"
 	"github.com/smart-restore/conformance/harness/testbed"
+	"github.com/smart-restore/conformance/harness/timing"
 	"github.com/smart-restore/conformance/harness/verdict"
 	"github.com/smart-restore/conformance/scripts"
 )
@@ -67,6 +68,7 @@ func Open(out, progressOut io.Writer, given map[string]string) (*Session, error)
 	if err != nil {
 		return nil, err
 	}
+	timing.ScaleSetup(set.TimeScale)
 	chosen, err := lock.Stack(set.Stack)
 	if err != nil {
 		return nil, err

@@ -24,15 +24,14 @@ import (
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/report/promises"
+	"github.com/smart-restore/conformance/harness/timing"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 const (
-	// gracePeriod is how long a spec that was told to stop may go on before Ginkgo leaves it behind.
-	gracePeriod = 30 * time.Second
 	// interruptPatience is how long the specs may take to stop: they end, save what there is to see, and put back what they took
 	// from the platform.
-	interruptPatience = gracePeriod + 40*time.Second + 2*time.Minute
+	interruptPatience = 30*time.Second + 40*time.Second + 2*time.Minute
 	// pipePatience is how long a process that a spec left behind may hold Ginkgo's output.
 	pipePatience = 5 * time.Second
 )
@@ -210,7 +209,7 @@ func (r *e2eRun) runSpecs(ctx context.Context, testbedFile string) ([]byte, erro
 	output := r.redactor.Writer(file)
 	defer func() { _ = errors.Join(output.Close(), file.Close()) }()
 	args := slices.Concat([]string{
-		"--procs=" + strconv.Itoa(r.Settings.Procs), "--no-color", "-v", "--timeout=60m", "--grace-period=" + gracePeriod.String(),
+		"--procs=" + strconv.Itoa(r.Settings.Procs), "--no-color", "-v", "--timeout=" + timing.Setup.Suite.String(), "--grace-period=" + timing.Setup.Grace.String(),
 		"--output-dir=" + string(r.artifacts), "--json-report=" + filepath.Base(r.artifacts.GinkgoJSON()), "--junit-report=" + filepath.Base(r.artifacts.GinkgoJUnit()),
 	}, r.selection.args(), []string{suite})
 	cmd := exec.Command(ginkgo, args...)

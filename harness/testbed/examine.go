@@ -14,6 +14,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/timing"
 )
 
 // Damage is one thing of the platform that is not as it was recorded.
@@ -72,7 +73,7 @@ func (s *Testbed) examine(ctx context.Context, withPolicy bool) ([]Damage, error
 
 // untilSeen looks until a look is answered, for as long as what is looked at may be out of sight.
 func untilSeen[T any](ctx context.Context, what string, look func(context.Context) (T, error)) (T, error) {
-	limited, cancel := context.WithTimeout(ctx, ExamineTimeout)
+	limited, cancel := context.WithTimeout(ctx, timing.Setup.Examine)
 	defer cancel()
 	for {
 		seen, err := look(limited)
@@ -84,8 +85,8 @@ func untilSeen[T any](ctx context.Context, what string, look func(context.Contex
 			if ctx.Err() != nil {
 				return seen, ctx.Err()
 			}
-			return seen, fmt.Errorf("wanted to see %s within %s: %w: %w", what, ExamineTimeout, install.ErrUnseen, err)
-		case <-time.After(ExamineInterval):
+			return seen, fmt.Errorf("wanted to see %s within %s: %w: %w", what, timing.Setup.Examine, install.ErrUnseen, err)
+		case <-time.After(timing.Setup.ExaminePoll):
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/runs"
+	"github.com/smart-restore/conformance/harness/timing"
 )
 
 // Repair takes what Examine has returned, puts back what was recorded, waits until the controllers answer and the policy acts,
@@ -61,10 +62,10 @@ func (s *Testbed) repair(ctx context.Context, damage []Damage, withPolicy bool) 
 		}
 	}
 	for _, namespace := range controllerNamespaces {
-		problems = append(problems, install.DeploymentsReady(ctx, api, namespace, RepairTimeout))
+		problems = append(problems, install.DeploymentsReady(ctx, api, namespace, timing.Setup.Repair))
 	}
 	if ctx.Err() == nil {
-		waited("VolSync", "it reports on a ReplicationSource", install.VolSyncAnswers(ctx, api, RepairTimeout))
+		waited("VolSync", "it reports on a ReplicationSource", install.VolSyncAnswers(ctx, api, timing.Setup.Repair))
 	}
 	if withPolicy && ctx.Err() == nil {
 		waited("policy "+s.Contract.Name, "it acts on a labelled PVC", s.PolicyActs(ctx, api, func(string, ...any) {}))
@@ -88,7 +89,7 @@ func (s *Testbed) repair(ctx context.Context, damage []Damage, withPolicy bool) 
 
 // settled examines until nothing is damaged, or for as long as a controller may take to put things right.
 func (s *Testbed) settled(ctx context.Context, withPolicy bool) ([]Damage, error) {
-	for until := time.Now().Add(RepairTimeout); ; {
+	for until := time.Now().Add(timing.Setup.Repair); ; {
 		damage, err := s.examine(ctx, withPolicy)
 		if err != nil || len(damage) == 0 || time.Now().After(until) {
 			return damage, err
@@ -96,7 +97,7 @@ func (s *Testbed) settled(ctx context.Context, withPolicy bool) ([]Damage, error
 		select {
 		case <-ctx.Done():
 			return damage, ctx.Err()
-		case <-time.After(ExamineInterval):
+		case <-time.After(timing.Setup.ExaminePoll):
 		}
 	}
 }

@@ -28,18 +28,7 @@ import (
 	"github.com/smart-restore/conformance/harness/progress"
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/stack"
-)
-
-// The timings of this package, in one place.
-var (
-	// ReadyTimeout bounds how long a controller may take to become ready; some seconds are usual.
-	ReadyTimeout = 3 * time.Minute
-	// ExamineTimeout bounds how long the platform may be out of sight while it is examined.
-	ExamineTimeout = 20 * time.Second
-	// ExamineInterval is how often the platform is examined again while it is awaited or out of sight.
-	ExamineInterval = 200 * time.Millisecond
-	// RepairTimeout bounds how long each controller may take to come back in a repair.
-	RepairTimeout = 90 * time.Second
+	"github.com/smart-restore/conformance/harness/timing"
 )
 
 // Testbed is a stack that is up. As JSON it is all that another process needs to use it; it holds credentials.
@@ -177,9 +166,9 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 			task.Status("waiting for the controllers")
 			waiting, ctx := errgroup.WithContext(ctx)
 			for _, namespace := range controllerNamespaces {
-				waiting.Go(func() error { return install.DeploymentsReady(ctx, api, namespace, ReadyTimeout) })
+				waiting.Go(func() error { return install.DeploymentsReady(ctx, api, namespace, timing.Setup.Ready) })
 			}
-			waiting.Go(func() error { return install.VolSyncAnswers(ctx, api, ReadyTimeout) })
+			waiting.Go(func() error { return install.VolSyncAnswers(ctx, api, timing.Setup.Ready) })
 			return waiting.Wait()
 		})
 		return group.Wait()

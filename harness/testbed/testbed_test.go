@@ -37,6 +37,7 @@ import (
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/runs"
+	"github.com/smart-restore/conformance/harness/timing"
 )
 
 const runID = "abcdefgh"
@@ -48,7 +49,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	install.PollInterval = 5 * time.Second // of fake time: each look costs real time
+	timing.Setup.Poll = 5 * time.Second // of fake time: each look costs real time
 	m.Run()
 }
 

@@ -93,19 +93,24 @@ func (t Times) Scaled(factor float64) Times {
 	if factor == 0 {
 		return t
 	}
-	v := reflect.ValueOf(&t).Elem()
+	scale(reflect.ValueOf(&t).Elem(), factor)
+	return t
+}
+
+// scale multiplies the fields of a struct of durations, but for those that say no.
+func scale(v reflect.Value, factor float64) {
 	for i := range v.NumField() {
 		if v.Type().Field(i).Tag.Get("scale") != "no" {
 			v.Field(i).SetInt(int64(float64(v.Field(i).Int()) * factor))
 		}
 	}
-	return t
 }
 
 // Seconds are the times by name, for the report.
-func (t Times) Seconds() map[string]float64 {
+func (t Times) Seconds() map[string]float64 { return seconds(reflect.ValueOf(t)) }
+
+func seconds(v reflect.Value) map[string]float64 {
 	seconds := map[string]float64{}
-	v := reflect.ValueOf(t)
 	for i := range v.NumField() {
 		seconds[v.Type().Field(i).Name] = time.Duration(v.Field(i).Int()).Seconds()
 	}
