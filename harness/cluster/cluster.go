@@ -19,6 +19,7 @@ import (
 	kind "sigs.k8s.io/kind/pkg/cluster"
 	"sigs.k8s.io/kind/pkg/log"
 
+	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/engine"
 	"github.com/smart-restore/conformance/harness/subnet"
 	"github.com/smart-restore/conformance/harness/timing"
@@ -191,7 +192,7 @@ func configuration(fixtures fs.FS, o Options) ([]byte, error) {
 		return nil, err
 	}
 	// The API server, root in the node, appends to a file that we own and can read.
-	auditLog, err := os.OpenFile(filepath.Join(o.AuditDir, "audit.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	auditLog, err := os.OpenFile(artifacts.AuditLogIn(o.AuditDir), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 // Bench shows the phases' times of the last run beside its longest spec.
 func (s *Session) Bench(context.Context) error {
-	path := filepath.Join(s.Settings.Artifacts, "latest", "report.yaml")
+	path := artifacts.Dir(filepath.Join(s.Settings.Artifacts, "latest")).ReportYAML()
 	report, err := verdict.Read(path)
 	if err != nil {
 		return fmt.Errorf("there is no report of a run to show: %w", err)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/report/decisions"
@@ -20,9 +21,6 @@ import (
 // ErrWorse is the result of a comparison in which the candidate is worse.
 var ErrWorse = errors.New("the candidate is worse than the base")
 
-// reportFile is the report in a run's folder.
-const reportFile = "report.yaml"
-
 // ReadReport reads a report: a file, or that of a run's folder.
 func ReadReport(path string) (*verdict.Report, string, error) {
 	info, err := os.Stat(path)
@@ -30,7 +28,7 @@ func ReadReport(path string) (*verdict.Report, string, error) {
 		return nil, "", fmt.Errorf("report: %w", err)
 	}
 	if info.IsDir() {
-		path = filepath.Join(path, reportFile)
+		path = artifacts.Dir(path).ReportYAML()
 	}
 	report, err := verdict.Read(path)
 	return report, filepath.Dir(path), err

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/klient"
 
+	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/engine"
@@ -92,7 +93,7 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 	s := &Testbed{
 		RunID: o.Run.ID, Stack: o.Stack.Name, Endpoint: o.Endpoint, Contract: o.Contract, EngineHost: o.Engine.Host,
 		Cluster: cluster.ContainerPrefix + o.Run.ID, Kubeconfig: filepath.Join(o.Run.Dir, "kubeconfig"),
-		AuditLog: filepath.Join(o.AuditDir, "audit.log"), AgentImage: o.Images.Agent, Images: o.Images,
+		AuditLog: artifacts.AuditLogIn(o.AuditDir), AgentImage: o.Images.Agent, Images: o.Images,
 		Credentials: objectstore.NewCredentials(), CreatedAt: time.Now().UTC(), Phases: o.Phases, Log: o.Log,
 	}
 	network := cluster.ContainerPrefix + o.Run.ID
