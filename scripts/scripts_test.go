@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -187,6 +188,10 @@ func (h *host) firewall() string {
 
 func (h *host) engine(env []string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	var out bytes.Buffer
+	// Under nohup SIGHUP is ignored, and by whatever is started as well, unless it is handled here.
+	handled := make(chan os.Signal, 1)
+	signal.Notify(handled, syscall.SIGHUP)
+	h.t.Cleanup(func() { signal.Stop(handled) })
 	cmd := exec.CommandContext(h.t.Context(), filepath.Join(h.bin, "bash"), append([]string{filepath.Join(h.bin, "engine")}, args...)...)
 	cmd.Env = slices.Concat(h.env, env)
 	cmd.Stdout, cmd.Stderr = &out, &out
