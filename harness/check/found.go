@@ -123,7 +123,7 @@ func object(e play.Event) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: e.Object}
 }
 
-func text(o *unstructured.Unstructured, fields ...string) string {
+func stringAt(o *unstructured.Unstructured, fields ...string) string {
 	value, _, _ := unstructured.NestedString(o.Object, fields...)
 	return value
 }
@@ -167,7 +167,7 @@ const (
 
 // intoClaim says whether a ReplicationDestination restores into the PVC itself.
 func intoClaim(e play.Event) bool {
-	return text(object(e), "spec", "restic", "destinationPVC") == claimName
+	return stringAt(object(e), "spec", "restic", "destinationPVC") == claimName
 }
 
 // since is how long after the PVC's admission something was.
@@ -288,7 +288,7 @@ func (f *found) hasSource(within int64) {
 		return
 	}
 	for _, e := range f.made(source) {
-		if text(object(e), "spec", "sourcePVC") != claimName {
+		if stringAt(object(e), "spec", "sourcePVC") != claimName {
 			continue
 		}
 		if late := f.since(e); late > time.Duration(within)*time.Millisecond {
@@ -309,7 +309,7 @@ func (f *found) hasDestination(within int64) {
 	for _, e := range f.made(destination) {
 		if !intoClaim(e) {
 			aside = e.Policy
-			f.wrongBy("aside", e.Policy, "ReplicationDestination %s does not restore into PVC %s: its destinationPVC is %q", object(e).GetName(), claimName, text(object(e), "spec", "restic", "destinationPVC"))
+			f.wrongBy("aside", e.Policy, "ReplicationDestination %s does not restore into PVC %s: its destinationPVC is %q", object(e).GetName(), claimName, stringAt(object(e), "spec", "restic", "destinationPVC"))
 			continue
 		}
 		if late := f.since(e); late > time.Duration(within)*time.Millisecond {
@@ -329,7 +329,7 @@ func (f *found) backsUpAsPromised() {
 	}
 	for _, e := range f.made(source) {
 		o := object(e)
-		if schedule := text(o, "spec", "trigger", "schedule"); !f.contract.Schedules(schedule) {
+		if schedule := stringAt(o, "spec", "trigger", "schedule"); !f.contract.Schedules(schedule) {
 			f.wrong(e.Policy, "ReplicationSource %s has the schedule %q, wanted %s", o.GetName(), schedule, f.contract.Schedule)
 		}
 		for _, kept := range f.contract.Retain.Named() {
@@ -347,7 +347,7 @@ func (f *found) repositoryIs(endpoint string) {
 	for _, kind := range []string{source, destination} {
 		for _, e := range f.made(kind) {
 			o := object(e)
-			name := text(o, "spec", "restic", "repository")
+			name := stringAt(o, "spec", "restic", "repository")
 			secret := f.secret(o.GetNamespace(), name)
 			if secret == nil {
 				maker := cmp.Or(f.subjects.makes("Secret"), e.Policy)
@@ -389,9 +389,9 @@ func has(secret *unstructured.Unstructured, key string) bool {
 }
 
 func decoded(secret *unstructured.Unstructured, key string) string {
-	value, err := base64.StdEncoding.DecodeString(text(secret, "data", key))
+	value, err := base64.StdEncoding.DecodeString(stringAt(secret, "data", key))
 	if err != nil {
-		return text(secret, "data", key)
+		return stringAt(secret, "data", key)
 	}
 	return string(value)
 }
@@ -528,11 +528,11 @@ func (f *found) repositoriesDiffer() {
 	users := map[string]string{}
 	for _, e := range f.made(source) {
 		o := object(e)
-		secret := f.secret(o.GetNamespace(), text(o, "spec", "restic", "repository"))
+		secret := f.secret(o.GetNamespace(), stringAt(o, "spec", "restic", "repository"))
 		if secret == nil {
 			continue // core/backup says so
 		}
-		user := o.GetNamespace() + "/" + text(o, "spec", "sourcePVC")
+		user := o.GetNamespace() + "/" + stringAt(o, "spec", "sourcePVC")
 		repository := decoded(secret, "RESTIC_REPOSITORY")
 		if other, taken := users[repository]; taken && other != user {
 			f.wrongBy("one repository", f.makerOf(secret, e.Policy), "PVCs %s and %s have one repository, %s", other, user, repository)

@@ -20,6 +20,7 @@ import (
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/progress"
 	"github.com/smart-restore/conformance/harness/stack"
+	"github.com/smart-restore/conformance/harness/text"
 )
 
 // playTimeout ends a simulator that does not: it plays in about a second.
@@ -130,7 +131,7 @@ func (k *Kyverno) unitTests(ctx context.Context, program gomod.TestProgram) erro
 		return fmt.Errorf("the simulator's unit tests: %w\n%s", err, said)
 	}
 	if ran := strings.Count(string(said), "\n--- PASS: "); ran == 0 {
-		return fmt.Errorf("the simulator has no unit tests, or does not say so:\n%s", firstLines(string(said), 20))
+		return fmt.Errorf("the simulator has no unit tests, or does not say so:\n%s", text.FirstLines(string(said), 20))
 	}
 	return nil
 }
@@ -172,7 +173,7 @@ func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, erro
 	cmd := k.command(ctx, dir, binary, "-test.run="+playTest, "-test.timeout=0", "-record="+file)
 	cmd.Stdin = bytes.NewReader(input)
 	if said, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("the simulator: %w\n%s", errors.Join(err, ctx.Err()), firstLines(string(said), 20))
+		return nil, fmt.Errorf("the simulator: %w\n%s", errors.Join(err, ctx.Err()), text.FirstLines(string(said), 20))
 	}
 	raw, err := os.ReadFile(file)
 	if err != nil {
@@ -189,9 +190,4 @@ func (k *Kyverno) compiled(ctx context.Context, program gomod.TestProgram) (stri
 	task := k.Log.Task("compiling the simulator out of %s, once", k.Build.Name)
 	binary, err := k.Modules.Test(ctx, k.Build, program, func(packages int) { task.Status("%d packages compiled", packages) })
 	return binary, task.Done(err)
-}
-
-func firstLines(text string, n int) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(lines[:min(n, len(lines))], "\n")
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/smart-restore/conformance/harness/text"
 )
 
 // Engine is a running Docker engine.
@@ -50,7 +52,7 @@ func failed(ctx context.Context, what string, err error, said string) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", what, ctx.Err())
 	}
-	return fmt.Errorf("%s: %s", what, cmp.Or(lastLine(said), err.Error()))
+	return fmt.Errorf("%s: %s", what, cmp.Or(text.LastLines(said, 1), err.Error()))
 }
 
 // Up makes sure that an engine runs, and points the libraries of this process at it. The scripts are written to dir, and what they
@@ -178,9 +180,4 @@ func (e *Engine) Version(ctx context.Context) (string, error) {
 func (e *Engine) HasImage(ctx context.Context, reference string) bool {
 	_, err := e.Docker(ctx, "image", "inspect", "--format", "{{.Id}}", reference)
 	return err == nil
-}
-
-func lastLine(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return lines[len(lines)-1]
 }

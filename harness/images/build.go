@@ -26,6 +26,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/cache"
 	"github.com/smart-restore/conformance/harness/stack"
+	"github.com/smart-restore/conformance/harness/text"
 )
 
 // ContentTag in a lock's reference stands for the image's own hash: such an image is made from this repository.
@@ -348,19 +349,14 @@ func (m *Maker) packages(ctx context.Context, set *stack.PackageSet) (string, er
 		// Asked to end, it removes its mounts and its temporary folder; killed, it could not.
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = 15 * time.Second
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("mmdebstrap of %s: %w\n%s", set.Name, err, lastLines(string(text), 15))
+		if said, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("mmdebstrap of %s: %w\n%s", set.Name, err, text.LastLines(string(said), 15))
 		}
 		return nil
 	})
 }
 
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
-func lastLines(text string, n int) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
-}
 
 // ensureMmdebstrap installs what unpacks Debian packages, if it is missing and this process may.
 func ensureMmdebstrap(ctx context.Context) error {
@@ -393,8 +389,8 @@ func aptInstall(ctx context.Context, packages ...string) error {
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = 15 * time.Second
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C reaches this process only
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(step.args, " "), cmp.Or(ctx.Err(), err), lastLines(string(text), 10))
+		if said, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(step.args, " "), cmp.Or(ctx.Err(), err), text.LastLines(string(said), 10))
 		}
 	}
 	return nil

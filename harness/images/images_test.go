@@ -31,11 +31,11 @@ func maker(t *testing.T, mode Mode, images ...stack.Image) *Maker {
 	return New(&stack.Lock{Images: images}, mode, dir, files, &engine.Engine{}, nil)
 }
 
-func text(s string) *string { return &s }
+func pointer(s string) *string { return &s }
 
 const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-var build = &stack.ImageBuild{Files: []stack.File{{To: "/x", Text: text("x")}}}
+var build = &stack.ImageBuild{Files: []stack.File{{To: "/x", Text: pointer("x")}}}
 
 func TestSource(t *testing.T) {
 	down := errors.New("down")
@@ -81,8 +81,8 @@ func TestSource(t *testing.T) {
 func TestABuiltImageIsCachedByItsContents(t *testing.T) {
 	image := stack.Image{Name: "i", Reference: "example.org/i:1", Build: &stack.ImageBuild{
 		Files: []stack.File{
-			{To: "/etc/a", Text: text("first")},
-			{To: "/etc/a", Text: text("last wins"), Mode: "0600"},
+			{To: "/etc/a", Text: pointer("first")},
+			{To: "/etc/a", Text: pointer("last wins"), Mode: "0600"},
 			{To: "/etc/link", Symlink: "a"},
 			{To: "/etc/config", Fixture: "config"},
 			{To: "/var/empty", Directory: true},
@@ -103,7 +103,7 @@ func TestABuiltImageIsCachedByItsContents(t *testing.T) {
 	}
 	changed := image
 	changed.Name, changed.Build = "j", &stack.ImageBuild{Files: slices.Clone(image.Build.Files)}
-	changed.Build.Files[1].Text = text("other")
+	changed.Build.Files[1].Text = pointer("other")
 	two, err := m.build(t.Context(), &changed)
 	if err != nil || two.key == one.key {
 		t.Errorf("another content has the same key (%v)", err)
@@ -188,7 +188,7 @@ func eachFile(t *testing.T, r io.Reader, do func(*tar.Header, io.Reader)) {
 func TestThePlanSaysWhatWouldBeBuilt(t *testing.T) {
 	image := stack.Image{Name: "made", Reference: "example.org/made:1", Build: &stack.ImageBuild{
 		PackageSet: "shell",
-		Files:      []stack.File{{To: "/x", Text: text("x")}},
+		Files:      []stack.File{{To: "/x", Text: pointer("x")}},
 	}}
 	light := stack.Image{Name: "light", Reference: "example.org/light:1", Build: build}
 	pulled := stack.Image{Name: "pulled", Reference: "example.org/pulled:1", Digest: digest}

@@ -18,6 +18,7 @@ import (
 	"github.com/onsi/ginkgo/v2/types"
 
 	"github.com/smart-restore/conformance/harness/endpoint"
+	"github.com/smart-restore/conformance/harness/text"
 	"github.com/smart-restore/conformance/harness/timing"
 )
 
@@ -170,7 +171,7 @@ func parse(root string, values map[string]string, stacks, imageModes []string) (
 		problems = append(problems, fmt.Errorf("FOCUS=%s is no regular expression: %w", s.Focus, err))
 	}
 	if _, err := types.ParseLabelFilter(s.Labels); err != nil {
-		problems = append(problems, fmt.Errorf("LABELS=%s is no label filter (like 'core && !s3-down'): %s", s.Labels, firstLine(err)))
+		problems = append(problems, fmt.Errorf("LABELS=%s is no label filter (like 'core && !s3-down'): %s", s.Labels, text.FirstLines(err.Error(), 1)))
 	}
 	procs, err := strconv.Atoi(values["PROCS"])
 	if err != nil || procs < 1 || procs > 64 {
@@ -201,9 +202,4 @@ func parse(root string, values map[string]string, stacks, imageModes []string) (
 		}
 	}
 	return s, errors.Join(problems...)
-}
-
-func firstLine(err error) string {
-	text, _, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
-	return text
 }
