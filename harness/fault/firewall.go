@@ -32,6 +32,14 @@ var targets = map[PacketFault][]string{
 	NoRoute:   {"REJECT", "--reject-with", "icmp-host-unreachable"},
 }
 
+// packetKinds are the rules of each source, by TCP flags. The first two match attempts: a packet that opens a connection, and one
+// that pushes data. The last matches all others, such as keep-alives and the closing of connections that nobody uses.
+var packetKinds = [][]string{
+	{"--tcp-flags", "FIN,SYN,RST,ACK", "SYN"},
+	{"--tcp-flags", "PSH", "PSH"},
+	nil,
+}
+
 // chainPrefix begins the name of each chain of ours. With 20 hex digits after
 // it a name is 28 characters long, the most that iptables takes.
 const chainPrefix = "SRFAULT-"
@@ -84,13 +92,14 @@ func (f *Firewall) Arm(ctx context.Context, id string, fault PacketFault, source
 	if err := f.iptables(ctx, "-N", a.chain); err != nil {
 		return fail(err)
 	}
-	commands := make([][]string, 0, len(a.sources)+1)
+	commands := make([][]string, 0, len(packetKinds)*len(a.sources)+1)
 	for _, s := range a.sources {
-		commands = append(commands, append([]string{
-			"-A", a.chain, "-s", s.String() + "/32", "-d", endpoint.Addr().String() + "/32",
-			"-p", "tcp", "--dport", strconv.Itoa(int(endpoint.Port())),
-			"-m", "comment", "--comment", "smart-restore fault " + id, "-j",
-		}, target...))
+		for _, flags := range packetKinds {
+			commands = append(commands, slices.Concat([]string{
+				"-A", a.chain, "-s", s.String() + "/32", "-d", endpoint.Addr().String() + "/32",
+				"-p", "tcp", "--dport", strconv.Itoa(int(endpoint.Port())),
+			}, flags, []string{"-m", "comment", "--comment", "smart-restore fault " + id, "-j"}, target))
+		}
 	}
 	commands = append(commands, []string{"-I", "FORWARD", "1", "-j", a.chain})
 	for _, c := range commands {
@@ -101,21 +110,22 @@ func (f *Firewall) Arm(ctx context.Context, id string, fault PacketFault, source
 	return a, nil
 }
 
-// Packets returns how many packets of each source ran into the fault since it
-// was armed. A source that is 0 has not tried. Error if the fault is not in
-// force any more.
-func (a *Armed) Packets(ctx context.Context) (map[netip.Addr]uint64, error) {
+// Attempts returns how many packets of each source that open a connection or
+// push data ran into the fault since it was armed. A source that is 0 has not
+// tried: its keep-alives do not count. Error if the fault is not in force any
+// more.
+func (a *Armed) Attempts(ctx context.Context) (map[netip.Addr]uint64, error) {
 	out, err := a.firewall.run(ctx, "-nvxL", a.chain)
 	if err != nil {
-		return nil, fmt.Errorf("counting packets of %s: %w", a.id, err)
+		return nil, fmt.Errorf("counting attempts of %s: %w", a.id, err)
 	}
 	counts, err := parseCounters(out)
 	if err != nil {
-		return nil, fmt.Errorf("counting packets of %s: %w in:\n%s", a.id, err, out)
+		return nil, fmt.Errorf("counting attempts of %s: %w in:\n%s", a.id, err, out)
 	}
 	for _, s := range a.sources {
 		if _, ok := counts[s]; !ok {
-			return nil, fmt.Errorf("counting packets of %s: want a rule for %s, found none in:\n%s", a.id, s, out)
+			return nil, fmt.Errorf("counting attempts of %s: want a rule for %s, found none in:\n%s", a.id, s, out)
 		}
 	}
 	return counts, nil
@@ -217,6 +227,7 @@ func parseRules(out string, which func(chain string) bool) (entries, chains []st
 
 // parseCounters reads `iptables -nvxL CHAIN`, whose rows are
 // pkts bytes target prot opt in out source destination …
+// and sums the packets of each source's rules that go by TCP flags.
 func parseCounters(out string) (map[netip.Addr]uint64, error) {
 	counts := map[netip.Addr]uint64{}
 	head := false
@@ -241,7 +252,10 @@ func parseCounters(out string) (map[netip.Addr]uint64, error) {
 		if err != nil {
 			return nil, fmt.Errorf("want a source address, found %q", w[7])
 		}
-		counts[source] = n
+		if !slices.ContainsFunc(w, func(word string) bool { return strings.HasPrefix(word, "flags:") }) {
+			n = 0
+		}
+		counts[source] += n
 	}
 	if !head {
 		return nil, errors.New("want a table of counters, found none")

@@ -138,12 +138,14 @@ func TestArmCommands(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := []string{
-			"iptables -w 5 -N " + theChain,
-			"iptables -w 5 -A " + theChain + " -s 10.244.0.5/32 -d 192.168.10.133/32 -p tcp --dport 9000 -m comment --comment smart-restore fault run-1/refused -j " + target,
-			"iptables -w 5 -A " + theChain + " -s 10.244.0.17/32 -d 192.168.10.133/32 -p tcp --dport 9000 -m comment --comment smart-restore fault run-1/refused -j " + target,
-			"iptables -w 5 -I FORWARD 1 -j " + theChain,
+		want := []string{"iptables -w 5 -N " + theChain}
+		for _, source := range []string{"10.244.0.5", "10.244.0.17"} {
+			for _, flags := range []string{" --tcp-flags FIN,SYN,RST,ACK SYN", " --tcp-flags PSH PSH", ""} {
+				want = append(want, "iptables -w 5 -A "+theChain+" -s "+source+"/32 -d 192.168.10.133/32 -p tcp --dport 9000"+flags+
+					" -m comment --comment smart-restore fault run-1/refused -j "+target)
+			}
 		}
+		want = append(want, "iptables -w 5 -I FORWARD 1 -j "+theChain)
 		if !slices.Equal(n.commands, want) {
 			t.Errorf("%s: want\n%s\nfound\n%s", fault, strings.Join(want, "\n"), strings.Join(n.commands, "\n"))
 		}
@@ -219,7 +221,7 @@ func TestArmTwiceIsRefusedAndTheFirstStays(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "Chain already exists") {
 		t.Errorf("want a refusal, found %v", err)
 	}
-	if n.chains["FORWARD"][0] != "-j "+theChain || len(n.chains[theChain]) != 1 {
+	if n.chains["FORWARD"][0] != "-j "+theChain || len(n.chains[theChain]) != len(packetKinds) {
 		t.Errorf("want the first fault as it was, found %v", n.chains)
 	}
 }
@@ -308,21 +310,26 @@ func TestHealSaysWhyItCant(t *testing.T) {
 	}
 }
 
-func TestPackets(t *testing.T) {
+func TestAttempts(t *testing.T) {
 	const title = "Chain SRFAULT-0e1e2713f33bb9a9a1c3 (1 references)\n"
 	const head = "    pkts      bytes target     prot opt in     out     source               destination         \n"
-	both := map[netip.Addr]uint64{podA: 18446744073709551615, podB: 0}
+	both := map[netip.Addr]uint64{podA: 9, podB: 0}
 	for name, c := range map[string]struct {
 		out  string
 		want map[netip.Addr]uint64
 		err  string
 	}{
 		"iptables-nft 1.8.9, protocol as a number": {out: title + head +
-			"18446744073709551615  720 REJECT     6    --  *      *       10.244.0.5           192.168.10.133       tcp dpt:9000 /* smart-restore fault run-1/refused */ reject-with tcp-reset\n" +
-			"       0        0 REJECT     6    --  *      *       10.244.0.17          192.168.10.133       tcp dpt:9000 /* smart-restore fault run-1/refused */ reject-with tcp-reset\n", want: both},
+			"       2      120 REJECT     6    --  *      *       10.244.0.5           192.168.10.133       tcp dpt:9000 flags:0x17/0x02 /* smart-restore fault run-1/refused */ reject-with tcp-reset\n" +
+			"       7      720 REJECT     6    --  *      *       10.244.0.5           192.168.10.133       tcp dpt:9000 flags:0x08/0x08 /* smart-restore fault run-1/refused */ reject-with tcp-reset\n" +
+			"      40     1600 REJECT     6    --  *      *       10.244.0.5           192.168.10.133       tcp dpt:9000 /* smart-restore fault run-1/refused */ reject-with tcp-reset\n" +
+			"       0        0 REJECT     6    --  *      *       10.244.0.17          192.168.10.133       tcp dpt:9000 flags:0x17/0x02 /* smart-restore fault run-1/refused */ reject-with tcp-reset\n", want: both},
 		"iptables-legacy, with a warning": {out: "# Warning: iptables-legacy tables present, use iptables-legacy to see them\n" + title + head +
-			"18446744073709551615  720 DROP       tcp  --  *      *       10.244.0.5           192.168.10.133       tcp dpt:9000 /* x */\n" +
-			"       0        0 DROP       tcp  --  *      *       10.244.0.17/32       192.168.10.133       tcp dpt:9000 /* x */\n", want: both},
+			"       9      720 DROP       tcp  --  *      *       10.244.0.5           192.168.10.133       tcp dpt:9000 flags:0x08/0x08 /* x */\n" +
+			"       0        0 DROP       tcp  --  *      *       10.244.0.17/32       192.168.10.133       tcp dpt:9000 flags:0x08/0x08 /* x */\n", want: both},
+		"keep-alives only": {out: title + head +
+			"      12      624 DROP       tcp  --  *      *       10.244.0.5           192.168.10.133       tcp dpt:9000\n" +
+			"       3      156 DROP       tcp  --  *      *       10.244.0.17          192.168.10.133       tcp dpt:9000\n", want: map[netip.Addr]uint64{podA: 0, podB: 0}},
 		"a rule is missing": {out: title + head +
 			"      12      720 DROP       tcp  --  *      *       10.244.0.5           192.168.10.133       tcp dpt:9000\n", err: "want a rule for 10.244.0.17, found none"},
 		"no rules":     {out: title + head, err: "want a rule for 10.244.0.5"},
@@ -338,7 +345,7 @@ func TestPackets(t *testing.T) {
 				t.Fatal(err)
 			}
 			n.listing = c.out
-			got, err := a.Packets(t.Context())
+			got, err := a.Attempts(t.Context())
 			if c.err == "" && (err != nil || !maps.Equal(got, c.want)) {
 				t.Errorf("want %v, found %v %v", c.want, got, err)
 			}
@@ -353,11 +360,11 @@ func TestPackets(t *testing.T) {
 }
 
 // A fault that is gone (healed, or the node restarted) is no fault with 0 packets.
-func TestPacketsOfAFaultThatIsGone(t *testing.T) {
+func TestAttemptsOfAFaultThatIsGone(t *testing.T) {
 	a := &Armed{id: theID, chain: theChain, sources: []netip.Addr{podA}, firewall: &Firewall{Exec: func(context.Context, ...string) (string, error) {
 		return "", errors.New("exit status 1: iptables: No chain/target/match by that name")
 	}}}
-	if _, err := a.Packets(t.Context()); err == nil || !strings.Contains(err.Error(), "counting packets of run-1/refused: iptables -w 5 -nvxL "+theChain+": exit status 1: iptables: No chain") {
+	if _, err := a.Attempts(t.Context()); err == nil || !strings.Contains(err.Error(), "counting attempts of run-1/refused: iptables -w 5 -nvxL "+theChain+": exit status 1: iptables: No chain") {
 		t.Errorf("found %v", err)
 	}
 }

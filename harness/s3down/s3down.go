@@ -298,16 +298,16 @@ func (s *S3) kyvernoAddresses(ctx context.Context) ([]netip.Addr, error) {
 func (o *inForce) ranInto(ctx context.Context, since int64) {
 	e := o.env
 	if o.armed != nil {
-		packets, err := o.armed.Packets(ctx)
+		attempts, err := o.armed.Attempts(ctx)
 		e.Must(err)
 		var total uint64
 		for _, address := range o.kyverno {
-			total += packets[address]
+			total += attempts[address]
 		}
 		if total == 0 {
 			e.Unknownf("Kyverno sent nothing to S3 during the outage, so the outage did not test the policy")
 		}
-		e.Evidence("s3", fmt.Sprintf("%d packets of Kyverno's ran into the outage", total), nil)
+		e.Evidence("s3", fmt.Sprintf("%d packets with which Kyverno opens a connection or asks S3 ran into the outage", total), nil)
 		return
 	}
 	page, err := e.Gateway.Records(ctx, since, o.repos.Path(o.pvc))
