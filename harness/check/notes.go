@@ -16,7 +16,8 @@ import (
 var address = regexp.MustCompile(`\b[0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]+)?\b`)
 
 // notesOn finds what a policy names and its contract does not, where the policy's author may have forgotten a place: another
-// address, and a bucket, a base Secret or a label that are the defaults of a contract, and not this one's.
+// address, and a bucket, a base Secret or a label that are the defaults of a contract, and not this one's. What a kustomization
+// replaces is not named any more.
 func notesOn(p *policy.Policy, s subjects) (notes []Note) {
 	seen := map[string]bool{}
 	contract, defaults := p.Contract, policy.Default()
@@ -38,12 +39,12 @@ func notesOn(p *policy.Policy, s subjects) (notes []Note) {
 		}
 		for number, line := range linesOf(one.found) {
 			for _, found := range address.FindAllString(line, -1) {
-				if host, _, _ := strings.Cut(endpoint, ":"); found != endpoint && found != host {
+				if host, _, _ := strings.Cut(endpoint, ":"); found != endpoint && found != host && says(one.text, found) {
 					note(number, "it names the address %s, the contract's endpoint is %s", found, endpoint)
 				}
 			}
 			for _, l := range leftovers {
-				if l.found != l.wanted && says(line, l.found) {
+				if l.found != l.wanted && says(line, l.found) && says(one.text, l.found) {
 					note(number, "it names %q, the contract's %s is %q", l.found, l.what, l.wanted)
 				}
 			}

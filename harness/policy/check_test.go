@@ -105,7 +105,7 @@ func TestAMisspeltLabelIsFoundInEveryShape(t *testing.T) {
 			t.Errorf("%s, as it is: %v", entry.Name(), err)
 		}
 		right := p.Contract.PVC
-		for _, wrong := range []PVC{{Label: right.Label, Value: right.Value + "x"}, {Label: right.Label, Value: "daily"}, {Label: right.Label + "s", Value: right.Value}} {
+		for _, wrong := range []PVC{{Label: right.Label, Value: right.Value + "x"}, {Label: right.Label, Value: "weekly"}, {Label: right.Label + "s", Value: right.Value}} {
 			p.Contract.PVC = wrong
 			found := FindingsIn(p.Check())
 			if len(found) != 1 || found[0].Requirement != Label || !strings.Contains(found[0].Text, wrong.Label+"="+wrong.Value) || !strings.Contains(found[0].Text, right.Label+"="+right.Value) {

@@ -46,8 +46,9 @@ func Documents(path string) []Document {
 
 // walk collects documents. A file that several kustomizations name is read once.
 type walk struct {
-	documents []Document
-	seen      map[string]bool
+	documents      []Document
+	kustomizations []Document
+	seen           map[string]bool
 }
 
 // below reads a manifest, a folder of them, or what a kustomization is made of.
@@ -62,6 +63,7 @@ func (w *walk) below(path string) {
 	}
 	w.seen[path] = true
 	if file := kustomizationIn(path); file != "" {
+		w.kustomization(file)
 		for _, part := range partsOf(file) {
 			w.below(filepath.Join(path, filepath.FromSlash(part)))
 		}

@@ -68,3 +68,23 @@ func TestDocumentsOfWhatAPolicyIsReadFrom(t *testing.T) {
 		}
 	}
 }
+
+// An overlay that changes nothing is a mistake, and kustomize does not say so.
+func TestAKustomizationThatChangesNothingIsRefused(t *testing.T) {
+	settings := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: s}\ndata: {x: y}\n"
+	for name, c := range map[string]struct{ kustomization, wanted string }{
+		"replacement": {"resources: [p.yaml, s.yaml]\nreplacements:\n- source: {kind: ConfigMap, name: s, fieldPath: data.x}\n  targets:\n  - select: {kind: MutatingPolicy, name: other}\n    fieldPaths: [metadata.labels.x]\n",
+			"kustomization.yaml:5: replacements[0].targets[0].select is for MutatingPolicy/other, which the policy does not have"},
+		"patch": {"resources: [p.yaml, s.yaml]\npatches:\n- target: {kind: MutatingPolicy, name: other.*}\n  patch: |\n    - {op: add, path: /metadata/labels, value: {x: y}}\n",
+			"kustomization.yaml:3: patches[0].target is for MutatingPolicy/other.*, which the policy does not have"},
+		"one that matches": {"resources: [p.yaml, s.yaml]\nnamePrefix: our-\npatches:\n- target: {name: one|two}\n  patch: |\n    - {op: add, path: /metadata/labels, value: {x: y}}\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := write(t, map[string]string{"p.yaml": good, "s.yaml": settings, "kustomization.yaml": c.kustomization})
+			_, err := Load(dir, planEndpoint(t))
+			if c.wanted == "" && err != nil || c.wanted != "" && (err == nil || !strings.Contains(err.Error(), c.wanted)) {
+				t.Errorf("want %q, found %v", c.wanted, err)
+			}
+		})
+	}
+}

@@ -178,7 +178,11 @@ func readObjects(path string, folder bool) ([]*unstructured.Unstructured, error)
 		return decode(path)
 	}
 	if kustomizationIn(path) != "" {
-		return install.Kustomize(path)
+		objects, err := install.Kustomize(path)
+		if err != nil {
+			return nil, err
+		}
+		return objects, checkKustomizations(path, objects)
 	}
 	files, err := manifestsIn(path)
 	if err != nil {

@@ -103,7 +103,7 @@ func TestTheShippedPoliciesLoad(t *testing.T) {
 	for _, kustomization := range folders {
 		folder := filepath.Dir(kustomization)
 		t.Run(filepath.Base(folder), func(t *testing.T) {
-			p, err := Load(folder, planEndpoint(t))
+			p, err := Load(folder, endpoint.Endpoint{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,7 +113,7 @@ func TestTheShippedPoliciesLoad(t *testing.T) {
 			if p.Contract.Name != filepath.Base(folder) || p.Contract.Description == "" || len(p.Contract.CaughtBy) > 0 {
 				t.Errorf("its contract: %+v", p.Contract)
 			}
-			again, err := Load(folder, planEndpoint(t))
+			again, err := Load(folder, endpoint.Endpoint{})
 			if err != nil || again.SHA256 != p.SHA256 {
 				t.Errorf("the same policy has two hashes: %s, %s (%v)", p.SHA256, again.SHA256, err)
 			}
