@@ -16,10 +16,11 @@ var outcomes = map[outage.Outcome]struct {
 	sentence string
 	body     func(context.Context, *scenario.Scenario, outage.Fault)
 }{
-	outage.OutcomeUnknown: {"is admitted within the bound, gets its ReplicationSource, binds, lets its app write, and never gets a ReplicationDestination", unknown},
+	outage.OutcomeUnknown: {"is admitted within the bound, gets its ReplicationSource, binds, lets its app write, and never gets a ReplicationDestination; no backup of it is let in, then or afterwards, and the good snapshot can be restored", unknown},
 	outage.OutcomeAbsent:  {"is admitted within the bound, binds, lets its app write, gets no ReplicationDestination, and is backed up", absent},
 	outage.OutcomeBackup:  {"is admitted within the bound and restored byte for byte", restored},
 	outage.OutcomeLater:   {"is admitted within the bound, is not reported as restored during the outage, and is restored after it", later},
+	outage.OutcomeNothing: {"is admitted within the bound and, while its restore found nothing, not backed up; it is restored after it or says that nothing was found, and the good snapshot can be restored", nothingFound},
 }
 
 // One spec for every row of the fault table. Those whose faults hold for all take turns, and so do not keep processes
@@ -57,13 +58,16 @@ func unknown(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	var claim *scenario.Claim
 	healed := s.S3Down(ctx, fault, "data", func() {
 		claim = s.ClaimInOutage(ctx, fault, "data")
-		claim.DecisionVisible(ctx)
+		claim.DecisionVisible(ctx, fault.Outcome)
 		app := claim.App(ctx)
 		claim.Bound(ctx)
 		app.Write(ctx, dataset.Small(s.Namespace, 20))
 		claim.NeverRestored(ctx, before)
 	})
+	claim.AskForBackup(ctx)
 	claim.NotRestoredAfter(ctx, fault, healed)
+	claim.NoBackupLetIn(ctx)
+	s.GoodBackupSurvives(ctx, "data", before)
 	s.TwinIsRestored(ctx)
 }
 
@@ -73,7 +77,7 @@ func absent(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	var claim *scenario.Claim
 	healed := s.S3Down(ctx, fault, "data", func() {
 		claim = s.ClaimInOutage(ctx, fault, "data")
-		claim.DecisionVisible(ctx)
+		claim.DecisionVisible(ctx, fault.Outcome)
 		app := claim.App(ctx)
 		claim.Bound(ctx)
 		app.Write(ctx, dataset.Small(s.Namespace, 20))
@@ -89,7 +93,7 @@ func restored(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	var claim *scenario.Claim
 	s.S3Down(ctx, fault, "data", func() {
 		claim = s.ClaimInOutage(ctx, fault, "data")
-		claim.DecisionVisible(ctx)
+		claim.DecisionVisible(ctx, fault.Outcome)
 	})
 	claim.RestoredAndProtected(ctx)
 }
@@ -100,9 +104,31 @@ func later(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	var claim *scenario.Claim
 	s.S3Down(ctx, fault, "data", func() {
 		claim = s.ClaimInOutage(ctx, fault, "data")
-		claim.DecisionVisible(ctx)
+		claim.DecisionVisible(ctx, fault.Outcome)
 		claim.RestoreFailing(ctx, before)
 	})
 	// No app before: whether one may start meanwhile is another requirement's.
 	claim.RestoredAndProtected(ctx)
+}
+
+func nothingFound(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
+	before := s.GoodBackup(ctx, "data")
+	s.GoodBackup(ctx, "whole")
+
+	const found = "the restore found nothing"
+	var claim, whole *scenario.Claim
+	s.S3Down(ctx, fault, "data", func() {
+		whole = s.ClaimWithRestore(ctx, "whole")
+		claim = s.ClaimInOutage(ctx, fault, "data")
+		claim.DecisionVisible(ctx, fault.Outcome)
+		claim.RestoreEnded(ctx)
+		claim.AskForBackup(ctx)
+		claim.NoBackupSoFar(ctx, found)
+	})
+	whole.Restored(ctx, whole.HasReplicationDestination(ctx))
+	if !claim.RestoredOrSaysSo(ctx, whole) {
+		claim.AskForBackup(ctx)
+		claim.NoBackupSoFar(ctx, found)
+	}
+	s.GoodBackupSurvives(ctx, "data", before)
 }

@@ -18,6 +18,9 @@ const (
 	Secrets                 = "secrets"
 )
 
+// Backups are the pods of VolSync's backups: those that read the PVC, and of no restore.
+const Backups = "pods"
+
 // Creations knows what was made in the cluster, also what is gone again: the API server's audit log or, in a cluster that
 // has none of ours, a watch.
 type Creations interface {
@@ -50,12 +53,20 @@ func (a Absence) Violations(ctx context.Context, known Creations) ([]string, err
 			return nil, err
 		}
 		for _, object := range created {
-			if object.For(a.PVC, "") || a.looksLike(resource, object.Name) {
+			if a.isAbout(resource, object) {
 				found = append(found, fmt.Sprintf("%s %s, made by %s %.1f s after PVC %s", resource, object.Name, object.User, object.Time.Sub(a.Since).Seconds(), a.PVC))
 			}
 		}
 	}
 	return found, nil
+}
+
+// isAbout says whether what was made of a resource is the PVC's.
+func (a Absence) isAbout(resource string, object creations.CreatedObject) bool {
+	if resource == Backups {
+		return object.BacksUp(a.PVC)
+	}
+	return object.For(a.PVC, "") || a.looksLike(resource, object.Name)
 }
 
 // looksLike says whether an object has a name that was made for the PVC. If the contract gives no name template, or the name

@@ -57,3 +57,30 @@ func TestAbsencesKnowNames(t *testing.T) {
 		}
 	}
 }
+
+func TestBackupsArePodsThatReadThePVC(t *testing.T) {
+	pod := func(job, claim string) creations.CreatedObject {
+		return creations.CreatedObject{Name: job + "-x", Raw: map[string]any{
+			"metadata": map[string]any{"labels": map[string]any{"job-name": job}},
+			"spec": map[string]any{"volumes": []any{
+				map[string]any{"name": "cache", "persistentVolumeClaim": map[string]any{"claimName": job + "-cache"}},
+				map[string]any{"name": "data", "persistentVolumeClaim": map[string]any{"claimName": claim}},
+			}},
+		}}
+	}
+	a := Absence{PVC: "data"}
+	for name, c := range map[string]struct {
+		object creations.CreatedObject
+		want   bool
+	}{
+		"a backup":    {pod("volsync-src-data-1", "data"), true},
+		"a restore":   {pod("volsync-dst-data-1", "data"), false},
+		"another's":   {pod("volsync-src-data-2", "data-2"), false},
+		"an app":      {pod("", "data"), false},
+		"not to tell": {creations.CreatedObject{Name: "data-x"}, false},
+	} {
+		if got := a.isAbout(Backups, c.object); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -117,7 +117,8 @@ func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulato
 	}
 	c := &checker{Report: r, contract: p.Contract, subjects: subjectsOf(p), reasons: p.Contract.Reasons(), applied: applied{}, causes: map[string]int{}}
 	all := situations(plot{p.Contract, p.Endpoint.URL})
-	given := play.Play{Endpoint: p.Endpoint.URL, Bucket: p.Contract.S3.Bucket}
+	s3 := p.Contract.S3
+	given := play.Play{Endpoint: p.Endpoint.URL, Bucket: s3.Bucket, Marker: s3.Marker, MarkerBody: s3.MarkerBody}
 	for _, o := range p.Objects {
 		given.Policies = append(given.Policies, o.Object)
 	}

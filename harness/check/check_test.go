@@ -13,6 +13,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/endpoint"
+	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
 )
 
@@ -221,7 +222,7 @@ func good(s play.Situation) play.Course {
 	for i, step := range s.Steps {
 		backedUp = backedUp || step.Backup != ""
 		switch {
-		case step.Outage != nil && step.Outage.Rules == nil, step.Outage != nil && step.Outage.Rules[0].ID != "slow" && step.Outage.Rules[0].ID != "mover-credentials":
+		case step.Outage != nil && step.Outage.Rules == nil, step.Outage != nil && !tellsOfTheBackup(step.Outage.Rules[0].ID):
 			backedUp = false
 		case step.Create["kind"] == "Pod":
 			e := play.Event{Step: i, What: play.Admitted, Object: step.Create}
@@ -264,6 +265,12 @@ func good(s play.Situation) play.Course {
 	return c
 }
 
+// tellsOfTheBackup says whether Kyverno is told of the backup in an outage, by its rule's ID.
+func tellsOfTheBackup(rule string) bool {
+	i := slices.IndexFunc(outage.Faults, func(f outage.Fault) bool { return f.Name == rule })
+	return i >= 0 && outage.Faults[i].Outcome.Restores()
+}
+
 func made(step int, kind string, of, spec map[string]any) play.Event {
 	return play.Event{Step: step, What: play.Made, Policy: "GeneratingPolicy/p-restore", Object: map[string]any{
 		"apiVersion": "volsync.backube/v1alpha1", "kind": kind, "spec": spec,
@@ -288,6 +295,9 @@ func TestLooks(t *testing.T) {
 	job := func(what string) play.Event {
 		return play.Event{What: what, Object: map[string]any{"kind": "Job", "metadata": map[string]any{"name": "mover"}}}
 	}
+	mover := func(kind, what string, millis int64) play.Event {
+		return play.Event{What: what, Millis: millis, Object: map[string]any{"kind": kind, "metadata": map[string]any{"name": "volsync-src-data"}}}
+	}
 	for name, c := range map[string]struct {
 		look   func(*found)
 		events []play.Event
@@ -309,6 +319,11 @@ func TestLooks(t *testing.T) {
 		"no Secret":         {func(f *found) { f.repositoryIs(url) }, []play.Event{claimed, rd(claimName)}, `names the Secret "data", which nothing makes`},
 		"backup meanwhile":  {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), job(play.Admitted)}, "half of the data"},
 		"no backup then":    {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), job(play.Refusal)}, ""},
+		"a backup let in":   {(*found).noBackupLetIn, []play.Event{claimed, mover("Job", play.Admitted, 15_000)}, "VolSync may begin a backup (Job volsync-src-data) while S3 is down"},
+		"let in later":      {(*found).noBackupLetIn, []play.Event{claimed, mover("Job", play.Refusal, 15_000), mover("Job", play.Admitted, 80_000)}, "(Job volsync-src-data) when S3 is back"},
+		"backups held":      {(*found).noBackupLetIn, []play.Event{claimed, mover("Job", play.Refusal, 15_000)}, ""},
+		"their pods held":   {(*found).noBackupLetIn, []play.Event{claimed, mover("Job", play.Admitted, 15_000), mover("Pod", play.Refusal, 15_000)}, ""},
+		"their pods let in": {(*found).noBackupLetIn, []play.Event{claimed, mover("Job", play.Admitted, 15_000), mover("Pod", play.Admitted, 15_000)}, "VolSync may begin a backup (Pod volsync-src-data)"},
 		"unlabelled":        {(*found).untouched, []play.Event{claimed, rd(claimName)}, "a PVC without the label gets ReplicationDestination data"},
 		"app first":         {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Admitted, Object: pod("early")}}, "is taken before the restore is done"},
 		"app never":         {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Refusal, Object: pod("late")}}, "is refused when the restore is done"},
@@ -329,6 +344,24 @@ func TestLooks(t *testing.T) {
 				t.Errorf("got  %+v\nwant %s", f.problems, c.want)
 			}
 		})
+	}
+}
+
+func TestWhatIsSaidOfADecision(t *testing.T) {
+	const contract = "features: [visible-decision]\ndecisions: {annotation: p/decision, restore: restore, fresh: fresh, unknown: 'unknown: .+'}\n"
+	for said, want := range map[string]string{
+		"unknown: S3 is away": "", "fresh": `its p/decision is "fresh", and must say that the decision is unknown`, "": "the PVC does not say what was decided",
+	} {
+		p := loaded(t, contract)
+		claim := plan.claim(claimName)
+		if said != "" {
+			claim["metadata"].(map[string]any)["annotations"] = map[string]any{"p/decision": said}
+		}
+		f := &found{course: play.Course{Events: []play.Event{{What: play.Admitted, Object: claim}}}, contract: p.Contract, subjects: subjectsOf(p), applied: applied{}}
+		f.decisionVisible(outage.OutcomeUnknown)
+		if want == "" && len(f.problems) > 0 || want != "" && (len(f.problems) != 1 || !strings.Contains(f.problems[0].text, want)) {
+			t.Errorf("%q: %+v, wanted %q", said, f.problems, want)
+		}
 	}
 }
 

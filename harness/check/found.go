@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
 )
 
@@ -443,12 +444,48 @@ func decision(o *unstructured.Unstructured) string {
 	return strings.Join(all, ", ")
 }
 
-// decisionVisible is about a feature.
-func (f *found) decisionVisible() {
-	if e, admitted := f.claim(); admitted && f.contract.Promises("visible-decision") && decision(object(e)) == "" {
-		decider := f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim")
-		f.missing(decider, decider, "the PVC does not say what was decided about it, which visible-decision promises")
+// decisionVisible is about a feature: the PVC says what was decided, and by the contract's words what this outcome asks for.
+func (f *found) decisionVisible(outcome outage.Outcome) {
+	e, admitted := f.claim()
+	if !admitted || !f.contract.Promises("visible-decision") {
+		return
 	}
+	decider := f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim")
+	if decision(object(e)) == "" {
+		f.missing(decider, decider, "the PVC does not say what was decided about it, which visible-decision promises")
+	} else if wrong := f.contract.Decisions.NotDecided(outcome.Decision(), object(e).GetAnnotations()); wrong != "" {
+		f.wrong(cmp.Or(f.subjects.asks(), decider), "what the PVC says was decided about it is wrong: %s%s", wrong, f.because())
+	}
+}
+
+// noBackupLetIn wants no backup to begin, at any time of the situation: it is not known whether the volume lacks what an older
+// one has.
+func (f *found) noBackupLetIn() {
+	for _, e := range f.backupsLetIn() {
+		gate := cmp.Or(f.subjects.admits("jobs", "Job"), f.subjects.admits("pods", "Pod"), f.subjects.makes(source))
+		when := "while S3 is down"
+		if f.since(e) > outageMillis*time.Millisecond {
+			when = "when S3 is back"
+		}
+		f.wrongBy("backup let in "+when, gate, "VolSync may begin a backup (%s %s) %s, and nobody knows whether there is an older one: a volume that is empty pushes it out%s",
+			object(e).GetKind(), object(e).GetName(), when, f.because())
+		return
+	}
+}
+
+// backupsLetIn are the movers of backups that were admitted: their pods, where there are such, or else their Jobs.
+func (f *found) backupsLetIn() (all []play.Event) {
+	isBackup := func(e play.Event) bool { return strings.HasPrefix(object(e).GetName(), "volsync-src-") }
+	kind := "Job"
+	if slices.ContainsFunc(f.sent("Pod"), isBackup) {
+		kind = "Pod"
+	}
+	for _, e := range f.sent(kind) {
+		if e.What == play.Admitted && isBackup(e) {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // noBackupWhileRestoring wants no backup mover to run while a ReplicationDestination is not done.

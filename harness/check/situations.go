@@ -81,26 +81,33 @@ func situations(p plot) []situation {
 	return append(all, p.safety()...)
 }
 
-// outage is a row of the fault table.
+// outage is a row of the fault table. VolSync tries to begin backups in the outage and after it.
 func (p plot) outage(row outage.Fault) situation {
+	const beforeMovers = 15_000
 	s := situation{
-		name: "S3 down: " + row.Name, requirement: "core/s3-down/" + row.Name, wanted: "RS, no RD, also later",
-		play: p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis)),
-		verify: func(f *found) {
-			f.admittedInTime()
-			f.decisionVisible()
-			if f.neverRestored(); len(f.made(destination)) == 0 { // a policy may hold one back for the other
-				f.hasSource(atOnceMillis)
-			}
-		},
+		name: "S3 down: " + row.Name, requirement: "core/s3-down/" + row.Name, wanted: "RS, no RD, no backup, also later",
+		play: p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(beforeMovers), play.Step{Movers: true}, wait(outageMillis-beforeMovers),
+			play.Step{Heal: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 	}
-	if row.Outcome == outage.OutcomeBackup || row.Outcome == outage.OutcomeLater {
-		s.wanted = "RD"
-		s.verify = func(f *found) {
-			f.admittedInTime()
-			f.decisionVisible()
+	s.verify = func(f *found) {
+		f.admittedInTime()
+		f.decisionVisible(row.Outcome)
+		if row.Outcome.Restores() {
 			f.hasDestination(atOnceMillis)
+			return
 		}
+		if f.neverRestored(); len(f.made(destination)) == 0 { // a policy may hold one back for the other
+			f.hasSource(atOnceMillis)
+		}
+		if row.Outcome == outage.OutcomeUnknown {
+			f.noBackupLetIn()
+		}
+	}
+	switch {
+	case row.Outcome.Restores():
+		s.wanted = "RD"
+	case row.Outcome == outage.OutcomeAbsent:
+		s.wanted = "RS, no RD, also later"
 	}
 	return s
 }
@@ -221,14 +228,19 @@ func (p plot) backup() play.Step {
 
 // begin begins an outage.
 func (p plot) begin(row outage.Fault) play.Step {
-	if row.HoldsForAll() {
+	if row.Packet != "" {
 		return play.Step{Outage: &play.Outage{Dial: dialFaults[row.Packet]}}
 	}
-	return play.Step{Outage: &play.Outage{Rules: row.Rules(row.Name, p.path(p.S3.NamespacePrefix(namespace)), p.path(p.S3.Prefix(namespace, claimName)))}}
+	return play.Step{Outage: &play.Outage{Rules: p.subject().Rules(row.In(p.S3.Marker), row.Name)}}
 }
 
-// path is how a request names what begins with this prefix.
-func (p plot) path(prefix string) string { return "/" + p.S3.Bucket + "/" + prefix }
+// subject is whose S3 an outage is of.
+func (p plot) subject() outage.Subject {
+	return outage.Subject{
+		Bucket: p.S3.Bucket, Marker: p.S3.Marker,
+		NamespacePrefix: p.S3.NamespacePrefix(namespace), RepositoryPrefix: p.S3.Prefix(namespace, claimName),
+	}
+}
 
 // dialFaults is what faults on packets are to somebody who connects.
 var dialFaults = map[fault.PacketFault]string{fault.Refused: play.Refused, fault.BlackHole: play.BlackHole, fault.NoRoute: play.NoRoute}

@@ -38,6 +38,22 @@ func (c *Claim) NothingMade(ctx context.Context) {
 	c.never(ctx, absence.ReplicationDestinations, absence.ReplicationSources, absence.Secrets)
 }
 
+// NoBackupLetIn proves that VolSync could begin no backup of the claim so far, and has that looked at again at the end of the
+// run: a snapshot of a volume that may have lost its data pushes a good one out. The claim must have been asked for one.
+func (c *Claim) NoBackupLetIn(ctx context.Context) { c.never(ctx, absence.Backups) }
+
+// NoBackupSoFar watches, for as long as Kyverno and VolSync may take to react, that no backup of the claim is let in.
+func (c *Claim) NoBackupSoFar(ctx context.Context, why string) {
+	e := c.env()
+	e.Throughout(ctx, "no backup of PVC "+c.Name, e.Times.Reaction, func(ctx context.Context) (string, error) {
+		violations, err := c.absence(absence.Backups).Violations(ctx, e.Created)
+		if err != nil || len(violations) == 0 {
+			return "", err
+		}
+		return fmt.Sprintf("%s, and a backup is let in: %s", why, strings.Join(violations, "; ")), nil
+	})
+}
+
 // NotRestoredAfter watches, after an outage, for a ReplicationDestination of a claim that must have none, as long as one
 // could still come of a probe that was made in the outage. One that hung comes back late: the kernel tries a connection
 // again after 1, 3, 7, 15 … seconds, so at the latest when the time since the probe has doubled; the probe is not older

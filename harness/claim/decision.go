@@ -40,7 +40,7 @@ func (c *Claims) Situation(name string, wanted verdict.Outcome, pvc string) {
 
 // wantedOf is what the decision table wants of an outcome.
 func wantedOf(o outage.Outcome) verdict.Outcome {
-	if o == outage.OutcomeBackup || o == outage.OutcomeLater {
+	if o.Restores() {
 		return verdict.Restore
 	}
 	return verdict.None
@@ -120,13 +120,13 @@ func (s *situation) decide(destinations, sources []creations.CreatedObject, seen
 // ReplicationDestination where S3 says that there is a backup, else its ReplicationSource. An outage of the spec's own
 // requests can only be met by Kyverno while no other spec's outage keeps it from S3 altogether.
 func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string) *Claim {
-	if !f.HoldsForAll() {
+	if !f.In(c.env.Testbed.Contract.S3.Marker).HoldsForAll() {
 		defer c.s3.Up(ctx)()
 	}
 	c.Situation("s3-down/"+f.Name, wantedOf(f.Outcome), name)
 	claim := c.create(ctx, name, c.labels())
 	claim.AdmittedInTime()
-	if f.Outcome == outage.OutcomeBackup || f.Outcome == outage.OutcomeLater {
+	if f.Outcome.Restores() {
 		claim.HasNewReplicationDestination(ctx)
 		return claim
 	}
@@ -152,8 +152,8 @@ func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string)
 }
 
 // DecisionVisible records what the policy has written on the PVC, which is what an operator sees of its decision. It fails the
-// spec if that is nothing and the policy promises it.
-func (c *Claim) DecisionVisible(ctx context.Context) {
+// spec if the policy promises that and it is nothing, or by its contract not the decision that this outcome asks for.
+func (c *Claim) DecisionVisible(ctx context.Context, outcome outage.Outcome) {
 	pvc, contract := c.now(ctx), c.env().Testbed.Contract
 	text := decisionText(pvc.Annotations, pvc.Labels, contract.PVC.Labels())
 	seen := "nothing"
@@ -162,8 +162,14 @@ func (c *Claim) DecisionVisible(ctx context.Context) {
 	}
 	c.env().Evidence("decision", fmt.Sprintf("what the policy wrote on PVC %s: %s", c.Name, seen),
 		map[string]any{"annotations": pvc.Annotations, "labels": pvc.Labels})
-	if text == "" && contract.Promises("visible-decision") {
+	if !contract.Promises("visible-decision") {
+		return
+	}
+	if text == "" {
 		c.env().Failf("PVC %s does not say what was decided about it", c.Name)
+	}
+	if wrong := contract.Decisions.NotDecided(outcome.Decision(), pvc.Annotations); wrong != "" {
+		c.env().Failf("PVC %s does not say what must be decided about it: %s", c.Name, wrong)
 	}
 }
 

@@ -2,6 +2,7 @@ package claim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -41,18 +42,50 @@ func (c *Claim) RestoreFailing(ctx context.Context, before objectstore.Listing) 
 		case volsync.Nested(destination, "status", "latestMoverStatus", "result") == "Successful", volsync.Nested(destination, "status", "lastManualSync") != "":
 			return await.RuledOut("ReplicationDestination %s says that the restore is done, which cannot be: %v", destination.GetName(), destination.Object["status"]), nil
 		}
-		pods := &corev1.PodList{}
-		if err := e.API.List(ctx, pods, client.InNamespace(e.Namespace)); err != nil {
-			return await.State{}, err
-		}
-		for _, pod := range pods.Items {
-			if strings.HasPrefix(pod.Name, "volsync-dst-") && pod.Status.Phase == corev1.PodFailed {
-				return await.Reached(), nil
-			}
-		}
-		return await.NotYet("%s", volsync.Progress(destination)), nil
+		failed, err := c.restoreFailed(ctx)
+		return await.ReachedIf(failed, "%s", volsync.Progress(destination)), err
 	})
 	c.repos().Unchanged(ctx, c.Name, before, "the bucket is not as it was")
+}
+
+// RestoreEnded waits until VolSync calls the claim's restore done, or a mover has given up on it.
+func (c *Claim) RestoreEnded(ctx context.Context) {
+	e := c.env()
+	e.Eventually(ctx, "an end of the restore of PVC "+c.Name, e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		destination, err := c.destination(ctx)
+		if err != nil || destination == nil {
+			return await.NotYet("no ReplicationDestination"), err
+		}
+		if volsync.TriggerDone(destination) {
+			return await.Reached(), nil
+		}
+		failed, err := c.restoreFailed(ctx)
+		return await.ReachedIf(failed, "%s", volsync.Progress(destination)), err
+	})
+}
+
+// restoreFailed says whether a mover of a restore in the namespace has given up.
+func (c *Claim) restoreFailed(ctx context.Context) (bool, error) {
+	pods := &corev1.PodList{}
+	err := c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace))
+	return slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool {
+		return strings.HasPrefix(pod.Name, "volsync-dst-") && pod.Status.Phase == corev1.PodFailed
+	}), err
+}
+
+// RestoredOrSaysSo looks, after a restore that found nothing, whether the claim has the good backup's content all the same, and
+// says so. If it has not, the claim must not look like one that was restored.
+func (c *Claim) RestoredOrSaysSo(ctx context.Context, restored *Claim) (has bool) {
+	started, held := app.Try(ctx, c.env(), app.Of(c.env(), c.Name))
+	if !held {
+		started.Running(ctx)
+		if app.Violation(ctx, started, app.Keeps(started, repository.SeedContent)) == "" {
+			c.env().Evidence("volume", "PVC "+c.Name+" has been restored", nil)
+			return true
+		}
+	}
+	c.LooksUnlike(ctx, restored, "the restore found nothing, and nobody can see it")
+	return false
 }
 
 // destination is the claim's ReplicationDestination; nil: there is none.
@@ -172,6 +205,20 @@ func (c *Claim) askForBackup(ctx context.Context) (asked bool, err error) {
 		}
 	}
 	return false, err
+}
+
+// AskForBackup asks for a backup of the claim by hand, as a person would, where it has a ReplicationSource, and waits for nothing.
+func (c *Claim) AskForBackup(ctx context.Context) {
+	e := c.env()
+	e.Arrange(ctx, "a backup of PVC "+c.Name+" asked for", e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		sources, err := c.claims.list(ctx, volsync.Source)
+		for i := range sources {
+			if c.isSource(&sources[i]) {
+				err = errors.Join(err, client.IgnoreNotFound(c.ask(ctx, &sources[i])))
+			}
+		}
+		return await.Reached(), err
+	})
 }
 
 // ask triggers a backup by hand, and leaves the ReplicationSource as it is then.

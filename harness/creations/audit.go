@@ -21,6 +21,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // AuditEvent is the part of an audit.k8s.io/v1 Event that specs look at.
@@ -248,6 +250,9 @@ func (a *AuditLog) Created(ctx context.Context, resource, namespace string, sinc
 			if err := json.Unmarshal(raw, &o.Raw); err != nil {
 				return nil, fmt.Errorf("audit event %s: object of the %s of %s %s/%s: %w", e.AuditID, e.Verb, resource, o.Namespace, o.Name, err)
 			}
+			if o.Name == "" { // at level Request, where the API server made the name
+				o.Name = (&unstructured.Unstructured{Object: o.Raw}).GetGenerateName() + "…"
+			}
 		}
 		out = append(out, o)
 	}
@@ -277,6 +282,21 @@ func (o CreatedObject) For(pvc, uid string) bool {
 		}
 	}
 	return false
+}
+
+// BacksUp reports whether the object is a pod of VolSync's that reads this PVC for a backup. VolSync has one for restores, too,
+// which it names otherwise.
+func (o CreatedObject) BacksUp(pvc string) bool {
+	pod := unstructured.Unstructured{Object: o.Raw}
+	if !strings.HasPrefix(pod.GetLabels()["job-name"], "volsync-src-") {
+		return false
+	}
+	volumes, _, _ := unstructured.NestedSlice(o.Raw, "spec", "volumes")
+	return slices.ContainsFunc(volumes, func(volume any) bool {
+		of, _ := volume.(map[string]any)
+		claim, _, _ := unstructured.NestedString(of, "persistentVolumeClaim", "claimName")
+		return claim == pvc
+	})
 }
 
 // read takes in all that was written since the last call.

@@ -75,11 +75,12 @@ type watched interface {
 
 var secrets = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
 
-// watchedResources are what a policy makes.
+// watchedResources are what a policy makes, and VolSync's movers.
 var watchedResources = []schema.GroupVersionResource{
 	{Group: "volsync.backube", Version: "v1alpha1", Resource: "replicationsources"},
 	{Group: "volsync.backube", Version: "v1alpha1", Resource: "replicationdestinations"},
 	secrets,
+	{Version: "v1", Resource: "pods"},
 }
 
 // NewWatch watches nothing yet: see Follow.

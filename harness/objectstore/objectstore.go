@@ -212,6 +212,18 @@ func (h *Handle) UseBucket(ctx context.Context, c Credentials, bucket string) er
 	return nil
 }
 
+// Put puts an object into the bucket, whose policy lets anybody read it.
+func (h *Handle) Put(ctx context.Context, c Credentials, key, content string) error {
+	s3, err := h.S3(c)
+	if err != nil {
+		return err
+	}
+	if _, err := s3.PutObject(ctx, h.Bucket, key, strings.NewReader(content), int64(len(content)), minio.PutObjectOptions{}); err != nil {
+		return fmt.Errorf("put %s/%s: %w", h.Bucket, key, err)
+	}
+	return nil
+}
+
 func retryUntil(ctx context.Context, timeout time.Duration, try func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

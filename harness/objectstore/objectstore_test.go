@@ -135,3 +135,22 @@ func TestAListingThatIsCutOffIsNone(t *testing.T) {
 		t.Errorf("got %v, and no error", listing)
 	}
 }
+
+func TestPut(t *testing.T) {
+	var put string
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		put = r.Method + " " + r.URL.Path + " " + string(body)
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(server.Close)
+	h := &Handle{Server: strings.TrimPrefix(server.URL, "http://"), Bucket: "bucket"}
+	if err := h.Put(t.Context(), NewCredentials(), "marker.json", "{}"); err != nil || !strings.HasPrefix(put, "PUT /bucket/marker.json ") || !strings.Contains(put, "{}") {
+		t.Errorf("%v, put %q", err, put)
+	}
+	status = http.StatusForbidden
+	if err := h.Put(t.Context(), NewCredentials(), "marker.json", "{}"); err == nil || !strings.Contains(err.Error(), "put bucket/marker.json") {
+		t.Errorf("got %v", err)
+	}
+}

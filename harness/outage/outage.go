@@ -8,6 +8,8 @@ package outage
 
 import (
 	"fmt"
+	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -29,10 +31,19 @@ type Fault struct {
 	Packet fault.PacketFault
 	// HTTP is what the gateway does with requests for the spec's namespace.
 	HTTP gateway.Fault
-	// Key narrows that to one object of the PVC's repository. Empty: all, and listings too.
+	// Key narrows that to what begins with this in the PVC's repository. Empty: all, and listings too.
 	Key string
 	// Auth narrows it to requests with such credentials. Empty: all.
 	Auth []string
+	// Methods narrows it to requests with such methods. Empty: all.
+	Methods []string
+	// About narrows it to gateway.AboutObjects or gateway.AboutListings. Empty: all.
+	About string
+	// Writes is what the gateway does instead with requests that write. Without a kind: the same.
+	Writes gateway.Fault
+	// Bucket says that the row is about the whole bucket. It is met by the bucket's marker, too, where the policy expects
+	// one: see In.
+	Bucket bool
 	// Elsewhere is what the gateway does with requests for HTTP.Location, a path, where it redirects to.
 	Elsewhere gateway.Fault
 	// Hangs says that a probe may get no answer at all, and so be waiting still when S3 comes back.
@@ -47,7 +58,7 @@ type Outcome string
 
 // The outcomes.
 const (
-	// OutcomeUnknown: nobody can know whether there is a backup. No ReplicationDestination is made, ever.
+	// OutcomeUnknown: nobody can know whether there is a backup. No ReplicationDestination is made, ever, and no backup is let in.
 	OutcomeUnknown Outcome = "unknown"
 	// OutcomeAbsent: S3 did answer that there is no backup. No ReplicationDestination is made, and the PVC is backed up.
 	OutcomeAbsent Outcome = "absent"
@@ -56,7 +67,27 @@ const (
 	// OutcomeLater: Kyverno finds the backup, the movers cannot read it. It is restored when they can, and not called
 	// restored before.
 	OutcomeLater Outcome = "later"
+	// OutcomeNothing: Kyverno finds the backup, and to the movers it has no snapshot, so that their restore of nothing is a
+	// success. It is not taken for a restore: no backup is let in, and it is restored when it can be, or the PVC says that nothing
+	// was found.
+	OutcomeNothing Outcome = "nothing"
 )
+
+// Restores says that Kyverno is told of the backup, so that a ReplicationDestination is to be made.
+func (o Outcome) Restores() bool {
+	return o == OutcomeBackup || o == OutcomeLater || o == OutcomeNothing
+}
+
+// Decision is what a policy is to say that it decided, by the names of a contract's decisions.
+func (o Outcome) Decision() string {
+	switch {
+	case o.Restores():
+		return "restore"
+	case o == OutcomeAbsent:
+		return "fresh"
+	}
+	return "unknown"
+}
 
 // Target is what a probe inside the cluster asks S3 for. All follow redirects, as Kyverno's client does.
 type Target string
@@ -66,7 +97,32 @@ const (
 	TargetConfig  Target = "config"  // the object config of the PVC's restic repository, as anybody
 	TargetListing Target = "listing" // the listing of the spec's part of the bucket, as anybody
 	TargetSigned  Target = "signed"  // the object config with the movers' credentials
+	TargetMarker  Target = "marker"  // the bucket's marker, as anybody: of policies that expect one
+	// TargetSnapshots is the listing of the repository's snapshots with the movers' credentials.
+	TargetSnapshots Target = "snapshots"
+	// TargetWrite is an object of the spec's part of the bucket, in no repository, that is written with the movers' credentials.
+	TargetWrite Target = "write"
 )
+
+// Method is the method of a probe's request.
+func (t Target) Method() string {
+	if t == TargetWrite {
+		return http.MethodPut
+	}
+	return http.MethodGet
+}
+
+// up says whether what was found of a target is as of an S3 that is up, and has a backup.
+func (t Target) up(r probe.Result) bool {
+	switch t {
+	case TargetWrite: // its answer has no body
+		return r.Class == probe.OK && len(r.Redirects) == 0 && !isPage(r)
+	case TargetListing, TargetSnapshots:
+		return lists(r)
+	default:
+		return up(r)
+	}
+}
 
 // Proof says for each target what a probe of it must find. A probe is one request on a connection of its own; what it found is
 // a probe.Result, of which a proof may use:
@@ -77,6 +133,7 @@ const (
 //   - Bytes, how much of the body came, and Received, how much came at all, heads included: 0 is a connection that was ended
 //     before the first byte;
 //   - Headers, of which Content-Type, Location and Server are kept;
+//   - Lists and Keys, whether the body is a listing of a bucket, and how many objects it names;
 //   - Millis, how long it took, and Error, the text of what went wrong.
 //
 // A proof must not pass for an S3 that is up, nor for a probe that saw nothing (a zero Result). TestTheFaultTableIsSound and
@@ -93,8 +150,20 @@ func (p Proof) Shows(results map[Target]probe.Result) bool {
 	return len(p) > 0
 }
 
-// HoldsForAll says that specs which need S3 for Kyverno must wait while the fault is in force.
-func (f Fault) HoldsForAll() bool { return f.Packet != "" }
+// HoldsForAll says that specs which need S3 for Kyverno must wait while the fault is in force. Of a row of the table it says
+// that they may have to: whether it is met by the marker only the policy's contract says.
+func (f Fault) HoldsForAll() bool { return f.Packet != "" || f.Bucket }
+
+// In is the fault in a bucket in which the policy expects this marker; empty: none, and then nothing is left of a row about the
+// whole bucket that is not the namespace's.
+func (f Fault) In(marker string) Fault {
+	if marker == "" {
+		f.Bucket = false
+		f.Proof = maps.Clone(f.Proof)
+		delete(f.Proof, TargetMarker)
+	}
+	return f
+}
 
 const (
 	// AnswerTimeout is how long a probe waits for an answer that is to come at once: within milliseconds, on a busy machine
@@ -184,7 +253,7 @@ var Faults = []Fault{
 	{
 		Name: "403-key", Sentence: "answering 403 Forbidden for the repository's config", Outcome: OutcomeUnknown,
 		HTTP: gateway.Fault{Kind: "status", Status: 403}, Key: "config",
-		Proof: Proof{TargetConfig: answers(403), TargetListing: up},
+		Proof: Proof{TargetConfig: answers(403), TargetListing: lists},
 	},
 	{
 		Name: "403-bucket", Sentence: "answering 403 Forbidden for everything, listings too", Outcome: OutcomeUnknown,
@@ -195,14 +264,30 @@ var Faults = []Fault{
 		// The backup is hidden from Kyverno, not taken away: what is proven is that the answer decides. The movers see it.
 		Name: "404-key", Sentence: "answering 404 for the repository, as if there were no backup", Outcome: OutcomeAbsent,
 		HTTP: gateway.Fault{Kind: "absent"}, Auth: unsigned,
-		Proof: Proof{TargetConfig: answers(404), TargetListing: up, TargetSigned: up},
+		Proof: Proof{TargetConfig: answers(404), TargetListing: listsNothing, TargetSigned: up},
 	},
 	{
-		// By its status alone this cannot be told from a missing key. So whether the policy calls it unknown or absent is
-		// left to it.
+		// By the status of a key alone this cannot be told from a missing backup.
 		Name: "404-bucket", Sentence: "answering 404 for the bucket", Outcome: OutcomeUnknown,
-		HTTP:  gateway.Fault{Kind: "status", Status: 404, Code: "NoSuchBucket"},
-		Proof: Proof{TargetConfig: answers(404), TargetListing: answers(404)},
+		HTTP: gateway.Fault{Kind: "status", Status: 404, Code: "NoSuchBucket"}, Bucket: true,
+		Proof: Proof{TargetConfig: answers(404), TargetListing: answers(404), TargetMarker: answers(404)},
+	},
+	{
+		// A server that is there before its disk is: what it says of the bucket is about another, an empty folder.
+		Name: "empty-bucket", Sentence: "answering, but without its disk: the bucket is empty and takes no writes", Outcome: OutcomeUnknown,
+		HTTP: gateway.Fault{Kind: "absent"}, Writes: gateway.Fault{Kind: "status", Status: 500}, Bucket: true,
+		Proof: Proof{TargetConfig: answers(404), TargetListing: listsNothing, TargetSigned: answers(404), TargetWrite: answers(500), TargetMarker: answers(404)},
+	},
+	{
+		// A mover that is let in makes a new repository over the one that is there: what it writes is kept.
+		Name: "amnesia", Sentence: "answering, but having forgotten for a while what it holds: the bucket is empty and takes writes", Outcome: OutcomeUnknown,
+		HTTP: gateway.Fault{Kind: "absent"}, Bucket: true,
+		Proof: Proof{TargetConfig: answers(404), TargetListing: listsNothing, TargetSigned: answers(404), TargetWrite: TargetWrite.up, TargetMarker: answers(404)},
+	},
+	{
+		Name: "config-gone", Sentence: "without the repository's config, while its keys and snapshots are there", Outcome: OutcomeUnknown,
+		HTTP: gateway.Fault{Kind: "absent"}, Key: "config",
+		Proof: Proof{TargetConfig: answers(404), TargetSigned: answers(404), TargetListing: lists},
 	},
 	{
 		Name: "429", Sentence: "answering 429 Too Many Requests", Outcome: OutcomeUnknown,
@@ -249,7 +334,22 @@ var Faults = []Fault{
 		HTTP: gateway.Fault{Kind: "status", Status: 403, Code: "InvalidAccessKeyId"}, Auth: []string{gateway.AuthAWS4},
 		Proof: Proof{TargetConfig: up, TargetSigned: answers(403)},
 	},
+	{
+		// restic cannot write its lock. That it is 403 and no 507 is for restic, which gives up on the one and tries the other for
+		// a quarter of an hour.
+		Name: "read-only", Sentence: "read-only: every write is refused", Outcome: OutcomeLater,
+		HTTP: gateway.Fault{Kind: "status", Status: 403}, Auth: []string{gateway.AuthAWS4}, Methods: writes,
+		Proof: Proof{TargetConfig: up, TargetSigned: up, TargetWrite: answers(403)},
+	},
+	{
+		Name: "list-lies", Sentence: "listing no snapshots to the movers, which can read everything", Outcome: OutcomeNothing,
+		HTTP: gateway.Fault{Kind: "absent"}, Key: "snapshots/", About: gateway.AboutListings, Auth: []string{gateway.AuthAWS4},
+		Proof: Proof{TargetConfig: up, TargetListing: lists, TargetSigned: up, TargetSnapshots: listsNothing},
+	},
 }
+
+// writes are the methods of requests that change what is in a bucket.
+var writes = []string{http.MethodPut, http.MethodPost, http.MethodDelete}
 
 // unsigned are the requests of everybody but S3's own users: a policy engine's, with or without a token of its own.
 var unsigned = []string{gateway.AuthNone, gateway.AuthBearer, gateway.AuthBasic, gateway.AuthOther}
@@ -266,6 +366,10 @@ func is(class probe.Class) func(probe.Result) bool {
 func answers(status int) func(probe.Result) bool {
 	return func(r probe.Result) bool { return r.Class == probe.HTTP && r.Status == status }
 }
+
+// lists and listsNothing are about listings of where there is a backup.
+func lists(r probe.Result) bool        { return up(r) && r.Lists && r.Keys > 0 }
+func listsNothing(r probe.Result) bool { return up(r) && r.Lists && r.Keys == 0 }
 
 func isPage(r probe.Result) bool {
 	return r.Class == probe.OK && strings.HasPrefix(r.Headers["Content-Type"], "text/html")
@@ -289,7 +393,9 @@ func (f Fault) ProbeTimeout() time.Duration {
 func (f Fault) Up() Proof {
 	p := Proof{}
 	for target := range f.Proof {
-		p[target] = func(r probe.Result) bool { return up(r) && (f.Delay() == 0 || r.Millis < float64(f.HTTP.DelayMillis)) }
+		p[target] = func(r probe.Result) bool {
+			return target.up(r) && (f.Delay() == 0 || r.Millis < float64(f.HTTP.DelayMillis))
+		}
 	}
 	return p
 }
@@ -302,17 +408,42 @@ var Held = Fault{
 	Proof:   Proof{TargetConfig: is(probe.Timeout)},
 }
 
-// Rules are what the gateway is told for a PVC's outage: the beginning of the paths of all that is its namespace's, and of
-// its own repository's.
-func (f Fault) Rules(id, namespacePath, pvcPath string) []gateway.Rule {
-	prefix := namespacePath
-	if f.Key != "" {
-		prefix = pvcPath + f.Key
+// Paths begin the paths of requests, by what they are about.
+type Paths struct {
+	Namespace  string // all that is the namespace's
+	Repository string // the PVC's own repository
+	Marker     string // the bucket's marker; empty: there is none
+}
+
+// Rules are what the gateway is told for a PVC's outage. Of two that a request fits, the later one acts.
+func (f Fault) Rules(id string, paths Paths) []gateway.Rule {
+	places := []string{paths.Namespace}
+	switch {
+	case f.Key != "":
+		places = []string{paths.Repository + f.Key}
+	case f.Bucket && paths.Marker != "":
+		places = append(places, paths.Marker)
 	}
-	rules := []gateway.Rule{{ID: id, PathPrefix: prefix, Auth: f.Auth, TTLSeconds: TTLSeconds, Fault: f.HTTP}}
+	var rules []gateway.Rule
+	put := func(place string, methods []string, what gateway.Fault) {
+		name := id
+		if len(rules) > 0 {
+			name = fmt.Sprintf("%s/%d", id, len(rules)+1)
+		}
+		rules = append(rules, gateway.Rule{ID: name, PathPrefix: place, Methods: methods, Auth: f.Auth, About: f.About, TTLSeconds: TTLSeconds, Fault: what})
+	}
+	for _, place := range places {
+		put(place, f.Methods, f.HTTP)
+		if f.Writes.Kind != "" {
+			put(place, writes, f.Writes)
+		}
+	}
 	if f.Elsewhere.Kind != "" {
 		// Specs with the same destination have the same rule each, so that one's end is not another's.
 		rules = append(rules, gateway.Rule{ID: id + "/elsewhere", PathPrefix: f.HTTP.Location, TTLSeconds: TTLSeconds, Fault: f.Elsewhere})
 	}
 	return rules
 }
+
+// IsRule says whether a rule, by its ID, is one of an outage's with this ID.
+func IsRule(rule, id string) bool { return rule == id || strings.HasPrefix(rule, id+"/") }

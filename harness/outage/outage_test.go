@@ -1,6 +1,7 @@
 package outage
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,23 +16,30 @@ import (
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/fault"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/probe"
 )
 
 func TestTheFaultTableIsSound(t *testing.T) {
 	seen := map[string]bool{}
-	isUp := probe.Result{Class: probe.OK, Status: 200, Bytes: 155, Received: 500, Millis: 3, Headers: map[string]string{"Content-Type": "binary/octet-stream"}}
+	paths := Paths{Namespace: "/b/ns/", Repository: "/b/ns/data/", Marker: "/b/marker"}
+	isUp := probe.Result{Class: probe.OK, Status: 200, Bytes: 155, Lists: true, Keys: 3, Received: 500, Millis: 3, Headers: map[string]string{"Content-Type": "binary/octet-stream"}}
 	for _, f := range Faults {
 		if f.Name == "" || f.Sentence == "" || f.Outcome == "" || seen[f.Name] {
 			t.Errorf("fault %q: name, sentence and outcome are needed, and the name once", f.Name)
 		}
 		seen[f.Name] = true
-		for _, rule := range f.Rules("ns", "/b/ns/", "/b/ns/data/") {
+		rules := f.Rules("ns", paths)
+		for _, rule := range rules {
+			if !IsRule(rule.ID, "ns") || IsRule(rule.ID, "n") {
+				t.Errorf("fault %s: the rule %s is not taken for its own", f.Name, rule.ID)
+			}
 			if err := gateway.Validate(rule); err != nil {
 				t.Errorf("fault %s: %v", f.Name, err)
 			}
 		}
-		if f.HTTP.Kind == "redirect" && f.HTTP.Location != f.Rules("ns", "/b/ns/", "/b/ns/data/")[len(f.Rules("ns", "/b/ns/", "/b/ns/data/"))-1].PathPrefix {
+		if f.HTTP.Kind == "redirect" && f.HTTP.Location != rules[len(rules)-1].PathPrefix {
 			// Nothing of a test may ask anybody outside: only the cluster's own names, with nothing to search for.
 			u, err := url.Parse(f.HTTP.Location)
 			if err != nil || !strings.HasSuffix(u.Hostname(), ".svc.cluster.local.") {
@@ -62,9 +70,16 @@ func TestTheFaultTableIsSound(t *testing.T) {
 
 // Every row's proof, as its rules make S3 look on a real gateway before some server; and that it always heals.
 func TestProofsOnARealGateway(t *testing.T) {
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "binary/octet-stream")
-		_, _ = io.WriteString(w, "an object")
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodPut:
+		case r.URL.Query().Has("list-type"):
+			w.Header().Set("Content-Type", "application/xml")
+			_, _ = io.WriteString(w, "<ListBucketResult><Contents><Key>k</Key></Contents></ListBucketResult>")
+		default:
+			w.Header().Set("Content-Type", "binary/octet-stream")
+			_, _ = io.WriteString(w, "an object")
+		}
 	}))
 	defer upstream.Close()
 	u, err := url.Parse(upstream.URL)
@@ -92,7 +107,7 @@ func TestProofsOnARealGateway(t *testing.T) {
 	control := fault.New("http://"+listeners[1].Addr().String(), "token")
 	subject := Subject{
 		Endpoint: endpoint.Endpoint{URL: "http://" + listeners[0].Addr().String(), Addr: netip.MustParseAddrPort(listeners[0].Addr().String())},
-		Bucket:   "bucket", AccessKey: "a", SecretKey: "s",
+		Bucket:   "bucket", Marker: "marker.json", AccessKey: "a", SecretKey: "s",
 	}
 
 	look := func(f Fault, subject Subject) map[Target]probe.Result {
@@ -102,7 +117,7 @@ func TestProofsOnARealGateway(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			result, err := probe.Do(t.Context(), probe.Request{URL: address, Timeout: 5 * time.Second, Follow: f.Name != "name-not-found"})
+			result, err := probe.Do(t.Context(), probe.Request{URL: address, Method: target.Method(), Timeout: 5 * time.Second, Follow: f.Name != "name-not-found"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,9 +125,17 @@ func TestProofsOnARealGateway(t *testing.T) {
 		}
 		return results
 	}
+	faults := slices.Clone(Faults)
 	for _, f := range Faults {
+		if f.Bucket { // also as a policy without a marker meets it
+			f = f.In("")
+			f.Name += "-without-marker"
+			faults = append(faults, f)
+		}
+	}
+	for _, f := range faults {
 		switch {
-		case f.HoldsForAll(), f.Late():
+		case f.Packet != "", f.Late():
 			continue // packets are the node's; and nobody waits for 12 s here
 		case f.Name == "name-not-found":
 			f.Proof = Proof{TargetConfig: answers(307)} // where it leads only a cluster knows
@@ -148,12 +171,56 @@ func TestProofsOnARealGateway(t *testing.T) {
 	}
 }
 
-func TestAFaultOfOneKeyLeavesTheRestAlone(t *testing.T) {
-	i := slices.IndexFunc(Faults, func(f Fault) bool { return f.Key != "" })
-	if i < 0 {
-		t.Fatal("no row is about one key")
+func TestRules(t *testing.T) {
+	absent, refused := api.Fault{Kind: "absent"}, api.Fault{Kind: "status", Status: 500}
+	paths := Paths{Namespace: "/b/ns/", Repository: "/b/ns/data/", Marker: "/b/marker"}
+	for name, c := range map[string]struct {
+		fault  Fault
+		marker string
+		want   string
+	}{
+		"all of a namespace's":   {Fault{HTTP: absent}, "marker", "id [] /b/ns/ absent"},
+		"one key":                {Fault{HTTP: absent, Key: "config"}, "marker", "id [] /b/ns/data/config absent"},
+		"some methods":           {Fault{HTTP: refused, Methods: writes}, "marker", "id [PUT POST DELETE] /b/ns/ status"},
+		"writes are refused":     {Fault{HTTP: absent, Writes: refused}, "", "id [] /b/ns/ absent, id/2 [PUT POST DELETE] /b/ns/ status"},
+		"the bucket":             {Fault{HTTP: absent, Writes: refused, Bucket: true}, "marker", "id [] /b/ns/ absent, id/2 [PUT POST DELETE] /b/ns/ status, id/3 [] /b/marker absent, id/4 [PUT POST DELETE] /b/marker status"},
+		"a bucket of one's own":  {Fault{HTTP: absent, Bucket: true}, "", "id [] /b/ns/ absent"},
+		"redirected":             {Fault{HTTP: api.Fault{Kind: "redirect", Location: "/x"}, Elsewhere: absent}, "", "id [] /b/ns/ redirect, id/elsewhere [] /x absent"},
+		"listings, of one's own": {Fault{HTTP: absent, About: api.AboutListings, Auth: unsigned}, "", "id [] /b/ns/ absent listings [none bearer basic other]"},
+	} {
+		var got []string
+		for _, r := range c.fault.In(c.marker).Rules("id", paths) {
+			text := fmt.Sprintf("%s %v %s %s", r.ID, r.Methods, r.PathPrefix, r.Fault.Kind)
+			if r.About != "" {
+				text += fmt.Sprintf(" %s %v", r.About, r.Auth)
+			}
+			got = append(got, text)
+		}
+		if text := strings.Join(got, ", "); text != c.want {
+			t.Errorf("%s:\ngot  %s\nwant %s", name, text, c.want)
+		}
 	}
-	if rules := Faults[i].Rules("id", "/b/ns/", "/b/ns/data/"); len(rules) != 1 || rules[0].PathPrefix != "/b/ns/data/"+Faults[i].Key {
-		t.Errorf("rules %+v", rules)
+}
+
+func TestInABucketWithoutAMarker(t *testing.T) {
+	i := slices.IndexFunc(Faults, func(f Fault) bool { return f.Name == "empty-bucket" })
+	row := Faults[i]
+	with, without := row.In("marker.json"), row.In("")
+	if !with.HoldsForAll() || with.Proof[TargetMarker] == nil {
+		t.Error("with a marker it is everybody's")
+	}
+	if without.HoldsForAll() || without.Proof[TargetMarker] != nil || row.Proof[TargetMarker] == nil {
+		t.Error("without a marker it is the namespace's alone, and the table stays as it is")
+	}
+}
+
+func TestDecisionsOfOutcomes(t *testing.T) {
+	for outcome, want := range map[Outcome]string{
+		OutcomeUnknown: policy.DecisionUnknown, OutcomeAbsent: policy.DecisionFresh,
+		OutcomeBackup: policy.DecisionRestore, OutcomeLater: policy.DecisionRestore, OutcomeNothing: policy.DecisionRestore,
+	} {
+		if got := outcome.Decision(); got != want {
+			t.Errorf("%s: %s, wanted %s", outcome, got, want)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package outage
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -21,7 +22,9 @@ type Subject struct {
 	Bucket   string
 	// NamespacePrefix and RepositoryPrefix begin the keys of all that is a namespace's, and of one PVC's repository.
 	NamespacePrefix, RepositoryPrefix string
-	AccessKey, SecretKey              string // the movers'
+	// Marker is the key of the object that the policy expects in the bucket; empty: none.
+	Marker               string
+	AccessKey, SecretKey string // the movers'
 }
 
 // Path is the path of a key's URL.
@@ -29,7 +32,11 @@ func (s Subject) Path(key string) string { return "/" + s.Bucket + "/" + key }
 
 // Rules are what the gateway is told for an outage of this subject.
 func (s Subject) Rules(f Fault, id string) []gateway.Rule {
-	return f.Rules(id, s.Path(s.NamespacePrefix), s.Path(s.RepositoryPrefix))
+	paths := Paths{Namespace: s.Path(s.NamespacePrefix), Repository: s.Path(s.RepositoryPrefix)}
+	if s.Marker != "" {
+		paths.Marker = s.Path(s.Marker)
+	}
+	return f.Rules(id, paths)
 }
 
 // URL is where a target is, and for how many minutes it can be probed there where it is signed: signatureLife.
@@ -40,17 +47,31 @@ func (s Subject) URL(ctx context.Context, target Target) (string, error) {
 		return s.Endpoint.URL + s.Path(key), nil
 	case TargetListing:
 		return s.Endpoint.URL + s.Path("?list-type=2&prefix="+s.NamespacePrefix), nil
+	case TargetMarker:
+		return s.Endpoint.URL + s.Path(s.Marker), nil
 	case TargetSigned:
-		// The host is part of what is signed, so the client must be the endpoint's. With a region it asks nobody.
-		s3, err := minio.New(s.Endpoint.Addr.String(), &minio.Options{Creds: credentials.NewStaticV4(s.AccessKey, s.SecretKey, ""), Region: "us-east-1"})
-		if err != nil {
-			return "", err
-		}
-		signed, err := s3.PresignedGetObject(ctx, s.Bucket, key, signatureLife, nil)
-		if err != nil {
-			return "", err
-		}
-		return signed.String(), nil
+		return s.signed(ctx, target, key, nil)
+	case TargetSnapshots:
+		return s.signed(ctx, target, "", url.Values{"list-type": {"2"}, "prefix": {s.RepositoryPrefix + "snapshots/"}})
+	case TargetWrite:
+		return s.signed(ctx, target, s.NamespacePrefix+written, nil)
 	}
 	return "", fmt.Errorf("no probe has the target %q", target)
+}
+
+// written is the end of the key that a probe writes to: of no PVC's repository, which would be below a folder of its own.
+const written = "written-by-a-probe"
+
+// signed is a URL with the movers' credentials in it.
+func (s Subject) signed(ctx context.Context, target Target, key string, query url.Values) (string, error) {
+	// The host is part of what is signed, so the client must be the endpoint's. With a region it asks nobody.
+	s3, err := minio.New(s.Endpoint.Addr.String(), &minio.Options{Creds: credentials.NewStaticV4(s.AccessKey, s.SecretKey, ""), Region: "us-east-1"})
+	if err != nil {
+		return "", err
+	}
+	signed, err := s3.Presign(ctx, target.Method(), s.Bucket, key, signatureLife, query)
+	if err != nil {
+		return "", err
+	}
+	return signed.String(), nil
 }

@@ -62,6 +62,9 @@ type Contract struct {
 	Retain Retain `json:"retain"`
 	// Features that the policy promises beyond core and safety. Specs of other features are reported as not-promised.
 	Features []string `json:"features,omitempty"`
+	// What the policy writes on a PVC, for the feature visible-decision. With it, the specs check what the policy says; without it,
+	// only that it says something.
+	Decisions Decisions `json:"decisions,omitzero"`
 	// The stacks that the policy supports, as shell patterns of names in fixtures/stacks.yaml, such as
 	// kyverno-1.19*. Defaults to every stack.
 	Stacks []string `json:"stacks,omitempty"`
@@ -94,6 +97,24 @@ type S3 struct {
 	// The path of a PVC's restic repository in the bucket. It contains {namespace} and then {pvc}, each once. Quote a path that
 	// begins with a brace: "{namespace}/{pvc}".
 	Path Template `json:"path"`
+	// The key of an object that the policy expects in the bucket, such as smart-restore.json. By it, a bucket that is empty or not
+	// the right one is told from a bucket without this PVC's backup. The suite puts the object into the bucket that it makes. Faults
+	// of the whole bucket then hide it, too. Defaults to no such object.
+	Marker string `json:"marker,omitempty"`
+	// The content of that object. Defaults to {"smart-restore": "bucket"}.
+	MarkerBody string `json:"markerBody,omitempty"`
+}
+
+// Decisions is how a policy writes on a PVC what it decided. The patterns are regular expressions, each of a whole value.
+type Decisions struct {
+	// The key of the annotation of the PVC that holds the decision.
+	Annotation string `json:"annotation"`
+	// Matches the decision to restore a backup, such as restore.
+	Restore string `json:"restore"`
+	// Matches the decision that there is no backup, such as fresh.
+	Fresh string `json:"fresh"`
+	// Matches the decision that it is not known whether there is a backup, such as "unknown: .+".
+	Unknown string `json:"unknown"`
 }
 
 // BaseSecret is the Secret from which a policy takes credentials.
@@ -188,6 +209,9 @@ func Default() Contract {
 	}
 }
 
+// defaultMarkerBody is what the bucket's marker holds, where a contract names one and does not say.
+const defaultMarkerBody = `{"smart-restore": "bucket"}`
+
 // CopyDirect is the copy method that works with every storage driver.
 const CopyDirect = "Direct"
 
@@ -201,6 +225,9 @@ func (c *Contract) fillIn() {
 	c.S3.Endpoint = cmp.Or(c.S3.Endpoint, d.S3.Endpoint)
 	c.S3.Bucket = cmp.Or(c.S3.Bucket, d.S3.Bucket)
 	c.S3.Path = cmp.Or(c.S3.Path, d.S3.Path)
+	if c.S3.Marker != "" {
+		c.S3.MarkerBody = cmp.Or(c.S3.MarkerBody, defaultMarkerBody)
+	}
 	c.BaseSecret.Name = cmp.Or(c.BaseSecret.Name, d.BaseSecret.Name)
 	keys, defaults := &c.BaseSecret.Keys, d.BaseSecret.Keys
 	keys.AccessKey = cmp.Or(keys.AccessKey, defaults.AccessKey)
@@ -244,6 +271,15 @@ func (s S3) Prefix(namespace, pvc string) string { return s.Path.Expand(namespac
 // NamespacePrefix is the key prefix that all PVCs of a namespace share, and no PVC of an unrelated namespace has.
 func (s S3) NamespacePrefix(namespace string) string {
 	return s.Path[:s.Path.index("pvc")].Expand(namespace, "", "")
+}
+
+// HasRepository says whether a key is a PVC's repository or in one, for some PVC, or is above all of them.
+func (s S3) HasRepository(key string) bool {
+	pattern := regexp.QuoteMeta(string(s.Path))
+	for placeholder, name := range map[string]string{"namespace": dnsLabel, "pvc": subdomain} {
+		pattern = strings.Replace(pattern, regexp.QuoteMeta("{"+placeholder+"}"), "("+name+")", 1)
+	}
+	return regexp.MustCompile("^"+pattern+"(/|$)").MatchString(key) || strings.HasPrefix(string(s.Path), key+"/")
 }
 
 // Between is the text between {namespace} and {pvc} in the path.

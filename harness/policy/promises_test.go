@@ -19,7 +19,7 @@ description: It does it otherwise.
 admissionSeconds: 7
 pvc: {label: velero.example.org/protect, value: "yes", storageClass: nfs}
 namespaceLabels: {backups.example.org/enabled: "true"}
-s3: {endpoint: "http://10.0.0.5:9000", bucket: k8s-backups, path: "prod/{namespace}/{pvc}"}
+s3: {endpoint: "http://10.0.0.5:9000", bucket: k8s-backups, path: "prod/{namespace}/{pvc}", marker: prod.json, markerBody: "{}"}
 baseSecret:
   name: s3-credentials
   namespace: backup-system
@@ -28,6 +28,8 @@ baseSecret:
 names: {replicationSource: "{pvc}-backup", replicationDestination: "{namespace}.{pvc}", secret: "r-{uid}"}
 copyMethod: Snapshot
 schedule: 30 2 * * *
+features: [visible-decision]
+decisions: {annotation: backups.example.org/state, restore: "yes", fresh: "no", unknown: perhaps.*}
 retain: {daily: 14, within: 3d}
 `
 
@@ -37,11 +39,13 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 		APIVersion: Default().APIVersion, Kind: Default().Kind, Name: "foreign", Description: "It does it otherwise.",
 		AdmissionSeconds: 7, PVC: PVC{Label: "velero.example.org/protect", Value: "yes", StorageClass: "nfs"},
 		NamespaceLabels: map[string]string{"backups.example.org/enabled": "true"},
-		S3:              S3{Endpoint: "http://10.0.0.5:9000", Bucket: "k8s-backups", Path: "prod/{namespace}/{pvc}"},
+		S3:              S3{Endpoint: "http://10.0.0.5:9000", Bucket: "k8s-backups", Path: "prod/{namespace}/{pvc}", Marker: "prod.json", MarkerBody: "{}"},
 		BaseSecret: BaseSecret{Name: "s3-credentials", Namespace: "backup-system",
 			Keys: SecretKeys{AccessKey: "id", SecretKey: "key", ResticPassword: "password"}, Data: map[string]string{"AWS_DEFAULT_REGION": "us-east-1"}},
 		Names:      Names{ReplicationSource: "{pvc}-backup", ReplicationDestination: "{namespace}.{pvc}", Secret: "r-{uid}"},
 		CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
+		Features:  []string{"visible-decision"},
+		Decisions: Decisions{Annotation: "backups.example.org/state", Restore: "yes", Fresh: "no", Unknown: "perhaps.*"},
 	}
 	got := c
 	got.doc = nil
@@ -96,6 +100,7 @@ func TestWhatIsLeftOutIsThePlans(t *testing.T) {
 		{"", func(*Contract) {}},
 		{"pvc: {storageClass: nfs}\n", func(c *Contract) { c.PVC.StorageClass = "nfs" }},
 		{"pvc: {label: x, value: ''}\n", func(c *Contract) { c.PVC = PVC{Label: "x"} }},
+		{"s3: {marker: a.json}\n", func(c *Contract) { c.S3.Marker, c.S3.MarkerBody = "a.json", `{"smart-restore": "bucket"}` }},
 		{"s3: {bucket: other}\n", func(c *Contract) { c.S3.Bucket = "other" }},
 		{"baseSecret: {keys: {accessKey: id}}\n", func(c *Contract) { c.BaseSecret.Keys.AccessKey = "id" }},
 		{"retain: {daily: 3}\n", func(c *Contract) { c.Retain = Retain{Daily: 3} }},

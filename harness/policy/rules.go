@@ -29,6 +29,7 @@ const (
 	labelName = `[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?`
 	// labelPrefix is 253 characters at most, a key with one 317; the API server looks closer.
 	labelPrefix = subdomain + `/`
+	markerPart  = `[A-Za-z0-9._-]+`
 	// placeholders may be in a template.
 	template = `[A-Za-z0-9._{}-]+`
 )
@@ -61,6 +62,8 @@ var rules = map[string]rule{
 	"s3.endpoint":                    {pattern: whole(`http://[0-9.]+(:[0-9]+)?/?`), wanted: "http and an IPv4 address, like http://192.168.10.133:9000: names and https cannot be served inside the test's network so far"},
 	"s3.bucket":                      {pattern: whole(`[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]`), wanted: "a bucket's name: 3 to 63 small letters, digits, - and ."},
 	"s3.path":                        {pattern: whole(template + `(/` + template + `)*`), atMost: 400, wanted: "a path of letters, digits, -_. and placeholders, with no / at its ends"},
+	"s3.marker":                      {pattern: whole(markerPart + `(/` + markerPart + `)*`), atMost: 400, wanted: "the key of an object: letters, digits and -_. with / between, and none at its ends"},
+	"s3.markerBody":                  {pattern: regexp.MustCompile(`\S`), atMost: 1000, wanted: "some text"},
 	"baseSecret.name":                object,
 	"baseSecret.namespace":           {pattern: whole(dnsLabel), atMost: 63, wanted: "a namespace's name: small letters, digits and -"},
 	"baseSecret.keys.accessKey":      dataKey,
@@ -80,6 +83,10 @@ var rules = map[string]rule{
 	"retain.last":                    {pattern: whole(`[1-9][0-9]*`), wanted: "a number in quotes"},
 	"retain.within":                  {pattern: whole(`([1-9][0-9]*[ymdh])+`), wanted: "a time like 3d12h"},
 	"features.*":                     {oneOf: features()},
+	"decisions.annotation":           labelKey,
+	"decisions.restore":              text,
+	"decisions.fresh":                text,
+	"decisions.unknown":              text,
 	"stacks.*":                       text,
 	"expectedFailures.*.requirement": text,
 	"expectedFailures.*.reason":      text,
@@ -98,6 +105,7 @@ var (
 	needed = map[string][]string{
 		"":                   {"apiVersion", "kind", "name", "description"},
 		"expectedFailures.*": {"requirement", "reason"},
+		"decisions":          {"annotation", "restore", "fresh", "unknown"},
 	}
 	together = map[string][2]string{"pvc": {"label", "value"}}
 )
@@ -151,6 +159,9 @@ func (c *Contract) validate() error {
 	for i := range c.ExpectedFailures {
 		lacks([]any{"expectedFailures", i}, needed["expectedFailures.*"]...)
 	}
+	if c.doc.Has("decisions") {
+		lacks([]any{"decisions"}, needed["decisions"]...)
+	}
 	for at, both := range together {
 		for i := range both {
 			if c.doc.Has(at, both[i]) && !c.doc.Has(at, both[1-i]) {
@@ -180,6 +191,7 @@ func (c *Contract) validate() error {
 	}
 	c.validateLists(report)
 	c.validatePlaces(report)
+	c.validateDecisions(report)
 	for _, t := range []struct {
 		field string
 		Template
@@ -210,7 +222,45 @@ func (c *Contract) validate() error {
 			report("a part of it is only dots", "s3", "path")
 		}
 	}
+	if len(problems) == 0 { // of a path that is none, nothing can be said
+		c.validateMarker(report)
+	}
 	return errors.Join(problems...)
+}
+
+func (c *Contract) validateMarker(report func(string, ...any)) {
+	filled := *c
+	filled.fillIn()
+	switch marker := c.S3.Marker; {
+	case marker == "" && c.S3.MarkerBody != "":
+		report("it is the content of s3.marker: there is none", "s3", "markerBody")
+	case marker == "":
+	case slices.ContainsFunc(strings.Split(marker, "/"), func(part string) bool { return strings.Trim(part, ".") == "" }):
+		report("a part of it is only dots", "s3", "marker")
+	case filled.S3.HasRepository(marker):
+		report(fmt.Sprintf("%q may be in a PVC's repository, or be one, by the path %s: wanted is a key that is no PVC's", marker, filled.S3.Path), "s3", "marker")
+	}
+}
+
+func (c *Contract) validateDecisions(report func(string, ...any)) {
+	if c.Decisions == (Decisions{}) {
+		return
+	}
+	if !c.Promises("visible-decision") {
+		report("they are what visible-decision promises, which is not among the features", "decisions")
+	}
+	seen := map[string]string{}
+	patterns := c.Decisions.patterns()
+	for _, name := range []string{DecisionRestore, DecisionFresh, DecisionUnknown} {
+		pattern := patterns[name]
+		if _, err := regexp.Compile(pattern); err != nil {
+			report(fmt.Sprintf("%q is no regular expression: %s", pattern, strings.TrimPrefix(err.Error(), "error parsing regexp: ")), "decisions", name)
+		}
+		if other, taken := seen[pattern]; taken {
+			report(fmt.Sprintf("%s has the same pattern: nobody could tell them apart", other), "decisions", name)
+		}
+		seen[pattern] = name
+	}
 }
 
 func (c *Contract) validateLists(report func(string, ...any)) {

@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -64,6 +65,9 @@ type Result struct {
 	Error string `json:"error"`
 	// Bytes is how much of the body came, as transferred.
 	Bytes int64 `json:"bytes"`
+	// Lists says that the body is a listing of a bucket, and Keys how many objects it names.
+	Lists bool `json:"lists,omitempty"`
+	Keys  int  `json:"keys,omitempty"`
 	// Received is how much came over the connection at all, heads included.
 	Received int64 `json:"received"`
 	// Redirects are the statuses of the redirects that were followed.
@@ -159,8 +163,30 @@ func exchange(client *http.Client, req *http.Request, result *Result) error {
 			result.Headers[name] = value
 		}
 	}
-	result.Bytes, err = io.Copy(io.Discard, resp.Body)
+	body := &listing{}
+	result.Bytes, err = io.Copy(body, resp.Body)
+	result.Lists, result.Keys = body.read()
 	return err
+}
+
+// listing keeps as much of a body as it takes to tell a listing of a bucket, which has a thousand keys at most.
+type listing struct{ kept bytes.Buffer }
+
+const listingBytes = 1 << 20
+
+func (l *listing) Write(p []byte) (int, error) {
+	if l.kept.Len() < listingBytes {
+		_, _ = l.kept.Write(p)
+	}
+	return len(p), nil
+}
+
+// read says whether it is a listing, and how many objects it names.
+func (l *listing) read() (lists bool, keys int) {
+	if !bytes.Contains(l.kept.Bytes(), []byte("<ListBucketResult")) {
+		return false, 0
+	}
+	return true, bytes.Count(l.kept.Bytes(), []byte("<Contents>"))
 }
 
 // observation is what the connection itself showed, which net/http's errors do not always tell.

@@ -119,6 +119,15 @@ func TestDo(t *testing.T) {
 			url:  httpServer(t, handler(200, "")),
 			want: Result{Status: 200, Class: OK},
 		},
+		"a listing": {
+			url: httpServer(t, handler(200, `<?xml version="1.0"?><ListBucketResult xmlns="x"><Contents><Key>a</Key></Contents><Contents><Key>b</Key></Contents></ListBucketResult>`,
+				"Content-Type", "application/xml")),
+			want: Result{Status: 200, Class: OK, Bytes: 134, Lists: true, Keys: 2, Headers: map[string]string{"Content-Type": "application/xml"}},
+		},
+		"a listing of nothing": {
+			url:  httpServer(t, handler(200, `<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>`, "Content-Type", "application/xml")),
+			want: Result{Status: 200, Class: OK, Bytes: 59, Lists: true, Headers: map[string]string{"Content-Type": "application/xml"}},
+		},
 		"HEAD": {
 			url:    httpServer(t, handler(200, "hello", "Content-Type", "text/plain")),
 			method: "HEAD",

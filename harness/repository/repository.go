@@ -117,6 +117,17 @@ func (r *Repositories) NothingLost(ctx context.Context, pvc string, before objec
 	r.env.Evidence("bucket", fmt.Sprintf("the bucket holds the %d objects for PVC %s that were there before, and %d more", len(before), pvc, len(after)-len(before)), nil)
 }
 
+// GoodBackupSurvives fails the spec unless a good backup is as it was, every object of it, and its snapshot can be restored with
+// restic.
+func (r *Repositories) GoodBackupSurvives(ctx context.Context, pvc string, before objectstore.Listing) {
+	r.NothingLost(ctx, pvc, before)
+	for key := range before {
+		if id, isSnapshot := strings.CutPrefix(key, r.Prefix(pvc)+"snapshots/"); isSnapshot {
+			r.SnapshotHolds(ctx, pvc, id, SeedContent)
+		}
+	}
+}
+
 // EmptyRepository puts a repository without any snapshot where the backup of a PVC of this name would be: what an
 // interrupted first backup leaves, or a restore of what never was.
 func (r *Repositories) EmptyRepository(ctx context.Context, pvc string) {

@@ -255,7 +255,8 @@ func (c *insideConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// BucketIsOurs refuses a bucket in which there is anything where this run would write.
+// BucketIsOurs refuses a bucket in which there is anything where this run would write, or in which the policy's marker is not: the
+// bucket is its owner's, and so is what says that it is the right one.
 func (t Tools) BucketIsOurs(ctx context.Context) error {
 	s := t.suite
 	left, err := t.InBucket(ctx)
@@ -265,7 +266,15 @@ func (t Tools) BucketIsOurs(ctx context.Context) error {
 	if len(left) > 0 {
 		return fmt.Errorf("the bucket %s is not empty where this run would write (%d objects, such as %s): nothing in it is overwritten", s.Testbed.Store.Bucket, len(left), left[0])
 	}
-	return nil
+	marker := s.Testbed.Contract.S3.Marker
+	if marker == "" {
+		return nil
+	}
+	there, err := s.Testbed.Store.List(ctx, s.Testbed.Credentials, marker)
+	if _, is := there[marker]; err == nil && !is {
+		err = fmt.Errorf("the bucket %s has no object %s, which the contract names as s3.marker: put it there", s.Testbed.Store.Bucket, marker)
+	}
+	return err
 }
 
 // InBucket lists the keys of the run's own prefixes of the bucket.

@@ -56,6 +56,16 @@ func TestBucketMustBeEmptyWhereTheRunWrites(t *testing.T) {
 	}
 }
 
+func TestBucketMustHaveThePolicysMarker(t *testing.T) {
+	for key, want := range map[string]string{"marker.json": "", "marker.json.old": "the bucket backups has no object marker.json, which the contract names as s3.marker"} {
+		s := bucketWith(t, key)
+		s.suite.Testbed.Contract.S3.Marker = "marker.json"
+		if err := s.BucketIsOurs(t.Context()); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, wanted %q", key, err, want)
+		}
+	}
+}
+
 func TestBucketThatDoesNotAnswerIsNotEmpty(t *testing.T) {
 	s := bucketWith(t)
 	s.suite.Testbed.Store.Server = "127.0.0.1:1"

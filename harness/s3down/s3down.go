@@ -46,6 +46,7 @@ func Sibling(s *S3, e *env.Env, repos *repository.Repositories) *S3 { return &S3
 // repository is asked for; a good backup must be there. It returns when the outage ended, on the API server's clock.
 func (s *S3) S3Down(ctx context.Context, f outage.Fault, pvc string, during func()) (healed time.Time) {
 	e := s.env
+	f = f.In(e.Testbed.Contract.S3.Marker)
 	o := &inForce{S3: s, fault: f, id: e.Namespace, pvc: pvc}
 	o.prober = s.proberFor(ctx, f)
 	o.findURLs(ctx)
@@ -112,6 +113,7 @@ func (s *S3) subject(pvc string) outage.Subject {
 	return outage.Subject{
 		Endpoint: t.Endpoint, Bucket: t.Store.Bucket,
 		NamespacePrefix: t.Contract.S3.NamespacePrefix(s.env.Namespace), RepositoryPrefix: s.repos.Prefix(pvc),
+		Marker:    t.Contract.S3.Marker,
 		AccessKey: t.Credentials.AccessKey, SecretKey: t.Credentials.SecretKey,
 	}
 }
@@ -132,7 +134,7 @@ func (o *inForce) beginProbe(ctx context.Context, timeout time.Duration) <-chan 
 func (o *inForce) probe(ctx context.Context, timeout time.Duration) probed {
 	p := probed{results: map[outage.Target]probe.Result{}}
 	for target := range o.fault.Proof {
-		result, err := o.prober.probe(ctx, o.urls[target], timeout)
+		result, err := o.prober.probe(ctx, target.Method(), o.urls[target], timeout)
 		if err != nil {
 			p.err = fmt.Errorf("probe S3 (%s): %w", target, err)
 			break
@@ -249,7 +251,7 @@ type prober struct {
 
 // proberFor finds a prober: the pod that all specs share, unless the fault goes by the prober's own address.
 func (s *S3) proberFor(ctx context.Context, f outage.Fault) *prober {
-	if !f.HoldsForAll() {
+	if f.Packet == "" {
 		return &prober{env: s.env, in: repository.ToolsOf(s.env.Suite).Agent()}
 	}
 	pod := app.StartTool(ctx, s.env, app.Pod(s.env, "prober", nil))
@@ -257,10 +259,10 @@ func (s *S3) proberFor(ctx context.Context, f outage.Fault) *prober {
 }
 
 // probe probes a URL.
-func (p *prober) probe(ctx context.Context, url string, timeout time.Duration) (result probe.Result, err error) {
+func (p *prober) probe(ctx context.Context, method, url string, timeout time.Duration) (result probe.Result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout+p.env.Times.Probe)
 	defer cancel()
-	command := podexec.ByAgent(p.env.Testbed.AgentPath(), "probe", "--url", url, "--timeout", timeout.String(), "--follow")
+	command := podexec.ByAgent(p.env.Testbed.AgentPath(), "probe", "--method", method, "--url", url, "--timeout", timeout.String(), "--follow")
 	reply, err := p.env.Pods.Run(ctx, p.in, command)
 	if err != nil {
 		return result, err
@@ -310,14 +312,18 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 		e.Evidence("s3", fmt.Sprintf("%d packets with which Kyverno opens a connection or asks S3 ran into the outage", total), nil)
 		return
 	}
-	page, err := e.Gateway.Records(ctx, since, o.repos.Path(o.pvc))
+	about := o.repos.Path(o.pvc)
+	if o.fault.Bucket { // and it may have asked for the marker, which nobody else does meanwhile
+		about = ""
+	}
+	page, err := e.Gateway.Records(ctx, since, about)
 	e.Must(err)
-	who, movers := "Kyverno", o.fault.Outcome == outage.OutcomeLater
+	who, movers := "Kyverno", o.fault.Outcome == outage.OutcomeLater || o.fault.Outcome == outage.OutcomeNothing
 	if movers {
 		who = "a mover"
 	}
 	for _, record := range page.Records {
-		if record.Rule == o.id && record.UserAgent != probe.UserAgent && movers == (record.Auth == gateway.AuthAWS4) {
+		if outage.IsRule(record.Rule, o.id) && record.UserAgent != probe.UserAgent && movers == (record.Auth == gateway.AuthAWS4) {
 			e.Evidence("s3", fmt.Sprintf("%s ran into the outage: %s %s from %s got %d", who, record.Method, record.Path, record.Client, record.Status), nil)
 			return
 		}

@@ -16,11 +16,16 @@ import (
 	"github.com/smart-restore/conformance/harness/install"
 )
 
-// makePrerequisites makes what the policy's contract says that there is: the bucket, the storage class, and the base Secret where
-// that is in a namespace of its own. Another policy on the same testbed may want others; those of before stay.
+// makePrerequisites makes what the policy's contract says that there is: the bucket with its marker, the storage class, and the base Secret
+// where that is in a namespace of its own. Another policy on the same testbed may want others; those of before stay.
 func (s *Testbed) makePrerequisites(ctx context.Context, api client.Client) error {
 	if bucket := s.Contract.S3.Bucket; bucket != s.Store.Bucket {
 		if err := s.Store.UseBucket(ctx, s.Credentials, bucket); err != nil {
+			return err
+		}
+	}
+	if marker := s.Contract.S3.Marker; marker != "" {
+		if err := s.Store.Put(ctx, s.Credentials, marker, s.Contract.S3.MarkerBody); err != nil {
 			return err
 		}
 	}

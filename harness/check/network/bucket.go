@@ -16,18 +16,24 @@ import (
 type Bucket struct {
 	name string
 	mu   sync.Mutex
-	keys map[string]bool
+	keys map[string][]byte
 }
 
 // NewBucket is one with nothing in it.
-func NewBucket(name string) *Bucket { return &Bucket{name: name, keys: map[string]bool{}} }
+func NewBucket(name string) *Bucket { return &Bucket{name: name, keys: map[string][]byte{}} }
+
+// Put puts an object into it.
+func (b *Bucket) Put(key string, content []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.keys[key] = content
+}
 
 // Add puts a restic repository of this path into it.
 func (b *Bucket) Add(repository string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.keys[repository+"/config"] = true
-	b.keys[repository+"/snapshots/0000000000000000000000000000000000000000000000000000000000000000"] = true
+	b.Put(repository+"/config", config155)
+	b.Put(repository+"/keys/0000000000000000000000000000000000000000000000000000000000000000", config155)
+	b.Put(repository+"/snapshots/0000000000000000000000000000000000000000000000000000000000000000", config155)
 }
 
 // config155 stands for the 155 encrypted bytes of a restic repository's config.
@@ -39,6 +45,7 @@ func (b *Bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	content, there := b.keys[key]
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		refuse(w, http.StatusForbidden, "AccessDenied")
@@ -60,11 +67,11 @@ func (b *Bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		list.KeyCount = len(list.Contents)
 		w.Header().Set("Content-Type", "application/xml")
 		_ = xml.NewEncoder(w).Encode(list)
-	case !b.keys[key]:
+	case !there:
 		refuse(w, http.StatusNotFound, "NoSuchKey")
 	default:
 		w.Header().Set("Content-Type", "application/octet-stream")
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(config155))
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 	}
 }
 

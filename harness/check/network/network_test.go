@@ -35,6 +35,7 @@ func inBubble(t *testing.T, test func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		bucket := NewBucket("backups")
 		bucket.Add("shop/data")
+		bucket.Put("marker.json", []byte(`{"a": "b"}`))
 		w := &world{}
 		var err error
 		w.Network, err = New(Config{
@@ -73,9 +74,10 @@ func TestS3AnswersAtItsAddress(t *testing.T) {
 			body   string
 		}{
 			{"/backups/shop/data/config", 200, string(config155)},
+			{"/backups/marker.json", 200, `{"a": "b"}`},
 			{"/backups/shop/other/config", 404, "<Code>NoSuchKey</Code>"},
 			{"/elsewhere/shop/data/config", 404, "<Code>NoSuchBucket</Code>"},
-			{"/backups/?list-type=2&prefix=shop/data/", 200, "<KeyCount>2</KeyCount><Contents><Key>shop/data/config</Key></Contents><Contents><Key>shop/data/snapshots/"},
+			{"/backups/?list-type=2&prefix=shop/data/", 200, "<KeyCount>3</KeyCount><Contents><Key>shop/data/config</Key></Contents><Contents><Key>shop/data/keys/"},
 			{"/backups/?list-type=2&prefix=shop/other/", 200, "<KeyCount>0</KeyCount>"},
 		} {
 			if status, body, err := w.get(endpoint + c.path); err != nil || status != c.status || !strings.Contains(body, c.body) {
@@ -89,7 +91,7 @@ func TestS3AnswersAtItsAddress(t *testing.T) {
 			res.Body.Close()
 		}
 		synctest.Wait()
-		if len(w.asked) != 6 || w.asked[0] != "GET /backups/shop/data/config 200" || w.asked[1] != "GET /backups/shop/other/config 404" {
+		if len(w.asked) != 7 || w.asked[0] != "GET /backups/shop/data/config 200" || w.asked[2] != "GET /backups/shop/other/config 404" {
 			t.Errorf("asked %q", w.asked)
 		}
 		if len(w.strayed) > 0 {

@@ -18,6 +18,9 @@ type Play struct {
 	// Endpoint is the S3 address as policies name it, http://host:port. Nothing is sent there: it exists in the simulator only.
 	Endpoint string `json:"endpoint"`
 	Bucket   string `json:"bucket"`
+	// Marker is the key of an object that is in the bucket from the start, and MarkerBody what it holds. Empty: there is none.
+	Marker     string `json:"marker,omitempty"`
+	MarkerBody string `json:"markerBody,omitempty"`
 	// Kubernetes is the version that the API server has, like v1.34.4.
 	Kubernetes string `json:"kubernetes"`
 	// Policies are the objects of the policy under test, in the order they are applied in.

@@ -354,6 +354,15 @@ func TestRuleSelectors(t *testing.T) {
 		"anybody, of movers":          {api.Rule{Auth: []string{api.AuthAWS4}}, "GET", "/", false},
 		"presigned":                   {api.Rule{Auth: []string{api.AuthBasic, api.AuthAWS4}}, "GET", "/?X-Amz-Signature=x", true},
 		"presigned, of anybody":       {api.Rule{Auth: []string{api.AuthNone}}, "GET", "/?X-Amz-Signature=x", false},
+		"an object":                   {api.Rule{About: api.AboutObjects}, "GET", "/b/k?x=y", true},
+		"an object, of listings":      {api.Rule{About: api.AboutListings}, "GET", "/b/k?prefix=k", false},
+		"a listing":                   {api.Rule{About: api.AboutListings, PathPrefix: "/b/ns/"}, "GET", "/b/?list-type=2&prefix=ns%2Fp", true},
+		"a listing of all":            {api.Rule{About: api.AboutListings}, "GET", "/b", true},
+		"a listing of the old kind":   {api.Rule{About: api.AboutListings}, "GET", "/b/?max-keys=1", true},
+		"a listing, of objects":       {api.Rule{About: api.AboutObjects}, "GET", "/b/?prefix=ns%2Fp", false},
+		"where it is, of listings":    {api.Rule{About: api.AboutListings}, "GET", "/b/?location=", false},
+		"where it is, of objects":     {api.Rule{About: api.AboutObjects}, "GET", "/b/?location=", false},
+		"made, of listings":           {api.Rule{About: api.AboutListings}, "PUT", "/b", false},
 		"one of two fits":             {api.Rule{PathPrefix: "/b", Methods: []string{"PUT"}}, "GET", "/b", false},
 	} {
 		t.Run(name, func(t *testing.T) {

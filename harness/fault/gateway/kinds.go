@@ -69,7 +69,7 @@ var kinds = map[string]kind{
 		switch {
 		case reads && key != "":
 			x.reply(http.StatusNotFound, "application/xml", nil, s3Error(api.Fault{Status: http.StatusNotFound}, x.entry.rec.Path, x.entry.rec.Seq))
-		case x.r.Method == http.MethodGet && x.r.URL.Query().Has("prefix"):
+		case about(x.r) == api.AboutListings:
 			x.reply(http.StatusOK, "application/xml", nil, emptyListing(bucket, x.r.URL.Query().Get("prefix")))
 		default:
 			x.passThrough(nil)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -129,6 +130,22 @@ func resource(r *http.Request) string {
 	}
 	return "/" + bucket + "/" + (&url.URL{Path: prefix}).EscapedPath()
 }
+
+// about says whether a request is about an object, or lists a bucket. Other requests about a bucket are about neither.
+func about(r *http.Request) string {
+	_, key, _ := strings.Cut(strings.TrimPrefix(rawPath(r), "/"), "/")
+	query := r.URL.Query()
+	switch {
+	case key != "":
+		return api.AboutObjects
+	case r.Method == http.MethodGet && (r.URL.RawQuery == "" || slices.ContainsFunc(listingParameters, query.Has)):
+		return api.AboutListings
+	}
+	return ""
+}
+
+// listingParameters are those by which a request for a bucket is one for its listing, by either version of the API.
+var listingParameters = []string{"list-type", "prefix", "delimiter", "max-keys"}
 
 // authKind names the sort of credentials a request carries.
 func authKind(r *http.Request) string {

@@ -36,6 +36,9 @@ func Validate(r api.Rule) error {
 			return fmt.Errorf("auth[%d]: want one of %s, found %q", i, strings.Join(api.AuthKinds(), ", "), a)
 		}
 	}
+	if !slices.Contains([]string{"", api.AboutObjects, api.AboutListings}, r.About) {
+		return fmt.Errorf("about: want %s or %s, found %q", api.AboutObjects, api.AboutListings, r.About)
+	}
 	if r.TTLSeconds < 0 || r.TTLSeconds > api.MaxTTLSeconds {
 		return fmt.Errorf("ttlSeconds: want 0 to %d, found %d", api.MaxTTLSeconds, r.TTLSeconds)
 	}
@@ -75,7 +78,8 @@ type activeRule struct {
 func (a *activeRule) fits(r *http.Request, resource string) bool {
 	return strings.HasPrefix(resource, a.PathPrefix) &&
 		(len(a.Methods) == 0 || slices.Contains(a.Methods, r.Method)) &&
-		(len(a.Auth) == 0 || slices.Contains(a.Auth, authKind(r)))
+		(len(a.Auth) == 0 || slices.Contains(a.Auth, authKind(r))) &&
+		(a.About == "" || a.About == about(r))
 }
 
 // ruleSet is the rules in force, oldest first.

@@ -139,10 +139,11 @@ func requirements(specs []Spec) (string, error) {
 
 // outcomes say what a policy must do in each outcome of the fault table.
 var outcomes = map[outage.Outcome]string{
-	outage.OutcomeUnknown: "never restore",
+	outage.OutcomeUnknown: "never restore, and let no backup in",
 	outage.OutcomeAbsent:  "not restore, and back up",
 	outage.OutcomeBackup:  "restore",
 	outage.OutcomeLater:   "restore afterwards, and not report success before",
+	outage.OutcomeNothing: "let no backup in, and restore afterwards or say that nothing was found",
 }
 
 func faults(all []outage.Fault) (string, error) {

@@ -38,12 +38,20 @@ type Rule struct {
 	// them: with ["aws4"] a rule meets those who sign their requests, such as
 	// VolSync's movers, and not those who ask as anybody. Empty: any.
 	Auth []string `json:"auth,omitempty"`
+	// About narrows the rule to one of AboutObjects and AboutListings. Empty: any.
+	About string `json:"about,omitempty"`
 	// TTLSeconds is after how long the rule ends by itself. Defaults to
 	// DefaultTTLSeconds; more than MaxTTLSeconds is refused.
 	TTLSeconds int `json:"ttlSeconds,omitempty"`
 	// Fault is what happens to the requests.
 	Fault Fault `json:"fault"`
 }
+
+// What requests can be about: an object, or what a bucket holds.
+const (
+	AboutObjects  = "objects"
+	AboutListings = "listings"
+)
 
 // RuleStatus is a rule in force.
 type RuleStatus struct {
