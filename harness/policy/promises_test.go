@@ -29,6 +29,7 @@ names: {replicationSource: "{pvc}-backup", replicationDestination: "{namespace}.
 copyMethod: Snapshot
 schedule: 30 2 * * *
 retain: {daily: 14, within: 3d}
+override: {annotation: example.org/accept, value: "as it is: {uid}"}
 `
 
 func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
@@ -42,6 +43,7 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 			Keys: SecretKeys{AccessKey: "id", SecretKey: "key", ResticPassword: "password"}, Data: map[string]string{"AWS_DEFAULT_REGION": "us-east-1"}},
 		Names:      Names{ReplicationSource: "{pvc}-backup", ReplicationDestination: "{namespace}.{pvc}", Secret: "r-{uid}"},
 		CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
+		Override: Override{Annotation: "example.org/accept", Value: "as it is: {uid}"},
 	}
 	got := c
 	got.doc = nil
