@@ -42,3 +42,14 @@ func restoreSlowly(s *scenario.Scenario) dataset.Spec {
 	spec.LargeFileBytes = 10 << 20
 	return spec
 }
+
+// restoring makes a PVC of this name, of whose restore the first bytes have been read from an S3 that is slow until heal is called.
+// written is what the backup holds.
+func restoring(ctx context.Context, s *scenario.Scenario, name string) (claim *scenario.Claim, destination *scenario.Object, written dataset.Manifest, heal func()) {
+	written = s.AddDataset(ctx, name, restoreSlowly(s))
+	heal = s.SlowS3(ctx, slowly)
+	claim = s.ClaimWithRestore(ctx, name)
+	destination = claim.HasNewReplicationDestination(ctx)
+	claim.RestoreUnderWay(ctx, destination)
+	return claim, destination, written, heal
+}

@@ -195,9 +195,7 @@ func (a *App) key() client.ObjectKey {
 // Write lets the app write the data set to its volume, and returns what is there then.
 func (a *App) Write(ctx context.Context, spec dataset.Spec) dataset.Manifest {
 	// Once: to write over what is there is another thing.
-	reply := a.agent(ctx, a.env.Pods.Once, "write", "--dir", mountPath, "--seed", spec.Seed,
-		fmt.Sprintf("--small=%d", spec.SmallFiles), fmt.Sprintf("--large=%d", spec.LargeFileBytes),
-		fmt.Sprintf("--owners=%t", spec.Owners), fmt.Sprintf("--xattrs=%t", spec.Xattrs), fmt.Sprintf("--foreign-setgid=%t", spec.ForeignSetgid))
+	reply := a.agent(ctx, a.env.Pods.Once, spec.Arguments(mountPath)...)
 	manifest := a.decode(reply)
 	files, size := manifest.Totals()
 	a.env.Evidence("volume", fmt.Sprintf("the app wrote %d files, %d bytes", files, size), map[string]any{"digest": manifest.Digest()})

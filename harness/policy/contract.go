@@ -60,6 +60,9 @@ type Contract struct {
 	// How many snapshots the ReplicationSource keeps (spec.restic.retain). If you set one field, the
 	// fields that you omit have no default and are not checked.
 	Retain Retain `json:"retain"`
+	// How a person lets an app start on its volume as it is, without the restore that was decided on: an annotation of the PVC. Set
+	// annotation and value together. Without it, the specs' steps that override a restore are left out.
+	Override Override `json:"override"`
 	// Features that the policy promises beyond core and safety. Specs of other features are reported as not-promised.
 	Features []string `json:"features,omitempty"`
 	// What the policy writes on a PVC, for the feature visible-decision. With it, the specs check what the policy says; without it,
@@ -148,6 +151,14 @@ type Names struct {
 	ReplicationDestination Template `json:"replicationDestination,omitempty"`
 	// Name template of the Secret that VolSync uses to reach the repository.
 	Secret Template `json:"secret,omitempty"`
+}
+
+// Override is how a person overrides a restore.
+type Override struct {
+	// The key of the annotation, such as example.com/accept.
+	Annotation string `json:"annotation,omitempty"`
+	// Template of the annotation's value. Placeholders: {namespace}, {pvc}, {uid}. Quote a value that begins with a brace: "{uid}".
+	Value Template `json:"value,omitempty"`
 }
 
 // Retain is the promised spec.restic.retain of the ReplicationSource.

@@ -95,6 +95,8 @@ func TestContractRefusesWithAPosition(t *testing.T) {
 		"a Secret's key":          {"stacks: [kyverno-1.19]", "baseSecret: {keys: {accessKey: 'a b'}}", `conformance.yaml:7:32: "a b" will not do: wanted is a key of a Secret`},
 		"one key for two":         {"stacks: [kyverno-1.19]", "baseSecret: {keys: {accessKey: k, secretKey: k}}", `conformance.yaml:7:46: the key "k" is another one's, too`},
 		"a key of the suite's":    {"stacks: [kyverno-1.19]", "baseSecret: {data: {RESTIC_PASSWORD: x}}", `conformance.yaml:7:21: the suite fills the key "RESTIC_PASSWORD" itself`},
+		"override alone":          {"stacks: [kyverno-1.19]", "override: {annotation: x}", "conformance.yaml:7:24: annotation and value go together: there is no value"},
+		"override of nothing":     {"stacks: [kyverno-1.19]", "override: {annotation: x/y, value: '{name}'}", `conformance.yaml:7:37: there is no placeholder "{name}" here; there are {namespace}, {pvc}, {uid}`},
 		"a name for all":          {"stacks: [kyverno-1.19]", "names: {replicationSource: backup}", "conformance.yaml:7:28: it has neither {pvc} nor {uid}: all PVCs would share one"},
 		"a name of nothing":       {"stacks: [kyverno-1.19]", "names: {secret: '{name}'}", `conformance.yaml:7:18: there is no placeholder "{name}" here; there are {namespace}, {pvc}, {uid}`},
 		"no name for an object":   {"stacks: [kyverno-1.19]", "names: {secret: '{pvc}-'}", `conformance.yaml:7:17: for a PVC data it would be "data-"`},

@@ -31,6 +31,7 @@ schedule: 30 2 * * *
 features: [visible-decision]
 decisions: {annotation: backups.example.org/state, restore: "yes", fresh: "no", unknown: perhaps.*}
 retain: {daily: 14, within: 3d}
+override: {annotation: example.org/accept, value: "as it is: {uid}"}
 `
 
 func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
@@ -46,6 +47,7 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 		CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
 		Features:  []string{"visible-decision"},
 		Decisions: Decisions{Annotation: "backups.example.org/state", Restore: "yes", Fresh: "no", Unknown: "perhaps.*"},
+		Override:  Override{Annotation: "example.org/accept", Value: "as it is: {uid}"},
 	}
 	got := c
 	got.doc = nil

@@ -35,13 +35,14 @@ const (
 )
 
 var (
-	labelKey = rule{pattern: whole(`(` + labelPrefix + `)?` + labelName), atMost: 317, wanted: "a label's key, like backup or example.com/backup"}
-	labelVal = rule{pattern: whole(`(` + labelName + `)?`), atMost: 63, wanted: "a label's value: letters, digits and -_. within"}
-	dataKey  = rule{pattern: whole(`[-._a-zA-Z0-9]+`), atMost: 253, wanted: "a key of a Secret: letters, digits and -_."}
-	object   = rule{pattern: whole(subdomain), atMost: 253, wanted: "an object's name: small letters, digits, - and ."}
-	named    = rule{pattern: whole(`[a-z0-9.{}-]+`), wanted: "an object's name: small letters, digits, - and ., and placeholders"}
-	text     = rule{pattern: regexp.MustCompile(`\S`), wanted: "some text"}
-	positive = rule{min: 1, max: 1000}
+	labelKey      = rule{pattern: whole(`(` + labelPrefix + `)?` + labelName), atMost: 317, wanted: "a label's key, like backup or example.com/backup"}
+	annotationKey = rule{pattern: labelKey.pattern, atMost: labelKey.atMost, wanted: "an annotation's key, like example.com/accept"}
+	labelVal      = rule{pattern: whole(`(` + labelName + `)?`), atMost: 63, wanted: "a label's value: letters, digits and -_. within"}
+	dataKey       = rule{pattern: whole(`[-._a-zA-Z0-9]+`), atMost: 253, wanted: "a key of a Secret: letters, digits and -_."}
+	object        = rule{pattern: whole(subdomain), atMost: 253, wanted: "an object's name: small letters, digits, - and ."}
+	named         = rule{pattern: whole(`[a-z0-9.{}-]+`), wanted: "an object's name: small letters, digits, - and ., and placeholders"}
+	text          = rule{pattern: regexp.MustCompile(`\S`), wanted: "some text"}
+	positive      = rule{min: 1, max: 1000}
 )
 
 func whole(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + pattern + `)$`) }
@@ -82,6 +83,8 @@ var rules = map[string]rule{
 	"retain.yearly":                  positive,
 	"retain.last":                    {pattern: whole(`[1-9][0-9]*`), wanted: "a number in quotes"},
 	"retain.within":                  {pattern: whole(`([1-9][0-9]*[ymdh])+`), wanted: "a time like 3d12h"},
+	"override.annotation":            annotationKey,
+	"override.value":                 text,
 	"features.*":                     {oneOf: features()},
 	"decisions.annotation":           labelKey,
 	"decisions.restore":              text,
@@ -107,7 +110,7 @@ var (
 		"expectedFailures.*": {"requirement", "reason"},
 		"decisions":          {"annotation", "restore", "fresh", "unknown"},
 	}
-	together = map[string][2]string{"pvc": {"label", "value"}}
+	together = map[string][2]string{"pvc": {"label", "value"}, "override": {"annotation", "value"}}
 )
 
 // holds says what is wrong with a value by the rule; empty: nothing.
@@ -207,6 +210,9 @@ func (c *Contract) validate() error {
 		case object.holds(t.Expand("ns", "data", "uid")) != "":
 			report(fmt.Sprintf("for a PVC data it would be %q: wanted is %s", t.Expand("ns", "data", "uid"), object.wanted), "names", t.field)
 		}
+	}
+	if problem := c.Override.Value.check("namespace", "pvc", "uid"); problem != nil {
+		problems = append(problems, c.doc.In(problem.offset, problem.text, "override", "value"))
 	}
 	if path := c.S3.Path; path != "" {
 		problem := path.check("namespace", "pvc")

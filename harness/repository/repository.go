@@ -182,17 +182,41 @@ func (r *Repositories) AddSnapshot(ctx context.Context, pvc, sentinel string, at
 	if len(r.Listing(ctx, pvc)) == 0 {
 		r.EmptyRepository(ctx, pvc)
 	}
-	// The same host and path as VolSync's own: retention counts by them. One at a time, since all specs share the folder. The
-	// kernel gives the lock up with whoever holds it.
-	lock := flock.New(r.env.SharedFile("snapshot.lock"))
-	if taken, err := lock.TryLockContext(ctx, r.env.Times.Poll); err != nil || !taken {
-		r.env.Unknownf("could not wait for another spec's snapshot to be added: %v", err)
-	}
-	defer func() { _ = lock.Close() }()
+	defer r.dataFolder(ctx)()
 	const script = `printf %s "$2" >"/data/$4" && cd /data && restic -q backup -r "$1" --no-cache --host volsync --time "$3" .`
 	r.tool(ctx, r.env.Pods.Once, r.tools.restic(),
 		podexec.ByShell("/bin/bash", "-c", script, "bash", r.Address(pvc), sentinel, at.UTC().Format(time.DateTime), dataset.SentinelName))
 	r.env.Evidence("restic", fmt.Sprintf("a snapshot of %s with the content %q is in the repository of PVC %s", at.UTC().Format(time.DateTime), sentinel, pvc), nil)
+}
+
+// AddDataset adds a restic snapshot to the repository of a PVC of this name, as VolSync would have made it now of a volume with
+// this data set, and returns what it holds. It makes the repository where there is none.
+func (r *Repositories) AddDataset(ctx context.Context, pvc string, spec dataset.Spec) dataset.Manifest {
+	if len(r.Listing(ctx, pvc)) == 0 {
+		r.EmptyRepository(ctx, pvc)
+	}
+	defer r.dataFolder(ctx)()
+	const clear = `find /data -mindepth 1 -delete`
+	r.tool(ctx, r.env.Pods.Run, r.tools.restic(), podexec.ByShell("/bin/bash", "-c", clear))
+	var manifest dataset.Manifest
+	r.env.Must(json.Unmarshal(r.tool(ctx, r.env.Pods.Once, r.tools.Agent(), podexec.ByAgent(r.env.Testbed.AgentPath(), spec.Arguments("/data")...)), &manifest))
+	const script = `cd /data && restic -q backup -r "$1" --no-cache --host volsync . && ` + clear
+	r.tool(ctx, r.env.Pods.Once, r.tools.restic(), podexec.ByShell("/bin/bash", "-c", script, "bash", r.Address(pvc)))
+	files, size := manifest.Totals()
+	r.env.Evidence("restic", fmt.Sprintf("a snapshot of %d files, %d bytes, is in the repository of PVC %s", files, size, pvc), map[string]any{"digest": manifest.Digest()})
+	return manifest
+}
+
+// dataFolder waits until no other spec uses the tools' folder /data, and keeps it so until the returned function is called.
+//
+// Snapshots are made of it with the same host and path as VolSync's own: retention counts by them. One at a time, since all specs
+// share the folder. The kernel gives the lock up with whoever holds it.
+func (r *Repositories) dataFolder(ctx context.Context) (done func()) {
+	lock := flock.New(r.env.SharedFile("snapshot.lock"))
+	if taken, err := lock.TryLockContext(ctx, r.env.Times.Poll); err != nil || !taken {
+		r.env.Unknownf("could not wait for another spec's snapshot to be added: %v", err)
+	}
+	return func() { _ = lock.Close() }
 }
 
 // SnapshotKeys lists the names of the snapshots in the bucket for a PVC of this name.

@@ -8,6 +8,8 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/claim"
 	"github.com/smart-restore/conformance/harness/env"
@@ -45,6 +47,9 @@ type App = app.App
 
 // Claim is a PVC.
 type Claim = claim.Claim
+
+// Object is an object that a policy made.
+type Object = unstructured.Unstructured
 
 // Back puts back what was taken from the platform.
 type Back = platform.Back

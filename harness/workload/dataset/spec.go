@@ -56,6 +56,12 @@ type Spec struct {
 	ForeignSetgid bool `json:"foreignSetgid"`
 }
 
+// Arguments are the agent's, to have it write the data set below root.
+func (s Spec) Arguments(root string) []string {
+	return []string{"write", "--dir", root, "--seed", s.Seed, fmt.Sprintf("--small=%d", s.SmallFiles), fmt.Sprintf("--large=%d", s.LargeFileBytes),
+		fmt.Sprintf("--owners=%t", s.Owners), fmt.Sprintf("--xattrs=%t", s.Xattrs), fmt.Sprintf("--foreign-setgid=%t", s.ForeignSetgid)}
+}
+
 // Default is the catalogue's data set: about 350 files of mixed sizes, one of 64 MiB, with everything that Spec can
 // switch on and every restore must bring back.
 func Default(seed string) Spec {

@@ -1,0 +1,137 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/app"
+	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/volsync"
+)
+
+// What a restore, and what an app, does beside the other on one volume.
+
+// Deployment starts a Deployment whose pod uses the claim, and waits until it runs.
+func (c *Claim) Deployment(ctx context.Context) *app.Deployment {
+	d := app.Deploy(ctx, c.env(), c.Name)
+	d.Running(ctx)
+	return d
+}
+
+// RecreatedUnder deletes the claim, lets the Deployment make its next pod, which waits for the volume, and then creates the claim
+// again: what comes of kubectl delete pvc --wait=false and kubectl delete pod. A policy may hold that pod back.
+func (c *Claim) RecreatedUnder(ctx context.Context, d *app.Deployment) *Claim {
+	e, pvc := c.env(), c.object()
+	e.Do(ctx, func(ctx context.Context) error { return client.IgnoreNotFound(e.API.Delete(ctx, pvc)) })
+	there := d.Replace(ctx)
+	e.Arrange(ctx, "PVC "+c.Name+" gone", e.Times.Gone, e.Gone(pvc))
+	if there {
+		d.Waits(ctx)
+	}
+	return c.claims.Claim(ctx, c.Name)
+}
+
+// NothingRestoredUnder waits until the Deployment's pod runs, and watches, for as long as a mover would take, that nothing that it
+// wrote, and nothing else on its volume, changes.
+func (c *Claim) NothingRestoredUnder(ctx context.Context, d *app.Deployment) {
+	e := c.env()
+	d.Running(ctx)
+	d.SawAllOrNothing(ctx)
+	written := d.App.Reads(ctx)
+	e.Throughout(ctx, "what the app wrote at its start is on PVC "+c.Name, e.Times.Backup, app.KeepsOwnWrite(d))
+	d.App.SeesExactly(ctx, written)
+}
+
+// CanOverride says whether the contract says how a person lets an app start on its volume as it is.
+func (c *Claims) CanOverride() bool {
+	can := c.env.Testbed.Contract.Override.Annotation != ""
+	if !can {
+		c.env.Step("the contract has no override: what comes of overriding a restore is not tried")
+	}
+	return can
+}
+
+// Override says on the claim, as a person would, that its app may start on the volume as it is.
+func (c *Claim) Override(ctx context.Context) {
+	e, override := c.env(), c.env().Testbed.Contract.Override
+	value := override.Value.Expand(e.Namespace, c.Name, c.UID)
+	if !c.Patch(ctx, fmt.Sprintf("annotated %s: %s", override.Annotation, value), fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, override.Annotation, value)) {
+		e.Failf("PVC %s does not take the annotation by which, as the contract says, a person lets its app start", c.Name)
+	}
+}
+
+// HeldBack fails the spec where an app is let in, once it is tried, while the claim's restore is not done. Of a policy that does
+// not hold apps back, nothing is asked.
+func (c *Claim) HeldBack(ctx context.Context, destination *unstructured.Unstructured) {
+	e := c.env()
+	if !e.Testbed.Contract.Promises("gated-start") {
+		e.Step("the policy does not promise gated-start: no app is started beside the restore")
+		return
+	}
+	a, held := app.Try(ctx, e, app.Of(e, c.Name))
+	c.notDone(ctx, destination) // after the try: it was not done then, either
+	if !held {
+		e.Failf("an app was let in, in pod %s, while PVC %s was being restored", app.ContainerOf(a).Pod, c.Name)
+	}
+}
+
+// notDone ends the spec as unknown if the restore is done: what was to be seen beside it was not.
+func (c *Claim) notDone(ctx context.Context, destination *unstructured.Unstructured) {
+	e := c.env()
+	e.Arrange(ctx, "a look at the restore of PVC "+c.Name+" before it is done", e.Times.Look, func(ctx context.Context) (await.State, error) {
+		gone, err := c.refresh(ctx, destination)
+		switch {
+		case err != nil:
+			return await.State{}, err
+		case gone || volsync.TriggerDone(destination):
+			return await.RuledOut("the restore was done before it could be looked at"), nil
+		}
+		return await.Reached(), nil
+	})
+}
+
+// restoreIsOver watches, for the window, that no mover restores into the claim, and that the app keeps what it wrote.
+func (c *Claim) restoreIsOver(ctx context.Context, a *app.App, written, when string, window time.Duration) {
+	keeps := app.Keeps(a, written)
+	c.env().Throughout(ctx, fmt.Sprintf("no mover restores into PVC %s, and its app keeps what it wrote, %s", c.Name, when), window, func(ctx context.Context) (string, error) {
+		movers, err := c.restoring(ctx)
+		if err != nil || len(movers) > 0 {
+			return strings.Join(movers, ", "), err
+		}
+		return keeps(ctx)
+	})
+}
+
+// RestoreIsOver watches for some seconds that no mover restores into the claim beside its app, which has written this.
+func (c *Claim) RestoreIsOver(ctx context.Context, a *app.App, written, when string) {
+	c.restoreIsOver(ctx, a, written, when, 2*c.env().Times.Reaction)
+}
+
+// RestoreStaysOver is RestoreIsOver for as long as a mover would take.
+func (c *Claim) RestoreStaysOver(ctx context.Context, a *app.App, written, when string) {
+	c.restoreIsOver(ctx, a, written, when, c.env().Times.Backup)
+}
+
+// restoring are the running pods of movers that restore into the claim, each in words.
+func (c *Claim) restoring(ctx context.Context) (movers []string, err error) {
+	pods := &corev1.PodList{}
+	err = c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace))
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		uses := slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+			return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == c.Name
+		})
+		if uses && strings.HasPrefix(pod.Labels[batchv1.JobNameLabel], "volsync-dst-") && pod.Status.Phase == corev1.PodRunning {
+			movers = append(movers, fmt.Sprintf("mover %s restores into PVC %s beside its app", pod.Name, c.Name))
+		}
+	}
+	return movers, err
+}
