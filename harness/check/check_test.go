@@ -285,9 +285,14 @@ func TestLooks(t *testing.T) {
 		return made(1, source, metadata, spec)
 	}
 	at := func(e play.Event, millis int64) play.Event { e.Millis = millis; return e }
-	job := func(what string) play.Event {
-		return play.Event{What: what, Object: map[string]any{"kind": "Job", "metadata": map[string]any{"name": "mover"}}}
+	mover := func(what, action string) play.Event {
+		return play.Event{What: what, By: play.JobController, Object: map[string]any{
+			"kind": "Pod", "metadata": map[string]any{"name": "mover"}, "spec": map[string]any{"containers": []any{map[string]any{"args": []any{action}}}},
+		}}
 	}
+	restored := play.Event{What: play.Admitted, Object: map[string]any{
+		"kind": destination, "spec": map[string]any{"trigger": map[string]any{"manual": "once"}}, "status": map[string]any{"lastManualSync": "once"},
+	}}
 	for name, c := range map[string]struct {
 		look   func(*found)
 		events []play.Event
@@ -307,8 +312,11 @@ func TestLooks(t *testing.T) {
 		"no source":         {func(f *found) { f.hasSource(1000) }, []play.Event{claimed, {What: play.Failed, Policy: "GeneratingPolicy/p-restore", Text: "why"}}, "no ReplicationSource is made for the PVC; GeneratingPolicy/p-restore: why"},
 		"seldom":            {(*found).backsUpAsPromised, []play.Event{claimed, rs(map[string]any{"trigger": map[string]any{"schedule": "0 0 * * *"}})}, "wanted @hourly"},
 		"no Secret":         {func(f *found) { f.repositoryIs(url) }, []play.Event{claimed, rd(claimName)}, `names the Secret "data", which nothing makes`},
-		"backup meanwhile":  {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), job(play.Admitted)}, "half of the data"},
-		"no backup then":    {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), job(play.Refusal)}, ""},
+		"backup meanwhile":  {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Admitted, "backup")}, "half of the data"},
+		"no backup then":    {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Refusal, "backup")}, ""},
+		"a restore's mover": {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Admitted, "restore")}, ""},
+		"backup afterwards": {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), restored, mover(play.Admitted, "backup")}, ""},
+		"a mover waits":     {(*found).appWaits, []play.Event{claimed, rd(claimName), mover(play.Refusal, "restore")}, ""},
 		"unlabelled":        {(*found).untouched, []play.Event{claimed, rd(claimName)}, "a PVC without the label gets ReplicationDestination data"},
 		"app first":         {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Admitted, Object: pod("early")}}, "is taken before the restore is done"},
 		"app never":         {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Refusal, Object: pod("late")}}, "is refused when the restore is done"},

@@ -451,16 +451,38 @@ func (f *found) decisionVisible() {
 	}
 }
 
-// noBackupWhileRestoring wants no backup mover to run while a ReplicationDestination is not done.
+// isBackup says of a pod whether it is one that VolSync backs up with.
+func isBackup(e play.Event) bool {
+	containers, _, _ := unstructured.NestedSlice(e.Object, "spec", "containers")
+	for _, container := range containers {
+		content, _ := container.(map[string]any)
+		if args, _, _ := unstructured.NestedStringSlice(content, "args"); e.By == play.JobController && slices.Contains(args, "backup") {
+			return true
+		}
+	}
+	return false
+}
+
+// isDone says of a ReplicationDestination whether VolSync reports it done.
+func isDone(o *unstructured.Unstructured) bool {
+	done := stringAt(o, "status", "lastManualSync")
+	return o.GetKind() == destination && done != "" && done == stringAt(o, "spec", "trigger", "manual")
+}
+
+// noBackupWhileRestoring wants no backup mover's pod to be taken while a ReplicationDestination is not done. A Job without a pod
+// moves nothing.
 func (f *found) noBackupWhileRestoring() {
 	if len(f.made(destination)) == 0 {
 		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
 		return
 	}
-	for _, e := range f.sent("Job") {
-		if e.What == play.Admitted {
+	for _, e := range f.course.Events {
+		if e.What == play.Admitted && isDone(object(e)) {
+			return
+		}
+		if e.What == play.Admitted && isBackup(e) {
 			gate := cmp.Or(f.subjects.admits("jobs", "Job"), f.subjects.makes(source))
-			f.missing(gate, gate, "VolSync may begin a backup (Job %s) while the restore is running: half of the data becomes the latest snapshot", object(e).GetName())
+			f.missing(gate, gate, "VolSync may begin a backup (pod %s) while the restore is running: half of the data becomes the latest snapshot", object(e).GetName())
 		}
 	}
 }
@@ -472,6 +494,9 @@ func (f *found) appWaits() {
 		return
 	}
 	for _, e := range f.sent("Pod") {
+		if e.By == play.JobController {
+			continue // a mover
+		}
 		switch early := object(e).GetName() == "early"; {
 		case early && e.What == play.Admitted:
 			gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.makes(destination))
