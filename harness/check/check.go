@@ -135,13 +135,14 @@ func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulato
 	}
 	r.Kyverno = record.Kyverno
 	for _, a := range record.Policies {
-		if len(a.Problems) == 0 && a.Unjudged == "" {
+		if len(a.Problems) == 0 && a.Unjudged == "" && a.Kind != policy.NativeBinding {
 			c.applied[a.Kind+"/"+a.Name] = a.Called
 		}
 	}
 	for _, f := range policy.FindingsIn(p.Check()) {
 		c.trouble(f.Requirement, c.static(f))
 	}
+	c.unbound(p)
 	reason := c.accepted(record.Policies)
 	if reason == "" {
 		c.acts()
@@ -206,7 +207,23 @@ func (c *checker) static(f *policy.Finding) problem {
 	return p
 }
 
-// accepted takes down why Kyverno does not take policies, and returns why nothing can be said of what the whole does, if so.
+// unbound is about policies of the API server's own that nothing binds.
+func (c *checker) unbound(p *policy.Policy) {
+	bound := map[string]bool{}
+	for _, o := range p.Judged() {
+		if o.GetKind() == policy.NativeBinding {
+			bound[stringAt(o, "spec", "policyName")] = true
+		}
+	}
+	for _, o := range p.Judged() {
+		if o.GetKind() == policy.NativePolicy && !bound[o.GetName()] {
+			name := o.GetKind() + "/" + o.GetName()
+			c.trouble(policy.Acts, problem{text: "it enforces nothing: no " + policy.NativeBinding + " names it as its policyName", policy: name, cause: "unbound " + name})
+		}
+	}
+}
+
+// accepted takes down why policies are not taken, and returns why nothing can be said of what the whole does, if so.
 func (c *checker) accepted(all []play.Acceptance) (reason string) {
 	var refused, unjudged []string
 	for _, a := range all {
@@ -217,28 +234,36 @@ func (c *checker) accepted(all []play.Acceptance) (reason string) {
 				text = p.Field + ": " + text
 			}
 			// An expression that does not compile makes those that use it not compile either.
-			c.trouble(policy.Accepted, problem{text: "Kyverno does not take it: " + text, policy: name, field: p.Field, cause: "accepted " + name})
+			c.trouble(policy.Accepted, problem{text: taker(name) + " does not take it: " + text, policy: name, field: p.Field, cause: "accepted " + name})
 		}
 		switch {
 		case len(a.Problems) > 0:
-			refused = append(refused, name)
+			refused = append(refused, taker(name)+" does not take "+name)
 		case a.Unjudged != "":
 			unjudged = append(unjudged, name+" ("+a.Unjudged+")")
 		}
 	}
 	switch {
 	case len(refused) > 0:
-		return "nothing was tried: Kyverno does not take " + strings.Join(refused, ", ")
+		return "nothing was tried: " + strings.Join(refused, ", ")
 	case len(unjudged) > 0:
 		return "only a cluster can tell: " + strings.Join(unjudged, ", ")
 	}
 	return ""
 }
 
+// taker is who takes a policy, kind/name, or does not.
+func taker(name string) string {
+	if isNative(name) {
+		return "the API server"
+	}
+	return "Kyverno"
+}
+
 // acts is about a policy that Kyverno takes and that does nothing.
 func (c *checker) acts() {
-	for _, calls := range c.applied {
-		if calls > 0 {
+	for name, calls := range c.applied {
+		if calls > 0 && !isNative(name) {
 			return
 		}
 	}

@@ -292,12 +292,14 @@ func TestLooks(t *testing.T) {
 		return made(1, source, metadata, spec)
 	}
 	at := func(e play.Event, millis int64) play.Event { e.Millis = millis; return e }
-	job := func(what string) play.Event {
-		return play.Event{What: what, Object: map[string]any{"kind": "Job", "metadata": map[string]any{"name": "mover"}}}
+	mover := func(what, action string) play.Event {
+		return play.Event{What: what, By: play.JobController, Object: map[string]any{
+			"kind": "Pod", "metadata": map[string]any{"name": "mover"}, "spec": map[string]any{"containers": []any{map[string]any{"args": []any{action}}}},
+		}}
 	}
-	mover := func(kind, what string, millis int64) play.Event {
-		return play.Event{What: what, Millis: millis, Object: map[string]any{"kind": kind, "metadata": map[string]any{"name": "volsync-src-data"}}}
-	}
+	restored := play.Event{What: play.Admitted, Object: map[string]any{
+		"kind": destination, "spec": map[string]any{"trigger": map[string]any{"manual": "once"}}, "status": map[string]any{"lastManualSync": "once"},
+	}}
 	for name, c := range map[string]struct {
 		look   func(*found)
 		events []play.Event
@@ -317,13 +319,14 @@ func TestLooks(t *testing.T) {
 		"no source":         {func(f *found) { f.hasSource(1000) }, []play.Event{claimed, {What: play.Failed, Policy: "GeneratingPolicy/p-restore", Text: "why"}}, "no ReplicationSource is made for the PVC; GeneratingPolicy/p-restore: why"},
 		"seldom":            {(*found).backsUpAsPromised, []play.Event{claimed, rs(map[string]any{"trigger": map[string]any{"schedule": "0 0 * * *"}})}, "wanted @hourly"},
 		"no Secret":         {func(f *found) { f.repositoryIs(url) }, []play.Event{claimed, rd(claimName)}, `names the Secret "data", which nothing makes`},
-		"backup meanwhile":  {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), job(play.Admitted)}, "half of the data"},
-		"no backup then":    {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), job(play.Refusal)}, ""},
-		"a backup let in":   {(*found).noBackupLetIn, []play.Event{claimed, mover("Job", play.Admitted, 15_000)}, "VolSync may begin a backup (Job volsync-src-data) while S3 is down"},
-		"let in later":      {(*found).noBackupLetIn, []play.Event{claimed, mover("Job", play.Refusal, 15_000), mover("Job", play.Admitted, 80_000)}, "(Job volsync-src-data) when S3 is back"},
-		"backups held":      {(*found).noBackupLetIn, []play.Event{claimed, mover("Job", play.Refusal, 15_000)}, ""},
-		"their pods held":   {(*found).noBackupLetIn, []play.Event{claimed, mover("Job", play.Admitted, 15_000), mover("Pod", play.Refusal, 15_000)}, ""},
-		"their pods let in": {(*found).noBackupLetIn, []play.Event{claimed, mover("Job", play.Admitted, 15_000), mover("Pod", play.Admitted, 15_000)}, "VolSync may begin a backup (Pod volsync-src-data)"},
+		"a backup let in":   {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Admitted, "backup"), 15_000)}, "VolSync may begin a backup (Pod mover) while S3 is down"},
+		"let in later":      {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Refusal, "backup"), 15_000), at(mover(play.Admitted, "backup"), 80_000)}, "(Pod mover) when S3 is back"},
+		"backups held":      {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Refusal, "backup"), 15_000)}, ""},
+		"backup meanwhile":  {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Admitted, "backup")}, "half of the data"},
+		"no backup then":    {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Refusal, "backup")}, ""},
+		"a restore's mover": {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Admitted, "restore")}, ""},
+		"backup afterwards": {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), restored, mover(play.Admitted, "backup")}, ""},
+		"a mover waits":     {(*found).appWaits, []play.Event{claimed, rd(claimName), mover(play.Refusal, "restore")}, ""},
 		"unlabelled":        {(*found).untouched, []play.Event{claimed, rd(claimName)}, "a PVC without the label gets ReplicationDestination data"},
 		"app first":         {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Admitted, Object: pod("early")}}, "is taken before the restore is done"},
 		"app never":         {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Refusal, Object: pod("late")}}, "is refused when the restore is done"},

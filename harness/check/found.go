@@ -461,7 +461,10 @@ func (f *found) decisionVisible(outcome outage.Outcome) {
 // noBackupLetIn wants no backup to begin, at any time of the situation: it is not known whether the volume lacks what an older
 // one has.
 func (f *found) noBackupLetIn() {
-	for _, e := range f.backupsLetIn() {
+	for _, e := range f.sent("Pod") {
+		if e.What != play.Admitted || !isBackup(e) {
+			continue
+		}
 		gate := cmp.Or(f.subjects.admits("jobs", "Job"), f.subjects.admits("pods", "Pod"), f.subjects.makes(source))
 		when := "while S3 is down"
 		if f.since(e) > outageMillis*time.Millisecond {
@@ -473,31 +476,38 @@ func (f *found) noBackupLetIn() {
 	}
 }
 
-// backupsLetIn are the movers of backups that were admitted: their pods, where there are such, or else their Jobs.
-func (f *found) backupsLetIn() (all []play.Event) {
-	isBackup := func(e play.Event) bool { return strings.HasPrefix(object(e).GetName(), "volsync-src-") }
-	kind := "Job"
-	if slices.ContainsFunc(f.sent("Pod"), isBackup) {
-		kind = "Pod"
-	}
-	for _, e := range f.sent(kind) {
-		if e.What == play.Admitted && isBackup(e) {
-			all = append(all, e)
+// isBackup says of a pod whether it is one that VolSync backs up with.
+func isBackup(e play.Event) bool {
+	containers, _, _ := unstructured.NestedSlice(e.Object, "spec", "containers")
+	for _, container := range containers {
+		content, _ := container.(map[string]any)
+		if args, _, _ := unstructured.NestedStringSlice(content, "args"); e.By == play.JobController && slices.Contains(args, "backup") {
+			return true
 		}
 	}
-	return all
+	return false
 }
 
-// noBackupWhileRestoring wants no backup mover to run while a ReplicationDestination is not done.
+// isDone says of a ReplicationDestination whether VolSync reports it done.
+func isDone(o *unstructured.Unstructured) bool {
+	done := stringAt(o, "status", "lastManualSync")
+	return o.GetKind() == destination && done != "" && done == stringAt(o, "spec", "trigger", "manual")
+}
+
+// noBackupWhileRestoring wants no backup mover's pod to be taken while a ReplicationDestination is not done. A Job without a pod
+// moves nothing.
 func (f *found) noBackupWhileRestoring() {
 	if len(f.made(destination)) == 0 {
 		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
 		return
 	}
-	for _, e := range f.sent("Job") {
-		if e.What == play.Admitted {
+	for _, e := range f.course.Events {
+		if e.What == play.Admitted && isDone(object(e)) {
+			return
+		}
+		if e.What == play.Admitted && isBackup(e) {
 			gate := cmp.Or(f.subjects.admits("jobs", "Job"), f.subjects.makes(source))
-			f.missing(gate, gate, "VolSync may begin a backup (Job %s) while the restore is running: half of the data becomes the latest snapshot", object(e).GetName())
+			f.missing(gate, gate, "VolSync may begin a backup (pod %s) while the restore is running: half of the data becomes the latest snapshot", object(e).GetName())
 		}
 	}
 }
@@ -509,6 +519,9 @@ func (f *found) appWaits() {
 		return
 	}
 	for _, e := range f.sent("Pod") {
+		if e.By == play.JobController {
+			continue // a mover
+		}
 		switch early := object(e).GetName() == "early"; {
 		case early && e.What == play.Admitted:
 			gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.makes(destination))

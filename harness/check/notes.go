@@ -108,7 +108,7 @@ func (c *checker) notLookedAt(p *policy.Policy, reason string) {
 		switch group := o.GroupVersionKind().Group; {
 		case group == kubernetesRBAC:
 			rbac++
-		case group != "kyverno.io" && group != "policies.kyverno.io":
+		case group != "kyverno.io" && group != "policies.kyverno.io" && !policy.IsNative(o):
 			others = append(others, o.GetKind()+"/"+o.GetName())
 		}
 	}
@@ -119,7 +119,7 @@ func (c *checker) notLookedAt(p *policy.Policy, reason string) {
 	)
 	if len(others) > 0 {
 		slices.Sort(others)
-		c.NotLookedAt = append(c.NotLookedAt, "objects that are no Kyverno policies: "+strings.Join(others, ", "))
+		c.NotLookedAt = append(c.NotLookedAt, "objects that are no policies: "+strings.Join(others, ", "))
 	}
 	if reason != "" {
 		return // nothing was played

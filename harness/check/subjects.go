@@ -14,7 +14,7 @@ import (
 	"github.com/smart-restore/conformance/harness/strict"
 )
 
-// subject is one Kyverno policy of those under test.
+// subject is one policy of those under test, or what binds one.
 type subject struct {
 	name  string // kind/name
 	text  string // as JSON
@@ -23,13 +23,24 @@ type subject struct {
 	selected []labelAt
 }
 
+// isNative says whether the API server itself is who enforces it.
+func (one subject) isNative() bool { return isNative(one.name) }
+
+func (one subject) isBinding() bool { return strings.HasPrefix(one.name, policy.NativeBinding+"/") }
+
+// isNative says of a policy, kind/name, whether the API server itself is who enforces it.
+func isNative(name string) bool {
+	kind, _, _ := strings.Cut(name, "/")
+	return strings.Contains(kind, "AdmissionPolicy")
+}
+
 // labelAt is a label, key=value or the key alone, and the line of its selector.
 type labelAt struct {
 	label string
 	line  int
 }
 
-// subjects are the Kyverno policies under test, and where they are in the files.
+// subjects are the policies under test, Kyverno's and the API server's own, and where they are in the files.
 type subjects struct {
 	all  []subject
 	path string // of the policy under test
@@ -37,7 +48,7 @@ type subjects struct {
 
 func subjectsOf(p *policy.Policy) subjects {
 	s := subjects{path: p.Path}
-	for _, o := range p.Kyverno() {
+	for _, o := range p.Judged() {
 		raw, err := json.Marshal(o.Object)
 		if err != nil {
 			continue
@@ -173,18 +184,25 @@ func (s subjects) asks() string {
 	return name
 }
 
-// admits is the first policy that Kyverno calls at the admission of objects of a resource, by its plural and its kind.
+// admits is the first policy that is called at the admission of objects of a resource, by its plural and its kind.
 func (s subjects) admits(plural, kind string) string {
 	about := regexp.MustCompile(`"(` + plural + `|` + kind + `)\b`)
+	aboutNatively := regexp.MustCompile(`"` + plural + `\b`) // a kind that it names is that of its params
 	return s.first(func(one subject) bool {
+		if one.isNative() {
+			return !one.isBinding() && aboutNatively.MatchString(one.text)
+		}
 		return !strings.HasPrefix(one.name, "GeneratingPolicy/") && about.MatchString(one.text) &&
 			(strings.HasPrefix(one.name, "ValidatingPolicy/") || strings.Contains(one.text, `"mutat`) || strings.Contains(one.text, `"validat`))
 	})
 }
 
-// namedIn is the policy that a refusal names.
+// namedIn is the policy that a refusal names. It may name what binds it, too.
 func (s subjects) namedIn(text string) string {
 	return s.first(func(one subject) bool {
+		if one.isBinding() {
+			return false
+		}
 		_, name, _ := strings.Cut(one.name, "/")
 		return regexp.MustCompile(`\b` + regexp.QuoteMeta(name) + `\b($|[^-.\w])`).MatchString(text)
 	})

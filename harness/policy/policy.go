@@ -88,6 +88,27 @@ func Kyverno(objects []*unstructured.Unstructured) []*unstructured.Unstructured 
 	})
 }
 
+// Judged lists the policies among the policy's objects: Kyverno's, and those that the API server enforces itself, with what binds
+// them.
+func (p *Policy) Judged() []*unstructured.Unstructured {
+	kyverno := p.Kyverno()
+	return slices.DeleteFunc(slices.Clone(p.Objects), func(o *unstructured.Unstructured) bool {
+		return !slices.Contains(kyverno, o) && !IsNative(o)
+	})
+}
+
+// The kinds of the API server's own policies.
+const (
+	NativePolicy  = "ValidatingAdmissionPolicy"
+	NativeBinding = "ValidatingAdmissionPolicyBinding"
+)
+
+// IsNative says whether an object is a policy that the API server enforces itself, or binds one.
+func IsNative(o *unstructured.Unstructured) bool {
+	return o.GroupVersionKind().Group == "admissionregistration.k8s.io" &&
+		slices.Contains([]string{NativePolicy, NativeBinding, "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"}, o.GetKind())
+}
+
 // Describe lists the objects as kind/name.
 func (p *Policy) Describe() []string {
 	var names []string

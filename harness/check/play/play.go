@@ -36,12 +36,14 @@ type Situation struct {
 	Steps   []Step           `json:"steps"`
 }
 
-// Step is one thing that happens. Exactly one field is set.
+// Step is one thing that happens. Exactly one field is set, besides those that say how a write is sent.
 type Step struct {
-	// Create and Update send an object to the API server: webhooks, then the background controller. An update is a JSON
-	// merge patch of the object of that kind and name.
-	Create map[string]any `json:"create,omitempty"`
-	Update map[string]any `json:"update,omitempty"`
+	// Create, Update and Replace send an object to the API server: admission, then the background controller. An update is a
+	// JSON merge patch of the object of that kind and name. Replace is a PUT: what it leaves out is gone, but for the status
+	// and what the API server keeps itself.
+	Create  map[string]any `json:"create,omitempty"`
+	Update  map[string]any `json:"update,omitempty"`
+	Replace map[string]any `json:"replace,omitempty"`
 	// Delete takes an object away at once; what it owns stays, as while the garbage collector has not come by yet.
 	Delete map[string]any `json:"delete,omitempty"`
 	// Backup puts a repository of this path, <namespace>/<pvc>, into the bucket.
@@ -49,17 +51,49 @@ type Step struct {
 	// Outage begins; it ends with Heal.
 	Outage *Outage `json:"outage,omitempty"`
 	Heal   bool    `json:"heal,omitempty"`
-	// Restored lets VolSync report that every ReplicationDestination's restore is done.
-	Restored bool `json:"restored,omitempty"`
-	// Movers lets VolSync begin the backup of every ReplicationSource that is not paused: it creates a Job for each.
+	// Movers lets VolSync create or update the Job of every ReplicationSource and of every ReplicationDestination that is not
+	// done, and the Job controller create the pod of every Job that is not paused. What was refused is tried again.
 	Movers bool `json:"movers,omitempty"`
+	// Restored lets VolSync do what Movers does for every ReplicationDestination, and report each done whose pod is there. A
+	// restore whose mover is paused or refused is never done.
+	Restored bool `json:"restored,omitempty"`
+	// BackedUp is the same of every ReplicationSource. It puts nothing into the bucket.
+	BackedUp bool `json:"backedUp,omitempty"`
 	// BackgroundOff takes Kyverno's background controller away. BackgroundOn brings it back: it works off what was asked of
 	// it meanwhile, newest first, for Kyverno keeps no order.
 	BackgroundOff bool `json:"backgroundOff,omitempty"`
 	BackgroundOn  bool `json:"backgroundOn,omitempty"`
+	// AdmissionOff takes Kyverno's admission controller away: its webhooks are there, and nobody answers. One whose
+	// failurePolicy is Ignore is passed by, one with Fail refuses what it is for. WebhooksGone takes the webhooks away, too,
+	// as Kyverno does when it is scaled to zero. AdmissionOn brings both back. The API server's own policies stay.
+	AdmissionOff bool `json:"admissionOff,omitempty"`
+	WebhooksGone bool `json:"webhooksGone,omitempty"`
+	AdmissionOn  bool `json:"admissionOn,omitempty"`
+	// Scan is Kyverno's background scan: each GeneratingPolicy with generateExisting is played for all that it matches, and
+	// each MutatingPolicy with mutateExisting whose targets no expression names.
+	Scan bool `json:"scan,omitempty"`
 	// WaitMillis passes.
 	WaitMillis int64 `json:"waitMillis,omitempty"`
+
+	// By is the name of the user or service account who sends it. Empty: an administrator.
+	By string `json:"by,omitempty"`
+	// Subresource is the one that an Update is of, like status.
+	Subresource string `json:"subresource,omitempty"`
+	// DryRun is admitted, and comes to nothing.
+	DryRun bool `json:"dryRun,omitempty"`
+	// Later is a JSON merge patch that another mutating webhook makes, after Kyverno's.
+	Later map[string]any `json:"later,omitempty"`
+	// Refused is what another validating webhook says when it refuses it. Kyverno's are called all the same, for the API server
+	// calls validating webhooks all at once. So it is with a Create of what is there already, which needs no field.
+	Refused string `json:"refused,omitempty"`
 }
+
+// Who sends what no user does.
+const (
+	VolSync       = "system:serviceaccount:volsync-system:volsync"
+	JobController = "system:serviceaccount:kube-system:job-controller"
+	Background    = "system:serviceaccount:kyverno:kyverno-background-controller"
+)
 
 // Outage is one way in which S3 is down.
 type Outage struct {
@@ -80,12 +114,12 @@ const (
 type Record struct {
 	// Kyverno is the version whose engine played.
 	Kyverno string `json:"kyverno"`
-	// Policies says of each Kyverno policy whether Kyverno takes it, in the order they were given in.
+	// Policies says of each policy, of Kyverno or of the API server, whether it is taken, in the order they were given in.
 	Policies   []Acceptance `json:"policies"`
 	Situations []Course     `json:"situations"`
 }
 
-// Acceptance is what Kyverno says of a policy when it is applied.
+// Acceptance is what Kyverno, or the API server, says of a policy when it is applied.
 type Acceptance struct {
 	Kind string `json:"kind"`
 	Name string `json:"name"`
@@ -107,7 +141,7 @@ type Problem struct {
 type Course struct {
 	Name   string  `json:"name"`
 	Events []Event `json:"events"`
-	// Applied are the Kyverno policies that were evaluated for something that happened, kind/name, in order.
+	// Applied are the policies that were evaluated for something that happened, kind/name, in order.
 	Applied []string `json:"applied,omitempty"`
 	// Objects are those that are there at the end.
 	Objects []map[string]any `json:"objects"`
@@ -122,6 +156,8 @@ type Event struct {
 	// Step is the number of the step, from 0, that was last begun.
 	Step int    `json:"step"`
 	What string `json:"what"`
+	// By is who sent what was admitted or refused, where that is no administrator.
+	By string `json:"by,omitempty"`
 	// Policy is whose doing it is, kind/name.
 	Policy string `json:"policy,omitempty"`
 	// Text is the request, the reason, the error.
@@ -136,6 +172,7 @@ type Event struct {
 const (
 	Admitted = "admitted" // the API server took an object, in TookMillis
 	Refusal  = "refused"  // it did not, and says why
+	Tried    = "tried"    // a dry run: the API server would have taken an object
 	Made     = "made"     // the background controller made or changed an object for Policy
 	Failed   = "failed"   // Policy ended in an error, or in a webhook's timeout
 	Asked    = "asked"    // Policy's question reached S3's address: Text is the request and what came of it
