@@ -51,6 +51,8 @@ type Step struct {
 	Heal   bool    `json:"heal,omitempty"`
 	// Restored lets VolSync report that every ReplicationDestination's restore is done.
 	Restored bool `json:"restored,omitempty"`
+	// RestoredNothing is the same of movers that found no snapshot, which VolSync calls a success.
+	RestoredNothing bool `json:"restoredNothing,omitempty"`
 	// Movers lets VolSync begin the backup of every ReplicationSource that is not paused: it creates a Job for each.
 	Movers bool `json:"movers,omitempty"`
 	// BackgroundOff takes Kyverno's background controller away. BackgroundOn brings it back: it works off what was asked of
