@@ -461,16 +461,17 @@ func (f *found) decisionVisible(outcome outage.Outcome) {
 // noBackupLetIn wants no backup to begin, at any time of the situation: it is not known whether the volume lacks what an older
 // one has.
 func (f *found) noBackupLetIn() {
-	for _, e := range f.backupsLetIn() {
-		gate := cmp.Or(f.subjects.admits("jobs", "Job"), f.subjects.admits("pods", "Pod"), f.subjects.makes(source))
-		when := "while S3 is down"
-		if f.since(e) > outageMillis*time.Millisecond {
-			when = "when S3 is back"
-		}
-		f.wrongBy("backup let in "+when, gate, "VolSync may begin a backup (%s %s) %s, and nobody knows whether there is an older one: a volume that is empty pushes it out%s",
-			object(e).GetKind(), object(e).GetName(), when, f.because())
+	all := f.backupsLetIn()
+	if len(all) == 0 {
 		return
 	}
+	gate := cmp.Or(f.subjects.admits("jobs", "Job"), f.subjects.admits("pods", "Pod"), f.subjects.makes(source))
+	when := "while S3 is down"
+	if f.since(all[0]) > outageMillis*time.Millisecond {
+		when = "when S3 is back"
+	}
+	f.wrongBy("backup let in "+when, gate, "VolSync may begin a backup (%s %s) %s, and nobody knows whether there is an older one: a volume that is empty pushes it out%s",
+		object(all[0]).GetKind(), object(all[0]).GetName(), when, f.because())
 }
 
 // backupsLetIn are the movers of backups that were admitted: their pods, where there are such, or else their Jobs.
