@@ -61,7 +61,7 @@ func TestAbsencesKnowNames(t *testing.T) {
 func TestBackupsArePodsThatReadThePVC(t *testing.T) {
 	pod := func(job, claim string) creations.CreatedObject {
 		return creations.CreatedObject{Name: job + "-x", Raw: map[string]any{
-			"metadata": map[string]any{"labels": map[string]any{"job-name": job}},
+			"metadata": map[string]any{"labels": map[string]any{"batch.kubernetes.io/job-name": job}},
 			"spec": map[string]any{"volumes": []any{
 				map[string]any{"name": "cache", "persistentVolumeClaim": map[string]any{"claimName": job + "-cache"}},
 				map[string]any{"name": "data", "persistentVolumeClaim": map[string]any{"claimName": claim}},

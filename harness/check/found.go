@@ -461,19 +461,17 @@ func (f *found) decisionVisible(outcome outage.Outcome) {
 // noBackupLetIn wants no backup to begin, at any time of the situation: it is not known whether the volume lacks what an older
 // one has.
 func (f *found) noBackupLetIn() {
-	for _, e := range f.sent("Pod") {
-		if e.What != play.Admitted || !isBackup(e) {
-			continue
-		}
-		gate := cmp.Or(f.subjects.admits("jobs", "Job"), f.subjects.admits("pods", "Pod"), f.subjects.makes(source))
-		when := "while S3 is down"
-		if f.since(e) > outageMillis*time.Millisecond {
-			when = "when S3 is back"
-		}
-		f.wrongBy("backup let in "+when, gate, "VolSync may begin a backup (%s %s) %s, and nobody knows whether there is an older one: a volume that is empty pushes it out%s",
-			object(e).GetKind(), object(e).GetName(), when, f.because())
+	all := slices.DeleteFunc(f.sent("Pod"), func(e play.Event) bool { return e.What != play.Admitted || !isBackup(e) })
+	if len(all) == 0 {
 		return
 	}
+	gate := cmp.Or(f.subjects.admits("jobs", "Job"), f.subjects.admits("pods", "Pod"), f.subjects.makes(source))
+	when := "while S3 is down"
+	if f.since(all[0]) > outageMillis*time.Millisecond {
+		when = "when S3 is back"
+	}
+	f.wrongBy("backup let in "+when, gate, "VolSync may begin a backup (%s %s) %s, and nobody knows whether there is an older one: a volume that is empty pushes it out%s",
+		object(all[0]).GetKind(), object(all[0]).GetName(), when, f.because())
 }
 
 // isBackup says of a pod whether it is one that VolSync backs up with.

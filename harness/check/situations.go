@@ -92,6 +92,9 @@ func (p plot) outage(row outage.Fault) situation {
 	s.verify = func(f *found) {
 		f.admittedInTime()
 		f.decisionVisible(row.Outcome)
+		if row.Outcome == outage.OutcomeNothing {
+			f.noBackupLetIn()
+		}
 		if row.Outcome.Restores() {
 			f.hasDestination(atOnceMillis)
 			return
@@ -104,6 +107,9 @@ func (p plot) outage(row outage.Fault) situation {
 		}
 	}
 	switch {
+	case row.Outcome == outage.OutcomeNothing:
+		s.wanted = "RD, no backup when it found nothing"
+		s.play = p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(beforeMovers), play.Step{RestoredNothing: true}, wait(outageMillis-beforeMovers), play.Step{Movers: true})
 	case row.Outcome.Restores():
 		s.wanted = "RD"
 	case row.Outcome == outage.OutcomeAbsent:

@@ -288,7 +288,8 @@ func (o CreatedObject) For(pvc, uid string) bool {
 // which it names otherwise.
 func (o CreatedObject) BacksUp(pvc string) bool {
 	pod := unstructured.Unstructured{Object: o.Raw}
-	if !strings.HasPrefix(pod.GetLabels()["job-name"], "volsync-src-") {
+	labels := pod.GetLabels()
+	if !strings.HasPrefix(cmp.Or(labels["batch.kubernetes.io/job-name"], labels["job-name"]), "volsync-src-") {
 		return false
 	}
 	volumes, _, _ := unstructured.NestedSlice(o.Raw, "spec", "volumes")

@@ -143,6 +143,11 @@ func TestAuditCreated(t *testing.T) {
 			delete(e, "responseObject")
 			e["requestObject"] = json.RawMessage(`{"spec":{"rclone":{"destinationPVC":"data"}}}`)
 		})+
+		auditLine(rd, "ns", "", 9, 201, func(e map[string]any) {
+			delete(e, "responseObject")
+			e["objectRef"].(map[string]any)["name"] = ""
+			e["requestObject"] = json.RawMessage(`{"metadata":{"generateName":"sent-"}}`)
+		})+
 		auditLine(rd, "ns", "metadata-level", 10, 201, func(e map[string]any) { delete(e, "responseObject") }))
 
 	got, err := a.Created(t.Context(), rd, "ns", at(0))
@@ -158,6 +163,7 @@ func TestAuditCreated(t *testing.T) {
 		"owned uid=u2 for=true for-p1=true for-p2=false",
 		"applied uid= for=false for-p1=false for-p2=false",
 		"sent-only uid= for=true for-p1=true for-p2=true",
+		"sent-… uid= for=false for-p1=false for-p2=false",
 		"metadata-level uid= for=false for-p1=false for-p2=false",
 	}
 	if strings.Join(list, "\n") != strings.Join(want, "\n") {

@@ -12,13 +12,14 @@ const (
 	destinations = "volsync.backube/v1alpha1/namespaces/ns/replicationdestinations"
 	sources      = "volsync.backube/v1alpha1/namespaces/ns/replicationsources"
 	secretsOfNS  = "namespaces/ns/secrets"
+	podsOfNS     = "namespaces/ns/pods"
 )
 
 func watching(t *testing.T) (*fakeapi.API, *Watch) {
 	t.Helper()
 	f := fakeapi.New(t)
 	f.Do(func() {
-		for _, resource := range []string{destinations, sources, secretsOfNS} {
+		for _, resource := range []string{destinations, sources, secretsOfNS, podsOfNS} {
 			f.Objects[resource] = map[string]fakeapi.Object{}
 		}
 		f.Version = 7

@@ -57,6 +57,8 @@ type Step struct {
 	// Restored lets VolSync do what Movers does for every ReplicationDestination, and report each done whose pod is there. A
 	// restore whose mover is paused or refused is never done.
 	Restored bool `json:"restored,omitempty"`
+	// RestoredNothing is the same of movers that found no snapshot, which VolSync calls a success.
+	RestoredNothing bool `json:"restoredNothing,omitempty"`
 	// BackedUp is the same of every ReplicationSource. It puts nothing into the bucket.
 	BackedUp bool `json:"backedUp,omitempty"`
 	// BackgroundOff takes Kyverno's background controller away. BackgroundOn brings it back: it works off what was asked of
