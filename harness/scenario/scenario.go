@@ -85,6 +85,11 @@ func (s *Scenario) Sibling(ctx context.Context, suffix string) *Scenario {
 	return &Scenario{repos, claim.Sibling(s.Claims, e, repos, s3), s3, platform.Of(e), e.Namespace, e}
 }
 
+// AYearAhead are a PVC's annotations as of a cluster whose clock is a year ahead.
+func AYearAhead(annotations claim.Annotations) claim.Annotations {
+	return claim.AYearAhead(annotations)
+}
+
 // Lookalikes are a name of a PVC in this namespace, a second namespace with a name like this one's, and one of a PVC there:
 // joining namespace and PVC name without a reserved separator makes these two collide.
 func (s *Scenario) Lookalikes(ctx context.Context) (here string, other *Scenario, there string) {
