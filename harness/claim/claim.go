@@ -433,8 +433,13 @@ func (c *Claim) Unlabel(ctx context.Context) bool {
 
 // Relabel gives the claim the label that the policy is about.
 func (c *Claim) Relabel(ctx context.Context) bool {
-	pvc := c.env().Testbed.Contract.PVC
-	return c.Patch(ctx, "labelled", fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, pvc.Label, pvc.Value))
+	return c.RelabelAs(ctx, c.env().Testbed.Contract.PVC.Value)
+}
+
+// RelabelAs gives the label that the policy is about this value.
+func (c *Claim) RelabelAs(ctx context.Context, value string) bool {
+	label := c.env().Testbed.Contract.PVC.Label
+	return c.Patch(ctx, "labelled "+label+": "+value, fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, label, value))
 }
 
 // StaysAdmitted watches, for as long as Kyverno may take, that the claim is there and not being deleted.

@@ -33,6 +33,7 @@ const ChangesBaseSecret = policy.ChangesBaseSecret
 // The controllers that can be switched off.
 var (
 	KyvernoBackground = platform.KyvernoBackground
+	KyvernoAdmission  = platform.KyvernoAdmission
 	VolSync           = platform.VolSync
 )
 
