@@ -216,6 +216,30 @@ func (a *App) SeesExactly(ctx context.Context, want dataset.Manifest) {
 	repository.Same(a.env, want, a.Reads(ctx), "the app's volume")
 }
 
+// HoldsAllOfOne fails the spec unless every file of one of these is on the volume, with every byte. Whose the files are is not asked:
+// not every mover can give files away.
+func (a *App) HoldsAllOfOne(ctx context.Context, wanted ...dataset.Manifest) {
+	found := map[string]string{}
+	for _, entry := range a.Reads(ctx).Entries {
+		found[entry.Path] = entry.SHA256
+	}
+	var missing []string
+	for _, want := range wanted {
+		var lacks []string
+		for _, entry := range want.Entries {
+			if entry.Type == dataset.TypeFile && found[entry.Path] != entry.SHA256 {
+				lacks = append(lacks, entry.Path)
+			}
+		}
+		if len(lacks) == 0 {
+			a.env.Evidence("volume", fmt.Sprintf("all %d entries of what the app had written are on the volume", len(want.Entries)), nil)
+			return
+		}
+		missing = append(missing, fmt.Sprintf("%d of %d entries, such as %s", len(lacks), len(want.Entries), lacks[0]))
+	}
+	a.env.Failf("the volume holds nothing that the app had written whole: of each it lacks %s", strings.Join(missing, "; "))
+}
+
 // Put lets the app write one small file.
 func (a *App) Put(ctx context.Context, name, content string) {
 	a.agent(ctx, a.env.Pods.Run, "put", "--file", mountPath+"/"+name, "--content", content)

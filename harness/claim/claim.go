@@ -54,6 +54,7 @@ type Claim struct {
 	CreatedAt time.Time     // on the API server's clock, just before the request
 	Admission time.Duration // how long the API server took to admit it
 	atMost    bool          // the answer was lost: it took no longer than Admission, and perhaps less
+	said      string        // what was written on it when it was admitted
 }
 
 // scope is what a claim is looked at with.
@@ -176,7 +177,7 @@ func (c *Claims) create(ctx context.Context, name string, labels map[string]stri
 	if refused != nil {
 		e.Failf("PVC %s was not admitted after %.1f s: %v", name, claim.Admission.Seconds(), refused)
 	}
-	claim.UID = string(pvc.UID)
+	claim.UID, claim.said = string(pvc.UID), decisionText(pvc.Annotations, pvc.Labels, labels)
 	e.Evidence("admission", fmt.Sprintf("PVC %s admitted in %.2f s, %s", name, claim.Admission.Seconds(), annotationsText(pvc.Annotations)),
 		map[string]any{"seconds": claim.Admission.Seconds(), "annotations": pvc.Annotations})
 	return claim
@@ -433,8 +434,13 @@ func (c *Claim) Unlabel(ctx context.Context) bool {
 
 // Relabel gives the claim the label that the policy is about.
 func (c *Claim) Relabel(ctx context.Context) bool {
-	pvc := c.env().Testbed.Contract.PVC
-	return c.Patch(ctx, "labelled", fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, pvc.Label, pvc.Value))
+	return c.RelabelAs(ctx, c.env().Testbed.Contract.PVC.Value)
+}
+
+// RelabelAs gives the label that the policy is about this value.
+func (c *Claim) RelabelAs(ctx context.Context, value string) bool {
+	label := c.env().Testbed.Contract.PVC.Label
+	return c.Patch(ctx, "labelled "+label+": "+value, fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, label, value))
 }
 
 // StaysAdmitted watches, for as long as Kyverno may take, that the claim is there and not being deleted.

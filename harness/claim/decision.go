@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/smart-restore/conformance/harness/absence"
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/creations"
@@ -118,13 +120,17 @@ func (s *situation) decide(destinations, sources []creations.CreatedObject, seen
 
 // ClaimInOutage creates a labelled PVC during an outage and waits for what the policy must make at once: its
 // ReplicationDestination where S3 says that there is a backup, else its ReplicationSource. An outage of the spec's own
-// requests can only be met by Kyverno while no other spec's outage keeps it from S3 altogether.
-func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string) *Claim {
+// requests can only be met by Kyverno while no other spec's outage keeps it from S3 altogether. The manifest may have annotations.
+func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string, manifest ...Annotations) *Claim {
 	if !f.In(c.env.Testbed.Contract.S3.Marker).HoldsForAll() {
 		defer c.s3.Up(ctx)()
 	}
 	c.Situation("s3-down/"+f.Name, wantedOf(f.Outcome), name)
-	claim := c.create(ctx, name, c.labels())
+	var with []func(*corev1.PersistentVolumeClaim)
+	for _, annotations := range manifest {
+		with = append(with, annotated(annotations))
+	}
+	claim := c.create(ctx, name, c.labels(), with...)
 	claim.AdmittedInTime()
 	if f.Outcome.Restores() {
 		claim.HasNewReplicationDestination(ctx)

@@ -285,26 +285,31 @@ func (c *Claim) moverAtWork(ctx context.Context, job string) (bool, error) {
 
 var digits = regexp.MustCompile(`[0-9]+`)
 
+// plain is what is written on a PVC with this UID, without numbers and the UID.
+func plain(said, uid string) string {
+	return digits.ReplaceAllString(strings.ReplaceAll(said, uid, ""), "0")
+}
+
 // LooksUnlike fails the spec unless, once neither has changed for as long as Kyverno may take to react, the claim's
 // annotations or labels differ from the other's in more than digits and UIDs.
 func (c *Claim) LooksUnlike(ctx context.Context, other *Claim, why string) {
 	e := c.env()
 	var mine, others, marks string
 	settled := time.Now()
-	plain := func(ctx context.Context, claim *Claim) (text, raw string, err error) {
+	words := func(ctx context.Context, claim *Claim) (text, raw string, err error) {
 		pvc, err := claim.get(ctx)
 		if err != nil {
 			return "", "", err
 		}
 		raw = fmt.Sprint(decisionText(pvc.Annotations, nil, nil), " ", decisionText(nil, pvc.Labels, nil))
-		return digits.ReplaceAllString(strings.ReplaceAll(raw, claim.UID, ""), "0"), raw, nil
+		return plain(raw, claim.UID), raw, nil
 	}
 	e.Arrange(ctx, "nothing more written on PVCs "+c.Name+" and "+other.Name, 10*e.Times.Reaction, func(ctx context.Context) (await.State, error) {
-		m, raw, err := plain(ctx, c)
+		m, raw, err := words(ctx, c)
 		if err != nil {
 			return await.State{}, err
 		}
-		o, _, err := plain(ctx, other)
+		o, _, err := words(ctx, other)
 		if err != nil {
 			return await.State{}, err
 		}

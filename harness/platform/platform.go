@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -213,6 +214,7 @@ func (p *Platform) WithoutVolSync(ctx context.Context) Back {
 // The controllers that can be switched off.
 var (
 	KyvernoBackground = Controller{env.KyvernoNamespace, "kyverno-background-controller"}
+	KyvernoAdmission  = Controller{env.KyvernoNamespace, "kyverno-admission-controller"}
 	VolSync           = Controller{"volsync-system", ""} // whatever its deployment is called
 )
 
@@ -307,6 +309,44 @@ func (p *Platform) replaceKyverno(ctx context.Context, labels client.MatchingLab
 		return e.API.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(env.KyvernoNamespace), labels, client.GracePeriodSeconds(0))
 	})
 	e.Do(ctx, func(ctx context.Context) error { return p.endLeadership(ctx, env.KyvernoNamespace, pods.Items) })
+}
+
+// NoKyvernoWebhooks waits until none of Kyverno's webhooks is left that is asked about PVCs, pods or Jobs: a Kyverno that is scaled to
+// zero takes them away.
+func (p *Platform) NoKyvernoWebhooks(ctx context.Context) {
+	e := p.env
+	e.Arrange(ctx, "Kyverno's webhooks for resources gone", e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		validating, mutating := &admissionv1.ValidatingWebhookConfigurationList{}, &admissionv1.MutatingWebhookConfigurationList{}
+		if err := errors.Join(e.API.List(ctx, validating), e.API.List(ctx, mutating)); err != nil {
+			return await.State{}, err
+		}
+		var left []string
+		for _, c := range validating.Items {
+			for _, w := range c.Webhooks {
+				left = append(left, asked(w.Name, w.ClientConfig, w.Rules)...)
+			}
+		}
+		for _, c := range mutating.Items {
+			for _, w := range c.Webhooks {
+				left = append(left, asked(w.Name, w.ClientConfig, w.Rules)...)
+			}
+		}
+		return await.ReachedIf(len(left) == 0, "%s", strings.Join(left, ", ")), nil
+	})
+}
+
+// asked is the name of a webhook of Kyverno's that is asked about what people create.
+func asked(name string, where admissionv1.WebhookClientConfig, rules []admissionv1.RuleWithOperations) []string {
+	if where.Service == nil || where.Service.Namespace != env.KyvernoNamespace {
+		return nil
+	}
+	about := []string{"pods", "persistentvolumeclaims", "jobs", "*", "*/*"}
+	if !slices.ContainsFunc(rules, func(r admissionv1.RuleWithOperations) bool {
+		return slices.ContainsFunc(r.Resources, func(resource string) bool { return slices.Contains(about, resource) })
+	}) {
+		return nil
+	}
+	return []string{name}
 }
 
 // KyvernoBack waits until Kyverno acts on the policy again.

@@ -144,6 +144,18 @@ func (r *Repositories) EmptyRepository(ctx context.Context, pvc string) {
 	}
 }
 
+// NoRepository takes away all that the bucket holds for a PVC of this name.
+func (r *Repositories) NoRepository(ctx context.Context, pvc string) {
+	e := r.env
+	e.Do(ctx, func(ctx context.Context) error {
+		return e.Testbed.Store.RemovePrefix(ctx, e.Testbed.Credentials, r.Prefix(pvc))
+	})
+	if left := r.Listing(ctx, pvc); len(left) > 0 {
+		e.Unknownf("the bucket still holds %d objects for PVC %s", len(left), pvc)
+	}
+	e.Evidence("bucket", "the bucket holds nothing for PVC "+pvc, nil)
+}
+
 // CorruptConfig replaces the config of a PVC's repository by as many random bytes.
 func (r *Repositories) CorruptConfig(ctx context.Context, pvc string) objectstore.Listing {
 	e := r.env

@@ -33,6 +33,7 @@ const ChangesBaseSecret = policy.ChangesBaseSecret
 // The controllers that can be switched off.
 var (
 	KyvernoBackground = platform.KyvernoBackground
+	KyvernoAdmission  = platform.KyvernoAdmission
 	VolSync           = platform.VolSync
 )
 
@@ -83,6 +84,11 @@ func (s *Scenario) Sibling(ctx context.Context, suffix string) *Scenario {
 	repos := repository.Of(e)
 	s3 := s3down.Sibling(s.S3, e, repos)
 	return &Scenario{repos, claim.Sibling(s.Claims, e, repos, s3), s3, platform.Of(e), e.Namespace, e}
+}
+
+// AYearAhead are a PVC's annotations as of a cluster whose clock is a year ahead.
+func AYearAhead(annotations claim.Annotations) claim.Annotations {
+	return claim.AYearAhead(annotations)
 }
 
 // Lookalikes are a name of a PVC in this namespace, a second namespace with a name like this one's, and one of a PVC there:

@@ -1,0 +1,55 @@
+package e2e
+
+import (
+	"context"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/outage"
+	"github.com/smart-restore/conformance/harness/scenario"
+	"github.com/smart-restore/conformance/harness/verdict"
+)
+
+var _ = Prove("safety/label-is-not-the-gate", verdict.Safety,
+	"The label is removed, or gets another value. While a restore is under way, the app is not let in by that, and no backup of the half-filled volume is made. Backups of a volume that nobody decided on do not push out the last good snapshot.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		s.Step("in the middle of a restore")
+		claim, destination, written, heal := restoring(ctx, s, "slow")
+		defer heal()
+		claim.Unlabel(ctx)
+		claim.HeldBack(ctx, destination)
+		claim.NoBackupWhileRestoring(ctx, destination)
+		heal()
+		claim.App(ctx).SeesExactly(ctx, written)
+		claim.NoBackupOfHalf(ctx, destination)
+
+		s.Step("of a volume of an outage")
+		s.SameHourFor(ctx, 3*time.Minute)
+		s.AddSnapshot(ctx, "data", "the last good one", time.Now())
+		good := s.LatestSnapshot(ctx, "data")
+		var undecided *scenario.Claim
+		s.S3Down(ctx, outage.Held, "data", func() {
+			undecided = s.ClaimInOutage(ctx, outage.Held, "data")
+			undecided.App(ctx).Write(ctx, small(s))
+		})
+		undecided.RelabelAs(ctx, "another-value")
+		undecided.BackUpOrHold(ctx)
+		undecided.Unlabel(ctx)
+		undecided.BackUpOrHold(ctx)
+		undecided.SnapshotHolds(ctx, good, "the last good one")
+	}, longest, needs{scenario.NeedsGateway})
+
+var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,
+	"Kyverno's admission controller is scaled to zero while a restore is under way, and takes its webhooks with it. No app is let in beside the restore, and no backup of the half-filled volume is made.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		claim, destination, written, heal := restoring(ctx, s, "data")
+		defer heal()
+		on := s.Off(ctx, scenario.KyvernoAdmission)
+		s.NoKyvernoWebhooks(ctx)
+		claim.HeldBack(ctx, destination)
+		claim.NoBackupWhileRestoring(ctx, destination)
+		heal()
+		on(ctx)
+		s.KyvernoBack(ctx)
+		claim.App(ctx).SeesExactly(ctx, written)
+		claim.NoBackupOfHalf(ctx, destination)
+	}, alone)

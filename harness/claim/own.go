@@ -1,0 +1,126 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/volsync"
+)
+
+// HalfBackedUp waits until a first backup of the claim, of which S3 refuses the snapshot, has failed: its repository is there then,
+// and is empty. A policy may want to be told first that the volume is to be backed up as it is.
+func (c *Claim) HalfBackedUp(ctx context.Context) {
+	e, source := c.env(), c.HasReplicationSource(ctx)
+	if c.failsHalfWay(ctx, source) {
+		return
+	}
+	if !c.claims.CanOverride() {
+		e.Failf("S3 holds no backup of PVC %s, and yet none is made: %s", c.Name, volsync.Progress(source))
+	}
+	c.Override(ctx)
+	if !c.failsHalfWay(ctx, source) {
+		e.Failf("a person took PVC %s as it is, S3 holds no backup of it, and yet none is made: %s", c.Name, volsync.Progress(source))
+	}
+}
+
+// failsHalfWay waits until a backup has failed that has made a repository without a snapshot, and says so, or has seen for as long
+// as a mover would take that none is tried.
+func (c *Claim) failsHalfWay(ctx context.Context, source *unstructured.Unstructured) (failed bool) {
+	e := c.env()
+	patience := time.Now().Add(e.Times.Backup)
+	e.Arrange(ctx, "a first backup of PVC "+c.Name+" that failed half-way, or none", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		if gone, err := c.refresh(ctx, source); err != nil || gone {
+			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
+		}
+		listing, err := c.repos().List(ctx, c.Name)
+		if err != nil {
+			return await.State{}, err
+		}
+		config := false
+		for key := range listing {
+			if strings.Contains(key, "/snapshots/") {
+				return await.RuledOut("there is a snapshot, though S3 refuses them"), nil
+			}
+			config = config || strings.HasSuffix(key, "/config")
+		}
+		pods := &corev1.PodList{}
+		if err := e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.MatchingLabels{batchv1.JobNameLabel: "volsync-src-" + source.GetName()}); err != nil {
+			return await.State{}, err
+		}
+		failed = config && slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool { return pod.Status.Phase == corev1.PodFailed })
+		if slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool {
+			return pod.Status.Phase == corev1.PodPending || pod.Status.Phase == corev1.PodRunning
+		}) {
+			patience = time.Now().Add(e.Times.Backup)
+		}
+		if !failed && volsync.Nested(source, "status", "lastSyncTime") != "" && volsync.TriggerDone(source) { // of an empty volume, or in the outage
+			if err := c.ask(ctx, source); err != nil {
+				return await.State{}, err
+			}
+		}
+		return await.ReachedIf(failed || time.Now().After(patience), "%s", volsync.Progress(source)), nil
+	})
+	if failed {
+		e.Evidence("bucket", "the first backup of PVC "+c.Name+" has made a repository, and failed before its snapshot", nil)
+	}
+	return failed
+}
+
+// SourceMadeAnew deletes the claim's ReplicationSource and touches the claim. The policy makes it anew or, where it does not, it is
+// brought back by hand.
+func (c *Claim) SourceMadeAnew(ctx context.Context) {
+	e, old := c.env(), c.HasReplicationSource(ctx)
+	again := bare(old)
+	again.SetOwnerReferences(old.GetOwnerReferences())
+	e.Do(ctx, func(ctx context.Context) error { return client.IgnoreNotFound(e.API.Delete(ctx, old.DeepCopy())) })
+	patience, asked, byHand := time.Now().Add(e.Times.Backup/2), false, false
+	e.Arrange(ctx, "the ReplicationSource of PVC "+c.Name+" made anew", e.Times.Gone+e.Times.Backup, func(ctx context.Context) (await.State, error) {
+		sources, err := c.claims.list(ctx, volsync.Source)
+		if err != nil {
+			return await.State{}, err
+		}
+		for i := range sources {
+			switch {
+			case !c.isSource(&sources[i]):
+			case sources[i].GetUID() == old.GetUID():
+				return await.NotYet("the old one is there"), nil
+			default:
+				return await.Reached(), nil
+			}
+		}
+		if !asked {
+			asked = true
+			return await.NotYet("it is gone"), e.API.Patch(ctx, c.object(), client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"example.com/touched":"its source is gone"}}}`)))
+		}
+		if time.Now().After(patience) {
+			byHand = true
+			return await.NotYet("the policy does not make it"), client.IgnoreAlreadyExists(e.API.Create(ctx, again.DeepCopy()))
+		}
+		return await.NotYet("it is gone"), nil
+	})
+	by := "by the policy"
+	if byHand {
+		by = "by hand"
+	}
+	e.Evidence("seen", fmt.Sprintf("the ReplicationSource of PVC %s was deleted, and is made anew %s", c.Name, by), nil)
+}
+
+// bare is an object as tools bring it back: with its labels, its annotations and its spec, and neither owners nor status.
+func bare(object *unstructured.Unstructured) *unstructured.Unstructured {
+	again := &unstructured.Unstructured{Object: map[string]any{"spec": object.DeepCopy().Object["spec"]}}
+	again.SetGroupVersionKind(object.GroupVersionKind())
+	again.SetNamespace(object.GetNamespace())
+	again.SetName(object.GetName())
+	again.SetLabels(object.GetLabels())
+	again.SetAnnotations(object.GetAnnotations())
+	return again
+}
