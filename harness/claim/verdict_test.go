@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/smart-restore/conformance/harness/absence"
 	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/env/recorded"
@@ -501,4 +502,37 @@ func TestALogThatTakesLongToReadIsNoGap(t *testing.T) {
 		claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().Build(), Created: slowAtFirst{read: new(bool)}})
 		return func() { claims.claim("data").StaysUnrestored(t.Context(), "a change") }
 	})
+}
+
+// aBackup knows of one pod that backs up the PVC data.
+type aBackup struct{ nothingMade }
+
+func (aBackup) Created(_ context.Context, resource, _ string, since time.Time) ([]creations.CreatedObject, error) {
+	if resource != absence.Backups {
+		return nil, nil
+	}
+	return []creations.CreatedObject{{Name: "volsync-src-data-…", User: "job-controller", Time: since.Add(time.Second), Raw: map[string]any{
+		"metadata": map[string]any{"labels": map[string]any{"job-name": "volsync-src-data"}},
+		"spec":     map[string]any{"volumes": []any{map[string]any{"persistentVolumeClaim": map[string]any{"claimName": "data"}}}},
+	}}}, nil
+}
+
+func TestABackupThatIsLetIn(t *testing.T) {
+	for name, verb := range map[string]func(context.Context, *Claim){
+		"so far": func(ctx context.Context, c *Claim) { c.NoBackupSoFar(ctx, "the restore found nothing") },
+		"at all": func(ctx context.Context, c *Claim) { c.NoBackupLetIn(ctx) },
+	} {
+		inBubble(t, name+", none", "pass", "", func(t *testing.T) func() {
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().Build(), Created: nothingMade{}})
+			return func() { verb(t.Context(), claims.claim("data")) }
+		})
+		inBubble(t, name+", another's", "pass", "", func(t *testing.T) func() {
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().Build(), Created: aBackup{}})
+			return func() { verb(t.Context(), claims.claim("twin")) }
+		})
+		inBubble(t, name+", one", "fail", "volsync-src-data", func(t *testing.T) func() {
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().Build(), Created: aBackup{}})
+			return func() { verb(t.Context(), claims.claim("data")) }
+		})
+	}
 }
