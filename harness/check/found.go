@@ -475,11 +475,14 @@ func (f *found) noBackupLetIn() {
 }
 
 // isBackup says of a pod whether it is one that VolSync backs up with.
-func isBackup(e play.Event) bool {
+func isBackup(e play.Event) bool { return moves(e, "backup") }
+
+// moves says of a pod whether it is a mover's that does this.
+func moves(e play.Event, action string) bool {
 	containers, _, _ := unstructured.NestedSlice(e.Object, "spec", "containers")
 	for _, container := range containers {
 		content, _ := container.(map[string]any)
-		if args, _, _ := unstructured.NestedStringSlice(content, "args"); e.By == play.JobController && slices.Contains(args, "backup") {
+		if args, _, _ := unstructured.NestedStringSlice(content, "args"); e.By == play.JobController && slices.Contains(args, action) {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package check
 import (
 	"encoding/base64"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/smart-restore/conformance/harness/check/play"
@@ -78,7 +79,7 @@ func situations(p plot) []situation {
 	for _, row := range outage.Faults {
 		all = append(all, p.outage(row))
 	}
-	return append(all, p.safety()...)
+	return slices.Concat(all, p.safety(), p.hazards())
 }
 
 // outage is a row of the fault table. VolSync tries to begin backups in the outage and after it.

@@ -1,0 +1,205 @@
+package check
+
+import (
+	"cmp"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/outage"
+)
+
+// hazards are the situations of ordinary events that lose data.
+func (p plot) hazards() []situation {
+	all := []situation{
+		{
+			name: "a pod is there before its PVC", requirement: "safety/restore-beside-app", wanted: "no restore beside it",
+			play:   p.scene(p.backup(), create(pod("early")), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), play.Step{Movers: true}),
+			verify: (*found).noRestoreBesideApp,
+		},
+		{
+			name: "a replace drops annotations during a restore", requirement: "safety/manifest-decides-nothing", wanted: "no backup meanwhile, the app waits",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Replace: p.claim(claimName)}, wait(afterMillis),
+				create(pod("early")), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).restoreIsGuarded,
+		},
+		{
+			name: "the label goes during a restore", requirement: "safety/label-is-not-the-gate", wanted: "no backup meanwhile, the app waits",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), change("labels", p.PVC.Label, nil), wait(afterMillis),
+				create(pod("early")), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).restoreIsGuarded,
+		},
+		{
+			name: "the label goes while backups are held", requirement: "safety/label-is-not-the-gate", wanted: "no backup",
+			play: p.scene(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
+				change("labels", p.PVC.Label, nil), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noBackupLetIn,
+		},
+		{
+			name: "the label's value changes while backups are held", requirement: "safety/label-is-not-the-gate", wanted: "no backup",
+			play: p.scene(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
+				change("labels", p.PVC.Label, "another"), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noBackupLetIn,
+		},
+		{
+			name: "Kyverno is scaled to zero during a restore", requirement: "resilience/kyverno-scaled-to-zero", wanted: "no backup meanwhile, the app waits",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{WebhooksGone: true},
+				create(pod("early")), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).restoreIsGuarded,
+		},
+		{
+			name: "Kyverno is scaled to zero while backups are held", requirement: "resilience/kyverno-scaled-to-zero", wanted: "no backup",
+			play: p.scene(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
+				play.Step{WebhooksGone: true}, play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noBackupLetIn,
+		},
+		{
+			name: "another webhook adds the label later", requirement: "safety/label-by-webhook", wanted: "restored, or no backup",
+			play: p.scene(p.backup(), play.Step{Create: unlabelled(p.claim(claimName)), Later: map[string]any{"metadata": map[string]any{"labels": map[string]any{p.PVC.Label: p.PVC.Value}}}},
+				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).restoredOrHeld,
+		},
+		{
+			name: "a PVC is created twice, and once more by a dry run", requirement: "safety/request-that-came-to-nothing", wanted: "nothing for PVCs that are not there",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), create(p.claim(claimName)), wait(afterMillis),
+				play.Step{Create: p.claim(claimName + "-2"), DryRun: true}, wait(afterMillis)),
+			verify: (*found).nothingForNobody,
+		},
+		{
+			name: "another webhook refuses the PVC", requirement: "safety/request-that-came-to-nothing", wanted: "nothing for PVCs that are not there",
+			play:   p.scene(p.backup(), play.Step{Create: p.claim(claimName), Refused: "exceeded quota"}, wait(afterMillis)),
+			verify: (*found).nothingForNobody,
+		},
+		{
+			name: "Kyverno is away, and pods without such a PVC start", requirement: "resilience/blast-radius", wanted: "they are admitted",
+			play: p.scene(create(unlabelled(p.claim(claimName))), wait(afterMillis), play.Step{AdmissionOff: true},
+				create(pod("early")), create(in(elsewhere, pod("late"))), create(withoutVolumes(pod("none")))),
+			verify: (*found).podsStart,
+		},
+	}
+	for field, value := range map[string]any{
+		"volumeName":    "pv-1",
+		"dataSource":    map[string]any{"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snapshot-1"},
+		"dataSourceRef": map[string]any{"apiGroup": "volsync.backube", "kind": "ReplicationDestination", "name": "destination-1"},
+	} {
+		claim := p.claim(claimName)
+		claim["spec"].(map[string]any)[field] = value
+		all = append(all, situation{
+			name: "a PVC comes with content: " + field, requirement: "safety/volume-with-content", wanted: "no restore, backups",
+			play:   p.scene(p.backup(), create(claim), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			verify: func(f *found) { f.neverRestored(); f.backedUp() },
+		})
+	}
+	slices.SortStableFunc(all, func(a, b situation) int { return cmp.Compare(a.requirement, b.requirement) })
+	if p.Override.Annotation != "" {
+		all = append(all, p.overridden())
+	}
+	return all
+}
+
+// overridden is a restore that a person gives up.
+func (p plot) overridden() situation {
+	return situation{
+		name: "a restore is overridden", requirement: "safety/restore-beside-app", wanted: "the app starts, and the restore is over",
+		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis),
+			play.Step{Override: merge(reference(claimName), map[string]any{"metadata": map[string]any{
+				"name": claimName, "namespace": namespace, "annotations": map[string]any{p.Override.Annotation: string(p.Override.Value)},
+			}})},
+			wait(afterMillis), create(pod("late")), play.Step{Movers: true}, wait(afterMillis),
+			change("labels", p.PVC.Label, nil), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+		verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp() },
+	}
+}
+
+func withoutVolumes(pod map[string]any) map[string]any {
+	delete(pod["spec"].(map[string]any), "volumes")
+	return pod
+}
+
+// isRestore says of a pod whether it is one that VolSync restores with.
+func isRestore(e play.Event) bool { return moves(e, "restore") }
+
+// noRestoreBesideApp wants no restore's mover to be let in after an app's pod that uses the PVC.
+func (f *found) noRestoreBesideApp() {
+	app := ""
+	for _, e := range f.sent("Pod") {
+		switch {
+		case e.What != play.Admitted:
+		case e.By != play.JobController:
+			app = object(e).GetName()
+		case app != "" && isRestore(e):
+			gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.admits("jobs", "Job"), f.subjects.makes(destination))
+			f.missing(gate, gate, "VolSync may restore (pod %s) beside pod %s, which uses the PVC: what the app writes is overwritten", object(e).GetName(), app)
+			return
+		}
+	}
+}
+
+// restoreIsGuarded wants neither a backup nor, where the policy promises that, the app to be let in while a restore is not done.
+func (f *found) restoreIsGuarded() {
+	f.noBackupWhileRestoring()
+	if f.contract.Promises("gated-start") {
+		f.appWaits()
+	}
+}
+
+// restoredOrHeld wants a restore, or no backup.
+func (f *found) restoredOrHeld() {
+	if len(f.made(destination)) == 0 {
+		f.noBackupLetIn()
+	}
+}
+
+// backedUp wants a backup's mover to be let in.
+func (f *found) backedUp() {
+	if len(f.made(source)) == 0 {
+		maker := f.subjects.makes(source)
+		f.missing(maker, maker, "no ReplicationSource is made for the PVC: it is never backed up")
+		return
+	}
+	for _, e := range f.sent("Pod") {
+		if isBackup(e) && e.What == play.Admitted {
+			return
+		}
+	}
+	gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.admits("jobs", "Job"), f.subjects.makes(source))
+	f.missing(gate, gate, "no backup of the PVC is let in: what it came with is never backed up")
+}
+
+// podsStart wants all pods that are no movers' to be admitted.
+func (f *found) podsStart() {
+	for _, e := range f.sent("Pod") {
+		if e.By != play.JobController && e.What == play.Refusal {
+			f.wrongBy("refused", f.refusing(e, "pods", "Pod"), "pod %s is refused: %s", object(e).GetName(), e.Text)
+		}
+	}
+}
+
+// nothingForNobody wants no object to be made for a PVC that is not there.
+func (f *found) nothingForNobody() {
+	there := map[string]bool{}
+	for _, content := range f.course.Objects {
+		if o := (&unstructured.Unstructured{Object: content}); o.GetKind() == "PersistentVolumeClaim" {
+			there[string(o.GetUID())] = true
+			there[o.GetNamespace()+"/"+o.GetName()] = true
+		}
+	}
+	for _, e := range f.course.Events {
+		o := object(e)
+		if e.What != play.Made || !slices.Contains([]string{source, destination, "Secret"}, o.GetKind()) {
+			continue
+		}
+		for _, owner := range o.GetOwnerReferences() {
+			if owner.Kind == "PersistentVolumeClaim" && !there[string(owner.UID)] {
+				f.wrong(e.Policy, "%s %s is made for a PVC that is not there: its creation came to nothing", o.GetKind(), o.GetName())
+				return
+			}
+		}
+		claim := cmp.Or(stringAt(o, "spec", "sourcePVC"), stringAt(o, "spec", "restic", "destinationPVC"))
+		if claim != "" && !there[o.GetNamespace()+"/"+claim] {
+			f.wrong(e.Policy, "%s %s is made for PVC %s, which is not there: its creation came to nothing", o.GetKind(), o.GetName(), claim)
+			return
+		}
+	}
+}
