@@ -41,7 +41,8 @@ type Step struct {
 	Create  map[string]any `json:"create,omitempty"`
 	Update  map[string]any `json:"update,omitempty"`
 	Replace map[string]any `json:"replace,omitempty"`
-	// Delete takes an object away at once; what it owns stays, as while the garbage collector has not come by yet.
+	// Delete takes an object away at once, where no validating webhook and none of the API server's own policies refuses. What it
+	// owns stays, as while the garbage collector has not come by yet.
 	Delete map[string]any `json:"delete,omitempty"`
 	// Backup puts a repository of this path, <namespace>/<pvc>, into the bucket.
 	Backup string `json:"backup,omitempty"`
@@ -71,6 +72,9 @@ type Step struct {
 	Scan bool `json:"scan,omitempty"`
 	// WaitMillis passes.
 	WaitMillis int64 `json:"waitMillis,omitempty"`
+
+	// Said is what the movers' logs say, of Restored and BackedUp. Empty: what they say when all is well.
+	Said string `json:"said,omitempty"`
 
 	// By is the name of the user or service account who sends it. Empty: an administrator.
 	By string `json:"by,omitempty"`
