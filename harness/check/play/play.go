@@ -174,7 +174,8 @@ const (
 	Admitted = "admitted" // the API server took an object, in TookMillis
 	Refusal  = "refused"  // it did not, and says why
 	Tried    = "tried"    // a dry run: the API server would have taken an object
-	Made     = "made"     // the background controller made or changed an object for Policy
+	Made     = "made"     // the background controller made an object, or made it anew, for Policy, which generates
+	Changed  = "changed"  // the background controller changed an object for Policy, which mutates what exists
 	Failed   = "failed"   // Policy ended in an error, or in a webhook's timeout
 	Asked    = "asked"    // Policy's question reached S3's address: Text is the request and what came of it
 	Strayed  = "strayed"  // a question to another address: nothing was sent
