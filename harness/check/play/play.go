@@ -161,6 +161,8 @@ type Event struct {
 	By string `json:"by,omitempty"`
 	// Policy is whose doing it is, kind/name.
 	Policy string `json:"policy,omitempty"`
+	// Again says of what was made that it had been there, and was written over.
+	Again bool `json:"again,omitempty"`
 	// Text is the request, the reason, the error.
 	Text string `json:"text,omitempty"`
 	// TookMillis is how long it took, where that is something to know.
