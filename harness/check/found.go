@@ -427,7 +427,7 @@ func (f *found) untouched() {
 		f.wrong(f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim"), "a PVC without the label is written on: %s", written)
 	}
 	for _, made := range f.course.Events {
-		if made.What == play.Made {
+		if made.What == play.Made || made.What == play.Changed {
 			f.wrongBy("unlabelled", made.Policy, "a PVC without the label gets %s %s", object(made).GetKind(), object(made).GetName())
 		}
 	}

@@ -103,7 +103,7 @@ func (p plot) overridden() situation {
 	return situation{
 		name: "a restore is overridden", requirement: "safety/restore-beside-app", wanted: "the app starts, and the restore is over",
 		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis),
-			play.Step{Override: merge(reference(claimName), map[string]any{"metadata": map[string]any{
+			play.Step{Update: merge(reference(claimName), map[string]any{"metadata": map[string]any{
 				"name": claimName, "namespace": namespace, "annotations": map[string]any{p.Override.Annotation: string(p.Override.Value)},
 			}})},
 			wait(afterMillis), create(pod("late")), play.Step{Movers: true}, wait(afterMillis),

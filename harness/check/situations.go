@@ -110,7 +110,7 @@ func (p plot) outage(row outage.Fault) situation {
 	switch {
 	case row.Outcome == outage.OutcomeNothing:
 		s.wanted = "RD, no backup when it found nothing"
-		s.play = p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(beforeMovers), play.Step{RestoredNothing: true}, wait(outageMillis-beforeMovers), play.Step{Movers: true})
+		s.play = p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(beforeMovers), play.Step{Restored: true, Said: "No eligible snapshots found"}, wait(outageMillis-beforeMovers), play.Step{Movers: true})
 	case row.Outcome.Restores():
 		s.wanted = "RD"
 	case row.Outcome == outage.OutcomeAbsent:

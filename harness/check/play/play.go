@@ -39,12 +39,13 @@ type Situation struct {
 // Step is one thing that happens. Exactly one field is set, besides those that say how a write is sent.
 type Step struct {
 	// Create, Update and Replace send an object to the API server: admission, then the background controller. An update is a
-	// JSON merge patch of the object of that kind and name. Replace is a PUT: what it leaves out is gone, but for the status
+	// JSON merge patch of the object of that kind and name; {uid} in it is the UID of that object. Replace is a PUT: what it leaves out is gone, but for the status
 	// and what the API server keeps itself.
 	Create  map[string]any `json:"create,omitempty"`
 	Update  map[string]any `json:"update,omitempty"`
 	Replace map[string]any `json:"replace,omitempty"`
-	// Delete takes an object away at once; what it owns stays, as while the garbage collector has not come by yet.
+	// Delete takes an object away at once, where no validating webhook and none of the API server's own policies refuses. What it
+	// owns stays, as while the garbage collector has not come by yet.
 	Delete map[string]any `json:"delete,omitempty"`
 	// Backup puts a repository of this path, <namespace>/<pvc>, into the bucket.
 	Backup string `json:"backup,omitempty"`
@@ -57,8 +58,6 @@ type Step struct {
 	// Restored lets VolSync do what Movers does for every ReplicationDestination, and report each done whose pod is there. A
 	// restore whose mover is paused or refused is never done.
 	Restored bool `json:"restored,omitempty"`
-	// RestoredNothing is the same of movers that found no snapshot, which VolSync calls a success.
-	RestoredNothing bool `json:"restoredNothing,omitempty"`
 	// BackedUp is the same of every ReplicationSource. It puts nothing into the bucket.
 	BackedUp bool `json:"backedUp,omitempty"`
 	// BackgroundOff takes Kyverno's background controller away. BackgroundOn brings it back: it works off what was asked of
@@ -76,6 +75,9 @@ type Step struct {
 	Scan bool `json:"scan,omitempty"`
 	// WaitMillis passes.
 	WaitMillis int64 `json:"waitMillis,omitempty"`
+
+	// Said is what the movers' logs say, of Restored and BackedUp. Empty: what they say when all is well.
+	Said string `json:"said,omitempty"`
 
 	// By is the name of the user or service account who sends it. Empty: an administrator.
 	By string `json:"by,omitempty"`
@@ -162,6 +164,8 @@ type Event struct {
 	By string `json:"by,omitempty"`
 	// Policy is whose doing it is, kind/name.
 	Policy string `json:"policy,omitempty"`
+	// Again says of what was made that it had been there, and was written over.
+	Again bool `json:"again,omitempty"`
 	// Text is the request, the reason, the error.
 	Text string `json:"text,omitempty"`
 	// TookMillis is how long it took, where that is something to know.
@@ -175,7 +179,8 @@ const (
 	Admitted = "admitted" // the API server took an object, in TookMillis
 	Refusal  = "refused"  // it did not, and says why
 	Tried    = "tried"    // a dry run: the API server would have taken an object
-	Made     = "made"     // the background controller made or changed an object for Policy
+	Made     = "made"     // the background controller made an object, or made it anew, for Policy, which generates
+	Changed  = "changed"  // the background controller changed an object for Policy, which mutates what exists
 	Failed   = "failed"   // Policy ended in an error, or in a webhook's timeout
 	Asked    = "asked"    // Policy's question reached S3's address: Text is the request and what came of it
 	Strayed  = "strayed"  // a question to another address: nothing was sent
