@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"time"
 
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
@@ -216,3 +217,23 @@ var _ = Prove("resilience/stale-lock", verdict.Resilience,
 		claim.App(ctx).SeesGoodBackup(ctx)
 		claim.SnapshotHolds(ctx, good, scenario.SeedContent)
 	}, long)
+
+var _ = Prove("resilience/killed-mover", verdict.Resilience,
+	"A backup was killed half an hour ago or longer, and its lock is in the repository. The next backup is Successful, retention works, and what was backed up is restored, with nobody's help.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		s.SameHourFor(ctx, 2*time.Minute)
+		s.GoodBackup(ctx, "data")
+		s.OldLock(ctx, "data")
+		first := s.ClaimWithRestore(ctx, "data")
+		first.RestoredByItsOwn(ctx)
+		app := first.App(ctx)
+		written := app.Write(ctx, small(s))
+		first.BackedUp(ctx)
+		first.BackupIsExactly(ctx, written)
+		s.KeepsByTheHour(ctx, "data")
+		app.Delete(ctx)
+
+		second := first.Recreate(ctx)
+		second.RestoredByItsOwn(ctx)
+		second.App(ctx).SeesExactly(ctx, written)
+	}, longest)
