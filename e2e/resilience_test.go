@@ -237,3 +237,29 @@ var _ = Prove("resilience/killed-mover", verdict.Resilience,
 		second.RestoredByItsOwn(ctx)
 		second.App(ctx).SeesExactly(ctx, written)
 	}, longest)
+
+var _ = Prove("resilience/movers-forbidden", verdict.Resilience,
+	"A namespace takes none of VolSync's movers, by Pod Security or by a quota. A PVC with a backup is refused there with a reason, or says within a bound that something is wrong. When the namespace takes them again, it is restored.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		usual := s.Twin(ctx)
+		full := s.Sibling(ctx, "-full")
+		var claims []*scenario.Claim
+		var allow []func(context.Context)
+		for in, forbid := range map[*scenario.Scenario]func(context.Context) func(context.Context){s: s.RestrictedPods, full: full.NoPods} {
+			in.GoodBackup(ctx, "data")
+			allow = append(allow, forbid(ctx))
+			if claim := in.ClaimOrRefusal(ctx, "data"); claim != nil {
+				claims = append(claims, claim)
+			}
+		}
+		for _, claim := range claims {
+			claim.SaysWhatIsWrong(ctx, usual)
+		}
+		for _, again := range allow {
+			again(ctx)
+		}
+		for _, claim := range claims {
+			claim.RestoredByItsOwn(ctx)
+			claim.App(ctx).SeesGoodBackup(ctx)
+		}
+	}, longest)
