@@ -263,3 +263,21 @@ var _ = Prove("resilience/movers-forbidden", verdict.Resilience,
 			claim.App(ctx).SeesGoodBackup(ctx)
 		}
 	}, longest)
+
+var _ = Prove("resilience/blast-radius", verdict.Resilience,
+	"Kyverno's processes are killed over and over, for longer than its webhooks are waited for. Meanwhile, a pod without a volume starts, and so do pods of PVCs without the label, also in another namespace.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		other := s.Sibling(ctx, "-other")
+		plain := []*scenario.Claim{s.UnlabelledClaim(ctx, "plain"), other.UnlabelledClaim(ctx, "plain")}
+		kyverno := s.KillAgainAndAgain(ctx, "kyverno")
+		s.KyvernoStaysDown(ctx)
+		s.PodAtOnce(ctx)
+		for _, claim := range plain {
+			claim.AppAtOnce(ctx)
+			claim.Bound(ctx)
+		}
+		s.KyvernoIsDown(ctx)
+		kyverno.Stop()
+		s.SkipBackOff(ctx)
+		s.KyvernoBack(ctx)
+	}, alone)

@@ -288,6 +288,16 @@ func (c *Claim) AppThatLooks(ctx context.Context) *app.App {
 	return app.Create(ctx, c.env(), app.ThatLooks(c.env(), c.Name))
 }
 
+// AppAtOnce starts a pod that mounts the claim, which is none of the policy's business, and fails the spec where it is refused.
+func (c *Claim) AppAtOnce(ctx context.Context) *app.App {
+	return app.TakenAtOnce(ctx, c.env(), app.Of(c.env(), c.Name))
+}
+
+// PodAtOnce starts a pod without any volume, and fails the spec where it is refused.
+func (c *Claims) PodAtOnce(ctx context.Context) *app.App {
+	return app.TakenAtOnce(ctx, c.env, app.Pod(c.env, "without-volume", nil))
+}
+
 // Restored waits until the ReplicationDestination reports the end of the restore it was made for.
 func (c *Claim) Restored(ctx context.Context, destination *unstructured.Unstructured) {
 	c.synced(ctx, destination, "restore")

@@ -458,6 +458,28 @@ func (p *Platform) KyvernoIsDown(ctx context.Context) {
 	e.Evidence("seen", "no process of Kyverno's admission controller is old enough to serve", nil)
 }
 
+// KyvernoStaysDown is KyvernoIsDown, now and when the time is over that the API server would wait for the slowest of Kyverno's
+// webhooks that validate.
+func (p *Platform) KyvernoStaysDown(ctx context.Context) {
+	e := p.env
+	p.KyvernoIsDown(ctx)
+	configurations := &admissionv1.ValidatingWebhookConfigurationList{}
+	e.Do(ctx, func(ctx context.Context) error { return e.API.List(ctx, configurations) })
+	var slowest int32
+	for _, c := range configurations.Items {
+		for _, w := range c.Webhooks {
+			if len(asked(w.Name, w.ClientConfig, w.Rules)) > 0 && w.TimeoutSeconds != nil {
+				slowest = max(slowest, *w.TimeoutSeconds)
+			}
+		}
+	}
+	until := time.Now().Add(time.Duration(slowest) * time.Second)
+	e.Arrange(ctx, fmt.Sprintf("Kyverno down for %d s", slowest), time.Duration(slowest)*time.Second+e.Times.Nothing, func(context.Context) (await.State, error) {
+		return await.ReachedIf(time.Now().After(until), "not so long yet"), nil
+	})
+	p.KyvernoIsDown(ctx)
+}
+
 // powerCut kills every container of the node and then what runs them, and starts that again. The node's own network stays
 // as it is: a node that boots anew would have its way out of the run's network open for a moment.
 const powerCut = `systemctl stop kubelet
