@@ -281,3 +281,13 @@ var _ = Prove("resilience/blast-radius", verdict.Resilience,
 		s.SkipBackOff(ctx)
 		s.KyvernoBack(ctx)
 	}, alone)
+
+var _ = Prove("resilience/hourly-scan", verdict.Resilience,
+	"A person has set fields of the ReplicationSource, and the restic password in the base Secret is another one. Neither a change of the PVC nor Kyverno's background scan undoes the first, or takes the second to a repository that was made with the old one.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		claim := s.ClaimWithBackupSource(ctx, "data")
+		byHand := claim.SetByHand(ctx)
+		s.WrongResticPassword(ctx)
+		claim.Patch(ctx, "annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`)
+		byHand.StaysThroughAScan(ctx)
+	}, longest, changesBaseSecret)
