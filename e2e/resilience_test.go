@@ -291,3 +291,24 @@ var _ = Prove("resilience/hourly-scan", verdict.Resilience,
 		claim.Patch(ctx, "annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`)
 		byHand.StaysThroughAScan(ctx)
 	}, longest, changesBaseSecret)
+
+var _ = Prove("resilience/restore-made-up-for", verdict.Resilience,
+	"Kyverno's limit of requests is reached when PVCs with a backup are created, so a request for a restore is lost. The restore comes all the same, or the PVC says what to do.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		names := []string{"data-1", "data-2"}
+		for _, name := range names {
+			s.GoodBackup(ctx, name)
+		}
+		back := s.FewUpdateRequests(ctx, 1)
+		on := s.Off(ctx, scenario.KyvernoBackground)
+		var claims []*scenario.Claim
+		for _, name := range names {
+			claims = append(claims, s.Claim(ctx, name))
+		}
+		s.SomeDropped(ctx, names...)
+		back(ctx)
+		on(ctx)
+		for _, claim := range claims {
+			claim.MadeUpFor(ctx)
+		}
+	}, alone)
