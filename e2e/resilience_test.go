@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"time"
 
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
@@ -216,3 +217,98 @@ var _ = Prove("resilience/stale-lock", verdict.Resilience,
 		claim.App(ctx).SeesGoodBackup(ctx)
 		claim.SnapshotHolds(ctx, good, scenario.SeedContent)
 	}, long)
+
+var _ = Prove("resilience/killed-mover", verdict.Resilience,
+	"A backup was killed half an hour ago or longer, and its lock is in the repository. The next backup is Successful, retention works, and what was backed up is restored, with nobody's help.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		s.SameHourFor(ctx, 2*time.Minute)
+		s.GoodBackup(ctx, "data")
+		s.OldLock(ctx, "data")
+		first := s.ClaimWithRestore(ctx, "data")
+		first.RestoredByItsOwn(ctx)
+		app := first.App(ctx)
+		written := app.Write(ctx, small(s))
+		first.BackedUp(ctx)
+		first.BackupIsExactly(ctx, written)
+		s.KeepsByTheHour(ctx, "data")
+		app.Delete(ctx)
+
+		second := first.Recreate(ctx)
+		second.RestoredByItsOwn(ctx)
+		second.App(ctx).SeesExactly(ctx, written)
+	}, longest)
+
+var _ = Prove("resilience/movers-forbidden", verdict.Resilience,
+	"A namespace takes none of VolSync's movers, by Pod Security or by a quota. A PVC with a backup is refused there with a reason, or says within a bound that something is wrong. When the namespace takes them again, it is restored.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		usual := s.Twin(ctx)
+		full := s.Sibling(ctx, "-full")
+		var claims []*scenario.Claim
+		var allow []func(context.Context)
+		for in, forbid := range map[*scenario.Scenario]func(context.Context) func(context.Context){s: s.RestrictedPods, full: full.NoPods} {
+			in.GoodBackup(ctx, "data")
+			allow = append(allow, forbid(ctx))
+			if claim := in.ClaimOrRefusal(ctx, "data"); claim != nil {
+				claims = append(claims, claim)
+			}
+		}
+		for _, claim := range claims {
+			claim.SaysWhatIsWrong(ctx, usual)
+		}
+		for _, again := range allow {
+			again(ctx)
+		}
+		for _, claim := range claims {
+			claim.RestoredByItsOwn(ctx)
+			claim.App(ctx).SeesGoodBackup(ctx)
+		}
+	}, longest)
+
+var _ = Prove("resilience/blast-radius", verdict.Resilience,
+	"Kyverno's processes are killed over and over, for longer than its webhooks are waited for. Meanwhile, a pod without a volume starts, and so do pods of PVCs without the label, also in another namespace.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		other := s.Sibling(ctx, "-other")
+		plain := []*scenario.Claim{s.UnlabelledClaim(ctx, "plain"), other.UnlabelledClaim(ctx, "plain")}
+		kyverno := s.KillAgainAndAgain(ctx, "kyverno")
+		s.KyvernoStaysDown(ctx)
+		s.PodAtOnce(ctx)
+		for _, claim := range plain {
+			claim.AppAtOnce(ctx)
+			claim.Bound(ctx)
+		}
+		s.KyvernoIsDown(ctx)
+		kyverno.Stop()
+		s.SkipBackOff(ctx)
+		s.KyvernoBack(ctx)
+	}, alone)
+
+var _ = Prove("resilience/hourly-scan", verdict.Resilience,
+	"A person has set fields of the ReplicationSource, and the restic password in the base Secret is another one. Neither a change of the PVC nor Kyverno's background scan undoes the first, or takes the second to a repository that was made with the old one.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		claim := s.ClaimWithBackupSource(ctx, "data")
+		byHand := claim.SetByHand(ctx)
+		s.WrongResticPassword(ctx)
+		claim.Patch(ctx, "annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`)
+		byHand.StaysThroughAScan(ctx)
+	}, longest, changesBaseSecret)
+
+var _ = Prove("resilience/restore-made-up-for", verdict.Resilience,
+	"Kyverno's limit of requests is reached when PVCs with a backup are created, so a request for a restore is lost. The restore comes all the same, or the PVC says what to do.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		names := []string{"data-1", "data-2"}
+		for _, name := range names {
+			s.GoodBackup(ctx, name)
+		}
+		back := s.FewUpdateRequests(ctx, 1)
+		on := s.Off(ctx, scenario.KyvernoBackground)
+		var claims []*scenario.Claim
+		for _, name := range names {
+			claims = append(claims, s.Claim(ctx, name))
+		}
+		s.SomeDropped(ctx, names...)
+		back(ctx)
+		on(ctx)
+		for _, claim := range claims {
+			claim.MadeUpFor(ctx)
+		}
+	}, alone)

@@ -116,6 +116,24 @@ func create(ctx context.Context, e *env.Env, pod *corev1.Pod, wait verb) *App {
 	return &App{env: e, pod: pod.Name}
 }
 
+// TakenAtOnce creates the pod, which is none of the policy's business, and waits until it runs. That one of Kyverno's webhooks refuses
+// it, or cannot be asked and must be, fails the spec. It may take as long as webhooks are waited for.
+func TakenAtOnce(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
+	e.Eventually(ctx, fmt.Sprintf("pod %s admitted", pod.Name), e.Times.Gone, func(context.Context) (await.State, error) {
+		err := e.API.Create(ctx, pod.DeepCopy()) // without the time of a look: of a webhook that is waited for, the API server's answer is what is to be seen
+		switch {
+		case err == nil, apierrors.IsAlreadyExists(err):
+			return await.Reached(), nil
+		case env.RefusedByWebhook(err):
+			return await.RuledOut("%v", err), nil
+		}
+		return await.State{}, err
+	})
+	app := &App{env: e, pod: pod.Name}
+	app.Running(ctx)
+	return app
+}
+
 // StartTool starts a pod of the suite's own, which uses no volume: that it does not run is no policy's doing.
 func StartTool(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
 	app := create(ctx, e, pod, e.Arrange)

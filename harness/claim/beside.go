@@ -126,12 +126,16 @@ func (c *Claim) restoring(ctx context.Context) (movers []string, err error) {
 	err = c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace))
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		uses := slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
-			return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == c.Name
-		})
-		if uses && strings.HasPrefix(pod.Labels[batchv1.JobNameLabel], "volsync-dst-") && pod.Status.Phase == corev1.PodRunning {
+		if c.usedBy(pod) && strings.HasPrefix(pod.Labels[batchv1.JobNameLabel], "volsync-dst-") && pod.Status.Phase == corev1.PodRunning {
 			movers = append(movers, fmt.Sprintf("mover %s restores into PVC %s beside its app", pod.Name, c.Name))
 		}
 	}
 	return movers, err
+}
+
+// usedBy says whether a pod uses the claim.
+func (c *Claim) usedBy(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+		return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == c.Name
+	})
 }

@@ -116,19 +116,26 @@ func (c *Claims) ClaimWithRestore(ctx context.Context, name string) *Claim {
 }
 
 // TwinIsRestored is a positive control: a labelled PVC with a good backup, created while S3 is up, does get a
-// ReplicationDestination. That is a policy's work; the restore itself would be VolSync's and is not awaited, so the twin
-// has a storage class that does not exist, and no mover starts; unless the policy is for PVCs of one class.
+// ReplicationDestination.
 func (c *Claims) TwinIsRestored(ctx context.Context) {
-	const name = "twin"
 	c.env.Step("the positive control: with S3 up, a PVC with a backup gets a ReplicationDestination")
+	defer c.s3.Up(ctx)()
+	c.Twin(ctx).HasReplicationDestination(ctx)
+}
+
+// Twin creates a labelled PVC with a good backup while S3 is up. What a policy makes of it can be seen; the restore itself would be
+// VolSync's and is not awaited, so the twin has a storage class that does not exist, and no mover starts; unless the policy is for
+// PVCs of one class.
+func (c *Claims) Twin(ctx context.Context) *Claim {
+	const name = "twin"
 	c.repos.GoodBackup(ctx, name)
 	defer c.s3.Up(ctx)()
 	class := "no-such-class"
-	c.create(ctx, name, c.labels(), func(pvc *corev1.PersistentVolumeClaim) {
+	return c.create(ctx, name, c.labels(), func(pvc *corev1.PersistentVolumeClaim) {
 		if pvc.Spec.StorageClassName == nil {
 			pvc.Spec.StorageClassName = &class
 		}
-	}).HasReplicationDestination(ctx)
+	})
 }
 
 func (c *Claims) pvc(name string, labels map[string]string) *corev1.PersistentVolumeClaim {
@@ -279,6 +286,16 @@ func (c *Claim) App(ctx context.Context) *app.App {
 // AppThatLooks starts a pod that, before anything else, lists what is on the claim, without waiting for it.
 func (c *Claim) AppThatLooks(ctx context.Context) *app.App {
 	return app.Create(ctx, c.env(), app.ThatLooks(c.env(), c.Name))
+}
+
+// AppAtOnce starts a pod that mounts the claim, which is none of the policy's business, and fails the spec where it is refused.
+func (c *Claim) AppAtOnce(ctx context.Context) *app.App {
+	return app.TakenAtOnce(ctx, c.env(), app.Of(c.env(), c.Name))
+}
+
+// PodAtOnce starts a pod without any volume, and fails the spec where it is refused.
+func (c *Claims) PodAtOnce(ctx context.Context) *app.App {
+	return app.TakenAtOnce(ctx, c.env, app.Pod(c.env, "without-volume", nil))
 }
 
 // Restored waits until the ReplicationDestination reports the end of the restore it was made for.

@@ -6,9 +6,7 @@ import (
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -62,17 +60,7 @@ func (c *Claims) DryRun(ctx context.Context, name string, times int) *Claim {
 // made of nothing. The quota is gone then.
 func (c *Claims) OverQuota(ctx context.Context, name string) *Claim {
 	e := c.env
-	quota := &corev1.ResourceQuota{
-		ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: "no-room"},
-		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/persistentvolumeclaims": resource.MustParse("0")}},
-	}
-	e.Do(ctx, func(ctx context.Context) error {
-		return client.IgnoreAlreadyExists(e.API.Create(ctx, quota.DeepCopy()))
-	})
-	e.Arrange(ctx, "a quota of no PVC in force", e.Times.Gone, func(ctx context.Context) (await.State, error) {
-		err := e.API.Get(ctx, client.ObjectKeyFromObject(quota), quota)
-		return await.ReachedIf(len(quota.Status.Hard) > 0, "it has no status"), err
-	})
+	quota := c.quota(ctx, "no-room", "count/persistentvolumeclaims")
 	claim := c.claim(name)
 	c.s3.WhileS3IsUp(ctx, func() {
 		e.Arrange(ctx, "PVC "+name+" refused by the quota", e.Times.Gone, func(ctx context.Context) (await.State, error) {

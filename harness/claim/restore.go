@@ -405,6 +405,24 @@ func (c *Claim) RestoredByItsOwn(ctx context.Context) {
 	c.Restored(ctx, own)
 }
 
+// MadeUpFor waits, for as long as Kyverno's background scan takes to come by, until the claim has a ReplicationDestination, or says
+// something else than when it was created: what a person can do.
+func (c *Claim) MadeUpFor(ctx context.Context) {
+	e := c.env()
+	e.Eventually(ctx, "a ReplicationDestination for PVC "+c.Name+", or other words on it", e.Times.Scan+e.Times.Generate, func(ctx context.Context) (await.State, error) {
+		destination, err := c.destination(ctx)
+		if err != nil {
+			return await.State{}, err
+		}
+		pvc, err := c.get(ctx)
+		if err != nil {
+			return await.State{}, err
+		}
+		said := decisionText(pvc.Annotations, pvc.Labels, c.claims.labels())
+		return await.ReachedIf(destination != nil || plain(said, c.UID) != plain(c.said, c.UID), "there is none, and it says %s, as it did at first", said), nil
+	})
+}
+
 // RestoredAtMost waits, where a ReplicationDestination is made for the claim within the time that Kyverno may take, until
 // its restore is reported done, and returns its name; otherwise "".
 func (c *Claim) RestoredAtMost(ctx context.Context) string {

@@ -3,7 +3,9 @@
 package platform
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -269,6 +271,64 @@ func (p *Platform) Off(ctx context.Context, controller Controller) Back {
 	return back
 }
 
+// FewUpdateRequests has Kyverno take no more than this many requests for its background controller, and drop others, until what it
+// returns is called.
+func (p *Platform) FewUpdateRequests(ctx context.Context, limit int) Back {
+	const key = "updateRequestThreshold"
+	set := func(value string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			config := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: env.KyvernoNamespace, Name: "kyverno"}}
+			return p.env.API.Patch(ctx, config, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"data":{%q:%s}}`, key, value)))
+		}
+	}
+	was := "null"
+	config := &corev1.ConfigMap{}
+	p.env.Do(ctx, func(ctx context.Context) error {
+		return p.env.API.Get(ctx, client.ObjectKey{Namespace: env.KyvernoNamespace, Name: "kyverno"}, config)
+	})
+	if value, ok := config.Data[key]; ok {
+		was = strconv.Quote(value)
+	}
+	back := p.env.Undo("Kyverno's limit of requests", set(was))
+	p.env.Do(ctx, set(strconv.Quote(strconv.Itoa(limit))))
+	p.env.Step("Kyverno keeps no more than %d requests for its background controller", limit)
+	return back
+}
+
+// SomeDropped ends the spec as unknown unless, when the time is over that Kyverno may take, its background controller has no request
+// for one of these PVCs of the spec's namespace.
+func (p *Platform) SomeDropped(ctx context.Context, pvcs ...string) {
+	e, until := p.env, time.Now().Add(p.env.Times.Reaction)
+	var seen string
+	e.Arrange(ctx, "a request that Kyverno has dropped", 2*e.Times.Reaction, func(ctx context.Context) (await.State, error) {
+		requests := &unstructured.UnstructuredList{}
+		requests.SetGroupVersionKind(schema.GroupVersionKind{Group: "kyverno.io", Version: "v2", Kind: "UpdateRequest"})
+		if err := e.API.List(ctx, requests, client.InNamespace(env.KyvernoNamespace)); err != nil {
+			return await.State{}, err
+		}
+		var without []string
+		for _, pvc := range pvcs {
+			asked := false
+			for i := range requests.Items {
+				raw, err := json.Marshal(requests.Items[i].Object)
+				if err != nil {
+					return await.State{}, err
+				}
+				asked = asked || bytes.Contains(raw, []byte(strconv.Quote(e.Namespace))) && bytes.Contains(raw, []byte(strconv.Quote(pvc)))
+			}
+			if !asked {
+				without = append(without, pvc)
+			}
+		}
+		seen = fmt.Sprintf("there are %d requests for Kyverno's background controller, and none for %v", len(requests.Items), without)
+		if len(without) == 0 {
+			return await.RuledOut("Kyverno has dropped none: there are %d requests, for each of %v", len(requests.Items), pvcs), nil
+		}
+		return await.ReachedIf(time.Now().After(until), "%s", seen), nil
+	})
+	e.Evidence("seen", seen, nil)
+}
+
 // endLeadership deletes the leases of a namespace's pods that are gone: Kyverno and VolSync leave theirs, and a new pod would
 // wait until it runs out, some 15 seconds.
 func (p *Platform) endLeadership(ctx context.Context, namespace string, gone []corev1.Pod) error {
@@ -456,6 +516,28 @@ func (p *Platform) KyvernoIsDown(ctx context.Context) {
 		}
 	}
 	e.Evidence("seen", "no process of Kyverno's admission controller is old enough to serve", nil)
+}
+
+// KyvernoStaysDown is KyvernoIsDown, now and when the time is over that the API server would wait for the slowest of Kyverno's
+// webhooks that validate.
+func (p *Platform) KyvernoStaysDown(ctx context.Context) {
+	e := p.env
+	p.KyvernoIsDown(ctx)
+	configurations := &admissionv1.ValidatingWebhookConfigurationList{}
+	e.Do(ctx, func(ctx context.Context) error { return e.API.List(ctx, configurations) })
+	var slowest int32
+	for _, c := range configurations.Items {
+		for _, w := range c.Webhooks {
+			if len(asked(w.Name, w.ClientConfig, w.Rules)) > 0 && w.TimeoutSeconds != nil {
+				slowest = max(slowest, *w.TimeoutSeconds)
+			}
+		}
+	}
+	until := time.Now().Add(time.Duration(slowest) * time.Second)
+	e.Arrange(ctx, fmt.Sprintf("Kyverno down for %d s", slowest), time.Duration(slowest)*time.Second+e.Times.Nothing, func(context.Context) (await.State, error) {
+		return await.ReachedIf(time.Now().After(until), "not so long yet"), nil
+	})
+	p.KyvernoIsDown(ctx)
 }
 
 // powerCut kills every container of the node and then what runs them, and starts that again. The node's own network stays

@@ -47,6 +47,8 @@ type Times struct {
 	// Late is the window in which an answer of S3 can still become an object after an outage: under a second. What failed at
 	// once is no later: Kyverno tries it five times within milliseconds and then forgets it, all of that in the outage.
 	Late time.Duration
+	// Scan is the window in which Kyverno's background scan comes by once, where it is made each minute.
+	Scan time.Duration
 	// Nothing is how long a policy has had to make nothing at all before that says something.
 	Nothing time.Duration
 
@@ -79,6 +81,7 @@ func Default() Times {
 
 		Reaction: 4 * time.Second,
 		Late:     3 * time.Second,
+		Scan:     75 * time.Second,
 		Nothing:  5 * time.Second,
 
 		Look:    10 * time.Second,

@@ -1,0 +1,126 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/volsync"
+)
+
+// podSecurity is the namespace's label by which Kubernetes itself refuses pods.
+const podSecurity = "pod-security.kubernetes.io/enforce"
+
+// RestrictedPods lets the namespace take no pod that asks for more than the Pod Security standard restricted, as movers do, until
+// the returned function is called.
+func (c *Claims) RestrictedPods(ctx context.Context) (back func(context.Context)) {
+	set := func(ctx context.Context, value string) {
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.env.Namespace}}
+		patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:%s}}}`, podSecurity, value)
+		c.env.Do(ctx, func(ctx context.Context) error {
+			return c.env.API.Patch(ctx, namespace, client.RawPatch("application/merge-patch+json", patch))
+		})
+	}
+	set(ctx, `"restricted"`)
+	c.env.Step("namespace %s takes restricted pods only", c.env.Namespace)
+	return func(ctx context.Context) {
+		set(ctx, "null")
+		c.env.Step("namespace %s takes any pod again", c.env.Namespace)
+	}
+}
+
+// NoPods gives the namespace a quota of no pod, until the returned function is called.
+func (c *Claims) NoPods(ctx context.Context) (back func(context.Context)) {
+	quota := c.quota(ctx, "no-pods", corev1.ResourcePods)
+	c.env.Step("namespace %s has a quota of no pod", c.env.Namespace)
+	return func(ctx context.Context) {
+		c.env.Do(ctx, func(ctx context.Context) error { return client.IgnoreNotFound(c.env.API.Delete(ctx, quota)) })
+		c.env.Step("namespace %s has no quota any more", c.env.Namespace)
+	}
+}
+
+// quota makes a quota of none of these, and waits until it is in force.
+func (c *Claims) quota(ctx context.Context, name string, of corev1.ResourceName) *corev1.ResourceQuota {
+	e := c.env
+	quota := &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: name},
+		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{of: resource.MustParse("0")}},
+	}
+	e.Do(ctx, func(ctx context.Context) error {
+		return client.IgnoreAlreadyExists(e.API.Create(ctx, quota.DeepCopy()))
+	})
+	e.Arrange(ctx, "the quota "+name+" in force", e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		err := e.API.Get(ctx, client.ObjectKeyFromObject(quota), quota)
+		return await.ReachedIf(len(quota.Status.Hard) > 0, "it has no status"), err
+	})
+	return quota
+}
+
+// aboutPods matches what an event says of pods that are not taken.
+var aboutPods = regexp.MustCompile(`(?i)forbidden|quota|security|refused|denied|not allowed|cannot|violates`)
+
+// SaysWhatIsWrong waits until whoever looks at the claim, whose movers the namespace does not take, is told: by what is written on it,
+// in other words than on a PVC that nothing is wrong with, or by a warning about it, its ReplicationSource or its
+// ReplicationDestination.
+func (c *Claim) SaysWhatIsWrong(ctx context.Context, other *Claim) {
+	e := c.env()
+	var told string
+	e.Eventually(ctx, "PVC "+c.Name+" says that its movers are not taken", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		pvc, err := c.get(ctx)
+		if err != nil {
+			return await.State{}, err
+		}
+		if said := decisionText(pvc.Annotations, pvc.Labels, c.claims.labels()); plain(said, c.UID) != plain(other.said, other.UID) {
+			told = "it says: " + said
+			return await.Reached(), nil
+		}
+		about := []string{"PersistentVolumeClaim " + c.Name}
+		for _, kind := range volsync.Kinds {
+			objects, err := c.claims.list(ctx, kind)
+			if err != nil {
+				return await.State{}, err
+			}
+			for i := range objects {
+				if c.isSource(&objects[i]) || c.isDestination(&objects[i]) {
+					about = append(about, kind.Kind+" "+objects[i].GetName())
+				}
+			}
+		}
+		events := &corev1.EventList{}
+		if err := e.API.List(ctx, events, client.InNamespace(e.Namespace)); err != nil {
+			return await.State{}, err
+		}
+		for _, event := range events.Items {
+			of := event.InvolvedObject.Kind + " " + event.InvolvedObject.Name
+			if event.Type == corev1.EventTypeWarning && slices.Contains(about, of) && aboutPods.MatchString(event.Message) {
+				told = fmt.Sprintf("a warning of %s: %s: %s", of, event.Reason, event.Message)
+				return await.Reached(), nil
+			}
+		}
+		return await.NotYet("it says %s, as PVC %s does, and there is no warning", other.said, other.Name), nil
+	})
+	c.noMoverRan(ctx)
+	e.Evidence("decision", fmt.Sprintf("of PVC %s, whoever looks is told: %s", c.Name, told), nil)
+}
+
+// noMoverRan ends the spec as unknown if a mover of the claim was taken: nothing was wrong then.
+func (c *Claim) noMoverRan(ctx context.Context) {
+	pods := &corev1.PodList{}
+	c.env().Do(ctx, func(ctx context.Context) error {
+		return c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace), client.HasLabels{batchv1.JobNameLabel})
+	})
+	for i := range pods.Items {
+		if pod := &pods.Items[i]; c.usedBy(pod) && strings.HasPrefix(pod.Labels[batchv1.JobNameLabel], "volsync-") {
+			c.env().Unknownf("the namespace took the mover %s: nothing kept it from running", pod.Name)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package repository
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+)
+
+// lockAge is how old OldLock makes a lock: older than what restic unlock takes for stale, which is half an hour.
+const lockAge = 40 * time.Minute
+
+// OldLock leaves a lock in a PVC's repository, as of a backup that was killed on another machine a while ago. It is StaleLock's, with
+// an earlier time: restic dates locks by its machine's clock, and has no option for it.
+func (r *Repositories) OldLock(ctx context.Context, pvc string) {
+	r.StaleLock(ctx, pvc)
+	e := r.env
+	var key masterKey
+	r.read(ctx, pvc, &key, "cat", "masterkey")
+	s3, err := e.Testbed.Store.S3(e.Testbed.Credentials)
+	e.Must(err)
+	bucket := e.Testbed.Store.Bucket
+	for object := range r.Listing(ctx, pvc) {
+		_, id, isLock := strings.Cut(object, "/locks/")
+		if !isLock {
+			continue
+		}
+		var lock map[string]any
+		r.read(ctx, pvc, &lock, "cat", "lock", id)
+		lock["time"] = e.Now().Add(-lockAge).Format(time.RFC3339Nano)
+		plain, err := json.Marshal(lock)
+		e.Must(err)
+		sealed, err := key.seal(plain)
+		e.Must(err)
+		sum := sha256.Sum256(sealed)
+		older := hex.EncodeToString(sum[:])
+		e.Do(ctx, func(ctx context.Context) error {
+			_, err := s3.PutObject(ctx, bucket, r.Prefix(pvc)+"locks/"+older, bytes.NewReader(sealed), int64(len(sealed)), minio.PutObjectOptions{})
+			return err
+		})
+		e.Do(ctx, func(ctx context.Context) error {
+			return s3.RemoveObject(ctx, bucket, object, minio.RemoveObjectOptions{})
+		})
+		var back struct{ Time time.Time }
+		r.read(ctx, pvc, &back, "cat", "lock", older)
+		e.Evidence("bucket", fmt.Sprintf("restic reads a lock of %s in the repository of PVC %s", back.Time.UTC().Format(time.TimeOnly), pvc), nil)
+	}
+}
+
+// read has restic print something of a repository that the suite has made. That it cannot is no policy's doing.
+func (r *Repositories) read(ctx context.Context, pvc string, into any, args ...string) {
+	result, err := r.run(ctx, pvc, args...)
+	r.env.Must(succeeded(result, err))
+	r.env.Must(json.Unmarshal(result.Stdout, into))
+}
+
+// masterKey is that of a restic repository, as restic prints it.
+type masterKey struct {
+	MAC     struct{ K, R []byte }
+	Encrypt []byte
+}
+
+// seal encrypts and signs an object as restic does: the nonce, the text by AES-256 in counter mode, and Poly1305-AES of that.
+func (k masterKey) seal(plain []byte) ([]byte, error) {
+	nonce := make([]byte, aes.BlockSize)
+	if _, err := rand.Read(nonce); err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(k.Encrypt)
+	if err != nil {
+		return nil, err
+	}
+	text := make([]byte, len(plain))
+	cipher.NewCTR(block, nonce).XORKeyStream(text, plain)
+	mac, err := aes.NewCipher(k.MAC.K)
+	if err != nil {
+		return nil, err
+	}
+	if len(k.MAC.R) != aes.BlockSize {
+		return nil, fmt.Errorf("the key of the signature has %d bytes, wanted %d", len(k.MAC.R), aes.BlockSize)
+	}
+	var s [aes.BlockSize]byte
+	mac.Encrypt(s[:], nonce)
+	return slices.Concat(nonce, text, poly1305(text, k.MAC.R, s[:])), nil
+}
+
+// poly1305 is the authenticator of RFC 8439, section 2.5.
+func poly1305(text, r, s []byte) []byte {
+	number := func(littleEndian []byte) *big.Int {
+		b := slices.Clone(littleEndian)
+		slices.Reverse(b)
+		return new(big.Int).SetBytes(b)
+	}
+	clamped := slices.Clone(r)
+	for _, i := range []int{3, 7, 11, 15} {
+		clamped[i] &= 15
+	}
+	for _, i := range []int{4, 8, 12} {
+		clamped[i] &= 252
+	}
+	prime := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 130), big.NewInt(5))
+	sum, factor := new(big.Int), number(clamped)
+	for block := range slices.Chunk(text, 16) {
+		sum.Add(sum, number(append(slices.Clone(block), 1)))
+		sum.Mod(sum.Mul(sum, factor), prime)
+	}
+	sum.Add(sum, number(s))
+	tag := make([]byte, 16)
+	sum.Mod(sum, new(big.Int).Lsh(big.NewInt(1), 128)).FillBytes(tag)
+	slices.Reverse(tag)
+	return tag
+}
+
+// KeepsByTheHour fails the spec where, of the hour of the newest snapshot, more than that one is left: retention did not run. It says
+// something only of a policy that keeps snapshots by the hour and by nothing shorter.
+func (r *Repositories) KeepsByTheHour(ctx context.Context, pvc string) {
+	retain := r.env.Testbed.Contract.Retain
+	if retain.Hourly == 0 || retain.Last != "" || retain.Within != "" {
+		r.env.Step("the policy does not keep snapshots by the hour alone: how many are left says nothing about retention")
+		return
+	}
+	snapshots := r.Snapshots(ctx, pvc)
+	if len(snapshots) == 0 {
+		r.env.Failf("there is no snapshot of PVC %s", pvc)
+	}
+	hour := func(s Snapshot) time.Time { return s.Time.Truncate(time.Hour) }
+	newest, left := hour(snapshots[len(snapshots)-1]), 0
+	for _, snapshot := range snapshots {
+		if hour(snapshot).Equal(newest) {
+			left++
+		}
+	}
+	if left > 1 {
+		r.env.Failf("of one hour, %d snapshots of PVC %s are left: old ones are not removed", left, pvc)
+	}
+}
