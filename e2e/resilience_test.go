@@ -254,7 +254,7 @@ var _ = Prove("resilience/movers-forbidden", verdict.Resilience,
 			}
 		}
 		for _, claim := range claims {
-			claim.SaysWhatIsWrong(ctx, usual)
+			claim.SaysThatSomethingIsWrong(ctx, usual)
 		}
 		for _, again := range allow {
 			again(ctx)
