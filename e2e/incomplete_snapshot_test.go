@@ -28,7 +28,9 @@ var _ = Prove("safety/incomplete-snapshot", verdict.Safety,
 			s.Step("no mover is let in")
 			return
 		}
-		more := app.Write(ctx, small(s)) // files of several owners, some of which nobody else may read
+		app.PutSentinel(ctx, "beside this there is a file that a mover may not read")
+		app.PutPrivate(ctx, "private-key", "nobody else's")
+		more := app.Reads(ctx)
 		first.TryBackup(ctx)
 		app.Delete(ctx)
 		first.Delete(ctx)

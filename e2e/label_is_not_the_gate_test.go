@@ -24,7 +24,9 @@ var _ = Prove("safety/label-is-not-the-gate", verdict.Safety,
 
 		s.Step("of a volume of an outage")
 		s.SameHourFor(ctx, 3*time.Minute)
-		s.AddSnapshot(ctx, "data", "the last good one", time.Now())
+		now := time.Now()
+		s.AddSnapshot(ctx, "data", "older", now.Add(-2*time.Hour)) // the oldest of all restic keeps in any case
+		s.AddSnapshot(ctx, "data", "the last good one", now)
 		good := s.LatestSnapshot(ctx, "data")
 		var undecided *scenario.Claim
 		s.S3Down(ctx, outage.Held, "data", func() {

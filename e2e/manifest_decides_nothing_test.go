@@ -43,7 +43,9 @@ var _ = Prove("safety/manifest-decides-nothing", verdict.Safety,
 		s.Step("the annotations of a restored volume, a year ahead, come with a PVC that is created in an outage")
 		restored := scenario.AYearAhead(second.Exported(ctx))
 		s.SameHourFor(ctx, 2*time.Minute)
-		s.AddSnapshot(ctx, "held", "the last good one", time.Now())
+		now := time.Now()
+		s.AddSnapshot(ctx, "held", "older", now.Add(-2*time.Hour)) // the oldest of all restic keeps in any case
+		s.AddSnapshot(ctx, "held", "the last good one", now)
 		good := s.LatestSnapshot(ctx, "held")
 		var held *scenario.Claim
 		healed := s.S3Down(ctx, outage.Held, "held", func() {

@@ -264,6 +264,12 @@ func (a *App) Put(ctx context.Context, name, content string) {
 	a.env.Evidence("volume", "the app wrote "+name, nil)
 }
 
+// PutPrivate lets the app write one small file that only another user may read.
+func (a *App) PutPrivate(ctx context.Context, name, content string) {
+	a.agent(ctx, a.env.Pods.Run, "put", "--file", mountPath+"/"+name, "--content", content, "--private-of", "1001")
+	a.env.Evidence("volume", "the app wrote "+name+", which only user 1001 may read", nil)
+}
+
 // PutSentinel lets the app write the volume's sentinel.
 func (a *App) PutSentinel(ctx context.Context, content string) {
 	a.Put(ctx, dataset.SentinelName, content)

@@ -3,7 +3,6 @@ package claim
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -65,16 +64,13 @@ func (c *Claims) quota(ctx context.Context, name string, of corev1.ResourceName)
 	return quota
 }
 
-// aboutPods matches what an event says of pods that are not taken.
-var aboutPods = regexp.MustCompile(`(?i)forbidden|quota|security|refused|denied|not allowed|cannot|violates`)
-
-// SaysWhatIsWrong waits until whoever looks at the claim, whose movers the namespace does not take, is told: by what is written on it,
+// SaysThatSomethingIsWrong waits until whoever looks at the claim, whose movers the namespace does not take, is told: by what is written on it,
 // in other words than on a PVC that nothing is wrong with, or by a warning about it, its ReplicationSource or its
-// ReplicationDestination.
-func (c *Claim) SaysWhatIsWrong(ctx context.Context, other *Claim) {
+// ReplicationDestination. VolSync itself warns of these after two minutes.
+func (c *Claim) SaysThatSomethingIsWrong(ctx context.Context, other *Claim) {
 	e := c.env()
 	var told string
-	e.Eventually(ctx, "PVC "+c.Name+" says that its movers are not taken", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	e.Eventually(ctx, "PVC "+c.Name+", or an object of its own, says that something is wrong", e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		pvc, err := c.get(ctx)
 		if err != nil {
 			return await.State{}, err
@@ -101,7 +97,7 @@ func (c *Claim) SaysWhatIsWrong(ctx context.Context, other *Claim) {
 		}
 		for _, event := range events.Items {
 			of := event.InvolvedObject.Kind + " " + event.InvolvedObject.Name
-			if event.Type == corev1.EventTypeWarning && slices.Contains(about, of) && aboutPods.MatchString(event.Message) {
+			if event.Type == corev1.EventTypeWarning && slices.Contains(about, of) {
 				told = fmt.Sprintf("a warning of %s: %s: %s", of, event.Reason, event.Message)
 				return await.Reached(), nil
 			}

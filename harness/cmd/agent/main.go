@@ -219,12 +219,18 @@ type written struct {
 func put(flags *flag.FlagSet) func(io.Writer) error {
 	file := flags.String("file", "", "the file, made or overwritten; its folder must exist")
 	content := flags.String("content", "", "the whole content, as it is")
+	owner := flags.Int("private-of", -1, "the user whose the file is then, and who alone may read it; needs CAP_CHOWN; -1: whoever writes, and anybody may read it")
 	return func(stdout io.Writer) error {
 		if err := required("file", *file); err != nil {
 			return err
 		}
 		if err := writeSynced(*file, *content); err != nil {
 			return err
+		}
+		if *owner >= 0 {
+			if err := errors.Join(os.Chmod(*file, 0o600), os.Chown(*file, *owner, *owner)); err != nil {
+				return err
+			}
 		}
 		sum := sha256.Sum256([]byte(*content))
 		return printJSON(stdout, written{*file, len(*content), hex.EncodeToString(sum[:])})

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -258,5 +259,13 @@ func TestIdle(t *testing.T) {
 				t.Error("does not exit")
 			}
 		})
+	}
+}
+
+func TestPutPrivate(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "key")
+	agent(t, 0, "put", "--file", name, "--content", "c", "--private-of", strconv.Itoa(os.Getuid()))
+	if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
 	}
 }
