@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -255,6 +256,7 @@ var _ = Prove("resilience/movers-forbidden", verdict.Resilience,
 		}
 		for _, claim := range claims {
 			claim.SaysThatSomethingIsWrong(ctx, usual)
+			claim.NoMoverRan(ctx)
 		}
 		for _, again := range allow {
 			again(ctx)
@@ -264,6 +266,28 @@ var _ = Prove("resilience/movers-forbidden", verdict.Resilience,
 			claim.App(ctx).SeesGoodBackup(ctx)
 		}
 	}, longest)
+
+var _ = Prove("resilience/told", verdict.Resilience,
+	"A person who looks at a PVC is told within a bound if its backups wait until somebody decides, if it was never backed up because every backup fails, or if its restore fails.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		stuck := s.Sibling(ctx, "-stuck")
+		stuck.GoodBackup(ctx, "data")
+		stuck.WrongResticPassword(ctx)
+		restoring := stuck.ClaimWithRestore(ctx, "data")
+
+		heal := s.RefuseBackups(ctx, "never")
+		defer heal()
+		never := s.ClaimWithBackupSource(ctx, "never")
+		never.App(ctx).Write(ctx, small(s))
+
+		s.GoodBackup(ctx, "held")
+		var held *scenario.Claim
+		s.S3Down(ctx, outage.Held, "held", func() { held = s.ClaimInOutage(ctx, outage.Held, "held") })
+		held.DecisionVisible(ctx, outage.OutcomeUnknown)
+
+		never.SaysThatSomethingIsWrong(ctx, never)
+		restoring.SaysThatSomethingIsWrong(ctx, restoring)
+	}, longest, changesBaseSecret, feature("visible-decision"), needs{scenario.NeedsGateway})
 
 var _ = Prove("resilience/blast-radius", verdict.Resilience,
 	"Kyverno's processes are killed over and over, for longer than its webhooks are waited for. Meanwhile, a pod without a volume starts, and so do pods of PVCs without the label, also in another namespace.",

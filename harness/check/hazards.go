@@ -78,20 +78,22 @@ func (p plot) hazards() []situation {
 			verify: (*found).podsStart,
 		},
 	}
-	for field, value := range map[string]any{
-		"volumeName":    "pv-1",
-		"dataSource":    map[string]any{"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snapshot-1"},
-		"dataSourceRef": map[string]any{"apiGroup": "volsync.backube", "kind": "ReplicationDestination", "name": "destination-1"},
+	for _, content := range []struct {
+		field string
+		value any
+	}{
+		{"volumeName", "pv-1"},
+		{"dataSource", map[string]any{"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snapshot-1"}},
+		{"dataSourceRef", map[string]any{"apiGroup": "volsync.backube", "kind": "ReplicationDestination", "name": "destination-1"}},
 	} {
 		claim := p.claim(claimName)
-		claim["spec"].(map[string]any)[field] = value
+		claim["spec"].(map[string]any)[content.field] = content.value
 		all = append(all, situation{
-			name: "a PVC comes with content: " + field, requirement: "safety/volume-with-content", wanted: "no restore, backups",
+			name: "a PVC comes with content: " + content.field, requirement: "safety/volume-with-content", wanted: "no restore, backups",
 			play:   p.scene(p.backup(), create(claim), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
 			verify: func(f *found) { f.neverRestored(); f.backedUp() },
 		})
 	}
-	slices.SortStableFunc(all, func(a, b situation) int { return cmp.Compare(a.requirement, b.requirement) })
 	if p.Override.Annotation != "" {
 		all = append(all, p.overridden())
 	}

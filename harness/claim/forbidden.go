@@ -3,7 +3,6 @@ package claim
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -13,7 +12,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/await"
-	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 // podSecurity is the namespace's label by which Kubernetes itself refuses pods.
@@ -64,13 +62,12 @@ func (c *Claims) quota(ctx context.Context, name string, of corev1.ResourceName)
 	return quota
 }
 
-// SaysThatSomethingIsWrong waits until whoever looks at the claim, whose movers the namespace does not take, is told: by what is written on it,
-// in other words than on a PVC that nothing is wrong with, or by a warning about it, its ReplicationSource or its
-// ReplicationDestination. VolSync itself warns of these after two minutes.
+// SaysThatSomethingIsWrong waits until whoever looks at the claim is told: by what is written on it, in other words than on a PVC that
+// nothing is wrong with, or by a warning about it.
 func (c *Claim) SaysThatSomethingIsWrong(ctx context.Context, other *Claim) {
 	e := c.env()
 	var told string
-	e.Eventually(ctx, "PVC "+c.Name+", or an object of its own, says that something is wrong", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	e.Eventually(ctx, "PVC "+c.Name+" says that something is wrong", e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		pvc, err := c.get(ctx)
 		if err != nil {
 			return await.State{}, err
@@ -79,37 +76,23 @@ func (c *Claim) SaysThatSomethingIsWrong(ctx context.Context, other *Claim) {
 			told = "it says: " + said
 			return await.Reached(), nil
 		}
-		about := []string{"PersistentVolumeClaim " + c.Name}
-		for _, kind := range volsync.Kinds {
-			objects, err := c.claims.list(ctx, kind)
-			if err != nil {
-				return await.State{}, err
-			}
-			for i := range objects {
-				if c.isSource(&objects[i]) || c.isDestination(&objects[i]) {
-					about = append(about, kind.Kind+" "+objects[i].GetName())
-				}
-			}
-		}
 		events := &corev1.EventList{}
 		if err := e.API.List(ctx, events, client.InNamespace(e.Namespace)); err != nil {
 			return await.State{}, err
 		}
 		for _, event := range events.Items {
-			of := event.InvolvedObject.Kind + " " + event.InvolvedObject.Name
-			if event.Type == corev1.EventTypeWarning && slices.Contains(about, of) {
-				told = fmt.Sprintf("a warning of %s: %s: %s", of, event.Reason, event.Message)
+			if of := event.InvolvedObject; event.Type == corev1.EventTypeWarning && of.Kind == "PersistentVolumeClaim" && of.Name == c.Name {
+				told = fmt.Sprintf("a warning: %s: %s", event.Reason, event.Message)
 				return await.Reached(), nil
 			}
 		}
 		return await.NotYet("it says %s, as PVC %s does, and there is no warning", other.said, other.Name), nil
 	})
-	c.noMoverRan(ctx)
 	e.Evidence("decision", fmt.Sprintf("of PVC %s, whoever looks is told: %s", c.Name, told), nil)
 }
 
-// noMoverRan ends the spec as unknown if a mover of the claim was taken: nothing was wrong then.
-func (c *Claim) noMoverRan(ctx context.Context) {
+// NoMoverRan ends the spec as unknown if a mover of the claim was taken: nothing was wrong then.
+func (c *Claim) NoMoverRan(ctx context.Context) {
 	pods := &corev1.PodList{}
 	c.env().Do(ctx, func(ctx context.Context) error {
 		return c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace), client.HasLabels{batchv1.JobNameLabel})

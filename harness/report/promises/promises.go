@@ -71,7 +71,11 @@ func Table(contracts []policy.Contract, specs []Spec, stacks []string) (string, 
 			})
 		}
 	}
-	text := markdown.Table(heads, rows) + "\n" + legend + "\n"
+	text := markdown.Table(heads, rows) + "\n"
+	if events := t.events(labels); len(events) > 0 {
+		text += "Events that lose data, if a policy does not hold the requirement:\n\n" + markdown.Table(heads, events) + "\n"
+	}
+	text += legend + "\n"
 	for i, reason := range t.reasons {
 		if i == 0 {
 			text += "\n"

@@ -74,3 +74,21 @@ func TestTableRefuses(t *testing.T) {
 		}
 	}
 }
+
+// What an event is about must be a requirement: the table leaves out what there is not.
+func TestEventsAreTold(t *testing.T) {
+	var all []Spec
+	for _, e := range Events {
+		all = append(all, Spec{ID: e.Requirement})
+	}
+	reason := "nobody looks"
+	got, err := Table([]policy.Contract{{Name: "one", ExpectedFailures: []policy.Expectation{{Requirement: "resilience/told", Reason: reason}}}}, all, stacks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| A mover is killed, and leaves its lock (`resilience/killed-mover`) | ✓ |", "| Nobody is told that a volume is not backed up (`resilience/told`) | ✗ 1 |", "1. " + reason} {
+		if !strings.Contains(got, want) {
+			t.Errorf("want %s in\n%s", want, got)
+		}
+	}
+}
