@@ -323,7 +323,16 @@ func (f *found) hasDestination(within int64) {
 	}
 }
 
-// backsUpAsPromised is about schedule and retention.
+// restoresOnce wants every ReplicationDestination to restore once: without a manual trigger, VolSync restores again and again.
+func (f *found) restoresOnce() {
+	for _, e := range f.made(destination) {
+		if schedule, manual := stringAt(object(e), "spec", "trigger", "schedule"), stringAt(object(e), "spec", "trigger", "manual"); schedule != "" || manual == "" {
+			f.wrongBy("again and again", e.Policy, "ReplicationDestination %s has no manual trigger (schedule %q): VolSync restores over the volume again and again", object(e).GetName(), schedule)
+		}
+	}
+}
+
+// backsUpAsPromised is about schedule, copy method and retention.
 func (f *found) backsUpAsPromised() {
 	if len(f.made(source)) == 0 {
 		f.blind = "no ReplicationSource is made, so nothing of it is seen: core/fresh says why"
@@ -332,6 +341,9 @@ func (f *found) backsUpAsPromised() {
 		o := object(e)
 		if schedule := stringAt(o, "spec", "trigger", "schedule"); !f.contract.Schedules(schedule) {
 			f.wrong(e.Policy, "ReplicationSource %s has the schedule %q, wanted %s", o.GetName(), schedule, f.contract.Schedule)
+		}
+		if method := stringAt(o, "spec", "restic", "copyMethod"); method != f.contract.CopyMethod {
+			f.wrong(e.Policy, "ReplicationSource %s has the copyMethod %q, wanted %s", o.GetName(), method, f.contract.CopyMethod)
 		}
 		for _, kept := range f.contract.Retain.Named() {
 			value, _, _ := unstructured.NestedFieldNoCopy(o.Object, "spec", "restic", "retain", kept.Name)

@@ -72,6 +72,38 @@ func (p plot) hazards() []situation {
 			verify: (*found).nothingForNobody,
 		},
 		{
+			name: "Kyverno does not answer during a restore", requirement: "resilience/kyverno-down", wanted: "no backup meanwhile, the app waits",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{AdmissionOff: true},
+				create(pod("early")), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).restoreIsGuarded,
+		},
+		{
+			name: "a backup tool brings a restore back", requirement: "safety/ownerless-destination", wanted: "nothing is restored again",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
+				play.Step{BringBack: anyOf(destination)}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).notRestoredAgain,
+		},
+		{
+			name: "a restore that is done is deleted", requirement: "resilience/finished-destination-deleted", wanted: "the app starts, backups, no restore",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
+				play.Step{Delete: anyOf(destination)}, change("annotations", "example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis),
+				create(pod("late")), play.Step{Movers: true}, wait(afterMillis)),
+			verify: func(f *found) { f.podsStart(); f.backedUp(); f.notRestoredAgain() },
+		},
+		{
+			name: "a ReplicationSource is deleted", requirement: "safety/own-repository", wanted: "backups go on",
+			play: p.scene(p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis), play.Step{Scan: true},
+				wait(afterMillis), play.Step{BackedUp: true}, p.backup(), wait(afterMillis), play.Step{Delete: anyOf(source)}, change("annotations", "example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis),
+				play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).backedUpAtTheEnd,
+		},
+		{
+			name: "a person pauses backups, and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "they stay paused",
+			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"paused": true}})},
+				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			verify: (*found).staysPaused,
+		},
+		{
 			name: "Kyverno is away, and pods without such a PVC start", requirement: "resilience/blast-radius", wanted: "they are admitted",
 			play: p.scene(create(unlabelled(p.claim(claimName))), wait(afterMillis), play.Step{AdmissionOff: true},
 				create(pod("early")), create(in(elsewhere, pod("late"))), create(withoutVolumes(pod("none")))),
@@ -114,6 +146,11 @@ func (p plot) overridden() situation {
 	}
 }
 
+// anyOf is the first of VolSync's objects of a kind.
+func anyOf(kind string) map[string]any {
+	return map[string]any{"apiVersion": "volsync.backube/v1alpha1", "kind": kind, "metadata": map[string]any{"namespace": namespace}}
+}
+
 func withoutVolumes(pod map[string]any) map[string]any {
 	delete(pod["spec"].(map[string]any), "volumes")
 	return pod
@@ -150,6 +187,47 @@ func (f *found) restoreIsGuarded() {
 func (f *found) restoredOrHeld() {
 	if len(f.made(destination)) == 0 {
 		f.noBackupLetIn()
+	}
+}
+
+// notRestoredAgain wants no restore's mover to be let in once a restore is done.
+func (f *found) notRestoredAgain() {
+	if len(f.made(destination)) == 0 {
+		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
+		return
+	}
+	done := false
+	for _, e := range f.course.Events {
+		if e.What == play.Admitted && isDone(object(e)) {
+			done = true
+		}
+		if done && e.What == play.Admitted && isRestore(e) {
+			gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.admits("jobs", "Job"), f.subjects.makes(destination))
+			f.missing(gate, gate, "VolSync may restore again (pod %s) when the restore is long done: what the app wrote since is overwritten", object(e).GetName())
+			return
+		}
+	}
+}
+
+// backedUpAtTheEnd wants the mover of the last ReplicationSource to be let in.
+func (f *found) backedUpAtTheEnd() {
+	for _, content := range f.course.Objects {
+		o := &unstructured.Unstructured{Object: content}
+		if o.GetKind() == "Pod" && isBackup(play.Event{By: play.JobController, Object: content}) {
+			return
+		}
+	}
+	maker := f.subjects.makes(source)
+	f.missing(maker, maker, "no backup is let in any more after the ReplicationSource was deleted: the volume's own repository counts as an older one")
+}
+
+// staysPaused wants what a person set to be there at the end.
+func (f *found) staysPaused() {
+	for _, content := range f.course.Objects {
+		o := &unstructured.Unstructured{Object: content}
+		if paused, _, _ := unstructured.NestedBool(content, "spec", "paused"); o.GetKind() == source && !paused {
+			f.wrong(f.subjects.makes(source), "ReplicationSource %s was paused by a person, and runs again after Kyverno's background scan", o.GetName())
+		}
 	}
 }
 

@@ -114,8 +114,7 @@ func (c *checker) notLookedAt(p *policy.Policy, reason string) {
 	}
 	c.NotLookedAt = append(c.NotLookedAt,
 		fmt.Sprintf("RBAC: whether Kyverno may make what the policies make (objects of RBAC in it: %d)", rbac),
-		"what comes while Kyverno itself is away: whether gates fail open",
-		"the ReplicationSource's copyMethod, the ReplicationDestination's trigger, and the names of what is made",
+		"the names of what is made",
 	)
 	if len(others) > 0 {
 		slices.Sort(others)

@@ -66,6 +66,7 @@ func situations(p plot) []situation {
 			verify: func(f *found) {
 				f.admittedInTime()
 				f.hasDestination(afterMillis)
+				f.restoresOnce()
 				f.repositoryIs(p.endpoint)
 				f.hasSource(2*afterMillis + 1000)
 			},
