@@ -218,10 +218,18 @@ func TestASimulatorThatFails(t *testing.T) {
 // good is what a policy does that is in order, as far as a course shows.
 func good(s play.Situation) play.Course {
 	c := play.Course{Objects: slices.Clone(s.Objects)}
-	backedUp, restoring := false, false
+	backedUp, restoring, unknown, there := false, false, false, false
 	for i, step := range s.Steps {
 		backedUp = backedUp || step.Backup != ""
+		unknown = (unknown || step.Outage != nil || step.Later != nil) && (backedUp || !step.Scan)
 		switch {
+		case step.Movers, step.BackedUp:
+			if !restoring && !unknown {
+				mover := map[string]any{"kind": "Pod", "metadata": map[string]any{"name": "mover"}, "spec": map[string]any{"containers": []any{map[string]any{"args": []any{"backup"}}}}}
+				c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, By: play.JobController, Object: mover})
+				c.Objects = append(c.Objects, mover)
+			}
+		case step.DryRun, step.Refused != "", step.Create["kind"] == "PersistentVolumeClaim" && there && s.Name == "a PVC is created twice, and once more by a dry run":
 		case step.Outage != nil && step.Outage.Rules == nil, step.Outage != nil && !tellsOfTheBackup(step.Outage.Rules[0].ID):
 			backedUp = false
 		case step.Create["kind"] == "Pod":
@@ -241,7 +249,9 @@ func good(s play.Situation) play.Course {
 				continue
 			}
 			e := play.Event{Step: i, What: play.Admitted, Object: o}
-			c.Events = append(c.Events, e)
+			c.Events, c.Objects, there = append(c.Events, e), append(c.Objects, o), true
+			spec := o["spec"].(map[string]any)
+			content := spec["volumeName"] != nil || spec["dataSource"] != nil || spec["dataSourceRef"] != nil
 			relabelled := slices.ContainsFunc(s.Steps, func(s play.Step) bool { return s.Update != nil })
 			if metadata["labels"] == nil && !relabelled {
 				continue
@@ -249,12 +259,12 @@ func good(s play.Situation) play.Course {
 			if metadata["labels"] != nil {
 				metadata["annotations"] = map[string]any{"p/decision": "something"}
 			}
-			if restoring = backedUp && metadata["labels"] != nil; restoring {
-				c.Events = append(c.Events, made(i, destination, metadata, map[string]any{"restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"]}}))
+			if restoring = backedUp && metadata["labels"] != nil && !content; restoring {
+				c.Events = append(c.Events, made(i, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "once"}, "restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"]}}))
 			}
 			c.Events = append(c.Events, made(i, source, metadata, map[string]any{
 				"sourcePVC": metadata["name"], "trigger": map[string]any{"schedule": "0 * * * *"},
-				"restic": map[string]any{"repository": metadata["name"], "retain": map[string]any{"hourly": 24.0, "daily": 7.0}},
+				"restic": map[string]any{"repository": metadata["name"], "copyMethod": "Direct", "retain": map[string]any{"hourly": 24.0, "daily": 7.0}},
 			}))
 			secret := plan.base(metadata["namespace"].(string))
 			secret["metadata"] = map[string]any{"name": metadata["name"], "namespace": metadata["namespace"]}
