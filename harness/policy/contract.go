@@ -75,6 +75,9 @@ type Contract struct {
 	ExpectedFailures []Expectation `json:"expectedFailures,omitempty"`
 	// Requirements that must each fail for this known-bad policy. Used only by the suite's own test, make known-bad.
 	CaughtBy []string `json:"caughtBy,omitempty"`
+	// For a known-bad policy: the good policy that must pass those requirements, as a path relative to this file. Defaults to
+	// ../base, of which most known-bad policies are patches.
+	Control string `json:"control,omitempty"`
 
 	doc *strict.Document // for positions in errors; nil without a file
 }

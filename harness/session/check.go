@@ -116,13 +116,13 @@ func (s *Session) record(file string, verdicts []byte) error {
 }
 
 // CheckKnownBad is the check's own test: each policy that is known to be bad is caught by what a check sees of each requirement
-// that must catch it, and the base that they are patches of is not. Of some of them it sees nothing, and says so.
+// that must catch it, and its control is not. Of some of them it sees nothing, and says so.
 func (s *Session) CheckKnownBad(ctx context.Context) error {
 	specs, _, err := s.listSpecs(ctx, selection{})
 	if err != nil {
 		return err
 	}
-	base, policies, err := s.loadKnownBad(nil, ids(specs))
+	suspects, err := s.loadKnownBad(nil, ids(specs))
 	if err != nil {
 		return err
 	}
@@ -130,17 +130,29 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ofBase, err := check.Run(ctx, base, stackName, simulator)
-	if err != nil {
-		return fmt.Errorf("POLICY=%s: %w", base.Path, err)
+	reports := map[*policy.Policy]*check.Report{} // a control may be that of many
+	run := func(p *policy.Policy) (*check.Report, error) {
+		if reports[p] != nil {
+			return reports[p], nil
+		}
+		report, err := check.Run(ctx, p, stackName, simulator)
+		if err != nil {
+			return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
+		}
+		reports[p] = report
+		return report, nil
 	}
 	looksAt := check.Requirements()
 	var catches []catch
 	var unseen []string
-	for _, p := range policies {
-		report, err := check.Run(ctx, p, stackName, simulator)
+	for _, p := range suspects {
+		control, err := run(p.control)
 		if err != nil {
-			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
+			return err
+		}
+		report, err := run(p.Policy)
+		if err != nil {
+			return err
 		}
 		for _, id := range p.Contract.CaughtBy {
 			if !slices.Contains(looksAt, id) {
@@ -149,11 +161,11 @@ func (s *Session) CheckKnownBad(ctx context.Context) error {
 			}
 			c := catch{Policy: p.Contract.Name, Requirement: id}
 			c.Text, c.Caught = finding(report, id)
-			switch _, already := finding(ofBase, id); {
+			switch _, already := finding(control, id); {
 			case !c.Caught:
 				c.Text = "the check finds nothing of the kind"
 			case already:
-				c.Caught, c.Text = false, base.Path+" is caught by it, too, so it does not show what is patched: name another requirement"
+				c.Caught, c.Text = false, p.control.Path+" is caught by it, too, so it does not show what is patched: name another requirement"
 			}
 			catches = append(catches, c)
 		}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,12 @@ type catch struct {
 	Text                string // why it was caught, or what was found instead
 }
 
+// suspect is a policy that is known to be bad, and the good one that must pass what catches it.
+type suspect struct {
+	*policy.Policy
+	control *policy.Policy
+}
+
 // trial is what a policy came to.
 type trial struct {
 	found       error // findings, before any spec ran
@@ -49,13 +56,15 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
-	base, policies, err := s.loadKnownBad(names, ids(specs))
+	suspects, err := s.loadKnownBad(names, ids(specs))
 	if err != nil {
 		return err
 	}
-	for _, p := range append([]*policy.Policy{base}, policies...) {
-		if err := p.Contract.CheckStack(s.Stack.Name, s.Lock.StackNames()); err != nil {
-			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
+	for _, one := range suspects {
+		for _, p := range []*policy.Policy{one.control, one.Policy} {
+			if err := p.Contract.CheckStack(s.Stack.Name, s.Lock.StackNames()); err != nil {
+				return fmt.Errorf("POLICY=%s: %w", p.Path, err)
+			}
 		}
 	}
 	if err := s.makeReady(ctx); err != nil {
@@ -65,8 +74,8 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(policies, func(p *policy.Policy) bool { return p.Check() == nil }) {
-		ours, err := s.keepOne(ctx, base)
+	if i := slices.IndexFunc(suspects, func(one suspect) bool { return one.Check() == nil }); i >= 0 {
+		ours, err := s.keepOne(ctx, suspects[i].control)
 		if err != nil {
 			return err
 		}
@@ -74,7 +83,7 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 			defer func() { err = errors.Join(err, s.Down(context.WithoutCancel(ctx))) }()
 		}
 	}
-	catches, err := s.catchAll(base, policies, func(p *policy.Policy, only []string) (trial, error) {
+	catches, err := s.catchAll(suspects, func(p *policy.Policy, only []string) (trial, error) {
 		return s.tryKnownBad(ctx, p, only, filepath.Join(artifacts, p.Contract.Name))
 	})
 	if err != nil {
@@ -92,31 +101,24 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	return nil
 }
 
-// catchAll tries the base policy, which is the control, with all that is to catch the others, and then each of them.
-func (s *Session) catchAll(base *policy.Policy, policies []*policy.Policy, try func(p *policy.Policy, only []string) (trial, error)) ([]catch, error) {
-	var all []string
-	onCluster := false
-	for _, p := range policies {
-		all = append(all, p.Contract.CaughtBy...)
-		onCluster = onCluster || p.Check() == nil
-	}
-	slices.Sort(all)
-	all = slices.Compact(all)
-	control := trial{found: base.Check()}
-	if onCluster && control.found == nil {
-		s.Log.Printf("the control: %s, the policy that the others are patches of, must pass all of %s", base.Contract.Name, strings.Join(all, ", "))
-		var err error
-		if control, err = try(base, all); err != nil {
-			return nil, fmt.Errorf("the control, %s, could not be tried: %w", base.Contract.Name, err)
-		}
-	}
+// catchAll tries each policy, and before it its control with all that is to catch any policy of that control.
+func (s *Session) catchAll(suspects []suspect, try func(p *policy.Policy, only []string) (trial, error)) ([]catch, error) {
+	controls := map[*policy.Policy]trial{}
 	var catches []catch
-	for i, p := range policies {
-		s.Log.Printf("%d of %d: %s must be caught by %s", i+1, len(policies), p.Contract.Name, strings.Join(p.Contract.CaughtBy, ", "))
+	for i, p := range suspects {
+		control, known := controls[p.control]
+		if !known {
+			var err error
+			if control, err = s.tryControl(p.control, suspects, try); err != nil {
+				return nil, err
+			}
+			controls[p.control] = control
+		}
+		s.Log.Printf("%d of %d: %s must be caught by %s", i+1, len(suspects), p.Contract.Name, strings.Join(p.Contract.CaughtBy, ", "))
 		tried := trial{found: p.Check()}
 		if tried.found == nil {
 			var err error
-			if tried, err = try(p, p.Contract.CaughtBy); err != nil {
+			if tried, err = try(p.Policy, p.Contract.CaughtBy); err != nil {
 				return nil, fmt.Errorf("%s could not be tried: %w", p.Contract.Name, err)
 			}
 		}
@@ -125,11 +127,36 @@ func (s *Session) catchAll(base *policy.Policy, policies []*policy.Policy, try f
 	return catches, nil
 }
 
-// loadKnownBad loads the base policy and the policies of these names, or all, and checks their contracts against the specs.
-func (s *Session) loadKnownBad(names, specs []string) (base *policy.Policy, policies []*policy.Policy, err error) {
+// tryControl tries a control with all that is to catch one of its policies.
+func (s *Session) tryControl(control *policy.Policy, suspects []suspect, try func(p *policy.Policy, only []string) (trial, error)) (trial, error) {
+	var all []string
+	onCluster := false
+	for _, p := range suspects {
+		if p.control == control {
+			all = append(all, p.Contract.CaughtBy...)
+			onCluster = onCluster || p.Check() == nil
+		}
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	tried := trial{found: control.Check()}
+	if !onCluster || tried.found != nil {
+		return tried, nil
+	}
+	s.Log.Printf("the control: %s must pass all of %s", control.Contract.Name, strings.Join(all, ", "))
+	tried, err := try(control, all)
+	if err != nil {
+		return trial{}, fmt.Errorf("the control, %s, could not be tried: %w", control.Contract.Name, err)
+	}
+	return tried, nil
+}
+
+// loadKnownBad loads the policies of these names, or all, with their controls, and checks their contracts against the specs. Policies
+// with the same control share one.
+func (s *Session) loadKnownBad(names, specs []string) (suspects []suspect, err error) {
 	entries, err := os.ReadDir(knownBadFolder)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the policies that are known to be bad: %w", err)
+		return nil, fmt.Errorf("the policies that are known to be bad: %w", err)
 	}
 	var known []string
 	for _, entry := range entries {
@@ -140,8 +167,8 @@ func (s *Session) loadKnownBad(names, specs []string) (base *policy.Policy, poli
 	if len(names) == 0 {
 		names = known
 	}
-	base, err = policy.Load(filepath.Join(knownBadFolder, knownBadBase), s.Settings.S3Endpoint)
-	problems := []error{err}
+	controls := map[string]*policy.Policy{}
+	var problems []error
 	for _, name := range names {
 		if !slices.Contains(known, name) {
 			problems = append(problems, fmt.Errorf("%s has no %q; there are %s", knownBadFolder, name, strings.Join(known, ", ")))
@@ -155,9 +182,16 @@ func (s *Session) loadKnownBad(names, specs []string) (base *policy.Policy, poli
 		if err := p.Contract.CheckKnownBad(name, specs); err != nil {
 			problems = append(problems, fmt.Errorf("POLICY=%s: %w", p.Path, err))
 		}
-		policies = append(policies, p)
+		path := filepath.Join(knownBadFolder, name, cmp.Or(p.Contract.Control, "../"+knownBadBase))
+		if controls[path] == nil {
+			if controls[path], err = policy.Load(path, s.Settings.S3Endpoint); err != nil {
+				problems = append(problems, fmt.Errorf("the control of %s: %w", p.Path, err))
+				continue
+			}
+		}
+		suspects = append(suspects, suspect{p, controls[path]})
 	}
-	return base, policies, errors.Join(problems...)
+	return suspects, errors.Join(problems...)
 }
 
 // keepOne makes sure that a stack is kept, and says whether it was put up for that, for this policy first. One that a killed

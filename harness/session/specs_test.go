@@ -41,7 +41,7 @@ func TestRequirementsAreThoseOfTheSpecs(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("policies known to be bad", func(t *testing.T) {
-		if _, _, err := s.loadKnownBad(nil, ids(specs)); err != nil {
+		if _, err := s.loadKnownBad(nil, ids(specs)); err != nil {
 			t.Error(err)
 		}
 	})
