@@ -3,6 +3,7 @@ package check
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -72,7 +73,7 @@ func (p plot) hazards() []situation {
 			verify: (*found).nothingForNobody,
 		},
 		{
-			name: "Kyverno does not answer during a restore", requirement: "resilience/kyverno-down", wanted: "no backup meanwhile, the app waits",
+			name: "Kyverno does not answer during a restore", requirement: "safety/backup-during-restore", wanted: "no backup meanwhile, the app waits",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{AdmissionOff: true},
 				create(pod("early")), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).restoreIsGuarded,
@@ -244,7 +245,12 @@ func (f *found) backedUp() {
 		}
 	}
 	gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.admits("jobs", "Job"), f.subjects.makes(source))
-	f.missing(gate, gate, "no backup of the PVC is let in: what it came with is never backed up")
+	f.missing(gate, gate, "no backup of the PVC is let in: what it holds is never backed up")
+	if changes := f.subjects.first(func(one subject) bool {
+		return strings.HasPrefix(one.name, "ClusterPolicy/") && strings.Contains(one.text, `"targets"`)
+	}); changes != "" {
+		f.unknown = "only a cluster can tell: " + changes + " changes what exists, which is not played"
+	}
 }
 
 // podsStart wants all pods that are no movers' to be admitted.
