@@ -22,7 +22,7 @@ check: build ## check POLICY without a cluster, with Kyverno's own engine, in se
 	@$(BIN)/smart-restore check
 
 check-policies: build ## check all that ships, and see policies known to be bad be caught
-	@$(BIN)/smart-restore check --record policies/checked.txt $(patsubst %/,%,$(wildcard policies/*/))
+	@$(BIN)/smart-restore check --record policies/checked.txt $(sort $(patsubst %/,%,$(wildcard policies/*/)))
 	@$(BIN)/smart-restore check --known-bad
 	@$(BIN)/smart-restore check --simulator
 
@@ -48,7 +48,7 @@ table: ## write a table of reports, cell by requirement (REPORTS="a/report.yaml 
 	@go run ./harness/cmd/smart-restore matrix table $(if $(WRITE),--write $(WRITE)) $(REPORTS)
 
 promises: build ## what policies/ promise, requirement by requirement: the table in policies/README.md made anew
-	@$(BIN)/smart-restore promises --write policies/README.md $(patsubst %/,%,$(wildcard policies/*/))
+	@$(BIN)/smart-restore promises --write policies/README.md $(sort $(patsubst %/,%,$(wildcard policies/*/)))
 
 docs: promises ## write the generated tables of README.md, CONTRIBUTING.md and policies/
 	@$(BIN)/smart-restore docs README.md CONTRIBUTING.md $(wildcard policies/*.md policies/*/*.md)
