@@ -16,11 +16,7 @@ var _ = Prove("safety/ownerless-destination", verdict.Safety,
 		s.GoodBackup(ctx, "data")
 		// A backup of what the app writes would hide that it was restored over.
 		defer s.RefuseBackups(ctx, "data")()
-		claim := s.ClaimWithRestore(ctx, "data")
-		destination := claim.HasReplicationDestination(ctx)
-		claim.Restored(ctx, destination)
-		app := claim.App(ctx)
-		app.PutSentinel(ctx, newer)
+		claim, destination, app := restoredAndInUse(ctx, s, "data")
 
 		claim.Tidied(ctx, destination)
 		claim.BroughtBack(ctx, destination)
@@ -34,11 +30,7 @@ var _ = Prove("resilience/finished-destination-deleted", verdict.Resilience,
 	"The ReplicationDestination of a restore that is done is deleted. The app's next pod starts with what was there, and the next backup is made.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
-		claim := s.ClaimWithRestore(ctx, "data")
-		destination := claim.HasReplicationDestination(ctx)
-		claim.Restored(ctx, destination)
-		app := claim.App(ctx)
-		app.PutSentinel(ctx, newer)
+		claim, destination, app := restoredAndInUse(ctx, s, "data")
 
 		claim.Tidied(ctx, destination)
 		app.Delete(ctx)
@@ -46,3 +38,13 @@ var _ = Prove("resilience/finished-destination-deleted", verdict.Resilience,
 		claim.BackUp(ctx)
 		claim.SnapshotHolds(ctx, "latest", newer)
 	}, long)
+
+// restoredAndInUse creates a PVC that has a backup, waits until it is restored, and has its app write what is newer.
+func restoredAndInUse(ctx context.Context, s *scenario.Scenario, name string) (*scenario.Claim, *scenario.Object, *scenario.App) {
+	claim := s.ClaimWithRestore(ctx, name)
+	destination := claim.HasReplicationDestination(ctx)
+	claim.Restored(ctx, destination)
+	app := claim.App(ctx)
+	app.PutSentinel(ctx, newer)
+	return claim, destination, app
+}

@@ -18,7 +18,7 @@ var _ = Prove("safety/good-snapshot-survives", verdict.Safety,
 		now := time.Now()
 		s.AddSnapshot(ctx, "data", "older", now.Add(-26*time.Hour))
 		s.AddSnapshot(ctx, "data", "old", now.Add(-2*time.Hour))
-		s.AddSnapshot(ctx, "data", "the last good one", now)
+		s.AddSnapshot(ctx, "data", lastGood, now)
 		good := s.LatestSnapshot(ctx, "data")
 
 		var claim *scenario.Claim
@@ -33,5 +33,16 @@ var _ = Prove("safety/good-snapshot-survives", verdict.Safety,
 			}
 		}
 		s.Step("%d of 2 backups were made", backups)
-		claim.SnapshotHolds(ctx, good, "the last good one")
+		claim.SnapshotHolds(ctx, good, lastGood)
 	}, longest, needs{scenario.NeedsGateway})
+
+// What the last good snapshot of a PVC holds.
+const lastGood = "the last good one"
+
+// lastGoodOne adds two snapshots for a PVC, of which retention may push out the second, of this hour, and returns that one's ID.
+func lastGoodOne(ctx context.Context, s *scenario.Scenario, pvc string) string {
+	now := time.Now()
+	s.AddSnapshot(ctx, pvc, "older", now.Add(-2*time.Hour)) // the oldest of all restic keeps in any case
+	s.AddSnapshot(ctx, pvc, lastGood, now)
+	return s.LatestSnapshot(ctx, pvc)
+}

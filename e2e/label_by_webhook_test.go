@@ -12,7 +12,7 @@ var _ = Prove("safety/label-by-webhook", verdict.Safety,
 	"Another webhook adds the label to a PVC after the policy was asked about it. The PVC is restored before its app starts, or it says that something is wrong, and the last good snapshot can still be restored after backups in the same hour.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.SameHourFor(ctx, 3*time.Minute)
-		s.AddSnapshot(ctx, "data", "the last good one", time.Now())
+		s.AddSnapshot(ctx, "data", lastGood, time.Now())
 		good := s.LatestSnapshot(ctx, "data")
 		s.LabelledByWebhook(ctx, "data")
 		claim := s.UnlabelledClaim(ctx, "data")
@@ -20,8 +20,8 @@ var _ = Prove("safety/label-by-webhook", verdict.Safety,
 			claim.SaysThatSomethingIsWrong(ctx, claim)
 			claim.App(ctx).Write(ctx, small(s))
 			claim.BackUpOrHold(ctx)
-			claim.SnapshotHolds(ctx, good, "the last good one")
+			claim.SnapshotHolds(ctx, good, lastGood)
 			return
 		}
-		claim.App(ctx).Holds(ctx, "the last good one", "it is not what was backed up")
+		claim.App(ctx).Holds(ctx, lastGood, "it is not what was backed up")
 	}, alone, longest)

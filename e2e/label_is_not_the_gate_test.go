@@ -24,10 +24,7 @@ var _ = Prove("safety/label-is-not-the-gate", verdict.Safety,
 
 		s.Step("of a volume of an outage")
 		s.SameHourFor(ctx, 3*time.Minute)
-		now := time.Now()
-		s.AddSnapshot(ctx, "data", "older", now.Add(-2*time.Hour)) // the oldest of all restic keeps in any case
-		s.AddSnapshot(ctx, "data", "the last good one", now)
-		good := s.LatestSnapshot(ctx, "data")
+		good := lastGoodOne(ctx, s, "data")
 		var undecided *scenario.Claim
 		s.S3Down(ctx, outage.Held, "data", func() {
 			undecided = s.ClaimInOutage(ctx, outage.Held, "data")
@@ -37,7 +34,7 @@ var _ = Prove("safety/label-is-not-the-gate", verdict.Safety,
 		undecided.BackUpOrHold(ctx)
 		undecided.Unlabel(ctx)
 		undecided.BackUpOrHold(ctx)
-		undecided.SnapshotHolds(ctx, good, "the last good one")
+		undecided.SnapshotHolds(ctx, good, lastGood)
 	}, longest, needs{scenario.NeedsGateway})
 
 var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,

@@ -43,10 +43,7 @@ var _ = Prove("safety/manifest-decides-nothing", verdict.Safety,
 		s.Step("the annotations of a restored volume, a year ahead, come with a PVC that is created in an outage")
 		restored := scenario.AYearAhead(second.Exported(ctx))
 		s.SameHourFor(ctx, 2*time.Minute)
-		now := time.Now()
-		s.AddSnapshot(ctx, "held", "older", now.Add(-2*time.Hour)) // the oldest of all restic keeps in any case
-		s.AddSnapshot(ctx, "held", "the last good one", now)
-		good := s.LatestSnapshot(ctx, "held")
+		good := lastGoodOne(ctx, s, "held")
 		var held *scenario.Claim
 		healed := s.S3Down(ctx, outage.Held, "held", func() {
 			held = s.ClaimInOutage(ctx, outage.Held, "held", restored)
@@ -54,5 +51,5 @@ var _ = Prove("safety/manifest-decides-nothing", verdict.Safety,
 		})
 		held.NotRestoredAfter(ctx, outage.Held, healed)
 		held.BackUpOrHold(ctx)
-		held.SnapshotHolds(ctx, good, "the last good one")
+		held.SnapshotHolds(ctx, good, lastGood)
 	}, longest, needs{scenario.NeedsGateway})

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/outage"
@@ -49,8 +51,7 @@ func nothing(play.Situation) play.Course {
 // loaded is a policy of one file, with a contract.
 func loaded(t *testing.T, contract string) *policy.Policy {
 	t.Helper()
-	folder := t.TempDir()
-	for name, content := range map[string]string{
+	return policyOf(t, map[string]string{
 		"policy.yaml": `# A comment.
 apiVersion: policies.kyverno.io/v1
 kind: GeneratingPolicy
@@ -68,7 +69,14 @@ spec:
   - expression: generator.apply("ReplicationDestination, ReplicationSource")
 `,
 		"conformance.yaml": "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: p\ndescription: d\nadmissionSeconds: 6\n" + contract,
-	} {
+	})
+}
+
+// policyOf is the policy that is in these files.
+func policyOf(t *testing.T, files map[string]string) *policy.Policy {
+	t.Helper()
+	folder := t.TempDir()
+	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +226,7 @@ func TestASimulatorThatFails(t *testing.T) {
 // good is what a policy does that is in order, as far as a course shows.
 func good(s play.Situation) play.Course {
 	c := play.Course{Objects: slices.Clone(s.Objects)}
-	backedUp, restoring, unknown, there := false, false, false, false
+	backedUp, restoring, unknown, there := false, false, false, map[string]bool{}
 	for i, step := range s.Steps {
 		backedUp = backedUp || step.Backup != ""
 		unknown = (unknown || step.Outage != nil || step.Later != nil) && (backedUp || !step.Scan)
@@ -229,7 +237,9 @@ func good(s play.Situation) play.Course {
 				c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, By: play.JobController, Object: mover})
 				c.Objects = append(c.Objects, mover)
 			}
-		case step.DryRun, step.Refused != "", step.Create["kind"] == "PersistentVolumeClaim" && there && s.Name == "a PVC is created twice, and once more by a dry run":
+		case step.DryRun, step.Refused != "", there[nameOf(step.Create)]: // it comes to nothing
+		case step.Delete != nil:
+			delete(there, nameOf(step.Delete))
 		case step.Outage != nil && step.Outage.Rules == nil, step.Outage != nil && !tellsOfTheBackup(step.Outage.Rules[0].ID):
 			backedUp = false
 		case step.Create["kind"] == "Pod":
@@ -249,7 +259,7 @@ func good(s play.Situation) play.Course {
 				continue
 			}
 			e := play.Event{Step: i, What: play.Admitted, Object: o}
-			c.Events, c.Objects, there = append(c.Events, e), append(c.Objects, o), true
+			c.Events, c.Objects, there[nameOf(o)] = append(c.Events, e), append(c.Objects, o), true
 			spec := o["spec"].(map[string]any)
 			content := spec["volumeName"] != nil || spec["dataSource"] != nil || spec["dataSourceRef"] != nil
 			relabelled := slices.ContainsFunc(s.Steps, func(s play.Step) bool { return s.Update != nil })
@@ -273,6 +283,12 @@ func good(s play.Situation) play.Course {
 		}
 	}
 	return c
+}
+
+// nameOf is an object's kind, namespace and name.
+func nameOf(object map[string]any) string {
+	o := unstructured.Unstructured{Object: object}
+	return o.GetKind() + " " + o.GetNamespace() + "/" + o.GetName()
 }
 
 // tellsOfTheBackup says whether Kyverno is told of the backup in an outage, by its rule's ID.

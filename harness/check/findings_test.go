@@ -16,8 +16,7 @@ import (
 // twoPolicies is a policy of two rules, one that decides and one that restores, in a file each, with a contract.
 func twoPolicies(t *testing.T, contract string) *policy.Policy {
 	t.Helper()
-	folder := t.TempDir()
-	for name, content := range map[string]string{
+	return policyOf(t, map[string]string{
 		"decide.yaml": `apiVersion: policies.kyverno.io/v1
 kind: MutatingPolicy
 metadata:
@@ -55,16 +54,7 @@ spec:
   - expression: generator.apply(variables.objects)
 `,
 		"conformance.yaml": "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: p\ndescription: d\nadmissionSeconds: 6\n" + contract,
-	} {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p, err := policy.Load(folder, planEndpoint(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	})
 }
 
 // calls are the two, evaluated so often.

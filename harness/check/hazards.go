@@ -160,6 +160,11 @@ func withoutVolumes(pod map[string]any) map[string]any {
 // isRestore says of a pod whether it is one that VolSync restores with.
 func isRestore(e play.Event) bool { return moves(e, "restore") }
 
+// moverGate is the policy that is to keep movers' pods back, or else the one that makes what they are for.
+func (f *found) moverGate(kind string) string {
+	return cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.admits("jobs", "Job"), f.subjects.makes(kind))
+}
+
 // noRestoreBesideApp wants no restore's mover to be let in after an app's pod that uses the PVC.
 func (f *found) noRestoreBesideApp() {
 	app := ""
@@ -169,7 +174,7 @@ func (f *found) noRestoreBesideApp() {
 		case e.By != play.JobController:
 			app = object(e).GetName()
 		case app != "" && isRestore(e):
-			gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.admits("jobs", "Job"), f.subjects.makes(destination))
+			gate := f.moverGate(destination)
 			f.missing(gate, gate, "VolSync may restore (pod %s) beside pod %s, which uses the PVC: what the app writes is overwritten", object(e).GetName(), app)
 			return
 		}
@@ -203,7 +208,7 @@ func (f *found) notRestoredAgain() {
 			done = true
 		}
 		if done && e.What == play.Admitted && isRestore(e) {
-			gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.admits("jobs", "Job"), f.subjects.makes(destination))
+			gate := f.moverGate(destination)
 			f.missing(gate, gate, "VolSync may restore again (pod %s) when the restore is long done: what the app wrote since is overwritten", object(e).GetName())
 			return
 		}
@@ -244,7 +249,7 @@ func (f *found) backedUp() {
 			return
 		}
 	}
-	gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.admits("jobs", "Job"), f.subjects.makes(source))
+	gate := f.moverGate(source)
 	f.missing(gate, gate, "no backup of the PVC is let in: what it holds is never backed up")
 	if changes := f.subjects.first(func(one subject) bool {
 		return strings.HasPrefix(one.name, "ClusterPolicy/") && strings.Contains(one.text, `"targets"`)

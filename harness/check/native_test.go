@@ -1,7 +1,6 @@
 package check
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,8 +13,7 @@ import (
 // withGate is a policy of a GeneratingPolicy and of one that the API server enforces itself, with what binds that.
 func withGate(t *testing.T, binding string) *policy.Policy {
 	t.Helper()
-	folder := t.TempDir()
-	for name, content := range map[string]string{
+	return policyOf(t, map[string]string{
 		"make.yaml": `apiVersion: policies.kyverno.io/v1
 kind: GeneratingPolicy
 metadata:
@@ -51,16 +49,7 @@ spec:
   - expression: "false"
 `,
 		"conformance.yaml": "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: p\ndescription: d\nadmissionSeconds: 6\nfeatures: [gated-start]\n",
-	} {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p, err := policy.Load(folder, planEndpoint(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	})
 }
 
 // native is what the simulator says of them.

@@ -122,15 +122,22 @@ func (c *Claim) RestoreStaysOver(ctx context.Context, a *app.App, written, when 
 
 // restoring are the running pods of movers that restore into the claim, each in words.
 func (c *Claim) restoring(ctx context.Context) (movers []string, err error) {
-	pods := &corev1.PodList{}
-	err = c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace))
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		if c.usedBy(pod) && strings.HasPrefix(pod.Labels[batchv1.JobNameLabel], "volsync-dst-") && pod.Status.Phase == corev1.PodRunning {
+	pods, err := c.movers(ctx, "volsync-dst-")
+	for _, pod := range pods {
+		if pod.Status.Phase == corev1.PodRunning {
 			movers = append(movers, fmt.Sprintf("mover %s restores into PVC %s beside its app", pod.Name, c.Name))
 		}
 	}
 	return movers, err
+}
+
+// movers are the pods that use the claim, of Jobs whose names begin so.
+func (c *Claim) movers(ctx context.Context, job string) ([]corev1.Pod, error) {
+	pods := &corev1.PodList{}
+	err := c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace), client.HasLabels{batchv1.JobNameLabel})
+	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool {
+		return !c.usedBy(&pod) || !strings.HasPrefix(pod.Labels[batchv1.JobNameLabel], job)
+	}), err
 }
 
 // usedBy says whether a pod uses the claim.

@@ -3,9 +3,7 @@ package claim
 import (
 	"context"
 	"fmt"
-	"strings"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -68,11 +66,11 @@ func (c *Claim) SaysThatSomethingIsWrong(ctx context.Context, other *Claim) {
 	e := c.env()
 	var told string
 	e.Eventually(ctx, "PVC "+c.Name+" says that something is wrong", e.Times.Mover, func(ctx context.Context) (await.State, error) {
-		pvc, err := c.get(ctx)
+		said, differs, err := c.says(ctx, other)
 		if err != nil {
 			return await.State{}, err
 		}
-		if said := decisionText(pvc.Annotations, pvc.Labels, c.claims.labels()); plain(said, c.UID) != plain(other.said, other.UID) {
+		if differs {
 			told = "it says: " + said
 			return await.Reached(), nil
 		}
@@ -93,13 +91,12 @@ func (c *Claim) SaysThatSomethingIsWrong(ctx context.Context, other *Claim) {
 
 // NoMoverRan ends the spec as unknown if a mover of the claim was taken: nothing was wrong then.
 func (c *Claim) NoMoverRan(ctx context.Context) {
-	pods := &corev1.PodList{}
-	c.env().Do(ctx, func(ctx context.Context) error {
-		return c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace), client.HasLabels{batchv1.JobNameLabel})
+	var movers []corev1.Pod
+	c.env().Do(ctx, func(ctx context.Context) (err error) {
+		movers, err = c.movers(ctx, "volsync-")
+		return err
 	})
-	for i := range pods.Items {
-		if pod := &pods.Items[i]; c.usedBy(pod) && strings.HasPrefix(pod.Labels[batchv1.JobNameLabel], "volsync-") {
-			c.env().Unknownf("the namespace took the mover %s: nothing kept it from running", pod.Name)
-		}
+	if len(movers) > 0 {
+		c.env().Unknownf("the namespace took the mover %s: nothing kept it from running", movers[0].Name)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,21 +40,17 @@ func (c *Claim) TryBackup(ctx context.Context) (added bool) {
 	e, source := c.env(), c.HasReplicationSource(ctx)
 	before := c.repos().SnapshotKeys(ctx, c.Name)
 	c.triggerBackup(ctx, source)
-	patience := time.Now().Add(e.Times.Backup)
+	wait := c.patiently()
 	e.Arrange(ctx, "a snapshot of PVC "+c.Name+", or none", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
-		atWork, err := c.moverAtWork(ctx, "volsync-src-"+source.GetName())
-		if err != nil {
+		if _, err := wait.look(ctx, "volsync-src-"+source.GetName()); err != nil {
 			return await.State{}, err
-		}
-		if atWork {
-			patience = time.Now().Add(e.Times.Backup)
 		}
 		now, err := c.repos().ListSnapshotKeys(ctx, c.Name)
 		added = err == nil && !slices.Equal(before, now)
-		return await.ReachedIf(added || time.Now().After(patience), "%s", volsync.Progress(source)), err
+		return await.ReachedIf(added || wait.over(), "%s", volsync.Progress(source)), err
 	})
 	c.env().Evidence("seen", fmt.Sprintf("a backup was tried, and a snapshot added: %t; %s", added, volsync.Progress(source)), nil)
 	return added
@@ -65,7 +60,7 @@ func (c *Claim) TryBackup(ctx context.Context) (added bool) {
 // tried.
 func (c *Claim) IsCalledRestored(ctx context.Context) (restored bool) {
 	e := c.env()
-	patience, progress := time.Now().Add(e.Times.Backup), "there is no ReplicationDestination"
+	wait, progress := c.patiently(), "there is no ReplicationDestination"
 	e.Arrange(ctx, "a restore of PVC "+c.Name+" done, or none", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		destination, err := c.destination(ctx)
 		if err != nil {
@@ -74,15 +69,11 @@ func (c *Claim) IsCalledRestored(ctx context.Context) (restored bool) {
 		if destination != nil {
 			progress = volsync.Progress(destination)
 			restored = volsync.Synced(destination) && volsync.Nested(destination, "status", "latestMoverStatus", "result") == "Successful"
-			atWork, err := c.moverAtWork(ctx, "volsync-dst-"+destination.GetName())
-			if err != nil {
+			if _, err := wait.look(ctx, "volsync-dst-"+destination.GetName()); err != nil {
 				return await.State{}, err
 			}
-			if atWork {
-				patience = time.Now().Add(e.Times.Backup)
-			}
 		}
-		return await.ReachedIf(restored || time.Now().After(patience), "%s", progress), nil
+		return await.ReachedIf(restored || wait.over(), "%s", progress), nil
 	})
 	e.Evidence("seen", fmt.Sprintf("the restore of PVC %s is called a success: %t; %s", c.Name, restored, progress), nil)
 	return restored

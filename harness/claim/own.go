@@ -3,12 +3,9 @@ package claim
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -36,7 +33,7 @@ func (c *Claim) HalfBackedUp(ctx context.Context) {
 // as a mover would take that none is tried.
 func (c *Claim) failsHalfWay(ctx context.Context, source *unstructured.Unstructured) (failed bool) {
 	e := c.env()
-	patience := time.Now().Add(e.Times.Backup)
+	wait := c.patiently()
 	e.Arrange(ctx, "a first backup of PVC "+c.Name+" that failed half-way, or none", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
@@ -52,22 +49,17 @@ func (c *Claim) failsHalfWay(ctx context.Context, source *unstructured.Unstructu
 			}
 			config = config || strings.HasSuffix(key, "/config")
 		}
-		pods := &corev1.PodList{}
-		if err := e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.MatchingLabels{batchv1.JobNameLabel: "volsync-src-" + source.GetName()}); err != nil {
+		podFailed, err := wait.look(ctx, "volsync-src-"+source.GetName())
+		if err != nil {
 			return await.State{}, err
 		}
-		failed = config && slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool { return pod.Status.Phase == corev1.PodFailed })
-		if slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool {
-			return pod.Status.Phase == corev1.PodPending || pod.Status.Phase == corev1.PodRunning
-		}) {
-			patience = time.Now().Add(e.Times.Backup)
-		}
+		failed = config && podFailed
 		if !failed && volsync.Nested(source, "status", "lastSyncTime") != "" && volsync.TriggerDone(source) { // of an empty volume, or in the outage
 			if err := c.ask(ctx, source); err != nil {
 				return await.State{}, err
 			}
 		}
-		return await.ReachedIf(failed || time.Now().After(patience), "%s", volsync.Progress(source)), nil
+		return await.ReachedIf(failed || wait.over(), "%s", volsync.Progress(source)), nil
 	})
 	if failed {
 		e.Evidence("bucket", "the first backup of PVC "+c.Name+" has made a repository, and failed before its snapshot", nil)

@@ -115,16 +115,7 @@ func (c *Claim) RestoreUnderWay(ctx context.Context, destination *unstructured.U
 		}
 		return await.NotYet("no data was read from S3"), c.remembered(ctx, page)
 	})
-	e.Arrange(ctx, "a look at the restore before it is done", e.Times.Look, func(ctx context.Context) (await.State, error) {
-		gone, err := c.refresh(ctx, destination)
-		switch {
-		case err != nil:
-			return await.State{}, err
-		case gone || volsync.TriggerDone(destination):
-			return await.RuledOut("the restore was done before it could be looked at"), nil
-		}
-		return await.Reached(), nil
-	})
+	c.notDone(ctx, destination)
 }
 
 // remembered is an error where the gateway may have forgotten a request that was made since the claim was.
@@ -233,22 +224,18 @@ func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 	e := c.env()
 	source := c.HasReplicationSource(ctx)
 	before, asked := c.repos().SnapshotKeys(ctx, c.Name), false
-	patience := time.Now().Add(e.Times.Backup)
+	wait := c.patiently()
 	e.Arrange(ctx, "a backup of PVC "+c.Name+" made or held", 2*e.Times.Mover, func(ctx context.Context) (_ await.State, unseen error) {
 		defer func() {
 			if unseen != nil { // a backup may have been made meanwhile
-				patience = time.Now().Add(e.Times.Backup)
+				wait.renew()
 			}
 		}()
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
-		atWork, err := c.moverAtWork(ctx, "volsync-src-"+source.GetName())
-		if err != nil {
+		if _, err := wait.look(ctx, "volsync-src-"+source.GetName()); err != nil {
 			return await.State{}, err
-		}
-		if atWork {
-			patience = time.Now().Add(e.Times.Backup)
 		}
 		now, err := c.repos().ListSnapshotKeys(ctx, c.Name)
 		if err != nil {
@@ -259,12 +246,13 @@ func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 			if err := c.ask(ctx, source); err != nil {
 				return await.State{}, err
 			}
-			asked, patience = true, time.Now().Add(e.Times.Backup)
+			asked = true
+			wait.renew()
 		}
 		// Done, and not only uploaded: VolSync removes old snapshots after that. Once asked, the source is as it was after that: of the
 		// one before, every backup is done.
 		made = added && volsync.Nested(source, "status", "lastSyncTime") != "" && volsync.TriggerDone(source)
-		return await.ReachedIf(made || time.Now().After(patience), "%s", volsync.Progress(source)), nil
+		return await.ReachedIf(made || wait.over(), "%s", volsync.Progress(source)), nil
 	})
 	if made {
 		e.Evidence("seen", "PVC "+c.Name+" was backed up", nil)
@@ -274,13 +262,34 @@ func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 	return made
 }
 
-// moverAtWork says whether there is a pod of this Job that has not ended.
-func (c *Claim) moverAtWork(ctx context.Context, job string) (bool, error) {
-	pods := &corev1.PodList{}
-	err := c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace), client.MatchingLabels{batchv1.JobNameLabel: job})
-	return slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool {
-		return pod.Status.Phase == corev1.PodPending || pod.Status.Phase == corev1.PodRunning
-	}), err
+// patience is the wait for a mover that may never come: it lasts as long as a mover would take, and longer while one is at work.
+type patience struct {
+	claim *Claim
+	until time.Time
+}
+
+func (c *Claim) patiently() *patience {
+	p := &patience{claim: c}
+	p.renew()
+	return p
+}
+
+func (p *patience) renew()     { p.until = time.Now().Add(p.claim.env().Times.Backup) }
+func (p *patience) over() bool { return time.Now().After(p.until) }
+
+// look renews it where there is a pod of this Job that has not ended, and says whether one has failed.
+func (p *patience) look(ctx context.Context, job string) (failed bool, err error) {
+	e, pods := p.claim.env(), &corev1.PodList{}
+	err = e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job})
+	for _, pod := range pods.Items {
+		switch pod.Status.Phase {
+		case corev1.PodPending, corev1.PodRunning:
+			p.renew()
+		case corev1.PodFailed:
+			failed = true
+		}
+	}
+	return failed, err
 }
 
 var digits = regexp.MustCompile(`[0-9]+`)
@@ -288,6 +297,16 @@ var digits = regexp.MustCompile(`[0-9]+`)
 // plain is what is written on a PVC with this UID, without numbers and the UID.
 func plain(said, uid string) string {
 	return digits.ReplaceAllString(strings.ReplaceAll(said, uid, ""), "0")
+}
+
+// says is what is written on the claim, and whether that is other words than on another one, or on itself, when that was admitted.
+func (c *Claim) says(ctx context.Context, other *Claim) (said string, differs bool, err error) {
+	pvc, err := c.get(ctx)
+	if err != nil {
+		return "", false, err
+	}
+	said = decisionText(pvc.Annotations, pvc.Labels, c.claims.labels())
+	return said, plain(said, c.UID) != plain(other.said, other.UID), nil
 }
 
 // LooksUnlike fails the spec unless, once neither has changed for as long as Kyverno may take to react, the claim's
@@ -414,12 +433,11 @@ func (c *Claim) MadeUpFor(ctx context.Context) {
 		if err != nil {
 			return await.State{}, err
 		}
-		pvc, err := c.get(ctx)
+		said, differs, err := c.says(ctx, c)
 		if err != nil {
 			return await.State{}, err
 		}
-		said := decisionText(pvc.Annotations, pvc.Labels, c.claims.labels())
-		return await.ReachedIf(destination != nil || plain(said, c.UID) != plain(c.said, c.UID), "there is none, and it says %s, as it did at first", said), nil
+		return await.ReachedIf(destination != nil || differs, "there is none, and it says %s, as it did at first", said), nil
 	})
 }
 

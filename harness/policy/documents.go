@@ -63,7 +63,7 @@ func (w *walk) below(path string) {
 	}
 	w.seen[path] = true
 	if file := kustomizationIn(path); file != "" {
-		w.kustomization(file)
+		w.kustomizations = append(w.kustomizations, documentsIn(file)...)
 		for _, part := range partsOf(file) {
 			w.below(filepath.Join(path, filepath.FromSlash(part)))
 		}
@@ -87,18 +87,25 @@ func partsOf(file string) []string {
 }
 
 func (w *walk) file(path string) {
-	raw, err := os.ReadFile(path)
-	if err != nil || w.seen[path] {
-		return
+	if !w.seen[path] {
+		w.seen[path] = true
+		w.documents = append(w.documents, documentsIn(path)...)
 	}
-	w.seen[path] = true
+}
+
+// documentsIn are the mappings in a file, up to what cannot be read.
+func documentsIn(path string) (documents []Document) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
 	for decoder := yaml.NewDecoder(bytes.NewReader(raw)); ; {
 		var document yaml.Node
 		if decoder.Decode(&document) != nil {
-			return
+			return documents
 		}
 		if len(document.Content) == 1 && document.Content[0].Kind == yaml.MappingNode {
-			w.documents = append(w.documents, Document{File: path, Root: document.Content[0]})
+			documents = append(documents, Document{File: path, Root: document.Content[0]})
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 // target is whom a patch or a replacement of a kustomization is for.
 type target struct {
 	what string // like replacements[2].targets[0].select
-	node *yaml.Node
+	node Document
 	// pattern says that kind and name are regular expressions, as in patches.
 	pattern bool
 }
@@ -34,13 +34,13 @@ func checkKustomizations(path string, objects []*unstructured.Unstructured) erro
 	}
 	for _, k := range w.kustomizations {
 		for _, t := range targetsOf(k.Root) {
-			kind, name := textOf(t.node, "kind"), textOf(t.node, "name")
+			kind, name := t.node.Text("kind"), t.node.Text("name")
 			if kind == "" && name == "" || kind == "ConfigMap" || kind == "Secret" { // those may be generated
 				continue
 			}
 			if !slices.ContainsFunc(known, func(o [2]string) bool { return t.fits(kind, o[0]) && t.fits(name, o[1]) }) {
 				return fmt.Errorf("%s:%d: %s is for %s, which the policy does not have: nothing would be changed",
-					k.File, t.node.Line, t.what, strings.Trim(kind+"/"+name, "/"))
+					k.File, t.node.Root.Line, t.what, strings.Trim(kind+"/"+name, "/"))
 			}
 		}
 	}
@@ -59,13 +59,13 @@ func (t target) fits(wanted, found string) bool {
 func targetsOf(kustomization *yaml.Node) (all []target) {
 	for i, patch := range itemsOf(kustomization, "patches") {
 		if node, ok := strict.Find(patch, "target"); ok {
-			all = append(all, target{fmt.Sprintf("patches[%d].target", i), node, true})
+			all = append(all, target{fmt.Sprintf("patches[%d].target", i), Document{Root: node}, true})
 		}
 	}
 	for i, replacement := range itemsOf(kustomization, "replacements") {
 		for j, one := range itemsOf(replacement, "targets") {
 			if node, ok := strict.Find(one, "select"); ok {
-				all = append(all, target{fmt.Sprintf("replacements[%d].targets[%d].select", i, j), node, false})
+				all = append(all, target{fmt.Sprintf("replacements[%d].targets[%d].select", i, j), Document{Root: node}, false})
 			}
 		}
 	}
@@ -78,19 +78,4 @@ func itemsOf(node *yaml.Node, field string) []*yaml.Node {
 		return nil
 	}
 	return list.Content
-}
-
-func textOf(node *yaml.Node, field string) string {
-	found, ok := strict.Find(node, field)
-	if !ok {
-		return ""
-	}
-	return found.Value
-}
-
-// kustomization notes a kustomization's own file.
-func (w *walk) kustomization(file string) {
-	parts := walk{seen: map[string]bool{}}
-	parts.file(file)
-	w.kustomizations = append(w.kustomizations, parts.documents...)
 }

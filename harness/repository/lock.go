@@ -1,7 +1,6 @@
 package repository
 
 import (
-	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -14,8 +13,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/minio/minio-go/v7"
 )
 
 // lockAge is how old OldLock makes a lock: older than what restic unlock takes for stale, which is half an hour.
@@ -28,9 +25,7 @@ func (r *Repositories) OldLock(ctx context.Context, pvc string) {
 	e := r.env
 	var key masterKey
 	r.read(ctx, pvc, &key, "cat", "masterkey")
-	s3, err := e.Testbed.Store.S3(e.Testbed.Credentials)
-	e.Must(err)
-	bucket := e.Testbed.Store.Bucket
+	store, credentials := e.Testbed.Store, e.Testbed.Credentials
 	for object := range r.Listing(ctx, pvc) {
 		_, id, isLock := strings.Cut(object, "/locks/")
 		if !isLock {
@@ -46,12 +41,9 @@ func (r *Repositories) OldLock(ctx context.Context, pvc string) {
 		sum := sha256.Sum256(sealed)
 		older := hex.EncodeToString(sum[:])
 		e.Do(ctx, func(ctx context.Context) error {
-			_, err := s3.PutObject(ctx, bucket, r.Prefix(pvc)+"locks/"+older, bytes.NewReader(sealed), int64(len(sealed)), minio.PutObjectOptions{})
-			return err
+			return store.Put(ctx, credentials, r.Prefix(pvc)+"locks/"+older, string(sealed))
 		})
-		e.Do(ctx, func(ctx context.Context) error {
-			return s3.RemoveObject(ctx, bucket, object, minio.RemoveObjectOptions{})
-		})
+		e.Do(ctx, func(ctx context.Context) error { return store.RemovePrefix(ctx, credentials, object) })
 		var back struct{ Time time.Time }
 		r.read(ctx, pvc, &back, "cat", "lock", older)
 		e.Evidence("bucket", fmt.Sprintf("restic reads a lock of %s in the repository of PVC %s", back.Time.UTC().Format(time.TimeOnly), pvc), nil)

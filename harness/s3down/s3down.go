@@ -337,15 +337,21 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 // SlowS3 lets all that the spec's namespace moves to and from S3 share this many kilobytes a second, until the
 // returned function is called. The spec is unknown if it stays slow then: what follows would be blamed on the policy.
 func (s *S3) SlowS3(ctx context.Context, kilobytesPerSecond int64) (heal func()) {
-	takeAway, called := s.putFault(ctx, "slow", fmt.Sprintf("slow, %d kB/s for the namespace", kilobytesPerSecond), gateway.Rule{
+	return s.healed("S3 is still slow", s.putFault(ctx, "slow", fmt.Sprintf("slow, %d kB/s for the namespace", kilobytesPerSecond), gateway.Rule{
 		PathPrefix: s.repos.NamespacePath(),
 		Fault:      gateway.Fault{Kind: "throttle", KilobytesPerSecond: kilobytesPerSecond},
-	}), false
+	}))
+}
+
+// healed takes a fault away, and ends the spec as unknown if it stays, with these words. That is said when it is first called; the second
+// time, the spec has ended.
+func (s *S3) healed(stays string, takeAway func() error) (heal func()) {
+	called := false
 	return func() {
 		first := !called
 		called = true
 		if err := takeAway(); err != nil && first {
-			s.env.Unknownf("S3 is still slow: %v", err)
+			s.env.Unknownf("%s: %v", stays, err)
 		}
 	}
 }

@@ -81,14 +81,7 @@ func (s *Session) Blind(ctx context.Context, names []string) (err error) {
 	}
 	var table bytes.Buffer
 	wrong := printSights(&table, sights)
-	if err := os.WriteFile(filepath.Join(folder, "blind.txt"), table.Bytes(), 0o644); err != nil {
-		return err
-	}
-	fmt.Fprintf(s.Out, "\nreports, logs and events: %s\n\n%s", folder, table.Bytes())
-	if wrong {
-		return ErrNotProven
-	}
-	return nil
+	return s.conclude(filepath.Join(folder, "blind.txt"), table.Bytes(), !wrong)
 }
 
 // judgeBlind runs a row's spec on a policy while the row's sense is broken.

@@ -91,11 +91,16 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	}
 	var table bytes.Buffer
 	missed := printCatches(&table, catches)
-	if err := os.WriteFile(filepath.Join(artifacts, "known-bad.txt"), table.Bytes(), 0o644); err != nil {
+	return s.conclude(filepath.Join(artifacts, "known-bad.txt"), table.Bytes(), !missed)
+}
+
+// conclude writes what a test of the suite itself came to into a file of its artifacts, and prints it.
+func (s *Session) conclude(file string, table []byte, proven bool) error {
+	if err := os.WriteFile(file, table, 0o644); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Out, "\nreports, logs and events: %s\n\n%s", artifacts, table.Bytes())
-	if missed {
+	fmt.Fprintf(s.Out, "\nreports, logs and events: %s\n\n%s", filepath.Dir(file), table)
+	if !proven {
 		return ErrNotProven
 	}
 	return nil
