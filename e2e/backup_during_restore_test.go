@@ -45,9 +45,9 @@ func restoreSlowly(s *scenario.Scenario) dataset.Spec {
 
 // restoring makes a PVC of this name, of whose restore the first bytes have been read from an S3 that is slow until heal is called.
 // written is what the backup holds.
-func restoring(ctx context.Context, s *scenario.Scenario, name string) (claim *scenario.Claim, destination *scenario.Object, written dataset.Manifest, heal func()) {
+func restoring(ctx context.Context, s *scenario.Scenario, name string, kilobytesPerSecond int64) (claim *scenario.Claim, destination *scenario.Object, written dataset.Manifest, heal func()) {
 	written = s.AddDataset(ctx, name, restoreSlowly(s))
-	heal = s.SlowS3(ctx, slowly)
+	heal = s.SlowS3(ctx, kilobytesPerSecond)
 	claim = s.ClaimWithRestore(ctx, name)
 	destination = claim.HasNewReplicationDestination(ctx)
 	claim.RestoreUnderWay(ctx, destination)

@@ -13,7 +13,7 @@ var _ = Prove("safety/label-is-not-the-gate", verdict.Safety,
 	"The label is removed, or gets another value. While a restore is under way, the app is not let in by that, and no backup of the half-filled volume is made. Backups of a volume that nobody decided on do not push out the last good snapshot.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.Step("in the middle of a restore")
-		claim, destination, written, heal := restoring(ctx, s, "slow")
+		claim, destination, written, heal := restoring(ctx, s, "slow", slowly)
 		defer heal()
 		claim.Unlabel(ctx)
 		claim.HeldBack(ctx, destination)
@@ -38,13 +38,15 @@ var _ = Prove("safety/label-is-not-the-gate", verdict.Safety,
 	}, longest, needs{scenario.NeedsGateway})
 
 var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,
-	"Kyverno's admission controller is scaled to zero while a restore is under way, and takes its webhooks with it. No app is let in beside the restore, and no backup of the half-filled volume is made.",
+	"Kyverno's admission controller is scaled to zero while a restore is under way, and takes its webhooks with it. No app is let in beside the restore, and no backup of the half-filled volume is made. A restore that was overridden stays over.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		claim, destination, written, heal := restoring(ctx, s, "data")
+		stays := overridden(ctx, s, "overridden")
+		claim, destination, written, heal := restoring(ctx, s, "data", 2*slowly) // nothing else is going on
 		defer heal()
 		on := s.Off(ctx, scenario.KyvernoAdmission)
 		s.NoKyvernoWebhooks(ctx)
 		claim.HeldBack(ctx, destination)
+		stays(ctx, "while Kyverno is away")
 		claim.NoBackupWhileRestoring(ctx, destination)
 		heal()
 		on(ctx)

@@ -8,16 +8,18 @@ import (
 )
 
 var _ = Prove("safety/policy-removal", verdict.Safety,
-	"Deleting and re-applying the policy neither deletes the VolSync objects of volumes in use nor creates new ones.",
+	"Deleting and re-applying the policy neither deletes the VolSync objects of volumes in use nor creates new ones. A restore that was overridden stays over.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "restored")
 		fresh, restored := s.ClaimWithBackupSource(ctx, "fresh"), s.ClaimWithRestore(ctx, "restored")
 		restored.Restored(ctx, restored.HasReplicationDestination(ctx))
 		restored.HasReplicationSource(ctx)
+		stays := overridden(ctx, s, "overridden")
 		before := s.ObjectsOfTheirs(ctx, fresh, restored)
 
 		reapply := s.RemovePolicy(ctx)
 		s.SameObjects(ctx, before, "the policy was deleted")
+		stays(ctx, "without the policy")
 		reapply(ctx)
 		s.SameObjects(ctx, before, "the policy was applied again")
 	}, alone)

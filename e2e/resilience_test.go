@@ -26,10 +26,13 @@ var _ = Prove("resilience/kyverno-down", verdict.Resilience,
 	}, alone)
 
 var _ = Prove("resilience/kyverno-down-catches-up", verdict.Resilience,
-	"A PVC that is created while Kyverno's processes are killed over and over gets its ReplicationSource once Kyverno is back.",
+	"A PVC that is created while Kyverno's processes are killed over and over is backed up once Kyverno is back, and says what was decided about it.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		claim, _ := claimWithoutKyverno(ctx, s)
-		claim.HasReplicationSource(ctx)
+		claim, app := claimWithoutKyverno(ctx, s)
+		written := app.Write(ctx, small(s))
+		claim.SaysWhatWasDecided(ctx)
+		claim.BackedUp(ctx)
+		claim.BackupIsExactly(ctx, written)
 	}, alone, feature("catches-up"))
 
 // claimWithoutKyverno creates a PVC while Kyverno is down. Its app may have to wait until Kyverno is back.
@@ -87,7 +90,7 @@ var _ = Prove("resilience/api-server-restart", verdict.Resilience,
 	}, alone)
 
 var _ = Prove("resilience/node-restart", verdict.Resilience,
-	"Everything on the node is killed during a restore, and starts again. The restore completes, and another volume in use keeps its content and is not restored over.",
+	"Everything on the node is killed during a restore, and starts again. The restore completes, and backups go on. Another volume in use keeps its content and is not restored over.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		live := s.ClaimWithBackupSource(ctx, "live")
 		app := live.App(ctx)
@@ -98,20 +101,22 @@ var _ = Prove("resilience/node-restart", verdict.Resilience,
 		s.NodeRestart(ctx)
 		restoring.RestoredByItsOwn(ctx)
 		restoring.App(ctx).SeesGoodBackup(ctx)
-		restoring.HasReplicationSource(ctx)
+		restoring.BackedUp(ctx)
+		restoring.SnapshotHolds(ctx, "latest", scenario.SeedContent)
 		s.HasObjects(ctx, objects)
 		live.StaysUnrestored(ctx, "the node started again")
 		app.KeepsMark(ctx)
 	}, alone, late)
 
 var _ = Prove("resilience/rights-missing", verdict.Resilience,
-	"A PVC is created before the policy's roles are applied. It is admitted within the bound. After the roles are applied, a late restore does not overwrite what the app has written, and the PVC gets its ReplicationSource.",
+	"A PVC is created a minute before the policy's roles are applied. It is admitted within the bound. After the roles are applied, a late restore does not overwrite what the app has written, and the PVC gets its ReplicationSource.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		back := s.WithoutRights(ctx)
 		claim := s.Claim(ctx, "data")
 		claim.AdmittedInTime()
 		app := claim.AppBeforeRestore(ctx)
+		claim.StaysAdmittedLong(ctx)
 		defer s.HoldBackups(ctx, "data")()
 		back(ctx)
 		app.LosesNothing(ctx)
@@ -135,31 +140,46 @@ var _ = Prove("resilience/crds-missing", verdict.Resilience,
 	}, alone)
 
 var _ = Prove("resilience/existing-volumes", verdict.Resilience,
-	"A PVC that exists before the policy is applied gets its ReplicationSource, and its volume is never restored over.",
+	"A PVC that exists before the policy is applied gets its ReplicationSource, says what was decided about it, and is backed up if S3 holds no backup for it. Its volume is never restored over.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		s.GoodBackup(ctx, "data")
+		before := s.GoodBackup(ctx, "data")
 		apply := s.RemovePolicy(ctx)
-		claim := s.Claim(ctx, "data")
+		claim, without := s.Claim(ctx, "data"), s.Claim(ctx, "without")
 		app := claim.App(ctx)
 		app.Mark(ctx)
+		written := without.App(ctx).Write(ctx, small(s))
 		apply(ctx)
-		claim.HasReplicationSource(ctx)
-		claim.StaysUnrestored(ctx, "the policy was applied")
+		neverRestoredButBackedUp(ctx, claim, without, "the policy was applied")
+		without.BackupIsExactly(ctx, written)
 		app.KeepsMark(ctx)
+		s.GoodBackupSurvives(ctx, "data", before)
 	}, alone, feature("existing-volumes"))
 
 var _ = Prove("resilience/relabel", verdict.Resilience,
-	"A PVC that is labelled after its creation gets its ReplicationSource, and its volume is never restored over, even if S3 has a backup of that name.",
+	"A PVC that is labelled after its creation gets its ReplicationSource, says what was decided about it, and is backed up if S3 holds no backup for it. Its volume is never restored over.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		s.GoodBackup(ctx, "data")
-		claim := s.UnlabelledClaim(ctx, "data")
+		before := s.GoodBackup(ctx, "data")
+		claim, without := s.UnlabelledClaim(ctx, "data"), s.UnlabelledClaim(ctx, "without")
 		app := claim.App(ctx)
 		app.Mark(ctx)
+		written := without.App(ctx).Write(ctx, small(s))
 		claim.Relabel(ctx)
-		claim.HasReplicationSource(ctx)
-		claim.StaysUnrestored(ctx, "the PVC was labelled")
+		without.Relabel(ctx)
+		neverRestoredButBackedUp(ctx, claim, without, "the PVC was labelled")
+		without.BackupIsExactly(ctx, written)
 		app.KeepsMark(ctx)
-	}, feature("relabel"))
+		s.GoodBackupSurvives(ctx, "data", before)
+	}, long, feature("relabel"))
+
+// neverRestoredButBackedUp is what is wanted of two volumes in use that the policy learns of: one with a backup in S3, and one without.
+func neverRestoredButBackedUp(ctx context.Context, with, without *scenario.Claim, after string) {
+	with.HasReplicationSource(ctx)
+	without.BackedUp(ctx)
+	for _, claim := range []*scenario.Claim{with, without} {
+		claim.SaysWhatWasDecided(ctx)
+		claim.StaysUnrestored(ctx, after)
+	}
+}
 
 var _ = Prove("resilience/base-secret-late", verdict.Resilience,
 	"A PVC is created before the base Secret exists. It is admitted, and it is restored and backed up once the Secret is there.",
@@ -208,7 +228,7 @@ var _ = Prove("resilience/corrupt-config", verdict.Resilience,
 	}, long)
 
 var _ = Prove("resilience/stale-lock", verdict.Resilience,
-	"A stale lock in the repository neither blocks a restore nor loses a snapshot.",
+	"A stale lock in the repository neither blocks a restore nor loses a snapshot. The next backup adds a snapshot.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		s.StaleLock(ctx, "data")
@@ -216,38 +236,45 @@ var _ = Prove("resilience/stale-lock", verdict.Resilience,
 		claim := s.ClaimWithRestore(ctx, "data")
 		claim.RestoredByItsOwn(ctx)
 		claim.App(ctx).SeesGoodBackup(ctx)
+		if !claim.TryBackup(ctx) {
+			s.Failf("no backup is made beside a stale lock")
+		}
 		claim.SnapshotHolds(ctx, good, scenario.SeedContent)
 	}, long)
 
 var _ = Prove("resilience/killed-mover", verdict.Resilience,
-	"A backup was killed half an hour ago or longer, and its lock is in the repository. The next backup is Successful, retention works, and what was backed up is restored, with nobody's help.",
+	"A backup, a restore or a prune was killed half an hour ago or longer, and its lock is in the repository. The next backup is Successful, retention works, and what was backed up is restored, with nobody's help.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.SameHourFor(ctx, 2*time.Minute)
 		s.GoodBackup(ctx, "data")
-		s.OldLock(ctx, "data")
+		s.OldLock(ctx, "data", scenario.KilledBackup)
 		first := s.ClaimWithRestore(ctx, "data")
 		first.RestoredByItsOwn(ctx)
 		app := first.App(ctx)
 		written := app.Write(ctx, small(s))
 		first.BackedUp(ctx)
+		s.OldLock(ctx, "data", scenario.KilledPrune)
 		first.BackUp(ctx) // the second of the hour, of which the first must go
 		first.BackupIsExactly(ctx, written)
 		s.KeepsByTheHour(ctx, "data")
 		app.Delete(ctx)
 
+		s.OldLock(ctx, "data", scenario.KilledPrune)
 		second := first.Recreate(ctx)
 		second.RestoredByItsOwn(ctx)
 		second.App(ctx).SeesExactly(ctx, written)
 	}, longest)
 
 var _ = Prove("resilience/movers-forbidden", verdict.Resilience,
-	"A namespace takes none of VolSync's movers, by Pod Security or by a quota. A PVC with a backup is refused there with a reason, or says within a bound that something is wrong. When the namespace takes them again, it is restored.",
+	"A namespace takes none of VolSync's movers, by Pod Security, a quota or a LimitRange, or keeps them from S3. A PVC with a backup is refused there with a reason, or says within a bound that something is wrong. When movers may run again, it is restored.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		usual := s.Twin(ctx)
-		full := s.Sibling(ctx, "-full")
+		full, limited, cut := s.Sibling(ctx, "-full"), s.Sibling(ctx, "-limited"), s.Sibling(ctx, "-cut-off")
 		var claims []*scenario.Claim
 		var allow []func(context.Context)
-		for in, forbid := range map[*scenario.Scenario]func(context.Context) func(context.Context){s: s.RestrictedPods, full: full.NoPods} {
+		for in, forbid := range map[*scenario.Scenario]func(context.Context) func(context.Context){
+			s: s.RestrictedPods, full: full.NoPods, limited: limited.OnlyLimitedPods, cut: cut.CutMoversOff,
+		} {
 			in.GoodBackup(ctx, "data")
 			allow = append(allow, forbid(ctx))
 			if claim := in.ClaimOrRefusal(ctx, "data"); claim != nil {
@@ -256,7 +283,7 @@ var _ = Prove("resilience/movers-forbidden", verdict.Resilience,
 		}
 		for _, claim := range claims {
 			claim.SaysThatSomethingIsWrong(ctx, usual)
-			claim.NoMoverRan(ctx)
+			claim.NoMoverDone(ctx)
 		}
 		for _, again := range allow {
 			again(ctx)
@@ -265,7 +292,23 @@ var _ = Prove("resilience/movers-forbidden", verdict.Resilience,
 			claim.RestoredByItsOwn(ctx)
 			claim.App(ctx).SeesGoodBackup(ctx)
 		}
-	}, longest)
+	}, longest, needs{scenario.NeedsGateway})
+
+var _ = Prove("resilience/other-modes", verdict.Resilience,
+	"A PVC is a block device, or may be used by one pod only, or on many nodes. It is refused with a reason, or backed up, or says within a bound that something is wrong.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		usual := s.Claim(ctx, "usual")
+		var claims []*scenario.Claim
+		for name, mode := range map[string]scenario.Mode{"block": scenario.Block, "one-pod": scenario.OnePod, "many-nodes": scenario.ManyNodes} {
+			if claim := s.ClaimOfMode(ctx, name, mode); claim != nil {
+				claim.TryApp(ctx)
+				claims = append(claims, claim)
+			}
+		}
+		for _, claim := range claims {
+			claim.BackedUpOrSaysSo(ctx, usual)
+		}
+	}, long)
 
 var _ = Prove("resilience/told", verdict.Resilience,
 	"A person who looks at a PVC is told within a bound if its backups wait until somebody decides, if it was never backed up because every backup fails, or if its restore fails.",

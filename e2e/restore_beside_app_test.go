@@ -16,19 +16,50 @@ var _ = Prove("safety/restore-beside-app", verdict.Safety,
 		deployment := first.Deployment(ctx)
 		second := first.RecreatedUnder(ctx, deployment)
 		second.IsNot(first)
-		second.NothingRestoredUnder(ctx, deployment)
+		s.NothingRestoredUnder(ctx, deployment)
 
 		if !s.CanOverride() {
 			return
 		}
-		claim, _, _, heal := restoring(ctx, s, "slow")
+		claim, _, _, heal := restoring(ctx, s, "slow", slowly)
 		defer heal()
-		claim.Override(ctx)
-		const mine = "written after the restore was overridden"
-		app := claim.App(ctx)
-		app.PutSentinel(ctx, mine)
+		app := override(ctx, claim)
 		claim.RestoreIsOver(ctx, app, mine, "though S3 is slow still")
 		heal()
 		claim.Unlabel(ctx)
 		claim.RestoreStaysOver(ctx, app, mine, "after S3 is quick again and the label is off")
 	}, longest, needs{scenario.NeedsGateway, scenario.NeedsAgentImage})
+
+// What an app writes that a person let start on its volume as it is.
+const mine = "written after the restore was overridden"
+
+func override(ctx context.Context, claim *scenario.Claim) *scenario.App {
+	claim.Override(ctx)
+	app := claim.App(ctx)
+	app.PutSentinel(ctx, mine)
+	return app
+}
+
+// overridden makes a PVC of this name whose restore is overridden while it is under way. The returned function looks whether it is over.
+func overridden(ctx context.Context, s *scenario.Scenario, name string) (stays func(ctx context.Context, when string)) {
+	if !s.CanOverride() {
+		return func(context.Context, string) {}
+	}
+	claim, _, _, heal := restoring(ctx, s, name, slowly)
+	defer heal()
+	app := override(ctx, claim)
+	return func(ctx context.Context, when string) { claim.RestoreIsOver(ctx, app, mine, when) }
+}
+
+var _ = Prove("safety/stateful-set", verdict.Safety,
+	"The PVC and the pod of a StatefulSet are lost, and the StatefulSet makes both again. So does a pod with an ephemeral volume, whose PVC is made after the pod. Each app starts on a volume that is restored as a whole, or empty, and what it writes stays.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		var workloads []*scenario.Workload
+		for name, ephemeral := range map[string]bool{"set": false, "ephemeral": true} {
+			workload, first := s.StatefulSet(ctx, name, ephemeral)
+			workload.Running(ctx)
+			first.LostUnder(ctx, workload).IsNot(first)
+			workloads = append(workloads, workload)
+		}
+		s.NothingRestoredUnder(ctx, workloads...)
+	}, long, needs{scenario.NeedsAgentImage})

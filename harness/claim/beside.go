@@ -9,45 +9,94 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/volsync"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
 // What a restore, and what an app, does beside the other on one volume.
 
 // Deployment starts a Deployment whose pod uses the claim, and waits until it runs.
-func (c *Claim) Deployment(ctx context.Context) *app.Deployment {
-	d := app.Deploy(ctx, c.env(), c.Name)
-	d.Running(ctx)
-	return d
+func (c *Claim) Deployment(ctx context.Context) *app.Workload {
+	w := app.Deploy(ctx, c.env(), c.Name)
+	w.Running(ctx)
+	return w
 }
 
 // RecreatedUnder deletes the claim, lets the Deployment make its next pod, which waits for the volume, and then creates the claim
 // again: what comes of kubectl delete pvc --wait=false and kubectl delete pod. A policy may hold that pod back.
-func (c *Claim) RecreatedUnder(ctx context.Context, d *app.Deployment) *Claim {
+func (c *Claim) RecreatedUnder(ctx context.Context, w *app.Workload) *Claim {
 	e, pvc := c.env(), c.object()
 	e.Do(ctx, func(ctx context.Context) error { return client.IgnoreNotFound(e.API.Delete(ctx, pvc)) })
-	there := d.Replace(ctx)
+	there := w.Replace(ctx)
 	e.Arrange(ctx, "PVC "+c.Name+" gone", e.Times.Gone, e.Gone(pvc))
 	if there {
-		d.Waits(ctx)
+		w.Waits(ctx)
 	}
 	return c.claims.Claim(ctx, c.Name)
 }
 
-// NothingRestoredUnder waits until the Deployment's pod runs, and watches, for as long as a mover would take, that nothing that it
-// wrote, and nothing else on its volume, changes.
-func (c *Claim) NothingRestoredUnder(ctx context.Context, d *app.Deployment) {
-	e := c.env()
-	d.Running(ctx)
-	d.SawAllOrNothing(ctx)
-	written := d.App.Reads(ctx)
-	e.Throughout(ctx, "what the app wrote at its start is on PVC "+c.Name, e.Times.Backup, app.KeepsOwnWrite(d))
-	d.App.SeesExactly(ctx, written)
+// StatefulSet starts a StatefulSet, which makes its labelled PVC before its pod, or, if the volume is ephemeral, has it made after the
+// pod. S3 holds a good backup for the PVC.
+func (c *Claims) StatefulSet(ctx context.Context, name string, ephemeral bool) (*app.Workload, *Claim) {
+	defer c.s3.Up(ctx)()
+	workload, pvc := app.StatefulSet(ctx, c.env, name, c.pvc(name, c.labels()), ephemeral, func(pvc string) { c.repos.GoodBackup(ctx, pvc) })
+	return workload, c.made(ctx, pvc, "")
+}
+
+// LostUnder deletes the claim and the pod of a StatefulSet, which makes both again.
+func (c *Claim) LostUnder(ctx context.Context, w *app.Workload) *Claim {
+	defer c.claims.s3.Up(ctx)()
+	e, pvc := c.env(), c.object()
+	e.Do(ctx, func(ctx context.Context) error { return client.IgnoreNotFound(e.API.Delete(ctx, pvc)) })
+	w.Replace(ctx)
+	return c.claims.made(ctx, c.Name, c.UID)
+}
+
+// made waits for a PVC that Kubernetes makes, and that is not the old one.
+func (c *Claims) made(ctx context.Context, name, old string) *Claim {
+	e, claim := c.env, c.claim(name)
+	e.Arrange(ctx, "PVC "+name+" made by its controller", e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		pvc, err := claim.get(ctx)
+		switch {
+		case apierrors.IsNotFound(err):
+			return await.NotYet("there is none"), nil
+		case err != nil || string(pvc.UID) == old:
+			return await.NotYet("the old one is there"), err
+		}
+		claim.UID, claim.CreatedAt = string(pvc.UID), pvc.CreationTimestamp.Time
+		claim.said = decisionText(pvc.Annotations, pvc.Labels, c.labels())
+		return await.Reached(), nil
+	})
+	return claim
+}
+
+// NothingRestoredUnder waits until the pod of each workload runs, and watches, for as long as a mover would take, that nothing that
+// they wrote, and nothing else on their volumes, changes.
+func (c *Claims) NothingRestoredUnder(ctx context.Context, workloads ...*app.Workload) {
+	written := make([]dataset.Manifest, len(workloads))
+	keep := make([]await.Watch, len(workloads))
+	for i, w := range workloads {
+		w.Running(ctx)
+		w.SawAllOrNothing(ctx)
+		written[i], keep[i] = w.App.Reads(ctx), app.KeepsOwnWrite(w)
+	}
+	c.env.Throughout(ctx, fmt.Sprintf("what the app wrote at its start is on the volume of %v", workloads), c.env.Times.Backup, func(ctx context.Context) (string, error) {
+		for _, keeps := range keep {
+			if lost, err := keeps(ctx); lost != "" || err != nil {
+				return lost, err
+			}
+		}
+		return "", nil
+	})
+	for i, w := range workloads {
+		w.App.SeesExactly(ctx, written[i])
+	}
 }
 
 // CanOverride says whether the contract says how a person lets an app start on its volume as it is.

@@ -79,18 +79,44 @@ func (c *Claims) Claim(ctx context.Context, name string) (claim *Claim) {
 	return claim
 }
 
-// ClaimOrRefusal creates a labelled PVC while S3 is up, or returns nil where an admission webhook refuses it, with a reason
+// ClaimOrRefusal creates a labelled PVC while S3 is up, or returns nil where an admission webhook or policy refuses it, with a reason
 // that a person can act on.
 func (c *Claims) ClaimOrRefusal(ctx context.Context, name string) *Claim {
+	return c.orRefusal(ctx, name, fmt.Sprintf("a PVC with a name of %d characters", len(name)), func(*corev1.PersistentVolumeClaim) {})
+}
+
+// Mode is how a PVC's volume may be used.
+type Mode struct {
+	access corev1.PersistentVolumeAccessMode
+	volume corev1.PersistentVolumeMode
+}
+
+// Modes other than the usual ReadWriteOnce and Filesystem.
+var (
+	Block     = Mode{corev1.ReadWriteOnce, corev1.PersistentVolumeBlock}
+	OnePod    = Mode{corev1.ReadWriteOncePod, corev1.PersistentVolumeFilesystem}
+	ManyNodes = Mode{corev1.ReadWriteMany, corev1.PersistentVolumeFilesystem}
+)
+
+// ClaimOfMode is ClaimOrRefusal of a PVC of this mode.
+func (c *Claims) ClaimOfMode(ctx context.Context, name string, mode Mode) *Claim {
+	return c.orRefusal(ctx, name, fmt.Sprintf("a PVC that is %s and %s", mode.access, mode.volume), func(pvc *corev1.PersistentVolumeClaim) {
+		pvc.Spec.AccessModes, pvc.Spec.VolumeMode = []corev1.PersistentVolumeAccessMode{mode.access}, &mode.volume
+	})
+}
+
+func (c *Claims) orRefusal(ctx context.Context, name, what string, with func(*corev1.PersistentVolumeClaim)) *Claim {
 	defer c.s3.Up(ctx)() // also for the question: a policy may refuse a PVC because S3 is down for it
-	err := c.env.API.Create(ctx, c.pvc(name, c.labels()), client.DryRunAll)
+	pvc := c.pvc(name, c.labels())
+	with(pvc)
+	err := c.env.API.Create(ctx, pvc, client.DryRunAll)
 	if err == nil {
-		return c.Claim(ctx, name)
+		return c.create(ctx, name, c.labels(), with)
 	}
 	if !env.Denied(err) {
 		c.env.Unknownf("PVC %s was neither admitted nor refused: %v", name, err)
 	}
-	c.env.Evidence("admission", fmt.Sprintf("a PVC with a name of %d characters is refused: %v", len(name), err), nil)
+	c.env.Evidence("admission", fmt.Sprintf("%s is refused: %v", what, err), nil)
 	return nil
 }
 
@@ -283,6 +309,9 @@ func (c *Claim) App(ctx context.Context) *app.App {
 	return app.Start(ctx, c.env(), app.Of(c.env(), c.Name))
 }
 
+// TryApp creates a pod that mounts the claim, if it is let in, and does not wait for it.
+func (c *Claim) TryApp(ctx context.Context) { _, _ = app.Try(ctx, c.env(), app.Of(c.env(), c.Name)) }
+
 // AppThatLooks starts a pod that, before anything else, lists what is on the claim, without waiting for it.
 func (c *Claim) AppThatLooks(ctx context.Context) *app.App {
 	return app.Create(ctx, c.env(), app.ThatLooks(c.env(), c.Name))
@@ -461,9 +490,13 @@ func (c *Claim) RelabelAs(ctx context.Context, value string) bool {
 }
 
 // StaysAdmitted watches, for as long as Kyverno may take, that the claim is there and not being deleted.
-func (c *Claim) StaysAdmitted(ctx context.Context) {
-	e := c.env()
-	e.Throughout(ctx, "PVC "+c.Name+" still there", e.Times.Reaction, func(ctx context.Context) (string, error) {
+func (c *Claim) StaysAdmitted(ctx context.Context) { c.staysAdmitted(ctx, c.env().Times.Reaction) }
+
+// StaysAdmittedLong is StaysAdmitted until Kyverno has given up whatever it could not do for the claim.
+func (c *Claim) StaysAdmittedLong(ctx context.Context) { c.staysAdmitted(ctx, c.env().Times.GivenUp) }
+
+func (c *Claim) staysAdmitted(ctx context.Context, window time.Duration) {
+	c.env().Throughout(ctx, "PVC "+c.Name+" still there", window, func(ctx context.Context) (string, error) {
 		pvc, err := c.get(ctx)
 		switch {
 		case apierrors.IsNotFound(err):

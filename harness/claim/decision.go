@@ -14,6 +14,7 @@ import (
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/outage"
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/text"
 	"github.com/smart-restore/conformance/harness/verdict"
 	"github.com/smart-restore/conformance/harness/volsync"
@@ -177,6 +178,31 @@ func (c *Claim) DecisionVisible(ctx context.Context, outcome outage.Outcome) {
 	if wrong := contract.Decisions.NotDecided(outcome.Decision(), pvc.Annotations); wrong != "" {
 		c.env().Failf("PVC %s does not say what must be decided about it: %s", c.Name, wrong)
 	}
+}
+
+// SaysWhatWasDecided waits until the claim says what was decided about it, where the policy promises that, and fails the spec if it says
+// that a backup is to be restored: its volume was in use before anything could be decided.
+func (c *Claim) SaysWhatWasDecided(ctx context.Context) {
+	e, contract := c.env(), c.env().Testbed.Contract
+	if !contract.Promises("visible-decision") {
+		return
+	}
+	said := ""
+	e.Eventually(ctx, "PVC "+c.Name+" says what was decided about it", e.Times.Backup, func(ctx context.Context) (await.State, error) {
+		pvc, err := c.get(ctx)
+		if err != nil {
+			return await.State{}, err
+		}
+		said = decisionText(pvc.Annotations, pvc.Labels, contract.PVC.Labels())
+		if contract.Decisions.Annotation == "" {
+			return await.ReachedIf(said != "", "it says nothing"), nil
+		}
+		if contract.Decisions.NotDecided(policy.DecisionRestore, pvc.Annotations) == "" {
+			return await.RuledOut("it is to be restored, though its volume is in use: %s", said), nil
+		}
+		return await.ReachedIf(pvc.Annotations[contract.Decisions.Annotation] != "", "it has no annotation %s, and says %q", contract.Decisions.Annotation, said), nil
+	})
+	e.Evidence("decision", fmt.Sprintf("PVC %s says: %s", c.Name, said), nil)
 }
 
 // decisionText is what of a PVC's annotations and labels, of which these labels were sent, is a policy's.

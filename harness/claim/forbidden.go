@@ -43,6 +43,25 @@ func (c *Claims) NoPods(ctx context.Context) (back func(context.Context)) {
 	}
 }
 
+// OnlyLimitedPods gives the namespace a LimitRange that takes pods with a memory limit only, which movers do not have, until the returned
+// function is called.
+func (c *Claims) OnlyLimitedPods(ctx context.Context) (back func(context.Context)) {
+	limits := &corev1.LimitRange{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.env.Namespace, Name: "limited"},
+		Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{ // of a pod's containers together there is no default
+			Type: corev1.LimitTypePod, Max: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("8Gi")},
+		}}},
+	}
+	c.env.Do(ctx, func(ctx context.Context) error {
+		return client.IgnoreAlreadyExists(c.env.API.Create(ctx, limits.DeepCopy()))
+	})
+	c.env.Step("namespace %s takes pods with a memory limit only", c.env.Namespace)
+	return func(ctx context.Context) {
+		c.env.Do(ctx, func(ctx context.Context) error { return client.IgnoreNotFound(c.env.API.Delete(ctx, limits)) })
+		c.env.Step("namespace %s has no LimitRange any more", c.env.Namespace)
+	}
+}
+
 // quota makes a quota of none of these, and waits until it is in force.
 func (c *Claims) quota(ctx context.Context, name string, of corev1.ResourceName) *corev1.ResourceQuota {
 	e := c.env
@@ -65,38 +84,60 @@ func (c *Claims) quota(ctx context.Context, name string, of corev1.ResourceName)
 func (c *Claim) SaysThatSomethingIsWrong(ctx context.Context, other *Claim) {
 	e := c.env()
 	var told string
-	e.Eventually(ctx, "PVC "+c.Name+" says that something is wrong", e.Times.Mover, func(ctx context.Context) (await.State, error) {
-		said, differs, err := c.says(ctx, other)
-		if err != nil {
-			return await.State{}, err
-		}
-		if differs {
-			told = "it says: " + said
-			return await.Reached(), nil
-		}
-		events := &corev1.EventList{}
-		if err := e.API.List(ctx, events, client.InNamespace(e.Namespace)); err != nil {
-			return await.State{}, err
-		}
-		for _, event := range events.Items {
-			if of := event.InvolvedObject; event.Type == corev1.EventTypeWarning && of.Kind == "PersistentVolumeClaim" && of.Name == c.Name {
-				told = fmt.Sprintf("a warning: %s: %s", event.Reason, event.Message)
-				return await.Reached(), nil
-			}
-		}
-		return await.NotYet("it says %s, as PVC %s does, and there is no warning", other.said, other.Name), nil
+	e.Eventually(ctx, "PVC "+c.Name+" says that something is wrong", e.Times.Mover, func(ctx context.Context) (_ await.State, err error) {
+		told, err = c.complains(ctx, other)
+		return await.ReachedIf(told != "", "it says %s, as PVC %s does, and there is no warning", other.said, other.Name), err
 	})
 	e.Evidence("decision", fmt.Sprintf("of PVC %s, whoever looks is told: %s", c.Name, told), nil)
 }
 
-// NoMoverRan ends the spec as unknown if a mover of the claim was taken: nothing was wrong then.
-func (c *Claim) NoMoverRan(ctx context.Context) {
+// BackedUpOrSaysSo waits until there is a backup of the claim, or it says that something is wrong.
+func (c *Claim) BackedUpOrSaysSo(ctx context.Context, other *Claim) {
+	e := c.env()
+	var told string
+	e.Eventually(ctx, "PVC "+c.Name+" backed up, or something that says that it is not", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		snapshots, err := c.repos().ListSnapshotKeys(ctx, c.Name)
+		if err != nil {
+			return await.State{}, err
+		}
+		if len(snapshots) > 0 {
+			told = "it is backed up"
+			return await.Reached(), nil
+		}
+		told, err = c.complains(ctx, other)
+		return await.ReachedIf(told != "", "no snapshot, and it says %s, as PVC %s does, and there is no warning", other.said, other.Name), err
+	})
+	e.Evidence("seen", fmt.Sprintf("PVC %s: %s", c.Name, told), nil)
+}
+
+// complains is what whoever looks at the claim is told is wrong with it; empty: nothing.
+func (c *Claim) complains(ctx context.Context, other *Claim) (string, error) {
+	said, differs, err := c.says(ctx, other)
+	if err != nil || differs {
+		return "it says: " + said, err
+	}
+	events := &corev1.EventList{}
+	if err := c.env().API.List(ctx, events, client.InNamespace(c.env().Namespace)); err != nil {
+		return "", err
+	}
+	for _, event := range events.Items {
+		if of := event.InvolvedObject; event.Type == corev1.EventTypeWarning && of.Kind == "PersistentVolumeClaim" && of.Name == c.Name {
+			return fmt.Sprintf("a warning: %s: %s", event.Reason, event.Message), nil
+		}
+	}
+	return "", nil
+}
+
+// NoMoverDone ends the spec as unknown if a mover of the claim has come to a good end: nothing was wrong then.
+func (c *Claim) NoMoverDone(ctx context.Context) {
 	var movers []corev1.Pod
 	c.env().Do(ctx, func(ctx context.Context) (err error) {
 		movers, err = c.movers(ctx, "volsync-")
 		return err
 	})
-	if len(movers) > 0 {
-		c.env().Unknownf("the namespace took the mover %s: nothing kept it from running", movers[0].Name)
+	for _, mover := range movers {
+		if mover.Status.Phase == corev1.PodSucceeded {
+			c.env().Unknownf("the mover %s is done: nothing kept it from its work", mover.Name)
+		}
 	}
 }

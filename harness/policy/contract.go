@@ -103,6 +103,9 @@ type S3 struct {
 	// The path of a PVC's restic repository in the bucket. It contains {namespace} and then {pvc}, each once. Quote a path that
 	// begins with a brace: "{namespace}/{pvc}".
 	Path Template `json:"path"`
+	// The part of the path that stands for the cluster, such as prod in "prod/{namespace}/{pvc}", for the feature cluster-in-path.
+	// Defaults to none.
+	Cluster string `json:"cluster,omitempty"`
 	// The key of an object that the policy expects in the bucket, such as smart-restore.json. By it, a bucket that is empty or not
 	// the right one is told from a bucket without this PVC's backup. The suite puts the object into the bucket that it makes. Faults
 	// of the whole bucket then hide it, too. Defaults to no such object.
@@ -294,6 +297,19 @@ func (s S3) HasRepository(key string) bool {
 		pattern = strings.Replace(pattern, regexp.QuoteMeta("{"+placeholder+"}"), "("+name+")", 1)
 	}
 	return regexp.MustCompile("^"+pattern+"(/|$)").MatchString(key) || strings.HasPrefix(string(s.Path), key+"/")
+}
+
+// OfCluster is where a policy of another cluster of this name stores its backups; empty: one that does not say its cluster.
+func (s S3) OfCluster(name string) S3 {
+	parts := strings.Split(string(s.Path), "/")
+	if i := slices.Index(parts, s.Cluster); i >= 0 && s.Cluster != "" {
+		parts = slices.Delete(parts, i, i+1)
+		if name != "" {
+			parts = slices.Insert(parts, i, name)
+		}
+	}
+	s.Path, s.Cluster = Template(strings.Join(parts, "/")), name
+	return s
 }
 
 // Between is the text between {namespace} and {pvc} in the path.

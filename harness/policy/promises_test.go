@@ -19,7 +19,7 @@ description: It does it otherwise.
 admissionSeconds: 7
 pvc: {label: velero.example.org/protect, value: "yes", storageClass: nfs}
 namespaceLabels: {backups.example.org/enabled: "true"}
-s3: {endpoint: "http://10.0.0.5:9000", bucket: k8s-backups, path: "prod/{namespace}/{pvc}", marker: prod.json, markerBody: "{}"}
+s3: {endpoint: "http://10.0.0.5:9000", bucket: k8s-backups, path: "prod/{namespace}/{pvc}", cluster: prod, marker: prod.json, markerBody: "{}"}
 baseSecret:
   name: s3-credentials
   namespace: backup-system
@@ -40,7 +40,7 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 		APIVersion: Default().APIVersion, Kind: Default().Kind, Name: "foreign", Description: "It does it otherwise.",
 		AdmissionSeconds: 7, PVC: PVC{Label: "velero.example.org/protect", Value: "yes", StorageClass: "nfs"},
 		NamespaceLabels: map[string]string{"backups.example.org/enabled": "true"},
-		S3:              S3{Endpoint: "http://10.0.0.5:9000", Bucket: "k8s-backups", Path: "prod/{namespace}/{pvc}", Marker: "prod.json", MarkerBody: "{}"},
+		S3:              S3{Endpoint: "http://10.0.0.5:9000", Bucket: "k8s-backups", Path: "prod/{namespace}/{pvc}", Cluster: "prod", Marker: "prod.json", MarkerBody: "{}"},
 		BaseSecret: BaseSecret{Name: "s3-credentials", Namespace: "backup-system",
 			Keys: SecretKeys{AccessKey: "id", SecretKey: "key", ResticPassword: "password"}, Data: map[string]string{"AWS_DEFAULT_REGION": "us-east-1"}},
 		Names:      Names{ReplicationSource: "{pvc}-backup", ReplicationDestination: "{namespace}.{pvc}", Secret: "r-{uid}"},
@@ -312,4 +312,23 @@ func FuzzContract(f *testing.F) {
 		c.Warnings()
 		c.Lookalikes()
 	})
+}
+
+func TestAnotherClustersPath(t *testing.T) {
+	for _, c := range []struct {
+		path    Template
+		cluster string
+		other   string
+		want    Template
+	}{
+		{"prod/{namespace}/{pvc}", "prod", "test", "test/{namespace}/{pvc}"},
+		{"prod/{namespace}/{pvc}", "prod", "", "{namespace}/{pvc}"},
+		{"k8s/{namespace}/{pvc}/prod", "prod", "test", "k8s/{namespace}/{pvc}/test"},
+		{"{namespace}/{pvc}", "", "test", "{namespace}/{pvc}"},
+	} {
+		s := S3{Path: c.path, Cluster: c.cluster}
+		if other := s.OfCluster(c.other); other.Path != c.want || other.Cluster != c.other || s.Path != c.path {
+			t.Errorf("%s in cluster %q: %+v, want %s", c.path, c.other, other, c.want)
+		}
+	}
 }

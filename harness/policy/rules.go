@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,7 +30,7 @@ const (
 	labelName = `[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?`
 	// labelPrefix is 253 characters at most, a key with one 317; the API server looks closer.
 	labelPrefix = subdomain + `/`
-	markerPart  = `[A-Za-z0-9._-]+`
+	pathPart    = `[A-Za-z0-9._-]+`
 	// placeholders may be in a template.
 	template = `[A-Za-z0-9._{}-]+`
 )
@@ -63,7 +64,8 @@ var rules = map[string]rule{
 	"s3.endpoint":                    {pattern: whole(`http://[0-9.]+(:[0-9]+)?/?`), wanted: "http and an IPv4 address, like http://192.168.10.133:9000: names and https cannot be served inside the test's network so far"},
 	"s3.bucket":                      {pattern: whole(`[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]`), wanted: "a bucket's name: 3 to 63 small letters, digits, - and ."},
 	"s3.path":                        {pattern: whole(template + `(/` + template + `)*`), atMost: 400, wanted: "a path of letters, digits, -_. and placeholders, with no / at its ends"},
-	"s3.marker":                      {pattern: whole(markerPart + `(/` + markerPart + `)*`), atMost: 400, wanted: "the key of an object: letters, digits and -_. with / between, and none at its ends"},
+	"s3.cluster":                     {pattern: whole(pathPart), atMost: 100, wanted: "a part of s3.path: letters, digits and -_."},
+	"s3.marker":                      {pattern: whole(pathPart + `(/` + pathPart + `)*`), atMost: 400, wanted: "the key of an object: letters, digits and -_. with / between, and none at its ends"},
 	"s3.markerBody":                  {pattern: regexp.MustCompile(`\S`), atMost: 1000, wanted: "some text"},
 	"baseSecret.name":                object,
 	"baseSecret.namespace":           {pattern: whole(dnsLabel), atMost: 63, wanted: "a namespace's name: small letters, digits and -"},
@@ -228,10 +230,21 @@ func (c *Contract) validate() error {
 			report("a part of it is only dots", "s3", "path")
 		}
 	}
+	c.validateCluster(report)
 	if len(problems) == 0 { // of a path that is none, nothing can be said
 		c.validateMarker(report)
 	}
 	return errors.Join(problems...)
+}
+
+func (c *Contract) validateCluster(report func(string, ...any)) {
+	path := cmp.Or(c.S3.Path, Default().S3.Path)
+	switch cluster := c.S3.Cluster; {
+	case cluster == "" && c.Promises(verdict.ClusterInPath):
+		report("it needs s3.cluster, the part of s3.path that stands for the cluster", "features", slices.Index(c.Features, verdict.ClusterInPath))
+	case cluster != "" && !slices.Contains(strings.Split(string(path), "/"), cluster):
+		report(fmt.Sprintf("%q is no part of the path %q: wanted is one of those between its slashes", cluster, path), "s3", "cluster")
+	}
 }
 
 func (c *Contract) validateMarker(report func(string, ...any)) {

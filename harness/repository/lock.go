@@ -18,9 +18,21 @@ import (
 // lockAge is how old OldLock makes a lock: older than what restic unlock takes for stale, which is half an hour.
 const lockAge = 40 * time.Minute
 
-// OldLock leaves a lock in a PVC's repository, as of a backup that was killed on another machine a while ago. It is StaleLock's, with
+// Killed is what left a lock behind.
+type Killed struct {
+	what      string
+	exclusive bool // it lets nobody else in
+}
+
+// What can be killed.
+var (
+	KilledBackup = Killed{what: "backup"} // as of a restore: both share a repository
+	KilledPrune  = Killed{what: "prune", exclusive: true}
+)
+
+// OldLock leaves a lock in a PVC's repository, as of what was killed on another machine a while ago. It is StaleLock's, with
 // an earlier time: restic dates locks by its machine's clock, and has no option for it.
-func (r *Repositories) OldLock(ctx context.Context, pvc string) {
+func (r *Repositories) OldLock(ctx context.Context, pvc string, killed Killed) {
 	r.StaleLock(ctx, pvc)
 	e := r.env
 	var key masterKey
@@ -34,6 +46,7 @@ func (r *Repositories) OldLock(ctx context.Context, pvc string) {
 		var lock map[string]any
 		r.read(ctx, pvc, &lock, "cat", "lock", id)
 		lock["time"] = e.Now().Add(-lockAge).Format(time.RFC3339Nano)
+		lock["exclusive"] = killed.exclusive
 		plain, err := json.Marshal(lock)
 		e.Must(err)
 		sealed, err := key.seal(plain)
@@ -44,9 +57,12 @@ func (r *Repositories) OldLock(ctx context.Context, pvc string) {
 			return store.Put(ctx, credentials, r.Prefix(pvc)+"locks/"+older, string(sealed))
 		})
 		e.Do(ctx, func(ctx context.Context) error { return store.RemovePrefix(ctx, credentials, object) })
-		var back struct{ Time time.Time }
+		var back struct {
+			Time      time.Time
+			Exclusive bool
+		}
 		r.read(ctx, pvc, &back, "cat", "lock", older)
-		e.Evidence("bucket", fmt.Sprintf("restic reads a lock of %s in the repository of PVC %s", back.Time.UTC().Format(time.TimeOnly), pvc), nil)
+		e.Evidence("bucket", fmt.Sprintf("restic reads a lock of a killed %s, of %s, exclusive: %t, in the repository of PVC %s", killed.what, back.Time.UTC().Format(time.TimeOnly), back.Exclusive, pvc), nil)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/podexec"
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
@@ -28,14 +29,27 @@ import (
 type Repositories struct {
 	env   *env.Env
 	tools Tools
+	s3    policy.S3
 }
 
 // Of are the repositories of a spec's namespace.
-func Of(e *env.Env) *Repositories { return &Repositories{e, ToolsOf(e.Suite)} }
+func Of(e *env.Env) *Repositories {
+	return &Repositories{e, ToolsOf(e.Suite), e.Testbed.Contract.S3}
+}
+
+// OfCluster are the repositories of a namespace of the same name in another cluster that uses the same bucket; without a name, in one
+// whose path does not say the cluster. They are removed when the spec ends.
+func (r *Repositories) OfCluster(name string) *Repositories {
+	theirs := &Repositories{r.env, r.tools, r.s3.OfCluster(name)}
+	r.env.Undo("nothing in the bucket of another cluster's namespace", func(ctx context.Context) error {
+		return r.env.Testbed.Store.RemovePrefix(ctx, r.env.Testbed.Credentials, theirs.s3.NamespacePrefix(r.env.Namespace))
+	})
+	return theirs
+}
 
 // Prefix is where in the bucket the repository of a PVC of this name is, by the contract; it ends with a slash.
 func (r *Repositories) Prefix(pvc string) string {
-	return r.env.Testbed.Contract.S3.Prefix(r.env.Namespace, pvc)
+	return r.s3.Prefix(r.env.Namespace, pvc)
 }
 
 // Address is restic's of the repository of a PVC of this name.
@@ -49,7 +63,7 @@ func (r *Repositories) Path(pvc string) string { return r.path(r.Prefix(pvc)) }
 
 // NamespacePath begins the paths of the URLs of all that is the namespace's.
 func (r *Repositories) NamespacePath() string {
-	return r.path(r.env.Testbed.Contract.S3.NamespacePrefix(r.env.Namespace))
+	return r.path(r.s3.NamespacePrefix(r.env.Namespace))
 }
 
 // IsAbout says whether a request is about what is in the repository of a PVC of this name, or lists that.

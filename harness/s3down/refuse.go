@@ -15,3 +15,13 @@ func (s *S3) RefuseBackups(ctx context.Context, pvc string) (heal func()) {
 		Fault: gateway.Fault{Kind: "status", Status: http.StatusForbidden},
 	}))
 }
+
+// CutMoversOff keeps VolSync's movers of the namespace from S3, whose answer never comes, as a NetworkPolicy that denies egress would,
+// until the returned function is called. Kyverno, which asks without credentials, gets its answers.
+func (s *S3) CutMoversOff(ctx context.Context) (back func(context.Context)) {
+	heal := s.healed("movers still get no answer", s.putFault(ctx, "movers-cut-off", "giving no answer to movers of the namespace", gateway.Rule{
+		PathPrefix: s.repos.NamespacePath(), Auth: []string{gateway.AuthAWS4},
+		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
+	}))
+	return func(context.Context) { heal() }
+}

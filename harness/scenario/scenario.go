@@ -40,11 +40,30 @@ var (
 // SeedContent is what the snapshot of a good backup holds in the volume's sentinel.
 const SeedContent = repository.SeedContent
 
+// Mode is how a PVC's volume may be used.
+type Mode = claim.Mode
+
+// Modes other than the usual.
+var (
+	Block     = claim.Block
+	OnePod    = claim.OnePod
+	ManyNodes = claim.ManyNodes
+)
+
+// What can have been killed, and have left a lock behind.
+var (
+	KilledBackup = repository.KilledBackup
+	KilledPrune  = repository.KilledPrune
+)
+
 // Reporter takes what a scenario sees.
 type Reporter = env.Reporter
 
 // App is an app that uses PVCs.
 type App = app.App
+
+// Workload is an app whose pods a controller makes.
+type Workload = app.Workload
 
 // Claim is a PVC.
 type Claim = claim.Claim

@@ -49,6 +49,8 @@ type Times struct {
 	Late time.Duration
 	// Scan is the window in which Kyverno's background scan comes by once, where it is made each minute.
 	Scan time.Duration
+	// GivenUp is the window after which Kyverno has long given up a request that fails: it tries five times, within milliseconds.
+	GivenUp time.Duration
 	// Nothing is how long a policy has had to make nothing at all before that says something.
 	Nothing time.Duration
 
@@ -82,6 +84,7 @@ func Default() Times {
 		Reaction: 4 * time.Second,
 		Late:     3 * time.Second,
 		Scan:     75 * time.Second,
+		GivenUp:  time.Minute,
 		Nothing:  5 * time.Second,
 
 		Look:    10 * time.Second,

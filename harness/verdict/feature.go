@@ -15,6 +15,9 @@ type Feature struct {
 	Within string
 }
 
+// ClusterInPath is the feature that needs the cluster's part of the path in the contract.
+const ClusterInPath = "cluster-in-path"
+
 // Features lists every known feature, in the order in which errors list them.
 var Features = []Feature{
 	{"gated-start", "The first read of an app returns the restored data.", ""},
@@ -22,6 +25,7 @@ var Features = []Feature{
 	{"existing-volumes", "A PVC that exists before the policy is applied gets a ReplicationSource, and its volume is never restored over.", ""},
 	{"catches-up", "A PVC that is created while Kyverno is down gets a ReplicationSource once Kyverno is back.", ""},
 	{"relabel", "A PVC that is labelled after its creation gets a ReplicationSource, and never a ReplicationDestination.", ""},
+	{ClusterInPath, "Clusters that share a bucket have a path each.", ""},
 }
 
 // CheckFeature returns an error that lists the known features if name is not one of them.
