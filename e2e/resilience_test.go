@@ -333,13 +333,14 @@ var _ = Prove("resilience/told", verdict.Resilience,
 	}, longest, changesBaseSecret, feature("visible-decision"), needs{scenario.NeedsGateway})
 
 var _ = Prove("resilience/blast-radius", verdict.Resilience,
-	"Kyverno's processes are killed over and over, for longer than its webhooks are waited for. Meanwhile, a pod without a volume starts, and so do pods of PVCs without the label, also in another namespace.",
+	"Kyverno's processes are killed over and over, for longer than its webhooks are waited for. Meanwhile, a pod without a volume starts, and so do pods of PVCs without the label, also in another namespace. Pods are admitted in the namespaces of Kubernetes, Kyverno, VolSync and the storage driver.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		other := s.Sibling(ctx, "-other")
 		plain := []*scenario.Claim{s.UnlabelledClaim(ctx, "plain"), other.UnlabelledClaim(ctx, "plain")}
 		kyverno := s.KillAgainAndAgain(ctx, "kyverno")
 		s.KyvernoStaysDown(ctx)
 		s.PodAtOnce(ctx)
+		s.PodsAtOnceIn(ctx, scenario.SystemNamespaces...)
 		for _, claim := range plain {
 			claim.AppAtOnce(ctx)
 			claim.Bound(ctx)

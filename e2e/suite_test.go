@@ -72,10 +72,11 @@ var changesBaseSecret = Label(scenario.ChangesBaseSecret)
 func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), decorators ...any) bool {
 	requirement := verdict.Requirement{ID: id, Level: level, Sentence: sentence}
 	var needed needs
+	isAlone := slices.Contains(decorators, any(alone))
+	if isAlone {
+		needed = append(needed, scenario.NeedsPlatform)
+	}
 	for i, decorator := range decorators {
-		if decorator == any(alone) {
-			needed = append(needed, scenario.NeedsPlatform)
-		}
 		switch d := decorator.(type) {
 		case needs:
 			needed = append(needed, d...)
@@ -96,7 +97,7 @@ func Prove(id, level, sentence string, body func(context.Context, *scenario.Scen
 			if lack := suite.Lacks(needed...); lack != "" {
 				r.Unknown("not testable here: " + lack)
 			}
-			if slices.Contains(needed, scenario.NeedsPlatform) {
+			if isAlone {
 				// What an earlier spec broke would be blamed on the policy.
 				if err := suite.Examine(ctx); err != nil {
 					r.SuiteError(err.Error())

@@ -119,8 +119,20 @@ func create(ctx context.Context, e *env.Env, pod *corev1.Pod, wait verb) *App {
 // TakenAtOnce creates the pod, which is none of the policy's business, and waits until it runs. That one of Kyverno's webhooks refuses
 // it, or cannot be asked and must be, fails the spec. It may take as long as webhooks are waited for.
 func TakenAtOnce(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
-	e.Eventually(ctx, fmt.Sprintf("pod %s admitted", pod.Name), e.Times.Gone, func(context.Context) (await.State, error) {
-		err := e.API.Create(ctx, pod.DeepCopy()) // without the time of a look: of a webhook that is waited for, the API server's answer is what is to be seen
+	taken(ctx, e, pod)
+	app := &App{env: e, pod: pod.Name}
+	app.Running(ctx)
+	return app
+}
+
+// WouldBeTaken is TakenAtOnce, and nothing is made.
+func WouldBeTaken(ctx context.Context, e *env.Env, pod *corev1.Pod) {
+	taken(ctx, e, pod, client.DryRunAll)
+}
+
+func taken(ctx context.Context, e *env.Env, pod *corev1.Pod, how ...client.CreateOption) {
+	e.Eventually(ctx, fmt.Sprintf("pod %s admitted in namespace %s", pod.Name, pod.Namespace), e.Times.Gone, func(context.Context) (await.State, error) {
+		err := e.API.Create(ctx, pod.DeepCopy(), how...) // without the time of a look: of a webhook that is waited for, the API server's answer is what is to be seen
 		switch {
 		case err == nil, apierrors.IsAlreadyExists(err):
 			return await.Reached(), nil
@@ -129,9 +141,6 @@ func TakenAtOnce(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
 		}
 		return await.State{}, err
 	})
-	app := &App{env: e, pod: pod.Name}
-	app.Running(ctx)
-	return app
 }
 
 // StartTool starts a pod of the suite's own, which uses no volume: that it does not run is no policy's doing.

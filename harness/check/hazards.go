@@ -9,6 +9,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/outage"
+	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 // hazards are the situations of ordinary events that lose data.
@@ -129,6 +130,14 @@ func (p plot) hazards() []situation {
 	}
 	if p.Override.Annotation != "" {
 		all = append(all, p.overridden())
+	}
+	for _, cluster := range []string{"another-cluster", ""} {
+		theirs := strings.TrimSuffix(p.S3.OfCluster(cluster).Prefix(namespace, claimName), "/")
+		all = append(all, situation{
+			name: strings.TrimSpace("a backup of another cluster " + cluster), requirement: "safety/another-cluster", wanted: "RS to its own path, no RD", feature: verdict.ClusterInPath,
+			play:   p.scene(play.Step{Backup: theirs}, create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: func(f *found) { f.repositoryIs(p.endpoint); f.neverRestored(); f.backedUp() },
+		})
 	}
 	return all
 }

@@ -327,6 +327,15 @@ func (c *Claims) PodAtOnce(ctx context.Context) *app.App {
 	return app.TakenAtOnce(ctx, c.env, app.Pod(c.env, "without-volume", nil))
 }
 
+// PodsAtOnceIn asks for a pod in each of these namespaces, without having it made, and fails the spec where it is refused.
+func (c *Claims) PodsAtOnceIn(ctx context.Context, namespaces ...string) {
+	for _, namespace := range namespaces {
+		pod := app.Pod(c.env, "conformance", nil)
+		pod.Namespace = namespace
+		app.WouldBeTaken(ctx, c.env, pod)
+	}
+}
+
 // Restored waits until the ReplicationDestination reports the end of the restore it was made for.
 func (c *Claim) Restored(ctx context.Context, destination *unstructured.Unstructured) {
 	c.synced(ctx, destination, "restore")

@@ -84,7 +84,7 @@ func TestContractRefusesWithAPosition(t *testing.T) {
 		"path upwards":            {"stacks: [kyverno-1.19]", "s3: {path: '../{namespace}/{pvc}'}", "conformance.yaml:7:12: a part of it is only dots"},
 		"cluster not in the path": {"stacks: [kyverno-1.19]", "s3: {cluster: prod, path: 'prod-1/{namespace}/{pvc}'}", `conformance.yaml:7:15: "prod" is no part of the path "prod-1/{namespace}/{pvc}": wanted is one of those between its slashes`},
 		"cluster as placeholder":  {"stacks: [kyverno-1.19]", "s3: {cluster: '{pvc}'}", `conformance.yaml:7:15: "{pvc}" will not do: wanted is a part of s3.path`},
-		"cluster that is nowhere": {"features: [gated-start]", "features: [cluster-in-path]", `conformance.yaml:6:12: it needs s3.cluster, the part of s3.path that stands for the cluster`},
+		"cluster that is nowhere": {"features: [gated-start, visible-decision]", "features: [cluster-in-path]", `conformance.yaml:6:12: it needs s3.cluster, the part of s3.path that stands for the cluster`},
 		"marker with a slash":     {"stacks: [kyverno-1.19]", "s3: {marker: /m.json}", `conformance.yaml:7:14: "/m.json" will not do: wanted is the key of an object`},
 		"marker upwards":          {"stacks: [kyverno-1.19]", "s3: {marker: ../m.json}", "conformance.yaml:7:14: a part of it is only dots"},
 		"marker in a repository":  {"stacks: [kyverno-1.19]", "s3: {marker: a/b/m.json}", `conformance.yaml:7:14: "a/b/m.json" may be in a PVC's repository, or be one, by the path {namespace}/{pvc}`},

@@ -37,6 +37,9 @@ var (
 	VolSync           = platform.VolSync
 )
 
+// SystemNamespaces are those that no policy for PVCs may touch: Kubernetes', Kyverno's, VolSync's and the storage driver's.
+var SystemNamespaces = []string{"kube-system", KyvernoAdmission.Namespace, VolSync.Namespace, "local-path-storage"}
+
 // SeedContent is what the snapshot of a good backup holds in the volume's sentinel.
 const SeedContent = repository.SeedContent
 
