@@ -35,6 +35,7 @@ const mine = "written after the restore was overridden"
 
 func override(ctx context.Context, claim *scenario.Claim) *scenario.App {
 	claim.Override(ctx)
+	claim.MoversTold(ctx)
 	app := claim.App(ctx)
 	app.PutSentinel(ctx, mine)
 	return app

@@ -117,6 +117,28 @@ func (c *Claim) Override(ctx context.Context) {
 	}
 }
 
+// MoversTold gives movers that restore into the claim, once they are told to end, a second for it, where they would take half a minute:
+// their script hears no signal. Movers that nobody tells to end are left alone.
+func (c *Claim) MoversTold(ctx context.Context) {
+	e := c.env()
+	patience := time.Now().Add(e.Times.Backup)
+	e.Arrange(ctx, "no mover that restores into PVC "+c.Name+", or one that goes on", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		movers, err := c.movers(ctx, "volsync-dst-")
+		if err != nil {
+			return await.State{}, err
+		}
+		for i := range movers {
+			if movers[i].DeletionTimestamp == nil {
+				continue
+			}
+			if err := e.API.Delete(ctx, &movers[i], client.GracePeriodSeconds(1)); client.IgnoreNotFound(err) != nil {
+				return await.State{}, err
+			}
+		}
+		return await.ReachedIf(len(movers) == 0 || time.Now().After(patience), "%d are there", len(movers)), nil
+	})
+}
+
 // HeldBack fails the spec where an app is let in, once it is tried, while the claim's restore is not done. Of a policy that does
 // not hold apps back, nothing is asked.
 func (c *Claim) HeldBack(ctx context.Context, destination *unstructured.Unstructured) {
