@@ -17,7 +17,7 @@ var _ = Prove("scale/storm", verdict.Scale,
 	"30 labelled PVCs are created at once, first fresh, then as restores. Each one ends with the right content, and neither Kyverno nor VolSync restarts. The requests to S3 per PVC are counted.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		restarts := s.Restarts(ctx)
-		fresh := s.Storm(ctx, "fresh", stormSize)
+		fresh := s.StormWithoutVolumes(ctx, "fresh", stormSize)
 		fresh.AllHaveSources(ctx)
 		fresh.NoneRestored(ctx)
 		fresh.RequestsPerPVC(ctx)

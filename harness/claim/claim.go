@@ -150,18 +150,20 @@ func (c *Claims) TwinIsRestored(ctx context.Context) {
 }
 
 // Twin creates a labelled PVC with a good backup while S3 is up. What a policy makes of it can be seen; the restore itself would be
-// VolSync's and is not awaited, so the twin has a storage class that does not exist, and no mover starts; unless the policy is for
-// PVCs of one class.
+// VolSync's and is not awaited, so the twin gets no volume.
 func (c *Claims) Twin(ctx context.Context) *Claim {
 	const name = "twin"
 	c.repos.GoodBackup(ctx, name)
 	defer c.s3.Up(ctx)()
+	return c.create(ctx, name, c.labels(), withoutVolume)
+}
+
+// withoutVolume makes a PVC one that never gets a volume, so that no mover for it starts; unless the policy is for PVCs of one class.
+func withoutVolume(pvc *corev1.PersistentVolumeClaim) {
 	class := "no-such-class"
-	return c.create(ctx, name, c.labels(), func(pvc *corev1.PersistentVolumeClaim) {
-		if pvc.Spec.StorageClassName == nil {
-			pvc.Spec.StorageClassName = &class
-		}
-	})
+	if pvc.Spec.StorageClassName == nil {
+		pvc.Spec.StorageClassName = &class
+	}
 }
 
 func (c *Claims) pvc(name string, labels map[string]string) *corev1.PersistentVolumeClaim {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -41,6 +42,16 @@ func StormNames(prefix string, n int) []string {
 
 // Storm creates n labelled PVCs at once.
 func (c *Claims) Storm(ctx context.Context, prefix string, n int) *Storm {
+	return c.storm(ctx, prefix, n)
+}
+
+// StormWithoutVolumes creates n labelled PVCs at once, of which none gets a volume, as a twin's: what the policy makes of them can be seen,
+// and the storage driver is not what is measured.
+func (c *Claims) StormWithoutVolumes(ctx context.Context, prefix string, n int) *Storm {
+	return c.storm(ctx, prefix, n, withoutVolume)
+}
+
+func (c *Claims) storm(ctx context.Context, prefix string, n int, with ...func(*corev1.PersistentVolumeClaim)) *Storm {
 	e := c.env
 	defer c.s3.Up(ctx)()
 	storm := &Storm{of: c, start: e.Now(), claims: make([]*Claim, n)}
@@ -49,6 +60,9 @@ func (c *Claims) Storm(ctx context.Context, prefix string, n int) *Storm {
 	for i, name := range StormNames(prefix, n) {
 		all.Go(func() {
 			claim, pvc := c.claim(name), c.pvc(name, c.labels())
+			for _, change := range with {
+				change(pvc)
+			}
 			start := time.Now()
 			errs[i] = e.API.Create(ctx, pvc)
 			claim.Admission, claim.UID = time.Since(start), string(pvc.UID)

@@ -47,7 +47,7 @@ type Times struct {
 	// Late is the window in which an answer of S3 can still become an object after an outage: under a second. What failed at
 	// once is no later: Kyverno tries it five times within milliseconds and then forgets it, all of that in the outage.
 	Late time.Duration
-	// Scan is the window in which Kyverno's background scan comes by once, where it is made each minute.
+	// Scan is the window in which Kyverno's background scan comes by once, where it is made each half minute.
 	Scan time.Duration
 	// GivenUp is the window after which Kyverno has long given up a request that fails: it tries five times, within milliseconds.
 	GivenUp time.Duration
@@ -83,7 +83,7 @@ func Default() Times {
 
 		Reaction: 4 * time.Second,
 		Late:     3 * time.Second,
-		Scan:     75 * time.Second,
+		Scan:     45 * time.Second,
 		GivenUp:  time.Minute,
 		Nothing:  5 * time.Second,
 
