@@ -85,6 +85,14 @@ func TestWithout(t *testing.T) {
 	}
 }
 
+func TestSays(t *testing.T) {
+	lines, err := stack(t)[0].Says("volsync_volume_out_of_sync", func(labels map[string]string) bool { return labels["obj_name"] == "stuck-5a1b2c3d" })
+	const want = `{__name__="volsync_volume_out_of_sync", method="restic", obj_name="stuck-5a1b2c3d", obj_namespace="apps", role="destination"} 1`
+	if err != nil || len(lines) != 2 || lines[0] != want {
+		t.Errorf("%q, %v", lines, err)
+	}
+}
+
 func TestWhatShipsTellsThatNothingIsSeen(t *testing.T) {
 	for name, seen := range map[string][]int{"no VolSync": {1}, "no Kyverno": {0}, "neither": nil} {
 		var scrapes []Scrape

@@ -48,6 +48,20 @@ func (t Told) Has(values ...string) bool {
 	return !slices.ContainsFunc(values, func(value string) bool { return !slices.Contains(found, value) })
 }
 
+// Says lists what it says of a metric, for the labels that keep takes, as name{labels} value.
+func (s Scrape) Says(metric string, keep func(labels map[string]string) bool) (lines []string, err error) {
+	s.Without = func(labels map[string]string) bool {
+		return labels[model.MetricNameLabel] != metric || !keep(labels)
+	}
+	s.Target = nil
+	samples := series{}
+	err = samples.add(s)
+	for _, key := range slices.Sorted(maps.Keys(samples)) {
+		lines = append(lines, fmt.Sprintf("%s %g", key, samples[key].Floats[0].F))
+	}
+	return lines, err
+}
+
 // lookback is Prometheus' own default: how long a sample counts that nothing followed.
 const lookback = 5 * time.Minute
 
