@@ -268,7 +268,7 @@ var _ = Prove("resilience/movers-forbidden", verdict.Resilience,
 	}, longest)
 
 var _ = Prove("resilience/told", verdict.Resilience,
-	"A person who looks at a PVC is told within a bound if its backups wait until somebody decides, if it was never backed up because every backup fails, if it is no longer backed up, or if its restore fails. So is Prometheus, by the policy's alerting rules and the metrics of VolSync and Kyverno, and of a PVC that is backed up, no alert is true.",
+	"A person who looks at a PVC is told within a bound if its backups wait until somebody decides, if it was never backed up because every backup fails, if it is no longer backed up, or if its restore fails. If the policy brings alerting rules, they say so, too, of the metrics that VolSync and Kyverno have, and of a PVC that is backed up they say nothing.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		stuck := s.Sibling(ctx, "-stuck")
 		stuck.GoodBackup(ctx, "data")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -54,12 +55,13 @@ func (c *Claim) alert(ctx context.Context, of schema.GroupVersionKind) {
 			told = one.String()
 			return await.Reached(), nil
 		}
-		return await.NotYet("true are %d alerts of others; VolSync says %q", seen.others, seen.metrics), nil
+		return await.NotYet("true are %d alerts of others, and of the stack as a whole %v; VolSync says %q", seen.others, seen.stack, seen.metrics), nil
 	})
 	e.Evidence("decision", fmt.Sprintf("of PVC %s, Prometheus says %s", c.Name, told), nil)
 }
 
-// NoAlert waits until none of the policy's alerting rules is true for the claim, although VolSync has metrics of it.
+// NoAlert waits until none of the policy's alerting rules is true for the claim, although VolSync has metrics of it, and none for the stack
+// as a whole, which is well. Those of other objects are theirs.
 func (c *Claim) NoAlert(ctx context.Context) {
 	e := c.env()
 	rules := c.claims.alertRules()
@@ -74,14 +76,14 @@ func (c *Claim) NoAlert(ctx context.Context) {
 		case len(seen.metrics) == 0:
 			return await.State{}, errors.New("VolSync has no metrics of it: that there is no alert says nothing")
 		}
-		return await.ReachedIf(len(seen.ours) == 0, "true is %v; VolSync says %q", seen.ours, seen.metrics), nil
+		return await.ReachedIf(len(seen.ours)+len(seen.stack) == 0, "true is %v, and of the stack as a whole %v; VolSync says %q", seen.ours, seen.stack, seen.metrics), nil
 	})
 }
 
 // alertRules are the policy's alerting rules; nil: it brings none.
 func (c *Claims) alertRules() *alerts.Rules {
 	e := c.env
-	if e.Testbed.Alerts == "" {
+	if e.Testbed.Contract.Alerts == "" {
 		e.Step("the policy's contract names no alerting rules: nothing is asked about alerts")
 		return nil
 	}
@@ -93,12 +95,13 @@ func (c *Claims) alertRules() *alerts.Rules {
 // alertsSeen is what the rules say at one moment.
 type alertsSeen struct {
 	ours    []alerts.Told
+	stack   []alerts.Told // about no object that VolSync has metrics of
 	others  int
 	metrics []string // of VolSync, about the claim's objects
 }
 
-// alertsNow says which alerts are true now: those of the claim, which name it or one of its objects, and how many others. The
-// metrics of its ReplicationSource may be left out.
+// alertsNow says which alerts are true now: those of the claim, which name it or one of its objects, those that name nobody's, and
+// how many others. The metrics of its ReplicationSource may be left out.
 func (c *Claim) alertsNow(ctx context.Context, rules *alerts.Rules, withoutSource bool) (seen alertsSeen, err error) {
 	names := []string{c.Name}
 	for _, kind := range volsync.Kinds {
@@ -119,6 +122,7 @@ func (c *Claim) alertsNow(ctx context.Context, rules *alerts.Rules, withoutSourc
 	ours := func(labels map[string]string) bool {
 		return labels[metricNamespace] == c.env().Namespace && slices.Contains(names[1:], labels[metricName])
 	}
+	namespaces := map[string]bool{} // also of objects that are gone: VolSync still has metrics of them
 	for i := range scrapes {
 		said, err := scrapes[i].Says(outOfSync, ours)
 		if err != nil {
@@ -126,15 +130,19 @@ func (c *Claim) alertsNow(ctx context.Context, rules *alerts.Rules, withoutSourc
 		}
 		seen.metrics = append(seen.metrics, said...)
 		scrapes[i].Without = func(labels map[string]string) bool {
+			namespaces[labels[metricNamespace]] = true
 			return withoutSource && ours(labels) && labels[metricRole] == roleOfSource
 		}
 	}
 	told, err := rules.Tell(ctx, time.Now(), scrapes...)
 	for _, one := range told {
-		if slices.ContainsFunc(names, func(name string) bool { return one.Has(c.env().Namespace, name) }) {
+		switch values := slices.Collect(maps.Values(one.Labels)); {
+		case slices.ContainsFunc(names, func(name string) bool { return one.Has(c.env().Namespace, name) }):
 			seen.ours = append(seen.ours, one)
-		} else {
+		case slices.ContainsFunc(values, func(value string) bool { return value != "" && namespaces[value] }):
 			seen.others++
+		default:
+			seen.stack = append(seen.stack, one)
 		}
 	}
 	return seen, err

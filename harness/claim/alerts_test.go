@@ -3,6 +3,7 @@ package claim
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +25,8 @@ func TestAlerts(t *testing.T) {
 		late     = `- {alert: A, expr: "volsync_volume_out_of_sync == 1", for: 3d}`
 		always   = `- {alert: A, expr: "volsync_volume_out_of_sync >= 0"}`
 		nobody   = `- {alert: A, expr: "sum(volsync_volume_out_of_sync) > 0"}`
-		byPVC    = `- {alert: A, expr: 'label_replace(volsync_volume_out_of_sync == 1, "pvc", "$1", "obj_name", "(.+)-backup")', for: 1h}`
+		absent   = `- {alert: A, expr: 'absent(reconciled{controller="x"})'}`
+		byPVC    = `- {alert: A, expr: 'sum by (obj_namespace, pvc) (label_replace(volsync_volume_out_of_sync == 1, "pvc", "$1", "obj_name", "(.+)-backup"))', for: 1h}`
 	)
 	line := func(namespace, name, role string, value int) string {
 		return fmt.Sprintf("volsync_volume_out_of_sync{method=\"restic\",obj_name=%q,obj_namespace=%q,role=%q} %d\n", name, namespace, role, value)
@@ -46,7 +48,7 @@ func TestAlerts(t *testing.T) {
 		"VolSync has no metrics of it":         {backedUp, both, "", nil, "fail", "an alert of rules.yaml for PVC data"},
 		"told of another namespace's":          {backedUp, both, line("other", "data-backup", "source", 1) + well, nil, "fail", "true are 1 alerts of others"},
 		"told of another's":                    {backedUp, both, line("ns", "data2-backup", "source", 1) + well, nil, "fail", "true are 1 alerts of others"},
-		"told of nobody by name":               {backedUp, nobody, bad, nil, "fail", "true are 1 alerts of others"},
+		"told of nobody by name":               {backedUp, nobody, bad, nil, "fail", "of the stack as a whole [A{} for 0s]"},
 		"told too late":                        {backedUp, late, bad, nil, "fail", "nobody hears of it"},
 		"metrics cannot be read":               {backedUp, both, "", errTransport, "unknown", "connection reset"},
 		"no metrics at all":                    {backedUp, both, "<html>", nil, "unknown", "metrics of"},
@@ -55,13 +57,18 @@ func TestAlerts(t *testing.T) {
 		"nothing to tell":                      {none, both, well, nil, "pass", ""},
 		"nothing to tell, and told":            {none, always, well, nil, "fail", "no alert of rules.yaml for PVC data"},
 		"nothing to tell, and nothing to tell": {none, both, line("ns", "other", "source", 0), nil, "unknown", "says nothing"},
+		"told of another's, and well itself":   {none, both, line("gone", "data-backup", "source", 1) + well, nil, "pass", ""},
+		"told of the stack, which is well":     {none, absent, well, nil, "fail", "of the stack as a whole [A{controller=x} for 0s]"},
 		"nothing to tell, and no metrics":      {none, both, "", errTransport, "unknown", "connection reset"},
+		"the rules did not arrive":             {backedUp, "lost", bad, nil, "unknown", "rules.yaml"},
 		"the policy brings no rules":           {backedUp, "", "", errTransport, "pass", ""},
 	} {
 		inBubble(t, name, c.want, c.says, func(t *testing.T) func() {
 			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(source()).Build()})
 			if c.rules != "" {
 				claims.env.Testbed.Contract.Alerts = "rules.yaml"
+			}
+			if strings.HasPrefix(c.rules, "-") {
 				claims.env.Testbed.Alerts = "groups:\n- name: g\n  rules:\n  " + c.rules + "\n"
 			}
 			claims.metrics = func(context.Context) ([]alerts.Scrape, error) {

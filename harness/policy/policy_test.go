@@ -3,10 +3,14 @@ package policy
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/smart-restore/conformance/harness/endpoint"
+	"github.com/smart-restore/conformance/harness/install"
 )
 
 const good = `apiVersion: policies.kyverno.io/v1
@@ -113,11 +117,24 @@ func TestTheShippedPoliciesLoad(t *testing.T) {
 			if p.Contract.Name != filepath.Base(folder) || p.Contract.Description == "" || len(p.Contract.CaughtBy) > 0 {
 				t.Errorf("its contract: %+v", p.Contract)
 			}
+			if slices.ContainsFunc(p.Objects, func(o *unstructured.Unstructured) bool {
+				return strings.HasSuffix(o.GroupVersionKind().Group, "coreos.com")
+			}) {
+				t.Errorf("it needs Prometheus' CRDs: %v", p.Describe())
+			}
 			again, err := Load(folder, endpoint.Endpoint{})
 			if err != nil || again.SHA256 != p.SHA256 {
 				t.Errorf("the same policy has two hashes: %s, %s (%v)", p.SHA256, again.SHA256, err)
 			}
 		})
+	}
+}
+
+// The alerting rules that ship are applied by themselves, as one object.
+func TestTheShippedAlertsAreAnObject(t *testing.T) {
+	objects, err := install.Kustomize(filepath.Join("..", "..", "policies", "smart-restore", "alerts"))
+	if err != nil || len(objects) != 1 || objects[0].GetKind() != "PrometheusRule" || objects[0].GetNamespace() == "" || objects[0].GetLabels()["release"] == "" {
+		t.Errorf("%v, %v", objects, err)
 	}
 }
 
