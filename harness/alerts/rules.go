@@ -96,7 +96,7 @@ func (r *Rules) Names() (names []string) {
 func groupsOf(raw []byte) ([]byte, error) {
 	var document yaml.Node
 	if err := yaml.NewDecoder(bytes.NewReader(raw)).Decode(&document); err != nil || len(document.Content) == 0 {
-		return raw, nil //nolint:nilerr // Prometheus' own parser says it better
+		return raw, nil // Prometheus' own parser says it better
 	}
 	root := document.Content[0]
 	kind, isObject := strict.Find(root, "kind")
