@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,14 +49,15 @@ func (c *Claim) alert(ctx context.Context, of schema.GroupVersionKind) {
 		if err != nil {
 			return await.State{}, err
 		}
-		for _, one := range seen.ours {
-			if one.For > latestAlert {
-				return await.RuledOut("%s: nobody hears of it for longer than %s", one, latestAlert), nil
-			}
-			told = one.String()
-			return await.Reached(), nil
+		if len(seen.ours) == 0 {
+			return await.NotYet("true are %d alerts of others, and of the stack as a whole %v; VolSync says %q", seen.others, seen.stack, seen.metrics), nil
 		}
-		return await.NotYet("true are %d alerts of others, and of the stack as a whole %v; VolSync says %q", seen.others, seen.stack, seen.metrics), nil
+		first := slices.MinFunc(seen.ours, func(a, b alerts.Told) int { return cmp.Compare(a.For, b.For) })
+		if first.For > latestAlert {
+			return await.RuledOut("%s: nobody hears of it for longer than %s", first, latestAlert), nil
+		}
+		told = first.String()
+		return await.Reached(), nil
 	})
 	e.Evidence("decision", fmt.Sprintf("of PVC %s, Prometheus says %s", c.Name, told), nil)
 }

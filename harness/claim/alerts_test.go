@@ -50,6 +50,7 @@ func TestAlerts(t *testing.T) {
 		"told of another's":                    {backedUp, both, line("ns", "data2-backup", "source", 1) + well, nil, "fail", "true are 1 alerts of others"},
 		"told of nobody by name":               {backedUp, nobody, bad, nil, "fail", "of the stack as a whole [A{} for 0s]"},
 		"told too late":                        {backedUp, late, bad, nil, "fail", "nobody hears of it"},
+		"told too late, and in time":           {backedUp, late + "\n  " + both, bad, nil, "pass", ""},
 		"metrics cannot be read":               {backedUp, both, "", errTransport, "unknown", "connection reset"},
 		"no metrics at all":                    {backedUp, both, "<html>", nil, "unknown", "metrics of"},
 		"of a restore":                         {restored, both, stuck, nil, "pass", ""},
