@@ -311,25 +311,39 @@ var _ = Prove("resilience/other-modes", verdict.Resilience,
 	}, long)
 
 var _ = Prove("resilience/told", verdict.Resilience,
-	"A person who looks at a PVC is told within a bound if its backups wait until somebody decides, if it was never backed up because every backup fails, or if its restore fails.",
+	"A person who looks at a PVC is told within a bound if its backups wait until somebody decides, if it was never backed up because every backup fails, if it is no longer backed up, or if its restore fails. If the policy brings alerting rules, they say so, too, of the metrics that VolSync and Kyverno have, and of a PVC that is backed up they say nothing.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		stuck := s.Sibling(ctx, "-stuck")
 		stuck.GoodBackup(ctx, "data")
 		stuck.WrongResticPassword(ctx)
 		restoring := stuck.ClaimWithRestore(ctx, "data")
 
-		heal := s.RefuseBackups(ctx, "never")
-		defer heal()
+		defer s.RefuseBackups(ctx, "never")()
 		never := s.ClaimWithBackupSource(ctx, "never")
 		never.App(ctx).Write(ctx, small(s))
+
+		lapsing := s.Sibling(ctx, "-lapsed")
+		lapsed := lapsing.ClaimWithBackupSource(ctx, "data")
+		lapsed.App(ctx).Write(ctx, small(s))
+		lapsed.BackedUp(ctx)
+		well := lapsed.AsItSays(ctx)
+		lapsed.NoAlert(ctx)
+		defer lapsing.RefuseBackups(ctx, "data")()
+		lapsed.LastBackupWasLongAgo(ctx)
 
 		s.GoodBackup(ctx, "held")
 		var held *scenario.Claim
 		s.S3Down(ctx, outage.Held, "held", func() { held = s.ClaimInOutage(ctx, outage.Held, "held") })
 		held.DecisionVisible(ctx, outage.OutcomeUnknown)
 
+		held.AlertsThatNotBackedUp(ctx)
+		never.AlertsThatNotBackedUp(ctx)
+		lapsed.AlertsThatNotBackedUp(ctx)
+		restoring.AlertsThatNotRestored(ctx)
+
 		never.SaysThatSomethingIsWrong(ctx, never)
 		restoring.SaysThatSomethingIsWrong(ctx, restoring)
+		lapsed.SaysThatSomethingIsWrong(ctx, well)
 	}, longest, changesBaseSecret, feature("visible-decision"), needs{scenario.NeedsGateway})
 
 var _ = Prove("resilience/blast-radius", verdict.Resilience,

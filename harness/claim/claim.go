@@ -15,11 +15,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/smart-restore/conformance/harness/alerts"
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/s3down"
+	"github.com/smart-restore/conformance/harness/scrape"
 	"github.com/smart-restore/conformance/harness/text"
 	"github.com/smart-restore/conformance/harness/volsync"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
@@ -31,18 +33,19 @@ type Claims struct {
 	repos      *repository.Repositories
 	s3         *s3down.S3
 	situations *situations
+	metrics    func(context.Context) ([]alerts.Scrape, error) // of the stack's controllers
 }
 
 // Of are the PVCs of a spec's namespace.
 func Of(e *env.Env, repos *repository.Repositories, s3 *s3down.S3) *Claims {
-	c := &Claims{e, repos, s3, &situations{}}
+	c := &Claims{e, repos, s3, &situations{}, scrape.Of(e.Suite).Read}
 	e.AfterOutage(c.situations.outageEnded)
 	return c
 }
 
 // Sibling are the PVCs of another namespace of the same spec as c's.
 func Sibling(c *Claims, e *env.Env, repos *repository.Repositories, s3 *s3down.S3) *Claims {
-	return &Claims{e, repos, s3, c.situations}
+	return &Claims{e, repos, s3, c.situations, c.metrics}
 }
 
 // Claim is a PVC.

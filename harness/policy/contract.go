@@ -68,6 +68,11 @@ type Contract struct {
 	// What the policy writes on a PVC, for the feature visible-decision. With it, the specs check what the policy says; without it,
 	// only that it says something.
 	Decisions Decisions `json:"decisions,omitzero"`
+	// The Prometheus alerting rules that the policy brings, as a path relative to this file: a rule file, or a PrometheusRule. With
+	// it, the specs check on the metrics of VolSync and Kyverno that an alert is true for a PVC that is not backed up or not
+	// restored, and that its for is at most 24h. One of the alert's labels must be the namespace, and one the name of the PVC or of its
+	// ReplicationSource or ReplicationDestination.
+	Alerts string `json:"alerts,omitempty"`
 	// The stacks that the policy supports, as shell patterns of names in fixtures/stacks.yaml, such as
 	// kyverno-1.19*. Defaults to every stack.
 	Stacks []string `json:"stacks,omitempty"`

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/kustomize/api/konfig"
 
+	"github.com/smart-restore/conformance/harness/alerts"
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/install"
 )
@@ -31,12 +32,13 @@ type Policy struct {
 	SHA256    string                       // of the objects as they are sent to the API server, hex
 	Contract  Contract                     // complete: fields that its file omits have their defaults
 	Documents []Document                   // the objects and the contract as their files have them, for positions
+	Alerts    []byte                       // the file of alerting rules that the contract names; nil: it names none
 }
 
 // Load reads a policy and its contract. Both must parse, and the policy must contain a Kyverno policy and name the S3
 // endpoint: the one that is set, else the contract's. Check says whether it can be tested.
 func Load(path string, set endpoint.Endpoint) (*Policy, error) {
-	objects, contract, err := read(path)
+	objects, contract, rules, err := read(path)
 	if err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 	}
@@ -49,7 +51,7 @@ func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 		return nil, err
 	}
 	sum := sha256.Sum256(raw)
-	p := &Policy{Path: path, Endpoint: endpoint, Objects: objects, SHA256: hex.EncodeToString(sum[:]), Contract: contract, Documents: Documents(path)}
+	p := &Policy{Path: path, Endpoint: endpoint, Objects: objects, SHA256: hex.EncodeToString(sum[:]), Contract: contract, Documents: Documents(path), Alerts: rules}
 	if len(p.Kyverno()) == 0 {
 		return nil, fmt.Errorf("POLICY=%s: none of its %d objects is a Kyverno policy (of kyverno.io or policies.kyverno.io)", path, len(objects))
 	}
@@ -60,6 +62,41 @@ func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 		return nil, fmt.Errorf("POLICY=%s: no object in it mentions the S3 endpoint %s: set s3.endpoint in conformance.yaml, or S3_ENDPOINT, to the one it uses", path, address)
 	}
 	return p, nil
+}
+
+// alertsOf is the file of alerting rules that a contract in this file names, if it names one.
+func alertsOf(file string, contract Contract) ([]byte, error) {
+	if contract.Alerts == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(alertsFile(file, contract))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, contract.doc.At(fmt.Sprintf("there is no file %s in this file's folder", contract.Alerts), "alerts")
+	}
+	if err == nil {
+		_, err = alerts.Parse(contract.Alerts, raw)
+	}
+	if err != nil {
+		return nil, contract.doc.At(err.Error(), "alerts")
+	}
+	return raw, nil
+}
+
+func alertsFile(file string, contract Contract) string {
+	return filepath.Join(filepath.Dir(file), filepath.FromSlash(contract.Alerts))
+}
+
+// alertsApart refuses alerting rules among the manifests of a folder, which are all the policy's.
+func alertsApart(sources []string, file string, contract Contract) error {
+	if contract.Alerts == "" {
+		return nil
+	}
+	for _, source := range sources {
+		if filepath.Dir(alertsFile(file, contract)) == filepath.Clean(source) && kustomizationIn(source) == "" {
+			return contract.doc.At("it is among the manifests of the policy: put it into a folder of its own, like alerts/rules.yaml", "alerts")
+		}
+	}
+	return nil
 }
 
 // names says whether a text is in one of the objects, or in what the base Secret brings to them.
@@ -119,24 +156,29 @@ func (p *Policy) Describe() []string {
 }
 
 // read reads the contract first: it may say what the policy is.
-func read(path string) ([]*unstructured.Unstructured, Contract, error) {
-	sources, contract, _, err := sourcesOf(path)
+func read(path string) (objects []*unstructured.Unstructured, contract Contract, rules []byte, err error) {
+	sources, contract, file, err := sourcesOf(path)
+	if err == nil {
+		err = alertsApart(sources, file, contract)
+	}
+	if err == nil {
+		rules, err = alertsOf(file, contract)
+	}
 	if err != nil {
-		return nil, Contract{}, err
+		return nil, Contract{}, nil, err
 	}
 	if len(contract.Policy) == 0 {
 		objects, err := readAll(sources[0])
-		return objects, contract, err
+		return objects, contract, rules, err
 	}
-	var objects []*unstructured.Unstructured
 	for i, source := range sources {
 		more, err := readAll(source)
 		if err != nil {
-			return nil, Contract{}, contract.doc.At(fmt.Sprintf("%s: %v", contract.Policy[i], err), "policy", i)
+			return nil, Contract{}, nil, contract.doc.At(fmt.Sprintf("%s: %v", contract.Policy[i], err), "policy", i)
 		}
 		objects = append(objects, more...)
 	}
-	return objects, contract, once(objects)
+	return objects, contract, rules, once(objects)
 }
 
 // sourcesOf are the manifests, folders and kustomizations that a policy is read from, one for each that its contract lists

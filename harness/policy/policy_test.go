@@ -3,10 +3,14 @@ package policy
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/smart-restore/conformance/harness/endpoint"
+	"github.com/smart-restore/conformance/harness/install"
 )
 
 const good = `apiVersion: policies.kyverno.io/v1
@@ -113,9 +117,63 @@ func TestTheShippedPoliciesLoad(t *testing.T) {
 			if p.Contract.Name != filepath.Base(folder) || p.Contract.Description == "" || len(p.Contract.CaughtBy) > 0 {
 				t.Errorf("its contract: %+v", p.Contract)
 			}
+			if slices.ContainsFunc(p.Objects, func(o *unstructured.Unstructured) bool {
+				return strings.HasSuffix(o.GroupVersionKind().Group, "coreos.com")
+			}) {
+				t.Errorf("it needs Prometheus' CRDs: %v", p.Describe())
+			}
 			again, err := Load(folder, endpoint.Endpoint{})
 			if err != nil || again.SHA256 != p.SHA256 {
 				t.Errorf("the same policy has two hashes: %s, %s (%v)", p.SHA256, again.SHA256, err)
+			}
+		})
+	}
+}
+
+// The alerting rules that ship are applied by themselves, as one object.
+func TestTheShippedAlertsAreAnObject(t *testing.T) {
+	objects, err := install.Kustomize(filepath.Join("..", "..", "policies", "smart-restore", "alerts"))
+	if err != nil || len(objects) != 1 || objects[0].GetKind() != "PrometheusRule" || objects[0].GetNamespace() == "" || objects[0].GetLabels()["release"] == "" {
+		t.Errorf("%v, %v", objects, err)
+	}
+}
+
+// Alerting rules that a contract names are read, are no part of the policy, and must be what Prometheus takes.
+func TestLoadReadsTheAlertingRules(t *testing.T) {
+	const rules = "groups:\n- name: g\n  rules:\n  - {alert: A, expr: up == 0}\n"
+	contract := func(alerts string) string {
+		return "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: one\ndescription: one\nalerts: " + alerts + "\n"
+	}
+	for name, c := range map[string]struct {
+		alerts string
+		files  map[string]string
+		want   string // in the error; empty: they are read
+	}{
+		"in a folder of their own":      {"alerts/rules.yaml", map[string]string{"alerts/rules.yaml": rules}, ""},
+		"beside a kustomization":        {"rules.yaml", map[string]string{"rules.yaml": rules, "kustomization.yaml": "resources: [policy.yaml]\n"}, ""},
+		"among the manifests":           {"rules.yaml", map[string]string{"rules.yaml": rules}, "conformance.yaml:5:9: it is among the manifests"},
+		"not there":                     {"alerts/rules.yaml", nil, "conformance.yaml:5:9: there is no file alerts/rules.yaml"},
+		"not what Prometheus takes":     {"alerts/rules.yaml", map[string]string{"alerts/rules.yaml": strings.Replace(rules, "== 0", "==", 1)}, "conformance.yaml:5:9: alerts/rules.yaml:"},
+		"not found on another machine":  {"/etc/rules.yaml", nil, `conformance.yaml:5:9: "/etc/rules.yaml" is not found on another machine`},
+		"without an alert":              {"alerts/rules.yaml", map[string]string{"alerts/rules.yaml": "groups: []\n"}, "no rule in it is an alert"},
+		"a file of the policy, instead": {"policy.yaml", map[string]string{"kustomization.yaml": "resources: [policy.yaml]\n"}, "conformance.yaml:5:9: policy.yaml:"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := write(t, map[string]string{"policy.yaml": good, contractFile: contract(c.alerts)})
+			for file, content := range c.files {
+				if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, file)), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p, err := Load(dir, planEndpoint(t))
+			switch {
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("%v, wanted %q", err, c.want)
+			case c.want == "" && (err != nil || string(p.Alerts) != rules || len(p.Objects) != 2):
+				t.Errorf("%v, %+v", err, p)
 			}
 		})
 	}

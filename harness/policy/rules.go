@@ -92,6 +92,7 @@ var rules = map[string]rule{
 	"decisions.restore":              text,
 	"decisions.fresh":                text,
 	"decisions.unknown":              text,
+	"alerts":                         text,
 	"stacks.*":                       text,
 	"expectedFailures.*.requirement": text,
 	"expectedFailures.*.reason":      text,
@@ -283,6 +284,9 @@ func (c *Contract) validateDecisions(report func(string, ...any)) {
 }
 
 func (c *Contract) validateLists(report func(string, ...any)) {
+	if filepath.IsAbs(c.Alerts) {
+		report(fmt.Sprintf("%q is not found on another machine: wanted is a path from this file's folder", c.Alerts), "alerts")
+	}
 	twice := func(seen []string, value, what string, path ...any) {
 		if slices.Contains(seen, value) {
 			report(fmt.Sprintf("%s %q is there twice", what, value), path...)

@@ -56,6 +56,7 @@ func (s *Testbed) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 			return err
 		}
 		s.Policy, s.PolicySHA, s.PolicyState, s.Contract = contents(objects), p.SHA256, PolicyApplying, p.Contract
+		s.Alerts = string(p.Alerts)
 		if err := s.save(); err != nil {
 			return err
 		}

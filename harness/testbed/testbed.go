@@ -53,6 +53,7 @@ type Testbed struct {
 	PolicyState PolicyState             `json:"policyState,omitempty"`
 	Remains     []map[string]any        `json:"remains,omitempty"` // objects of earlier policies that may still be there
 	Contract    policy.Contract         `json:"contract"`          // of the policy applied
+	Alerts      string                  `json:"alerts,omitempty"`  // the alerting rules that it brings
 	CreatedAt   time.Time               `json:"createdAt"`
 	External    *External               `json:"attached,omitempty"` // nil: the cluster is ours
 

@@ -265,7 +265,7 @@ func aService(name string) *unstructured.Unstructured {
 func aPolicy(name string) *policy.Policy {
 	contract := policy.Default()
 	contract.Name = name
-	return &policy.Policy{SHA256: "sha of " + name, Contract: contract, Objects: []*unstructured.Unstructured{
+	return &policy.Policy{SHA256: "sha of " + name, Contract: contract, Alerts: []byte("alerts of " + name), Objects: []*unstructured.Unstructured{
 		aRole(name+":rights", "create"),
 		object(generatingPolicy, name, map[string]any{"spec": map[string]any{"made": name}}),
 		object(generatingPolicy, "common", map[string]any{"spec": map[string]any{"by": name}}),
@@ -436,8 +436,8 @@ func TestWhateverMomentARunIsKilledAtTheNextOneTestsItsPolicyAlone(t *testing.T)
 				if got, want := policiesIn(t, a.world), sorted(only(next)); !slices.Equal(got, want) {
 					t.Errorf("killed before write %d, then %s: found %q, wanted %q", kill, next, got, want)
 				}
-				if up := a.load(t); up.PolicyState != PolicyActing || up.PolicySHA != "sha of "+next || len(up.Remains) != 0 {
-					t.Errorf("killed before write %d, then %s: the file says %s %s, remains %v", kill, next, up.PolicyState, up.PolicySHA, up.Remains)
+				if up := a.load(t); up.PolicyState != PolicyActing || up.PolicySHA != "sha of "+next || up.Alerts != "alerts of "+next || len(up.Remains) != 0 {
+					t.Errorf("killed before write %d, then %s: the file says %s %s, %s, remains %v", kill, next, up.PolicyState, up.PolicySHA, up.Alerts, up.Remains)
 				}
 			})
 			if !killed {
