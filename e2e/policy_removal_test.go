@@ -12,9 +12,9 @@ var _ = Prove("safety/policy-removal", verdict.Safety,
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "restored")
 		fresh, restored := s.ClaimWithBackupSource(ctx, "fresh"), s.ClaimWithRestore(ctx, "restored")
+		stays := overridden(ctx, s, "overridden")
 		restored.Restored(ctx, restored.HasReplicationDestination(ctx))
 		restored.HasReplicationSource(ctx)
-		stays := overridden(ctx, s, "overridden")
 		before := s.ObjectsOfTheirs(ctx, fresh, restored)
 
 		reapply := s.RemovePolicy(ctx)
