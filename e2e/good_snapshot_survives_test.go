@@ -11,7 +11,7 @@ import (
 )
 
 var _ = Prove("safety/good-snapshot-survives", verdict.Safety,
-	"A PVC that is created during an S3 outage starts empty. After the outage, backups with the promised retention run in the same hour as the last good backup. The last good snapshot can still be restored.",
+	"A PVC that is created during an S3 outage starts empty. After the outage, it changes, and backups with the promised retention run in the same hour as the last good backup. The last good snapshot can still be restored.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		// The last backup before the outage is of this hour, as are all that follow: retention by the hour keeps the last.
 		s.SameHourFor(ctx, 3*time.Minute)
@@ -26,6 +26,7 @@ var _ = Prove("safety/good-snapshot-survives", verdict.Safety,
 			claim = s.ClaimInOutage(ctx, outage.Held, "data")
 			claim.App(ctx).Write(ctx, dataset.Small(s.Namespace, 5))
 		})
+		claim.Patch(ctx, "annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`)
 		backups := 0
 		for range 2 {
 			if claim.BackUpOrHold(ctx) {

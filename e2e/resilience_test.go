@@ -10,7 +10,7 @@ import (
 )
 
 var _ = Prove("resilience/kyverno-down", verdict.Resilience,
-	"Kyverno's processes are killed over and over while a labelled PVC is created. The PVC is admitted within the bound, binds, and is not restored over when Kyverno is back. Earlier volumes keep their objects.",
+	"Kyverno's processes are killed over and over while a labelled PVC is created. The PVC is admitted within the bound, binds, and is not restored over when Kyverno is back. Earlier volumes keep their objects. So it is while another PVC is being restored: no app is let in beside the restore, and no backup of the half-filled volume is made.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		before := s.ClaimWithBackupSource(ctx, "before")
 		objects := s.ObjectsOfTheirs(ctx, before)
@@ -23,6 +23,20 @@ var _ = Prove("resilience/kyverno-down", verdict.Resilience,
 		claim.StaysUnrestored(ctx, "a change of the PVC")
 		s.HasObjects(ctx, objects)
 		app.KeepsMark(ctx)
+
+		s.Step("in the middle of a restore, when there is nobody to answer for a gate")
+		half, destination, _, heal := restoring(ctx, s, "slow")
+		defer heal()
+		kyverno := s.KillAgainAndAgain(ctx, "kyverno")
+		s.KyvernoIsDown(ctx)
+		half.HeldBack(ctx, destination)
+		half.NoBackupWhileRestoring(ctx, destination)
+		s.KyvernoIsDown(ctx)
+		kyverno.Stop()
+		s.SkipBackOff(ctx)
+		s.KyvernoBack(ctx)
+		heal()
+		half.NoBackupOfHalf(ctx, destination)
 	}, alone)
 
 var _ = Prove("resilience/kyverno-down-catches-up", verdict.Resilience,

@@ -226,8 +226,13 @@ func TestASimulatorThatFails(t *testing.T) {
 // good is what a policy does that is in order, as far as a course shows.
 func good(s play.Situation) play.Course {
 	c := play.Course{Objects: slices.Clone(s.Objects)}
-	backedUp, restoring, unknown, there := false, false, false, map[string]bool{}
+	backedUp, restoring, unknown, away, waiting, there := false, false, false, false, false, map[string]bool{}
 	for i, step := range s.Steps {
+		if name := nameOf(step.BringBack); step.BringBack["kind"] == "PersistentVolumeClaim" {
+			delete(there, name)
+			step = create(plan.claim(name[strings.Index(name, "/")+1:]))
+		}
+		away = (away || step.AdmissionOff) && !step.AdmissionOn
 		backedUp = backedUp || step.Backup != ""
 		unknown = (unknown || step.Outage != nil || step.Later != nil) && (backedUp || !step.Scan)
 		switch {
@@ -248,8 +253,11 @@ func good(s play.Situation) play.Course {
 				e.What = play.Refusal
 			}
 			c.Events = append(c.Events, e)
+			waiting = len(there) == 0
 		case step.Restored:
 			restoring = false
+		case step.Update["kind"] == "PersistentVolumeClaim":
+			c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, Object: step.Update})
 		case step.Create["kind"] == "PersistentVolumeClaim":
 			o := step.Create
 			metadata := o["metadata"].(map[string]any)
@@ -266,10 +274,9 @@ func good(s play.Situation) play.Course {
 			if metadata["labels"] == nil && !relabelled {
 				continue
 			}
-			if metadata["labels"] != nil {
-				metadata["annotations"] = map[string]any{"p/decision": "something"}
-			}
-			if restoring = backedUp && metadata["labels"] != nil && !content; restoring {
+			metadata["annotations"] = map[string]any{"p/decision": "something"}
+			unknown = unknown || backedUp && (away || waiting)
+			if restoring = backedUp && metadata["labels"] != nil && !content && !away && !waiting; restoring {
 				c.Events = append(c.Events, made(i, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "once"}, "restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"]}}))
 			}
 			c.Events = append(c.Events, made(i, source, metadata, map[string]any{
@@ -326,6 +333,13 @@ func TestLooks(t *testing.T) {
 	restored := play.Event{What: play.Admitted, Object: map[string]any{
 		"kind": destination, "spec": map[string]any{"trigger": map[string]any{"manual": "once"}}, "status": map[string]any{"lastManualSync": "once"},
 	}}
+	changed := play.Event{Step: 2, What: play.Admitted, Object: plan.claim(claimName)}
+	then := func(e play.Event) play.Event { e.Step = 3; return e }
+	backupOf := func(claim string) play.Event {
+		e := mover(play.Admitted, "backup")
+		e.Object["spec"].(map[string]any)["volumes"] = []any{map[string]any{"persistentVolumeClaim": map[string]any{"claimName": claim}}}
+		return then(e)
+	}
 	for name, c := range map[string]struct {
 		look   func(*found)
 		events []play.Event
@@ -360,6 +374,15 @@ func TestLooks(t *testing.T) {
 		"long name":         {(*found).worksOrRefused, []play.Event{{What: play.Admitted, Object: plan.claim(longName)}}, "it is never backed up"},
 		"long name refused": {(*found).worksOrRefused, []play.Event{{What: play.Refusal, Object: plan.claim(longName)}}, ""},
 		"token":             {(*found).noToken, []play.Event{{What: play.Asked, Text: "GET / → 200, with credentials (bearer)"}}, "a token goes to S3"},
+		"let in by change":  {(*found).changeLetsNoBackupIn, []play.Event{claimed, changed, then(mover(play.Admitted, "backup"))}, "since the PVC changed"},
+		"held after change": {(*found).changeLetsNoBackupIn, []play.Event{claimed, changed, then(mover(play.Refusal, "backup"))}, ""},
+		"let in before":     {(*found).changeLetsNoBackupIn, []play.Event{claimed, mover(play.Admitted, "backup"), changed, then(mover(play.Admitted, "backup"))}, ""},
+		"one backup":        {(*found).noBackupButTheFirst, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Refusal, "backup")}, ""},
+		"made over":         {(*found).noBackupButTheFirst, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, "restic makes it again"},
+		"by a manifest":     {(*found).annotationsDecideNothing, []play.Event{claimed, changed, then(rd(claimName))}, "because of annotations that came with it"},
+		"of the first life": {(*found).annotationsDecideNothing, []play.Event{claimed, rd(claimName), changed}, ""},
+		"let in by one":     {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName)}, "because of annotations that came with the PVC"},
+		"let in like all":   {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName), backupOf(twinName)}, ""},
 		"the old one's":     {(*found).hasDestinationOfItsOwn, []play.Event{claimed, rd(claimName), {Step: 2, What: play.Admitted, Object: plan.claim(claimName)}}, "what the old one left is in its place"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -405,9 +428,9 @@ func TestOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"policy p (", "played by nobody", "made for kyverno-1.13", "fail  S3 down: refused",
+		"policy p (", "played by nobody", "made for kyverno-1.13", "fail     S3 down: refused",
 		"situations follow from it: core/s3-down/refused, core/s3-down/black-hole", "not: a backup may run", "Not looked at, so neither right nor wrong:\n  RBAC: ",
-		"0 fail as its contract says, 0 unknown, in 0.0 s", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
+		"0 fail as its contract says, 4 unknown, in 0.0 s", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not in\n%s", want, text.String())

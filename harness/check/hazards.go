@@ -16,9 +16,10 @@ import (
 func (p plot) hazards() []situation {
 	all := []situation{
 		{
-			name: "a pod is there before its PVC", requirement: "safety/restore-beside-app", wanted: "no restore beside it",
-			play:   p.scene(p.backup(), create(pod("early")), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), play.Step{Movers: true}),
-			verify: (*found).noRestoreBesideApp,
+			name: "a pod is there before its PVC", requirement: "safety/restore-beside-app", wanted: "no restore beside it, its successor starts",
+			play: p.scene(p.backup(), create(pod("early")), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), play.Step{Movers: true},
+				create(pod("late"))),
+			verify: func(f *found) { f.noRestoreBesideApp(); f.podsStart() },
 		},
 		{
 			name: "a replace drops annotations during a restore", requirement: "safety/manifest-decides-nothing", wanted: "no backup meanwhile, the app waits",
@@ -74,7 +75,7 @@ func (p plot) hazards() []situation {
 			verify: (*found).nothingForNobody,
 		},
 		{
-			name: "Kyverno does not answer during a restore", requirement: "safety/backup-during-restore", wanted: "no backup meanwhile, the app waits",
+			name: "Kyverno does not answer during a restore", requirement: "resilience/kyverno-down", wanted: "no backup meanwhile, the app waits",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{AdmissionOff: true},
 				create(pod("early")), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).restoreIsGuarded,
@@ -82,7 +83,8 @@ func (p plot) hazards() []situation {
 		{
 			name: "a backup tool brings a restore back", requirement: "safety/ownerless-destination", wanted: "nothing is restored again",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
-				play.Step{BringBack: anyOf(destination)}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+				play.Step{BringBack: anyOf(destination)}, wait(afterMillis),
+				play.Step{Restored: true}, wait(afterMillis)), // without a backup's mover beside it, which could keep it back
 			verify: (*found).notRestoredAgain,
 		},
 		{
@@ -146,14 +148,17 @@ func (p plot) hazards() []situation {
 func (p plot) overridden() situation {
 	return situation{
 		name: "a restore is overridden", requirement: "safety/restore-beside-app", wanted: "the app starts, and the restore is over",
-		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis),
-			play.Step{Update: merge(reference(claimName), map[string]any{"metadata": map[string]any{
-				"name": claimName, "namespace": namespace, "annotations": map[string]any{p.Override.Annotation: string(p.Override.Value)},
-			}})},
-			wait(afterMillis), create(pod("late")), play.Step{Movers: true}, wait(afterMillis),
+		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis),
+			p.override(), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), // the mover that is at work ends
+			create(pod("late")), play.Step{Movers: true}, wait(afterMillis),
 			change("labels", p.PVC.Label, nil), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 		verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp() },
 	}
+}
+
+// override is what a person does who lets the app start on the volume as it is.
+func (p plot) override() play.Step {
+	return change("annotations", p.Override.Annotation, string(p.Override.Value))
 }
 
 // anyOf is the first of VolSync's objects of a kind.

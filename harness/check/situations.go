@@ -80,7 +80,7 @@ func situations(p plot) []situation {
 	for _, row := range outage.Faults {
 		all = append(all, p.outage(row))
 	}
-	return slices.Concat(all, p.safety(), p.hazards())
+	return slices.Concat(all, p.safety(), p.hazards(), p.guards())
 }
 
 // outage is a row of the fault table. VolSync tries to begin backups in the outage and after it.
@@ -184,9 +184,9 @@ func (p plot) safety() []situation {
 			verify: func(f *found) { f.hasSource(afterMillis + 1000); f.repositoryIs(p.endpoint) },
 		},
 		{
-			name: "a PVC is labelled later", requirement: "resilience/relabel", wanted: "RS, no RD", feature: "relabel",
+			name: "a PVC is labelled later", requirement: "resilience/relabel", wanted: "RS, no RD, says so", feature: "relabel",
 			play:   p.scene(p.backup(), create(unlabelled(p.claim(claimName))), wait(afterMillis), change("labels", p.PVC.Label, p.PVC.Value), wait(afterMillis)),
-			verify: func(f *found) { f.hasSource(2*afterMillis + 1000); f.neverRestored() },
+			verify: func(f *found) { f.hasSource(2*afterMillis + 1000); f.neverRestored(); f.saysUndecided() },
 		},
 	}
 }

@@ -1,0 +1,238 @@
+package check
+
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/outage"
+)
+
+// guards are situations in which one guard of a policy stands alone between an event and the data: whatever else would hold, too, is
+// out of the way.
+func (p plot) guards() []situation {
+	all := []situation{
+		{
+			name: "Kyverno is away when the PVC is created", requirement: "resilience/kyverno-down", wanted: "admitted, no restore later",
+			play: p.scene(p.backup(), play.Step{AdmissionOff: true}, create(p.claim(claimName)), wait(afterMillis), play.Step{AdmissionOn: true},
+				change("annotations", "example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			verify: func(f *found) { f.admittedInTime(); f.neverRestored() },
+		},
+		{
+			name: "a restore is done while Kyverno is scaled to zero", requirement: "resilience/kyverno-scaled-to-zero", wanted: "the app starts, backups",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{WebhooksGone: true}, play.Step{Restored: true}, wait(afterMillis),
+				play.Step{AdmissionOn: true}, play.Step{Scan: true}, wait(afterMillis), create(pod("late")), play.Step{Movers: true}, wait(afterMillis)),
+			verify: func(f *found) { f.podsStart(); f.backedUp() },
+		},
+		{
+			name: "a restore is done", requirement: "safety/backup-during-restore", wanted: "backups, without a scan",
+			play:   p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).backedUp,
+		},
+		{
+			name: "the PVC of an outage changes when S3 is back", requirement: "safety/good-snapshot-survives", wanted: "no backup by that",
+			play: p.scene(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
+				play.Step{Movers: true}, wait(afterMillis), change("annotations", "example.com/touched", "yes"), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).changeLetsNoBackupIn,
+		},
+		{
+			name: "a PVC in use is created once more", requirement: "safety/request-that-came-to-nothing", wanted: "no restore",
+			play: p.scene(create(p.claim(claimName)), wait(afterMillis), p.backup(), create(p.claim(claimName)), wait(afterMillis),
+				change("annotations", "example.com/touched", "yes"), wait(afterMillis)),
+			verify: func(f *found) { f.neverRestored(); f.nothingForNobody() },
+		},
+		{
+			name: "the restic password is another one, and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "the old one for the old repository",
+			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{Update: p.mistaken(p.baseSecretNamespaces()[0])}, wait(afterMillis),
+				change("annotations", "example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			verify: func(f *found) { f.repositoryIs(p.endpoint) },
+		},
+		{
+			name: "an ephemeral volume: its pod is there before its PVC", requirement: "safety/restore-beside-app", wanted: "no restore beside it",
+			play: p.scene(p.backupOf(ephemeralClaim), create(ephemeral(pod("early"))), create(p.claim(ephemeralClaim)), wait(afterMillis),
+				play.Step{Restored: true}, wait(afterMillis)),
+			verify: (*found).noRestoreBesideApp,
+		},
+		{
+			name: "a PVC comes with the annotations of an earlier one", requirement: "safety/manifest-decides-nothing", wanted: "restored, the app waits",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis), play.Step{BackedUp: true}, wait(afterMillis),
+				play.Step{BringBack: reference(claimName)}, wait(afterMillis), create(pod("early")), play.Step{Restored: true}, wait(afterMillis), create(pod("late"))),
+			verify: func(f *found) {
+				if f.contract.Promises("gated-start") {
+					f.appWaits()
+				}
+			},
+		},
+		{
+			name: "a PVC comes with the annotations of an earlier one, in an outage", requirement: "safety/manifest-decides-nothing", wanted: "no restore, no backup by them",
+			play: p.scene(p.backup(), p.backupOf(twinName), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
+				play.Step{BackedUp: true}, wait(afterMillis), p.begin(outage.Held), play.Step{BringBack: reference(claimName)}, create(p.claim(twinName)),
+				wait(outageMillis), play.Step{Heal: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).annotationsDecideNothing,
+		},
+	}
+	for _, row := range []string{"404-key", "amnesia"} {
+		all = append(all, situation{
+			name: "a PVC is in use, and then S3 down: " + row, requirement: "core/s3-down/amnesia", wanted: "no backup, which would make it again",
+			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{BackedUp: true}, p.backup(), wait(afterMillis),
+				p.begin(faultNamed(row)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noBackupButTheFirst,
+		})
+	}
+	if d := p.Decisions; d.Annotation != "" {
+		claim := p.claim(claimName)
+		claim["metadata"].(map[string]any)["annotations"] = map[string]any{d.Annotation: string(d.Restore)}
+		all = append(all, situation{
+			name: "a decision comes with a manifest while Kyverno is away", requirement: "safety/manifest-decides-nothing", wanted: "the app starts, no restore later",
+			play: p.scene(p.backup(), play.Step{AdmissionOff: true}, create(claim), wait(afterMillis), create(pod("early")), wait(afterMillis),
+				play.Step{Delete: pod("early")}, play.Step{AdmissionOn: true}, play.Step{Scan: true}, wait(afterMillis), play.Step{Restored: true}, wait(afterMillis)),
+			verify: func(f *found) { f.podsStart(); f.neverRestored() },
+		})
+	}
+	if p.Override.Annotation != "" {
+		all = append(all, situation{
+			name: "an override comes with a manifest", requirement: "safety/manifest-decides-nothing", wanted: "restored, the app waits",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.override(), wait(afterMillis),
+				play.Step{BringBack: reference(claimName)}, wait(afterMillis), create(pod("early")), play.Step{Movers: true}, wait(afterMillis),
+				play.Step{Restored: true}, wait(afterMillis), create(pod("late"))),
+			verify: (*found).restoreIsGuarded,
+		})
+	}
+	return all
+}
+
+const (
+	twinName       = claimName + "-2"
+	ephemeralClaim = "early-data" // Kubernetes names it after its pod and volume
+)
+
+// ephemeral makes of a pod that uses a PVC one for which Kubernetes makes the PVC.
+func ephemeral(pod map[string]any) map[string]any {
+	pod["spec"].(map[string]any)["volumes"] = []any{map[string]any{"name": "data", "ephemeral": map[string]any{"volumeClaimTemplate": map[string]any{}}}}
+	return pod
+}
+
+// backupOf puts a repository where that of a PVC of this name is to be.
+func (p plot) backupOf(claim string) play.Step {
+	return play.Step{Backup: strings.TrimSuffix(p.S3.Prefix(namespace, claim), "/")}
+}
+
+// faultNamed is a row of the fault table.
+func faultNamed(name string) outage.Fault {
+	for _, row := range outage.Faults {
+		if row.Name == name {
+			return row
+		}
+	}
+	panic("no row of the fault table is named " + name)
+}
+
+// backups are the pods of backups that were let in, in order.
+func (f *found) backups() (all []play.Event) {
+	for _, e := range f.sent("Pod") {
+		if e.What == play.Admitted && isBackup(e) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// secondSent is the event in which the situation's second write of a PVC was admitted.
+func (f *found) secondSent() (play.Event, bool) {
+	all := f.sent("PersistentVolumeClaim")
+	if len(all) < 2 || all[1].What != play.Admitted {
+		f.blind = "the PVC was not written a second time"
+		return play.Event{}, false
+	}
+	return all[1], true
+}
+
+// changeLetsNoBackupIn wants no backup to begin because a PVC changed of which nobody knows whether it has an older backup.
+func (f *found) changeLetsNoBackupIn() {
+	change, ok := f.secondSent()
+	if !ok {
+		return
+	}
+	all := f.backups()
+	switch {
+	case len(all) == 0:
+	case all[0].Step < change.Step:
+		f.blind = "backups are let in before the change already: core/s3-down says why"
+	default:
+		gate := f.moverGate(source)
+		f.missing(gate, gate, "VolSync may begin a backup (pod %s) since the PVC changed, and nobody knows whether there is an older one: a volume that is empty pushes it out%s",
+			object(all[0]).GetName(), f.because())
+	}
+}
+
+// noBackupButTheFirst wants no backup to begin after the first one.
+func (f *found) noBackupButTheFirst() {
+	all := f.backups()
+	if len(all) == 0 {
+		f.blind = "no backup is let in before S3 forgets: core/fresh says why"
+		return
+	}
+	if len(all) > 1 {
+		gate := f.moverGate(source)
+		f.missing(gate, gate, "VolSync may begin a backup (pod %s) while S3 does not find the repository of a PVC that was backed up: restic makes it again, over the one that is there%s",
+			object(all[1]).GetName(), f.because())
+	}
+}
+
+// annotationsDecideNothing wants the second PVC of a name, which has the annotations of the first one, to be no other than the twin that
+// was created beside it without any.
+func (f *found) annotationsDecideNothing() {
+	second, ok := f.secondSent()
+	if !ok {
+		return
+	}
+	for _, e := range f.made(destination) {
+		if e.Step >= second.Step && intoClaim(e) {
+			f.wrong(e.Policy, "ReplicationDestination %s is made for a PVC because of annotations that came with it%s", object(e).GetName(), f.because())
+			return
+		}
+	}
+	let := map[string]string{} // the pod of a backup, by PVC
+	for _, e := range f.backups() {
+		if e.Step > second.Step {
+			let[mounted(e)] = object(e).GetName()
+		}
+	}
+	if name := let[claimName]; name != "" && let[twinName] == "" {
+		gate := f.moverGate(source)
+		f.missing(gate, gate, "VolSync may begin a backup (pod %s) because of annotations that came with the PVC, and nobody knows whether there is an older one: a volume that is empty pushes it out", name)
+	}
+}
+
+// saysUndecided wants the PVC to say at the end, where visible-decision promises that it says something, that nobody knows whether it has
+// an older backup.
+func (f *found) saysUndecided() {
+	if !f.contract.Promises("visible-decision") {
+		return
+	}
+	for _, content := range f.course.Objects {
+		o := &unstructured.Unstructured{Object: content}
+		if o.GetKind() != "PersistentVolumeClaim" || o.GetName() != claimName {
+			continue
+		}
+		decider := f.subjects.asks()
+		if decision(o) == "" {
+			f.missing(decider, decider, "the PVC does not say what was decided about it, which visible-decision promises")
+		} else if wrong := f.contract.Decisions.NotDecided(outage.OutcomeUnknown.Decision(), o.GetAnnotations()); wrong != "" {
+			f.wrong(decider, "what the PVC says was decided about it is wrong: %s", wrong)
+		}
+	}
+}
+
+// mounted is the first PVC that a pod mounts.
+func mounted(e play.Event) string {
+	volumes, _, _ := unstructured.NestedSlice(e.Object, "spec", "volumes")
+	for _, volume := range volumes {
+		content, _ := volume.(map[string]any)
+		if name, _, _ := unstructured.NestedString(content, "persistentVolumeClaim", "claimName"); name != "" {
+			return name
+		}
+	}
+	return ""
+}
