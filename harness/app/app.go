@@ -153,19 +153,28 @@ func StartTool(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
 // verb is Arrange or Eventually: whose doing it is that something does not come about.
 type verb func(ctx context.Context, want string, within time.Duration, look await.Look)
 
-// Try creates the pod, once. Held says that one of Kyverno's webhooks refuses it for now.
+// Try creates the pod, once. Held says that it is refused for now. That a webhook could not be asked says neither: a moment later the pod
+// would be let in.
 func Try(ctx context.Context, e *env.Env, pod *corev1.Pod) (app *App, held bool) {
+	return try(ctx, e, pod, env.Denied)
+}
+
+// TryNow is Try for who wants to know whether the pod is let in at this moment: a webhook that cannot be asked, and must be, holds it, too.
+func TryNow(ctx context.Context, e *env.Env, pod *corev1.Pod) (app *App, held bool) {
+	return try(ctx, e, pod, env.RefusedByWebhook)
+}
+
+func try(ctx context.Context, e *env.Env, pod *corev1.Pod, holds func(error) bool) (app *App, held bool) {
 	e.Arrange(ctx, fmt.Sprintf("pod %s admitted or refused", pod.Name), e.Times.Pod, func(ctx context.Context) (await.State, error) {
 		err := e.API.Create(ctx, pod.DeepCopy())
 		switch {
 		case err == nil, apierrors.IsAlreadyExists(err):
 			return await.Reached(), nil
-		case env.Denied(err):
+		case holds(err):
 			e.Evidence("admission", fmt.Sprintf("pod %s is held back: %v", pod.Name, err), nil)
 			held = true
 			return await.Reached(), nil
 		}
-		// Also that a webhook could not be asked: a moment later the pod would be let in.
 		return await.State{}, err
 	})
 	if held {

@@ -147,7 +147,7 @@ func (c *Claim) HeldBack(ctx context.Context, destination *unstructured.Unstruct
 		e.Step("the policy does not promise gated-start: no app is started beside the restore")
 		return
 	}
-	a, held := app.Try(ctx, e, app.Of(e, c.Name))
+	a, held := app.TryNow(ctx, e, app.Of(e, c.Name))
 	c.notDone(ctx, destination) // after the try: it was not done then, either
 	if !held {
 		e.Failf("an app was let in, in pod %s, while PVC %s was being restored", app.ContainerOf(a).Pod, c.Name)
