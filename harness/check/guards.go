@@ -74,9 +74,9 @@ func (p plot) guards() []situation {
 	}
 	for _, row := range []string{"404-key", "amnesia"} {
 		all = append(all, situation{
-			name: "a PVC is in use, and then S3 down: " + row, requirement: "core/s3-down/amnesia", wanted: "no backup, which would make it again",
+			name: "a PVC is in use, and then S3 down: " + row, requirement: "safety/bucket-forgets", wanted: "no backup, which would make it again",
 			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{BackedUp: true}, p.backup(), wait(afterMillis),
-				p.begin(faultNamed(row)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+				p.begin(outage.Named(row)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).noBackupButTheFirst,
 		})
 	}
@@ -116,16 +116,6 @@ func ephemeral(pod map[string]any) map[string]any {
 // backupOf puts a repository where that of a PVC of this name is to be.
 func (p plot) backupOf(claim string) play.Step {
 	return play.Step{Backup: strings.TrimSuffix(p.S3.Prefix(namespace, claim), "/")}
-}
-
-// faultNamed is a row of the fault table.
-func faultNamed(name string) outage.Fault {
-	for _, row := range outage.Faults {
-		if row.Name == name {
-			return row
-		}
-	}
-	panic("no row of the fault table is named " + name)
 }
 
 // backups are the pods of backups that were let in, in order.

@@ -408,6 +408,16 @@ var Held = Fault{
 	Proof:   Proof{TargetConfig: is(probe.Timeout)},
 }
 
+// Named is the row of the table of this name. It panics where there is none: whoever asks is a spec.
+func Named(name string) Fault {
+	for _, row := range Faults {
+		if row.Name == name {
+			return row
+		}
+	}
+	panic("the fault table has no row " + name)
+}
+
 // Paths begin the paths of requests, by what they are about.
 type Paths struct {
 	Namespace  string // all that is the namespace's
