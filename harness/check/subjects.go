@@ -173,6 +173,12 @@ func (s subjects) makes(kind string) string {
 	return s.first(func(one subject) bool { return generates(one) && strings.Contains(one.text, kind) })
 }
 
+// synchronizes says whether Kyverno keeps in step, and deletes, what a policy made.
+func (s subjects) synchronizes(name string) bool {
+	one, _ := s.named(name)
+	return strings.Contains(one.text, `"synchronize":true`) || strings.Contains(one.text, `"synchronize":{"enabled":true}`)
+}
+
 // asks is the policy that decides by asking S3.
 func (s subjects) asks() string {
 	name := s.first(func(one subject) bool {

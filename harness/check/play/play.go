@@ -50,6 +50,8 @@ type Step struct {
 	// Delete takes an object away at once, where no validating webhook and none of the API server's own policies refuses. What it
 	// owns stays, as while the garbage collector has not come by yet.
 	Delete map[string]any `json:"delete,omitempty"`
+	// Collect is the garbage collector: what has owners, none of which is there any more, goes, and what that owned.
+	Collect bool `json:"collect,omitempty"`
 	// BringBack takes an object away and creates it again as backup tools do: without its owner and status. This, Update and
 	// Delete take the first of a kind in its namespace if they name none.
 	BringBack map[string]any `json:"bringBack,omitempty"`
