@@ -70,8 +70,8 @@ func (p plot) hazards() []situation {
 		},
 		{
 			name: "a PVC is created while Kyverno does not answer", requirement: "resilience/kyverno-down", wanted: "admitted, no RD, no backup",
-			play: p.scene(p.backup(), play.Step{AdmissionOff: true}, create(p.claim(claimName)), wait(afterMillis), create(pod("early")), play.Step{AdmissionOn: true},
-				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			play: p.scene(p.backup(), play.Step{AdmissionOff: true}, create(p.claim(claimName)), wait(afterMillis), play.Step{AdmissionOn: true},
+				create(pod("early")), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: func(f *found) { f.admittedInTime(); f.neverRestored(); f.podsStart(); f.noBackupLetIn() },
 		},
 		{
