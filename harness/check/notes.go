@@ -38,6 +38,10 @@ func notesOn(p *policy.Policy, s subjects) (notes []Note) {
 		if selects, line := s.otherLabel(one.name, contract.PVC); selects != "" {
 			note(line, "%s", selects)
 		}
+		if one.letsErrorsPass() {
+			_, line := s.position(one.name, "spec.failurePolicy")
+			note(line, "its failurePolicy is Ignore: what it ends in an error for is let in")
+		}
 		for number, line := range linesOf(one.found) {
 			for _, found := range address.FindAllString(line, -1) {
 				if host, _, _ := strings.Cut(endpoint, ":"); found != endpoint && found != host && says(one.text, found) {

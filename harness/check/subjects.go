@@ -26,6 +26,11 @@ type subject struct {
 // isNative says whether the API server itself is who enforces it.
 func (one subject) isNative() bool { return isNative(one.name) }
 
+// letsErrorsPass says of a policy of the API server's own whether it lets in what it cannot be evaluated for.
+func (one subject) letsErrorsPass() bool {
+	return one.isNative() && !one.isBinding() && strings.Contains(one.text, `"failurePolicy":"Ignore"`)
+}
+
 func (one subject) isBinding() bool { return strings.HasPrefix(one.name, policy.NativeBinding+"/") }
 
 // isNative says of a policy, kind/name, whether the API server itself is who enforces it.
