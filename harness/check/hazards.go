@@ -147,19 +147,33 @@ func (p plot) hazards() []situation {
 		})
 	}
 	if p.Override.Annotation != "" {
-		all = append(all, p.overridden())
+		all = append(all, p.overridden(), p.overriddenAtWork())
 	}
 	return all
+}
+
+// override is what a person does who gives a restore up.
+func (p plot) override() play.Step {
+	return play.Step{Update: merge(reference(claimName), map[string]any{"metadata": map[string]any{
+		"name": claimName, "namespace": namespace, "annotations": map[string]any{p.Override.Annotation: string(p.Override.Value)},
+	}})}
+}
+
+// overriddenAtWork is a restore that a person gives up while its mover writes.
+func (p plot) overriddenAtWork() situation {
+	return situation{
+		name: "a restore is overridden at work", requirement: "safety/restore-beside-app", wanted: "the app waits for the mover's end, and starts",
+		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, p.override(), create(pod("early")), wait(afterMillis),
+			play.Step{Movers: true}, wait(afterMillis), create(pod("late"))),
+		verify: func(f *found) { f.noAppBesideRestore(); f.lateStarts() },
+	}
 }
 
 // overridden is a restore that a person gives up.
 func (p plot) overridden() situation {
 	return situation{
 		name: "a restore is overridden", requirement: "safety/restore-beside-app", wanted: "the app starts, and the restore is over",
-		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis),
-			play.Step{Update: merge(reference(claimName), map[string]any{"metadata": map[string]any{
-				"name": claimName, "namespace": namespace, "annotations": map[string]any{p.Override.Annotation: string(p.Override.Value)},
-			}})},
+		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.override(),
 			wait(afterMillis), create(pod("late")), play.Step{Movers: true}, wait(afterMillis),
 			change("labels", p.PVC.Label, nil), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 		verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp() },
@@ -196,6 +210,30 @@ func (f *found) noRestoreBesideApp() {
 			gate := f.moverGate(destination)
 			f.missing(gate, gate, "VolSync may restore (pod %s) beside pod %s, which uses the PVC: what the app writes is overwritten", object(e).GetName(), app)
 			return
+		}
+	}
+}
+
+// noAppBesideRestore wants no app's early pod to be let in beside a restore's mover, which is there until VolSync ends it.
+func (f *found) noAppBesideRestore() {
+	mover := ""
+	for _, e := range f.sent("Pod") {
+		switch {
+		case e.What != play.Admitted:
+		case isRestore(e):
+			mover = object(e).GetName()
+		case mover != "" && object(e).GetName() == "early":
+			gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.makes(destination))
+			f.missing(gate, gate, "pod early is let in beside the mover of a restore (pod %s), which still writes: what the app writes is overwritten", mover)
+		}
+	}
+}
+
+// lateStarts wants an app's late pod to be admitted.
+func (f *found) lateStarts() {
+	for _, e := range f.sent("Pod") {
+		if e.What == play.Refusal && object(e).GetName() == "late" {
+			f.wrongBy("refused", f.refusing(e, "pods", "Pod"), "pod late is refused: %s", e.Text)
 		}
 	}
 }
