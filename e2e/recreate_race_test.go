@@ -11,7 +11,7 @@ import (
 const recreations = 4
 
 var _ = Prove("safety/recreate-race", verdict.Safety,
-	"A PVC is deleted and re-created without a pause, several times. Each time it gets the newest content, and its ReplicationSource and ReplicationDestination belong to the new PVC.",
+	"A PVC is deleted and re-created without a pause, several times. Each time it gets the newest content, its ReplicationSource and ReplicationDestination belong to the new PVC, and those of the earlier ones are gone, with their Secrets.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		claim := s.ClaimWithBackupSource(ctx, "data")
 		app := claim.App(ctx)

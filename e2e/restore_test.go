@@ -10,7 +10,7 @@ import (
 
 // Test B of the plan.
 var _ = Prove("core/restore", verdict.Core,
-	"A PVC that is deleted and re-created after a backup gets a ReplicationDestination that is newer than the new PVC. Every byte, mode, owner, mtime, symlink and user.* attribute is restored.",
+	"A PVC that is deleted and re-created after a backup gets a ReplicationDestination that is newer than the new PVC and restores once. Every byte, mode, owner, mtime, symlink and user.* attribute is restored.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		first := s.ClaimWithBackupSource(ctx, "data")
 		app := first.App(ctx)
@@ -24,6 +24,7 @@ var _ = Prove("core/restore", verdict.Core,
 		second.IsNot(first)
 		destination := second.HasNewReplicationDestination(ctx)
 		second.HasPromisedName(destination)
+		second.RestoresOnce(destination)
 		second.Restored(ctx, destination)
 		second.App(ctx).SeesExactly(ctx, written)
 		second.Bound(ctx)

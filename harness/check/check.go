@@ -236,6 +236,9 @@ func (c *checker) accepted(all []play.Acceptance) (reason string) {
 			// An expression that does not compile makes those that use it not compile either.
 			c.trouble(policy.Accepted, problem{text: taker(name) + " does not take it: " + text, policy: name, field: p.Field, cause: "accepted " + name})
 		}
+		if a.NotReady != "" {
+			c.trouble(policy.Accepted, problem{text: "Kyverno takes it, and never reports it as ready: " + a.NotReady, policy: name, cause: "not ready " + a.NotReady})
+		}
 		switch {
 		case len(a.Problems) > 0:
 			refused = append(refused, taker(name)+" does not take "+name)
@@ -311,6 +314,7 @@ func (c *checker) row(s situation, course play.Course, reason string) {
 	f := &found{course: course, contract: c.contract, subjects: c.subjects, applied: c.applied}
 	row.describe(f)
 	s.verify(f)
+	f.forbidden()
 	if f.unknown != "" {
 		row.Verdict, row.Text = Unknown, f.unknown
 		f.problems = nil

@@ -5,12 +5,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/smart-restore/conformance/harness/check/play"
@@ -234,7 +236,7 @@ func good(s play.Situation) play.Course {
 		}
 		away = (away || step.AdmissionOff) && !step.AdmissionOn
 		backedUp = backedUp || step.Backup != ""
-		unknown = (unknown || step.Outage != nil || step.Later != nil) && (backedUp || !step.Scan)
+		unknown = (unknown || step.Outage != nil || step.Later != nil || away) && (backedUp || !step.Scan)
 		switch {
 		case step.Movers, step.BackedUp:
 			if !restoring && !unknown {
@@ -245,6 +247,19 @@ func good(s play.Situation) play.Course {
 		case step.DryRun, step.Refused != "", there[nameOf(step.Create)]: // it comes to nothing
 		case step.Delete != nil:
 			delete(there, nameOf(step.Delete))
+		case step.Collect:
+			c.Objects = slices.DeleteFunc(c.Objects, func(content map[string]any) bool {
+				o := unstructured.Unstructured{Object: content}
+				return slices.ContainsFunc(o.GetOwnerReferences(), func(owner metav1.OwnerReference) bool {
+					return !there[owner.Kind+" "+o.GetNamespace()+"/"+owner.Name]
+				})
+			})
+		case step.Update["kind"] == source:
+			for _, o := range c.Objects {
+				if o["kind"] == source {
+					maps.Copy(o["spec"].(map[string]any), step.Update["spec"].(map[string]any))
+				}
+			}
 		case step.Outage != nil && step.Outage.Rules == nil, step.Outage != nil && !tellsOfTheBackup(step.Outage.Rules[0].ID):
 			backedUp = false
 		case step.Create["kind"] == "Pod":
@@ -271,20 +286,23 @@ func good(s play.Situation) play.Course {
 			spec := o["spec"].(map[string]any)
 			content := spec["volumeName"] != nil || spec["dataSource"] != nil || spec["dataSourceRef"] != nil
 			relabelled := slices.ContainsFunc(s.Steps, func(s play.Step) bool { return s.Update != nil })
-			if metadata["labels"] == nil && !relabelled {
+			if metadata["labels"] == nil && !relabelled || away {
 				continue
 			}
-			metadata["annotations"] = map[string]any{"p/decision": "something"}
+			if metadata["labels"] != nil {
+				metadata["annotations"] = map[string]any{"p/decision": "something"}
+			}
 			unknown = unknown || backedUp && (away || waiting)
 			if restoring = backedUp && metadata["labels"] != nil && !content && !away && !waiting; restoring {
-				c.Events = append(c.Events, made(i, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "once"}, "restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"]}}))
+				c.Events = append(c.Events, made(i, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "once"}, "restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"], "copyMethod": "Direct"}}))
 			}
-			c.Events = append(c.Events, made(i, source, metadata, map[string]any{
+			e = made(i, source, metadata, map[string]any{
 				"sourcePVC": metadata["name"], "trigger": map[string]any{"schedule": "0 * * * *"},
 				"restic": map[string]any{"repository": metadata["name"], "copyMethod": "Direct", "retain": map[string]any{"hourly": 24.0, "daily": 7.0}},
-			}))
+			})
+			c.Events, c.Objects = append(c.Events, e), append(c.Objects, e.Object)
 			secret := plan.base(metadata["namespace"].(string))
-			secret["metadata"] = map[string]any{"name": metadata["name"], "namespace": metadata["namespace"]}
+			secret["metadata"] = maps.Clone(e.Object["metadata"].(map[string]any))
 			secret["data"].(map[string]any)["RESTIC_REPOSITORY"] = base64.StdEncoding.EncodeToString([]byte(repository(plan.Contract, url, metadata["namespace"].(string), metadata["name"].(string))))
 			c.Objects = append(c.Objects, secret)
 		}
@@ -320,6 +338,9 @@ func TestLooks(t *testing.T) {
 	rd := func(into string) play.Event {
 		return made(1, destination, metadata, map[string]any{"restic": map[string]any{"destinationPVC": into, "repository": claimName}})
 	}
+	triggered := func(trigger map[string]any, copyMethod string) play.Event {
+		return made(1, destination, metadata, map[string]any{"trigger": trigger, "restic": map[string]any{"destinationPVC": claimName, "copyMethod": copyMethod}})
+	}
 	rs := func(spec map[string]any) play.Event {
 		spec["sourcePVC"] = claimName
 		return made(1, source, metadata, spec)
@@ -345,45 +366,55 @@ func TestLooks(t *testing.T) {
 		events []play.Event
 		want   string // of the first problem; empty: there is none
 	}{
-		"in time":           {(*found).admittedInTime, []play.Event{{What: play.Admitted, Object: plan.claim(claimName), TookMillis: 6000}}, ""},
-		"not in time":       {(*found).admittedInTime, []play.Event{{What: play.Admitted, Object: plan.claim(claimName), TookMillis: 6001}}, "admitted after 6s, wanted within 6s"},
-		"refused":           {(*found).admittedInTime, []play.Event{{What: play.Refusal, Object: plan.claim(claimName), Text: "Policy p-restore failed: no"}}, "the PVC is refused: Policy p-restore failed: no"},
-		"restored":          {(*found).neverRestored, []play.Event{claimed, rd(claimName)}, "ReplicationDestination data is made"},
-		"restored late":     {(*found).neverRestored, []play.Event{claimed, at(rd(claimName), 20_000)}, "20s after the PVC was admitted: over what an app has written"},
-		"still waiting":     {(*found).neverRestored, []play.Event{claimed, {What: play.Waiting, Policy: "GeneratingPolicy/x"}}, "still waiting"},
-		"into the PVC":      {func(f *found) { f.hasDestination(1000) }, []play.Event{claimed, rd(claimName)}, ""},
-		"beside the PVC":    {func(f *found) { f.hasDestination(1000) }, []play.Event{claimed, rd("")}, `its destinationPVC is ""`},
-		"into the PVC late": {func(f *found) { f.hasDestination(1000) }, []play.Event{claimed, at(rd(claimName), 1001)}, "comes 1s after"},
-		"asked wrongly":     {func(f *found) { f.hasDestination(1000) }, []play.Event{claimed, {What: play.Asked, Text: "GET /x → 404"}}, "(GET /x → 404)"},
-		"source":            {func(f *found) { f.hasSource(1000) }, []play.Event{claimed, rs(map[string]any{})}, ""},
-		"no source":         {func(f *found) { f.hasSource(1000) }, []play.Event{claimed, {What: play.Failed, Policy: "GeneratingPolicy/p-restore", Text: "why"}}, "no ReplicationSource is made for the PVC; GeneratingPolicy/p-restore: why"},
-		"seldom":            {(*found).backsUpAsPromised, []play.Event{claimed, rs(map[string]any{"trigger": map[string]any{"schedule": "0 0 * * *"}})}, "wanted @hourly"},
-		"no Secret":         {func(f *found) { f.repositoryIs(url) }, []play.Event{claimed, rd(claimName)}, `names the Secret "data", which nothing makes`},
-		"a backup let in":   {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Admitted, "backup"), 15_000)}, "VolSync may begin a backup (Pod mover) while S3 is down"},
-		"let in later":      {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Refusal, "backup"), 15_000), at(mover(play.Admitted, "backup"), 80_000)}, "(Pod mover) when S3 is back"},
-		"backups held":      {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Refusal, "backup"), 15_000)}, ""},
-		"backup meanwhile":  {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Admitted, "backup")}, "half of the data"},
-		"no backup then":    {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Refusal, "backup")}, ""},
-		"a restore's mover": {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Admitted, "restore")}, ""},
-		"backup afterwards": {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), restored, mover(play.Admitted, "backup")}, ""},
-		"a mover waits":     {(*found).appWaits, []play.Event{claimed, rd(claimName), mover(play.Refusal, "restore")}, ""},
-		"unlabelled":        {(*found).untouched, []play.Event{claimed, rd(claimName)}, "a PVC without the label gets ReplicationDestination data"},
-		"app first":         {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Admitted, Object: pod("early")}}, "is taken before the restore is done"},
-		"app never":         {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Refusal, Object: pod("late")}}, "is refused when the restore is done"},
-		"app unrestored":    {(*found).appWaits, []play.Event{claimed, {What: play.Admitted, Object: pod("early")}}, ""},
-		"long name":         {(*found).worksOrRefused, []play.Event{{What: play.Admitted, Object: plan.claim(longName)}}, "it is never backed up"},
-		"long name refused": {(*found).worksOrRefused, []play.Event{{What: play.Refusal, Object: plan.claim(longName)}}, ""},
-		"token":             {(*found).noToken, []play.Event{{What: play.Asked, Text: "GET / → 200, with credentials (bearer)"}}, "a token goes to S3"},
-		"let in by change":  {(*found).changeLetsNoBackupIn, []play.Event{claimed, changed, then(mover(play.Admitted, "backup"))}, "since the PVC changed"},
-		"held after change": {(*found).changeLetsNoBackupIn, []play.Event{claimed, changed, then(mover(play.Refusal, "backup"))}, ""},
-		"let in before":     {(*found).changeLetsNoBackupIn, []play.Event{claimed, mover(play.Admitted, "backup"), changed, then(mover(play.Admitted, "backup"))}, ""},
-		"one backup":        {(*found).noBackupButTheFirst, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Refusal, "backup")}, ""},
-		"made over":         {(*found).noBackupButTheFirst, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, "restic makes it again"},
-		"by a manifest":     {(*found).annotationsDecideNothing, []play.Event{claimed, changed, then(rd(claimName))}, "because of annotations that came with it"},
-		"of the first life": {(*found).annotationsDecideNothing, []play.Event{claimed, rd(claimName), changed}, ""},
-		"let in by one":     {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName)}, "because of annotations that came with the PVC"},
-		"let in like all":   {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName), backupOf(twinName)}, ""},
-		"the old one's":     {(*found).hasDestinationOfItsOwn, []play.Event{claimed, rd(claimName), {Step: 2, What: play.Admitted, Object: plan.claim(claimName)}}, "what the old one left is in its place"},
+		"in time":            {(*found).admittedInTime, []play.Event{{What: play.Admitted, Object: plan.claim(claimName), TookMillis: 6000}}, ""},
+		"not in time":        {(*found).admittedInTime, []play.Event{{What: play.Admitted, Object: plan.claim(claimName), TookMillis: 6001}}, "admitted after 6s, wanted within 6s"},
+		"refused":            {(*found).admittedInTime, []play.Event{{What: play.Refusal, Object: plan.claim(claimName), Text: "Policy p-restore failed: no"}}, "the PVC is refused: Policy p-restore failed: no"},
+		"restored":           {(*found).neverRestored, []play.Event{claimed, rd(claimName)}, "ReplicationDestination data is made"},
+		"restored late":      {(*found).neverRestored, []play.Event{claimed, at(rd(claimName), 20_000)}, "20s after the PVC was admitted: over what an app has written"},
+		"still waiting":      {(*found).neverRestored, []play.Event{claimed, {What: play.Waiting, Policy: "GeneratingPolicy/x"}}, "still waiting"},
+		"into the PVC":       {func(f *found) { f.hasDestination(1000) }, []play.Event{claimed, rd(claimName)}, ""},
+		"beside the PVC":     {func(f *found) { f.hasDestination(1000) }, []play.Event{claimed, rd("")}, `its destinationPVC is ""`},
+		"into the PVC late":  {func(f *found) { f.hasDestination(1000) }, []play.Event{claimed, at(rd(claimName), 1001)}, "comes 1s after"},
+		"asked wrongly":      {func(f *found) { f.hasDestination(1000) }, []play.Event{claimed, {What: play.Asked, Text: "GET /x → 404"}}, "(GET /x → 404)"},
+		"once":               {(*found).restoresOnce, []play.Event{claimed, triggered(map[string]any{"manual": "m"}, "Direct")}, ""},
+		"no trigger":         {(*found).restoresOnce, []play.Event{claimed, triggered(nil, "Direct")}, "has no manual trigger"},
+		"on a schedule":      {(*found).restoresOnce, []play.Event{claimed, triggered(map[string]any{"schedule": "0 3 * * *"}, "Direct")}, `(schedule "0 3 * * *")`},
+		"on a schedule, too": {(*found).restoresOnce, []play.Event{claimed, triggered(map[string]any{"schedule": "0 3 * * *", "manual": "m"}, "Direct")}, `(schedule "0 3 * * *")`},
+		"by a snapshot":      {(*found).restoresOnce, []play.Event{claimed, triggered(map[string]any{"manual": "m"}, "Snapshot")}, `has the copyMethod "Snapshot", wanted Direct`},
+		"source":             {func(f *found) { f.hasSource(1000) }, []play.Event{claimed, rs(map[string]any{})}, ""},
+		"no source":          {func(f *found) { f.hasSource(1000) }, []play.Event{claimed, {What: play.Failed, Policy: "GeneratingPolicy/p-restore", Text: "why"}}, "no ReplicationSource is made for the PVC; GeneratingPolicy/p-restore: why"},
+		"seldom":             {(*found).backsUpAsPromised, []play.Event{claimed, rs(map[string]any{"trigger": map[string]any{"schedule": "0 0 * * *"}})}, "wanted @hourly"},
+		"no Secret":          {func(f *found) { f.repositoryIs(url) }, []play.Event{claimed, rd(claimName)}, `names the Secret "data", which nothing makes`},
+		"a backup let in":    {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Admitted, "backup"), 15_000)}, "VolSync may begin a backup (Pod mover) while S3 is down"},
+		"let in later":       {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Refusal, "backup"), 15_000), at(mover(play.Admitted, "backup"), 80_000)}, "(Pod mover) when S3 is back"},
+		"backups held":       {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Refusal, "backup"), 15_000)}, ""},
+		"backup meanwhile":   {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Admitted, "backup")}, "half of the data"},
+		"no backup then":     {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Refusal, "backup")}, ""},
+		"a restore's mover":  {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Admitted, "restore")}, ""},
+		"backup afterwards":  {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), restored, mover(play.Admitted, "backup")}, ""},
+		"a mover waits":      {(*found).appWaits, []play.Event{claimed, rd(claimName), mover(play.Refusal, "restore")}, ""},
+		"unlabelled":         {(*found).untouched, []play.Event{claimed, rd(claimName)}, "a PVC without the label gets ReplicationDestination data"},
+		"app beside it":      {(*found).noAppBesideRestore, []play.Event{claimed, mover(play.Admitted, "restore"), {What: play.Admitted, Object: pod("early")}}, "pod early is let in beside the mover of a restore (pod mover)"},
+		"app after it":       {(*found).noAppBesideRestore, []play.Event{claimed, mover(play.Admitted, "restore"), {What: play.Refusal, Object: pod("early")}, {What: play.Admitted, Object: pod("late")}}, ""},
+		"app without it":     {(*found).noAppBesideRestore, []play.Event{claimed, mover(play.Refusal, "restore"), {What: play.Admitted, Object: pod("early")}}, ""},
+		"late starts":        {(*found).lateStarts, []play.Event{claimed, {What: play.Refusal, Object: pod("early")}, {What: play.Admitted, Object: pod("late")}}, ""},
+		"late does not":      {(*found).lateStarts, []play.Event{claimed, {What: play.Refusal, Object: pod("late"), Text: "no"}}, "pod late is refused: no"},
+		"app first":          {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Admitted, Object: pod("early")}}, "is taken before the restore is done"},
+		"app never":          {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Refusal, Object: pod("late")}}, "is refused when the restore is done"},
+		"app unrestored":     {(*found).appWaits, []play.Event{claimed, {What: play.Admitted, Object: pod("early")}}, ""},
+		"long name":          {(*found).worksOrRefused, []play.Event{{What: play.Admitted, Object: plan.claim(longName)}}, "it is never backed up"},
+		"long name refused":  {(*found).worksOrRefused, []play.Event{{What: play.Refusal, Object: plan.claim(longName)}}, ""},
+		"token":              {(*found).noToken, []play.Event{{What: play.Asked, Text: "GET / → 200, with credentials (bearer)"}}, "a token goes to S3"},
+		"the old one's":      {(*found).hasDestinationOfItsOwn, []play.Event{claimed, rd(claimName), {Step: 2, What: play.Admitted, Object: plan.claim(claimName)}}, "what the old one left is in its place"},
+		"let in by change":   {(*found).changeLetsNoBackupIn, []play.Event{claimed, changed, then(mover(play.Admitted, "backup"))}, "since the PVC changed"},
+		"held after change":  {(*found).changeLetsNoBackupIn, []play.Event{claimed, changed, then(mover(play.Refusal, "backup"))}, ""},
+		"let in before":      {(*found).changeLetsNoBackupIn, []play.Event{claimed, mover(play.Admitted, "backup"), changed, then(mover(play.Admitted, "backup"))}, ""},
+		"one backup":         {(*found).noBackupButTheFirst, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Refusal, "backup")}, ""},
+		"made over":          {(*found).noBackupButTheFirst, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, "restic makes it again"},
+		"by a manifest":      {(*found).annotationsDecideNothing, []play.Event{claimed, changed, then(rd(claimName))}, "because of annotations that came with it"},
+		"of the first life":  {(*found).annotationsDecideNothing, []play.Event{claimed, rd(claimName), changed}, ""},
+		"let in by one":      {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName)}, "because of annotations that came with the PVC"},
+		"let in like all":    {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName), backupOf(twinName)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := loaded(t, "")
@@ -429,7 +460,7 @@ func TestOutput(t *testing.T) {
 	}
 	for _, want := range []string{
 		"policy p (", "played by nobody", "made for kyverno-1.13", "fail     S3 down: refused",
-		"situations follow from it: core/s3-down/refused, core/s3-down/black-hole", "not: a backup may run", "Not looked at, so neither right nor wrong:\n  RBAC: ",
+		"situations follow from it: core/s3-down/refused, core/s3-down/black-hole", "not: a backup may run", "Not looked at, so neither right nor wrong:\n  RBAC beyond ",
 		"0 fail as its contract says, 4 unknown, in 0.0 s", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
 	} {
 		if !strings.Contains(text.String(), want) {

@@ -115,6 +115,31 @@ func isOf(e play.Event, policy string) bool {
 	return named && strings.HasPrefix(policy, kind+"/") && slices.Contains(strings.Split(all, ","), name)
 }
 
+// refusedRight finds in an error what the API server says of a request that RBAC does not allow: who may not do what.
+var refusedRight = regexp.MustCompile(`User "[^"]+" cannot [a-z]+ resource "[^"]*" in API group "[^"]*"`)
+
+// forbidden takes down that a policy ended in an error because Kyverno may not do what it asks for. Whatever else is wrong in the
+// situation comes of that.
+func (f *found) forbidden() {
+	i := slices.IndexFunc(f.course.Events, func(e play.Event) bool { return e.What == play.Failed && refusedRight.MatchString(e.Text) })
+	if i < 0 {
+		return
+	}
+	e := f.course.Events[i]
+	policy, _, _ := strings.Cut(e.Policy, ",") // a webhook may be of several
+	right := refusedRight.FindString(e.Text)
+	if len(f.problems) == 0 {
+		f.wrong(policy, "it ends in an error: %s", e.Text)
+	}
+	for i := range f.problems {
+		p := &f.problems[i]
+		if !strings.Contains(p.text, right) {
+			p.text += "; " + policy + ": " + e.Text
+		}
+		p.policy, p.line, p.cause = policy, 0, "forbidden "+right
+	}
+}
+
 // withoutNames leaves of an error what is the same of all objects: their names have their PVC's UID in them.
 func withoutNames(text string) string { return names.ReplaceAllString(text, "…") }
 
@@ -323,9 +348,13 @@ func (f *found) hasDestination(within int64) {
 	}
 }
 
-// restoresOnce wants every ReplicationDestination to restore once: without a manual trigger, VolSync restores again and again.
+// restoresOnce wants every ReplicationDestination to restore once, and to be done then: without a manual trigger, VolSync restores
+// again and again, and with another copyMethod than Direct it is not done before there is a VolumeSnapshot of the volume.
 func (f *found) restoresOnce() {
 	for _, e := range f.made(destination) {
+		if method := stringAt(object(e), "spec", "restic", "copyMethod"); method != "Direct" && method != f.contract.CopyMethod {
+			f.wrongBy("copyMethod", e.Policy, "ReplicationDestination %s has the copyMethod %q, wanted Direct: VolSync restores into PVC %s itself then", object(e).GetName(), method, claimName)
+		}
 		if schedule, manual := stringAt(object(e), "spec", "trigger", "schedule"), stringAt(object(e), "spec", "trigger", "manual"); schedule != "" || manual == "" {
 			f.wrongBy("again and again", e.Policy, "ReplicationDestination %s has no manual trigger (schedule %q): VolSync restores over the volume again and again", object(e).GetName(), schedule)
 		}

@@ -2,6 +2,7 @@ package check
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -56,6 +57,24 @@ func (p plot) hazards() []situation {
 			play: p.scene(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
 				play.Step{WebhooksGone: true}, play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).noBackupLetIn,
+		},
+		{
+			name: "Kyverno does not answer while backups are held", requirement: "resilience/kyverno-scaled-to-zero", wanted: "no backup",
+			play: p.scene(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
+				play.Step{AdmissionOff: true}, play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noBackupLetIn,
+		},
+		{
+			name: "a manifest drops annotations while Kyverno is away", requirement: "safety/manifest-decides-nothing", wanted: "no backup meanwhile, the app waits",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{WebhooksGone: true}, play.Step{Replace: p.claim(claimName)}, wait(afterMillis),
+				create(pod("early")), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).restoreIsGuarded,
+		},
+		{
+			name: "a PVC is created while Kyverno does not answer", requirement: "resilience/kyverno-down", wanted: "admitted, no RD, no backup",
+			play: p.scene(p.backup(), play.Step{AdmissionOff: true}, create(p.claim(claimName)), wait(afterMillis), play.Step{AdmissionOn: true},
+				create(pod("early")), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: func(f *found) { f.admittedInTime(); f.neverRestored(); f.podsStart(); f.noBackupLetIn() },
 		},
 		{
 			name: "another webhook adds the label later", requirement: "safety/label-by-webhook", wanted: "restored, or no backup",
@@ -131,7 +150,7 @@ func (p plot) hazards() []situation {
 		})
 	}
 	if p.Override.Annotation != "" {
-		all = append(all, p.overridden())
+		all = append(all, p.overridden(), p.overriddenAtWork())
 	}
 	for _, cluster := range []string{"another-cluster", ""} {
 		theirs := strings.TrimSuffix(p.S3.OfCluster(cluster).Prefix(namespace, claimName), "/")
@@ -142,6 +161,16 @@ func (p plot) hazards() []situation {
 		})
 	}
 	return all
+}
+
+// overriddenAtWork is a restore that a person gives up while its mover writes.
+func (p plot) overriddenAtWork() situation {
+	return situation{
+		name: "a restore is overridden at work", requirement: "safety/restore-beside-app", wanted: "the app waits for the mover's end, and starts",
+		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, p.override(), create(pod("early")), wait(afterMillis),
+			play.Step{Movers: true}, wait(afterMillis), create(pod("late"))),
+		verify: func(f *found) { f.noAppBesideRestore(); f.lateStarts() },
+	}
 }
 
 // overridden is a restore that a person gives up.
@@ -195,6 +224,30 @@ func (f *found) noRestoreBesideApp() {
 	}
 }
 
+// noAppBesideRestore wants no app's early pod to be let in beside a restore's mover, which is there until VolSync ends it.
+func (f *found) noAppBesideRestore() {
+	mover := ""
+	for _, e := range f.sent("Pod") {
+		switch {
+		case e.What != play.Admitted:
+		case isRestore(e):
+			mover = object(e).GetName()
+		case mover != "" && object(e).GetName() == "early":
+			gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.makes(destination))
+			f.missing(gate, gate, "pod early is let in beside the mover of a restore (pod %s), which still writes: what the app writes is overwritten", mover)
+		}
+	}
+}
+
+// lateStarts wants an app's late pod to be admitted.
+func (f *found) lateStarts() {
+	for _, e := range f.sent("Pod") {
+		if e.What == play.Refusal && object(e).GetName() == "late" {
+			f.wrongBy("refused", f.refusing(e, "pods", "Pod"), "pod late is refused: %s", e.Text)
+		}
+	}
+}
+
 // restoreIsGuarded wants neither a backup nor, where the policy promises that, the app to be let in while a restore is not done.
 func (f *found) restoreIsGuarded() {
 	f.noBackupWhileRestoring()
@@ -237,8 +290,78 @@ func (f *found) backedUpAtTheEnd() {
 			return
 		}
 	}
-	maker := f.subjects.makes(source)
-	f.missing(maker, maker, "no backup is let in any more after the ReplicationSource was deleted: the volume's own repository counts as an older one")
+	gate, why := f.held(source)
+	f.missing(gate, gate, "no backup is let in any more after the ReplicationSource was deleted: the volume's own repository counts as an older one%s", why)
+}
+
+// held is the policy that keeps movers back: the one that refused one last, with what it said and what S3 answered, or else the one
+// that is there for it.
+func (f *found) held(kind string) (gate, why string) {
+	gate = f.moverGate(kind)
+	for _, e := range f.course.Events {
+		if e.What == play.Strayed {
+			why = f.because()
+		}
+	}
+	for _, of := range []struct{ plural, kind string }{{"jobs", "Job"}, {"pods", "Pod"}} {
+		refused := slices.DeleteFunc(f.sent(of.kind), func(e play.Event) bool {
+			return e.What != play.Refusal || e.By != play.VolSync && e.By != play.JobController
+		})
+		if len(refused) > 0 {
+			last := refused[len(refused)-1]
+			return f.refusing(last, of.plural, of.kind), "; " + last.Text + f.because()
+		}
+	}
+	return gate, why
+}
+
+// goesWithItsClaim wants nothing that was made for the PVC that is deleted to be left, and what was made for the other one to be there.
+func (f *found) goesWithItsClaim() {
+	for _, e := range f.made(source) {
+		if name := stringAt(object(e), "spec", "sourcePVC"); name != claimName && !f.there(object(e)) {
+			f.wrong(e.Policy, "ReplicationSource %s of PVC %s is taken away by the garbage collector: its owner is not the PVC", object(e).GetName(), name)
+		}
+	}
+	left := func(e play.Event, o *unstructured.Unstructured, of string) {
+		if !f.there(o) {
+			return
+		}
+		if deletes := f.subjects.synchronizes(e.Policy); deletes {
+			f.unknown = "only a cluster can tell: " + e.Policy + " synchronizes, so Kyverno may delete what it made, which is not played"
+		}
+		f.wrongBy("left "+o.GetKind(), e.Policy, "%s %s is left when PVC %s is deleted: %s", o.GetKind(), o.GetName(), claimName, of)
+	}
+	used, secrets := map[string]bool{}, map[string]play.Event{}
+	for _, e := range slices.Concat(f.made(source), f.made(destination)) {
+		o := object(e)
+		secret := stringAt(o, "spec", "restic", "repository")
+		if claim := cmp.Or(stringAt(o, "spec", "sourcePVC"), stringAt(o, "spec", "restic", "destinationPVC")); claim != claimName {
+			used[secret] = true
+			continue
+		}
+		secrets[secret] = e
+		left(e, o, "it has no owner reference to the PVC, and the next PVC of that name gets it")
+	}
+	if len(secrets) == 0 {
+		f.blind = "nothing is made for the PVC, so nothing of it is seen: core/fresh says why"
+	}
+	for _, name := range slices.Sorted(maps.Keys(secrets)) {
+		secret := f.secret(namespace, name)
+		if secret == nil || used[name] || name == f.contract.BaseSecret.Name {
+			continue
+		}
+		maker := secrets[name]
+		maker.Policy = f.makerOf(secret, maker.Policy)
+		left(maker, secret, "credentials for S3 and the repository outlive the volume, as it has no owner reference to the PVC")
+	}
+}
+
+// there says whether an object is there at the end.
+func (f *found) there(o *unstructured.Unstructured) bool {
+	return slices.ContainsFunc(f.course.Objects, func(content map[string]any) bool {
+		other := &unstructured.Unstructured{Object: content}
+		return other.GetKind() == o.GetKind() && other.GetNamespace() == o.GetNamespace() && other.GetName() == o.GetName()
+	})
 }
 
 // staysPaused wants what a person set to be there at the end.
@@ -263,8 +386,8 @@ func (f *found) backedUp() {
 			return
 		}
 	}
-	gate := f.moverGate(source)
-	f.missing(gate, gate, "no backup of the PVC is let in: what it holds is never backed up")
+	gate, why := f.held(source)
+	f.missing(gate, gate, "no backup of the PVC is let in: what it holds is never backed up%s", why)
 	if changes := f.subjects.first(func(one subject) bool {
 		return strings.HasPrefix(one.name, "ClusterPolicy/") && strings.Contains(one.text, `"targets"`)
 	}); changes != "" {

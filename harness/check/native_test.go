@@ -1,6 +1,7 @@
 package check
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -110,5 +111,35 @@ func TestTheGateThatRefusesIsNamed(t *testing.T) {
 		if got := s.admits(plural, c.kind); got != c.want {
 			t.Errorf("%s: %q", plural, got)
 		}
+	}
+}
+
+// A gate that lets errors pass may be one by mistake.
+func TestAGateThatIgnoresErrorsIsNoted(t *testing.T) {
+	noted := func(p *policy.Policy) (lines []int) {
+		for _, n := range run(t, p, fake{acceptances: native(), course: good}).Notes {
+			if n.Policy == policy.NativePolicy+"/gate" && strings.Contains(n.Text, "failurePolicy is Ignore") {
+				lines = append(lines, n.Line)
+			}
+		}
+		return lines
+	}
+	if got := noted(withGate(t, "gate")); len(got) > 0 {
+		t.Errorf("without a failurePolicy: %v", got)
+	}
+	p := withGate(t, "gate")
+	file := filepath.Join(p.Path, "gate.yaml")
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(raw), "  paramKind:", "  failurePolicy: Ignore\n  paramKind:", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = policy.Load(p.Path, p.Endpoint); err != nil {
+		t.Fatal(err)
+	}
+	if got := noted(p); !slices.Equal(got, []int{14}) {
+		t.Errorf("got lines %v, wanted 14", got)
 	}
 }

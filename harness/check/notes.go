@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/smart-restore/conformance/harness/check/rights"
 	"github.com/smart-restore/conformance/harness/policy"
 )
 
@@ -36,6 +37,10 @@ func notesOn(p *policy.Policy, s subjects) (notes []Note) {
 		}
 		if selects, line := s.otherLabel(one.name, contract.PVC); selects != "" {
 			note(line, "%s", selects)
+		}
+		if one.letsErrorsPass() {
+			_, line := s.position(one.name, "spec.failurePolicy")
+			note(line, "its failurePolicy is Ignore: what it ends in an error for is let in")
 		}
 		for number, line := range linesOf(one.found) {
 			for _, found := range address.FindAllString(line, -1) {
@@ -97,23 +102,16 @@ func lastLine(node *yaml.Node) int {
 	return last
 }
 
-// kubernetesRBAC is the API group of what Kyverno may do.
-const kubernetesRBAC = "rbac.authorization.k8s.io"
-
 // notLookedAt says what the check says nothing about.
 func (c *checker) notLookedAt(p *policy.Policy, reason string) {
 	var others []string
-	rbac := 0
 	for _, o := range p.Objects {
-		switch group := o.GroupVersionKind().Group; {
-		case group == kubernetesRBAC:
-			rbac++
-		case group != "kyverno.io" && group != "policies.kyverno.io" && !policy.IsNative(o):
+		if group := o.GroupVersionKind().Group; group != rights.Group && group != "kyverno.io" && group != "policies.kyverno.io" && !policy.IsNative(o) {
 			others = append(others, o.GetKind()+"/"+o.GetName())
 		}
 	}
 	c.NotLookedAt = append(c.NotLookedAt,
-		fmt.Sprintf("RBAC: whether Kyverno may make what the policies make (objects of RBAC in it: %d)", rbac),
+		"RBAC beyond what Kyverno does for the policies in these situations",
 		"the names of what is made",
 	)
 	if len(others) > 0 {

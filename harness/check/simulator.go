@@ -15,6 +15,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/check/network"
 	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/check/rights"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
 	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/gomod"
@@ -34,11 +35,13 @@ type Kyverno struct {
 	Modules    *gomod.Builder
 	Build      *stack.Build
 	Kubernetes string // the version that its API server has, like v1.34.4
-	Log        *progress.Log
+	// Roles finds the roles and bindings that are there before the policy.
+	Roles func(context.Context) ([]map[string]any, error)
+	Log   *progress.Log
 }
 
 // NewKyverno is the simulator of a stack's Kyverno and Kubernetes.
-func NewKyverno(lock *stack.Lock, of *stack.Stack, modules *gomod.Builder, log *progress.Log) (*Kyverno, error) {
+func NewKyverno(lock *stack.Lock, of *stack.Stack, modules *gomod.Builder, roles func(context.Context) ([]map[string]any, error), log *progress.Log) (*Kyverno, error) {
 	build, err := BuildOf(lock, of)
 	if err != nil {
 		return nil, err
@@ -47,7 +50,7 @@ func NewKyverno(lock *stack.Lock, of *stack.Stack, modules *gomod.Builder, log *
 	if kubernetes == "" {
 		return nil, fmt.Errorf("the stack %s names no version of Kubernetes", of.Name)
 	}
-	return &Kyverno{Modules: modules, Build: build, Kubernetes: kubernetes, Log: log}, nil
+	return &Kyverno{Modules: modules, Build: build, Kubernetes: kubernetes, Roles: roles, Log: log}, nil
 }
 
 // BuildOf is the build of a stack's Kyverno.
@@ -67,6 +70,7 @@ func (k *Kyverno) program() (gomod.TestProgram, error) {
 	return gomod.TestProgram{Name: "simulator", Package: simulator, Imports: map[string]fs.FS{
 		"harness/check/play":        play.Source,
 		"harness/check/network":     network.Source,
+		"harness/check/rights":      rights.Source,
 		"harness/fault/gateway":     gateway.Source,
 		"harness/fault/gateway/api": api.Source,
 	}, Needs: "simulator"}, err
@@ -163,6 +167,9 @@ func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, erro
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	given.Kubernetes = k.Kubernetes
+	if given.Roles, err = k.Roles(ctx); err != nil {
+		return nil, err
+	}
 	input, err := json.Marshal(given)
 	if err != nil {
 		return nil, err

@@ -58,7 +58,7 @@ func TestEveryKyvernoHasWhatTheSimulatorImports(t *testing.T) {
 	}
 }
 
-// What the simulator adds to Kyverno's modules is what this project has.
+// What the simulator adds to Kyverno's modules is what this project has. Modules of Kubernetes are of Kyverno's version.
 func TestTheSimulatorNeedsWhatWeHave(t *testing.T) {
 	requires := func(name string, content []byte, err error) map[string]string {
 		if err != nil {
@@ -78,7 +78,7 @@ func TestTheSimulatorNeedsWhatWeHave(t *testing.T) {
 	ours := requires("go.mod", content, err)
 	content, err = fs.ReadFile(fixtures.Files, "builds/simulator.mod")
 	for module, version := range requires("simulator.mod", content, err) {
-		if ours[module] != version {
+		if ours[module] == "" || ours[module] != version && !strings.HasPrefix(module, "k8s.io/") {
 			t.Errorf("fixtures/builds/simulator.mod has %s %s, go.mod %q", module, version, ours[module])
 		}
 	}

@@ -126,8 +126,8 @@ func (p plot) safety() []situation {
 		{
 			name: "S3 holds the question, app writes, PVC changes", requirement: "safety/late-restore", wanted: "no RD, also later",
 			play: p.scene(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
-				change("annotations", "example.com/touched", "yes"), wait(afterMillis)),
-			verify: (*found).neverRestored,
+				change("annotations", "example.com/touched", "yes"), wait(afterMillis), create(pod("late"))),
+			verify: func(f *found) { f.neverRestored(); f.podsStart() },
 		},
 		{
 			name: "volume in use is annotated, relabelled, resized", requirement: "safety/live-immunity", wanted: "no RD",
@@ -136,8 +136,8 @@ func (p plot) safety() []situation {
 				change("labels", p.PVC.Label, nil), wait(afterMillis),
 				change("labels", p.PVC.Label, p.PVC.Value), wait(afterMillis),
 				play.Step{Update: merge(reference(claimName), map[string]any{"spec": map[string]any{"resources": map[string]any{"requests": map[string]any{"storage": "300Mi"}}}})},
-				wait(afterMillis)),
-			verify: (*found).neverRestored,
+				wait(afterMillis), create(pod("late"))),
+			verify: func(f *found) { f.neverRestored(); f.podsStart() },
 		},
 		{
 			name: "a restore is running", requirement: "safety/backup-during-restore", wanted: "no backup mover meanwhile",
@@ -155,6 +155,12 @@ func (p plot) safety() []situation {
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
 				play.Step{Delete: p.claim(claimName)}, create(p.claim(claimName)), wait(afterMillis)),
 			verify: (*found).hasDestinationOfItsOwn,
+		},
+		{
+			name: "a PVC is deleted, another one stays", requirement: "safety/recreate-race", wanted: "what is the one's goes with it",
+			play: p.scene(p.backup(), create(p.claim(claimName)), create(p.claim(claimName+"-2")), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
+				play.Step{Delete: p.claim(claimName)}, play.Step{Collect: true}, wait(afterMillis)),
+			verify: (*found).goesWithItsClaim,
 		},
 		{
 			name: "PVCs of one name, or nearly", requirement: "safety/isolation", wanted: "a repository each",

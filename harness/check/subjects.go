@@ -26,6 +26,11 @@ type subject struct {
 // isNative says whether the API server itself is who enforces it.
 func (one subject) isNative() bool { return isNative(one.name) }
 
+// letsErrorsPass says of a policy of the API server's own whether it lets in what it cannot be evaluated for.
+func (one subject) letsErrorsPass() bool {
+	return one.isNative() && !one.isBinding() && strings.Contains(one.text, `"failurePolicy":"Ignore"`)
+}
+
 func (one subject) isBinding() bool { return strings.HasPrefix(one.name, policy.NativeBinding+"/") }
 
 // isNative says of a policy, kind/name, whether the API server itself is who enforces it.
@@ -171,6 +176,12 @@ func (s subjects) makes(kind string) string {
 		return name
 	}
 	return s.first(func(one subject) bool { return generates(one) && strings.Contains(one.text, kind) })
+}
+
+// synchronizes says whether Kyverno keeps in step, and deletes, what a policy made.
+func (s subjects) synchronizes(name string) bool {
+	one, _ := s.named(name)
+	return strings.Contains(one.text, `"synchronize":true`) || strings.Contains(one.text, `"synchronize":{"enabled":true}`)
 }
 
 // asks is the policy that decides by asking S3.

@@ -44,6 +44,26 @@ func brokenPromise(contract policy.Contract, source *unstructured.Unstructured) 
 	return ""
 }
 
+// RestoresOnce fails the spec where VolSync restores by a ReplicationDestination again and again: on a schedule, or without end, for
+// it has no trigger.
+func (c *Claim) RestoresOnce(destination *unstructured.Unstructured) {
+	if again := restoresAgain(destination); again != "" {
+		c.env().Failf("ReplicationDestination %s %s: VolSync restores over the volume again and again", destination.GetName(), again)
+	}
+	c.env().Evidence("seen", fmt.Sprintf("ReplicationDestination %s restores once: its trigger is %q", destination.GetName(), volsync.Nested(destination, "spec", "trigger", "manual")), nil)
+}
+
+// restoresAgain is why a ReplicationDestination restores more than once; empty: it does not.
+func restoresAgain(destination *unstructured.Unstructured) string {
+	if schedule := volsync.Nested(destination, "spec", "trigger", "schedule"); schedule != "" {
+		return fmt.Sprintf("has the schedule %q", schedule)
+	}
+	if volsync.Nested(destination, "spec", "trigger", "manual") == "" {
+		return "has no manual trigger"
+	}
+	return ""
+}
+
 // HasPromisedName fails the spec unless the object, of those that the policy makes for the claim, has the name of the
 // policy's contract, where that has one.
 func (c *Claim) HasPromisedName(object *unstructured.Unstructured) {

@@ -71,3 +71,20 @@ func TestNamesAreHeldAgainstTheContract(t *testing.T) {
 		}
 	}
 }
+
+func TestADestinationRestoresOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		trigger map[string]any
+		want    string
+	}{
+		"by hand":                {map[string]any{"manual": "restore-1"}, ""},
+		"on a schedule":          {map[string]any{"schedule": "0 3 * * *"}, `has the schedule "0 3 * * *"`},
+		"on a schedule, as well": {map[string]any{"manual": "restore-1", "schedule": "0 3 * * *"}, `has the schedule "0 3 * * *"`},
+		"without end":            {nil, "has no manual trigger"},
+	} {
+		destination := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"trigger": c.trigger}}}
+		if got := restoresAgain(destination); got != c.want {
+			t.Errorf("%s: got %q, wanted %q", name, got, c.want)
+		}
+	}
+}

@@ -465,13 +465,14 @@ func (c *Claim) RestoredAtMost(ctx context.Context) string {
 func (c *Claim) OwnsItsObjects(ctx context.Context) {
 	e := c.env()
 	e.Eventually(ctx, "only objects of the living PVC "+c.Name, e.Times.Gone, func(ctx context.Context) (await.State, error) {
-		mine := map[string]int{}
+		mine, secrets := map[string]int{}, map[string]bool{}
 		for _, kind := range volsync.Kinds {
 			objects, err := c.claims.list(ctx, kind)
 			if err != nil {
 				return await.State{}, err
 			}
 			for i := range objects {
+				secrets[volsync.Nested(&objects[i], "spec", "restic", "repository")] = true
 				switch object := &objects[i]; {
 				case !c.isSource(object) && !c.isDestination(object):
 				case volsync.OwnedByAnother(object, c.UID):
@@ -483,8 +484,31 @@ func (c *Claim) OwnsItsObjects(ctx context.Context) {
 				}
 			}
 		}
+		for kind, n := range mine {
+			if n > 1 {
+				return await.NotYet("there are %d objects of kind %s: those of earlier PVCs are left", n, kind), nil
+			}
+		}
+		var all corev1.SecretList
+		if err := e.API.List(ctx, &all, client.InNamespace(e.Namespace)); err != nil {
+			return await.State{}, err
+		}
+		if left := unusedCredentials(all.Items, c.repos().Address(c.Name), c.UID, secrets); left != "" {
+			return await.NotYet("Secret %s of an earlier PVC is left, with its credentials", left), nil
+		}
 		return await.ReachedIf(mine[volsync.Source.Kind] > 0, "it has no ReplicationSource"), nil
 	})
+}
+
+// unusedCredentials names a Secret for a repository that nothing uses, and that does not go with the living PVC. Empty: there is none.
+func unusedCredentials(secrets []corev1.Secret, repository, uid string, used map[string]bool) string {
+	for _, secret := range secrets {
+		owned := slices.ContainsFunc(secret.OwnerReferences, func(owner metav1.OwnerReference) bool { return string(owner.UID) == uid })
+		if string(secret.Data["RESTIC_REPOSITORY"]) == repository && !used[secret.Name] && !owned {
+			return secret.Name
+		}
+	}
+	return ""
 }
 
 // LateApp is an app that was started while the claim's restore could not run, or was held back by an admission webhook.

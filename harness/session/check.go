@@ -11,6 +11,7 @@ import (
 	"github.com/smart-restore/conformance/fixtures"
 	"github.com/smart-restore/conformance/harness/check"
 	"github.com/smart-restore/conformance/harness/gomod"
+	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/policy"
 )
 
@@ -21,7 +22,16 @@ func (s *Session) simulator() (*check.Kyverno, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	simulator, err := check.NewKyverno(s.Lock, of, &gomod.Builder{Cache: s.Cache, Fixtures: fixtures.Files}, s.Log)
+	modules := &gomod.Builder{Cache: s.Cache, Fixtures: fixtures.Files}
+	renderer := &install.Renderer{Cache: s.Cache, Fixtures: fixtures.Files, Modules: modules}
+	roles := func(ctx context.Context) (all []map[string]any, err error) {
+		objects, err := renderer.Roles(ctx, s.Lock, of)
+		for _, o := range objects {
+			all = append(all, o.Object)
+		}
+		return all, err
+	}
+	simulator, err := check.NewKyverno(s.Lock, of, modules, roles, s.Log)
 	return simulator, of.Name, err
 }
 

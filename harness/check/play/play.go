@@ -23,6 +23,9 @@ type Play struct {
 	MarkerBody string `json:"markerBody,omitempty"`
 	// Kubernetes is the version that the API server has, like v1.34.4.
 	Kubernetes string `json:"kubernetes"`
+	// Roles are the roles and bindings that are there before the policy: Kubernetes' own, Kyverno's and others'. By these and
+	// by those among Policies, the API server judges what Kyverno's service accounts may do. None: they may do everything.
+	Roles []map[string]any `json:"roles,omitempty"`
 	// Policies are the objects of the policy under test, in the order they are applied in.
 	Policies   []map[string]any `json:"policies"`
 	Situations []Situation      `json:"situations"`
@@ -47,6 +50,8 @@ type Step struct {
 	// Delete takes an object away at once, where no validating webhook and none of the API server's own policies refuses. What it
 	// owns stays, as while the garbage collector has not come by yet.
 	Delete map[string]any `json:"delete,omitempty"`
+	// Collect is the garbage collector: what has owners, none of which is there any more, goes, and what that owned.
+	Collect bool `json:"collect,omitempty"`
 	// BringBack takes an object away and creates it again as backup tools do: without its owner and status. This, Update and
 	// Delete take the first of a kind in its namespace if they name none.
 	BringBack map[string]any `json:"bringBack,omitempty"`
@@ -102,6 +107,12 @@ const (
 	Background    = "system:serviceaccount:kyverno:kyverno-background-controller"
 )
 
+// Kyverno's other service accounts.
+const (
+	Admission = "system:serviceaccount:kyverno:kyverno-admission-controller"
+	Reports   = "system:serviceaccount:kyverno:kyverno-reports-controller"
+)
+
 // Outage is one way in which S3 is down.
 type Outage struct {
 	// Dial is what becomes of connections: refused, black-hole, no-route. Empty: they are made.
@@ -132,6 +143,8 @@ type Acceptance struct {
 	Name string `json:"name"`
 	// Problems are why it is not taken. Empty: it is.
 	Problems []Problem `json:"problems,omitempty"`
+	// NotReady is why Kyverno takes the policy and never reports it as ready. Empty: it does.
+	NotReady string `json:"notReady,omitempty"`
 	// Unjudged says why this simulator cannot tell what the policy does. Empty: it can.
 	Unjudged string `json:"unjudged,omitempty"`
 	// Called counts how often it was about something that happened.
