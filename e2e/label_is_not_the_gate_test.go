@@ -38,7 +38,7 @@ var _ = Prove("safety/label-is-not-the-gate", verdict.Safety,
 	}, longest, needs{scenario.NeedsGateway})
 
 var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,
-	"Kyverno's admission controller is scaled to zero while a restore is under way, and takes its webhooks with it. No app is let in beside the restore, and no backup of the half-filled volume is made. A restore that was overridden stays over.",
+	"Kyverno's admission controller is scaled to zero while a restore is under way, and takes its webhooks with it. No app is let in beside the restore, and no backup of the half-filled volume is made. A restore that was overridden stays over, also without the policy.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		stays := overridden(ctx, s, "overridden")
 		claim, destination, written, heal := restoring(ctx, s, "data", 2*slowly) // nothing else is going on
@@ -53,4 +53,7 @@ var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,
 		s.KyvernoBack(ctx)
 		claim.App(ctx).SeesExactly(ctx, written)
 		claim.NoBackupOfHalf(ctx, destination)
+		again := s.RemovePolicy(ctx)
+		stays(ctx, "without the policy")
+		again(ctx)
 	}, alone)

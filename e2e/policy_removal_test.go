@@ -8,18 +8,16 @@ import (
 )
 
 var _ = Prove("safety/policy-removal", verdict.Safety,
-	"Deleting and re-applying the policy neither deletes the VolSync objects of volumes in use nor creates new ones. A restore that was overridden stays over.",
+	"Deleting and re-applying the policy neither deletes the VolSync objects of volumes in use nor creates new ones.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "restored")
 		fresh, restored := s.ClaimWithBackupSource(ctx, "fresh"), s.ClaimWithRestore(ctx, "restored")
-		stays := overridden(ctx, s, "overridden")
 		restored.Restored(ctx, restored.HasReplicationDestination(ctx))
 		restored.HasReplicationSource(ctx)
 		before := s.ObjectsOfTheirs(ctx, fresh, restored)
 
 		reapply := s.RemovePolicy(ctx)
 		s.SameObjects(ctx, before, "the policy was deleted")
-		stays(ctx, "without the policy")
 		reapply(ctx)
 		s.SameObjects(ctx, before, "the policy was applied again")
 	}, alone)
