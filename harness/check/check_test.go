@@ -289,9 +289,7 @@ func good(s play.Situation) play.Course {
 			if metadata["labels"] == nil && !relabelled || away {
 				continue
 			}
-			if metadata["labels"] != nil {
-				metadata["annotations"] = map[string]any{"p/decision": "something"}
-			}
+			metadata["annotations"] = map[string]any{"p/decision": "something"}
 			unknown = unknown || backedUp && (away || waiting)
 			if restoring = backedUp && metadata["labels"] != nil && !content && !away && !waiting; restoring {
 				c.Events = append(c.Events, made(i, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "once"}, "restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"], "copyMethod": "Direct"}}))

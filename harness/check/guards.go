@@ -82,7 +82,7 @@ func (p plot) guards() []situation {
 	}
 	if d := p.Decisions; d.Annotation != "" {
 		claim := p.claim(claimName)
-		claim["metadata"].(map[string]any)["annotations"] = map[string]any{d.Annotation: string(d.Restore)}
+		claim["metadata"].(map[string]any)["annotations"] = map[string]any{d.Annotation: d.Restore}
 		all = append(all, situation{
 			name: "a decision comes with a manifest while Kyverno is away", requirement: "safety/manifest-decides-nothing", wanted: "the app starts, no restore later",
 			play: p.scene(p.backup(), play.Step{AdmissionOff: true}, create(claim), wait(afterMillis), create(pod("early")), wait(afterMillis),
