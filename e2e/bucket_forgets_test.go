@@ -16,7 +16,7 @@ var _ = Prove("safety/bucket-forgets", verdict.Safety,
 		app.PutSentinel(ctx, lastGood)
 		claim.BackedUp(ctx)
 		before, good := s.Listing(ctx, "data"), s.LatestSnapshot(ctx, "data")
-		s.S3Down(ctx, outage.Named("amnesia"), "data", func() { claim.TryBackup(ctx) })
+		s.S3DownInUse(ctx, outage.Named("amnesia"), "data", func() { claim.TryBackup(ctx) })
 		s.NothingLost(ctx, "data", before)
 		claim.SnapshotHolds(ctx, good, lastGood)
 		app.PutSentinel(ctx, newer)

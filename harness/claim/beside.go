@@ -58,10 +58,10 @@ func (c *Claim) LostUnder(ctx context.Context, w *app.Workload) *Claim {
 	return c.claims.made(ctx, c.Name, c.UID)
 }
 
-// made waits for a PVC that Kubernetes makes, and that is not the old one.
+// made waits for a PVC that Kubernetes makes, and that is not the old one. That one may be in use by a mover.
 func (c *Claims) made(ctx context.Context, name, old string) *Claim {
 	e, claim := c.env, c.claim(name)
-	e.Arrange(ctx, "PVC "+name+" made by its controller", e.Times.Gone, func(ctx context.Context) (await.State, error) {
+	e.Arrange(ctx, "PVC "+name+" made by its controller", e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		pvc, err := claim.get(ctx)
 		switch {
 		case apierrors.IsNotFound(err):

@@ -45,9 +45,18 @@ func Sibling(s *S3, e *env.Env, repos *repository.Repositories) *S3 { return &S3
 // S3Down runs during while S3 is down in this way for Kyverno and for everything in the spec's namespace. pvc is the PVC whose
 // repository is asked for; a good backup must be there. It returns when the outage ended, on the API server's clock.
 func (s *S3) S3Down(ctx context.Context, f outage.Fault, pvc string, during func()) (healed time.Time) {
+	return s.down(ctx, f, pvc, during, false)
+}
+
+// S3DownInUse is S3Down of a PVC that is in use, about which either Kyverno or a mover asks, or both.
+func (s *S3) S3DownInUse(ctx context.Context, f outage.Fault, pvc string, during func()) (healed time.Time) {
+	return s.down(ctx, f, pvc, during, true)
+}
+
+func (s *S3) down(ctx context.Context, f outage.Fault, pvc string, during func(), either bool) (healed time.Time) {
 	e := s.env
 	f = f.In(e.Testbed.Contract.S3.Marker)
-	o := &inForce{S3: s, fault: f, id: e.Namespace, pvc: pvc}
+	o := &inForce{S3: s, fault: f, id: e.Namespace, pvc: pvc, either: either}
 	o.prober = s.proberFor(ctx, f)
 	o.findURLs(ctx)
 	if f.HoldsForAll() {
@@ -88,6 +97,7 @@ type inForce struct {
 	*S3
 	fault   outage.Fault
 	id, pvc string
+	either  bool // it is for Kyverno and for movers
 	on      bool // it has been said that the fault is on, and not yet that it is off
 	prober  *prober
 	urls    map[outage.Target]string
@@ -319,11 +329,14 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 	page, err := e.Gateway.Records(ctx, since, about)
 	e.Must(err)
 	who, movers := "Kyverno", o.fault.Outcome == outage.OutcomeLater || o.fault.Outcome == outage.OutcomeNothing
-	if movers {
+	switch {
+	case o.either:
+		who = "Kyverno or a mover"
+	case movers:
 		who = "a mover"
 	}
 	for _, record := range page.Records {
-		if outage.IsRule(record.Rule, o.id) && record.UserAgent != probe.UserAgent && movers == (record.Auth == gateway.AuthAWS4) {
+		if outage.IsRule(record.Rule, o.id) && record.UserAgent != probe.UserAgent && (o.either || movers == (record.Auth == gateway.AuthAWS4)) {
 			e.Evidence("s3", fmt.Sprintf("%s ran into the outage: %s %s from %s got %d", who, record.Method, record.Path, record.Client, record.Status), nil)
 			return
 		}
