@@ -119,7 +119,7 @@ build:
 #|   S3_ENDPOINT      the S3 address that the policy uses; it is served only inside the test network (default: s3.endpoint in conformance.yaml)
 #|   FOCUS            run only the specs whose ID or sentence matches this regular expression, such as core/restore
 #|   LABELS           run only the specs that match this Ginkgo label filter, such as 'core && !s3-down'
-#|   PROCS            how many specs run in parallel (default: 4 per CPU, at least 4, at most 8)
+#|   PROCS            how many specs run in parallel (default: 3 per CPU, at least 4, at most 8)
 #|   KEEP             when to keep the stack after the run: never, failure, or always (default: never)
 #|   TIME_SCALE       a factor for all time limits and windows of the specs, from 1 to 10, for a slow machine (default: 1)
 #|   ARTIFACTS        the folder for the artifacts of runs: reports, logs, events, audit log and dumps, in a folder per run (default: artifacts)

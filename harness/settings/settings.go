@@ -64,7 +64,7 @@ type Setting struct {
 const defaultPolicy = "policies/smart-restore"
 
 // maxDefaultProcs bounds the default of PROCS. Specs mostly wait, so there may be more of them than cores. With too many at a time,
-// looks come late, and a spec that may not look away becomes unknown: with 12 on 2 cores one did.
+// looks come late, and a spec that may not look away becomes unknown: with 8 and with 12 on 2 cores one did, with 6 none so far.
 const maxDefaultProcs = 8
 
 // All lists every setting. An empty or unset variable means the default. A default that depends on something is described in
@@ -77,7 +77,7 @@ func All() []Setting {
 		{"S3_ENDPOINT", "", "the S3 address that the policy uses; it is served only inside the test network (default: s3.endpoint in conformance.yaml)"},
 		{"FOCUS", "", "run only the specs whose ID or sentence matches this regular expression, such as core/restore"},
 		{"LABELS", "", "run only the specs that match this Ginkgo label filter, such as 'core && !s3-down'"},
-		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run in parallel (default: 4 per CPU, at least 4, at most 8)"},
+		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run in parallel (default: 3 per CPU, at least 4, at most 8)"},
 		{"KEEP", "never", "when to keep the stack after the run: never, failure, or always"},
 		{"TIME_SCALE", "1", "a factor for all time limits and windows of the specs, from 1 to 10, for a slow machine"},
 		{"ARTIFACTS", "artifacts", "the folder for the artifacts of runs: reports, logs, events, audit log and dumps, in a folder per run"},
@@ -89,7 +89,7 @@ func All() []Setting {
 	}
 }
 
-func defaultProcs() int { return min(maxDefaultProcs, max(4, 4*runtime.NumCPU())) }
+func defaultProcs() int { return min(maxDefaultProcs, max(4, 3*runtime.NumCPU())) }
 
 // Flag is the name of the setting as a command line flag: s3-endpoint for S3_ENDPOINT, and context for KUBE_CONTEXT, as
 // kubectl has it.
