@@ -116,9 +116,19 @@ func (v Verbs) Eventually(ctx context.Context, want string, within time.Duration
 // Throughout watches, for the window, that something does not happen. The requirement fails as soon as it is seen. The spec is
 // unknown if the watch had a gap of more than Times.Gap, or if nothing could be seen once the window was over.
 func (v Verbs) Throughout(ctx context.Context, what string, window time.Duration, watch Watch) {
+	v.throughout(ctx, what, window, v.Times.Gap, watch)
+}
+
+// ThroughoutLasting is Throughout for what lasts once it has happened, such as content that is gone: a later look sees it, too, and a gap
+// hides nothing.
+func (v Verbs) ThroughoutLasting(ctx context.Context, what string, window time.Duration, watch Watch) {
+	v.throughout(ctx, what, window, window+v.Times.Look, watch)
+}
+
+func (v Verbs) throughout(ctx context.Context, what string, window, longestGap time.Duration, watch Watch) {
 	start := time.Now()
 	lastLook, looks := start, 0
-	end := v.poll(ctx, window+v.Times.Gap, func(ctx context.Context) (State, error) {
+	end := v.poll(ctx, window+max(v.Times.Gap, min(longestGap, v.Times.Look)), func(ctx context.Context) (State, error) {
 		begun := time.Now()
 		violation, err := watch(ctx)
 		if err != nil {
@@ -127,7 +137,7 @@ func (v Verbs) Throughout(ctx context.Context, what string, window time.Duration
 		if violation != "" {
 			return RuledOut("%s", violation), nil
 		}
-		if gap := begun.Sub(lastLook); gap > v.Times.Gap {
+		if gap := begun.Sub(lastLook); gap > longestGap {
 			return State{}, errors.Join(errGap, fmt.Errorf("nothing was seen for %.1f s", gap.Seconds()))
 		}
 		lastLook = begun // what a slow look saw may be of its beginning

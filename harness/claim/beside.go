@@ -86,7 +86,7 @@ func (c *Claims) NothingRestoredUnder(ctx context.Context, workloads ...*app.Wor
 		w.SawAllOrNothing(ctx)
 		written[i], keep[i] = w.App.Reads(ctx), app.KeepsOwnWrite(w)
 	}
-	c.env.Throughout(ctx, fmt.Sprintf("what the app wrote at its start is on the volume of %v", workloads), c.env.Times.Backup, func(ctx context.Context) (string, error) {
+	c.env.ThroughoutLasting(ctx, fmt.Sprintf("what the app wrote at its start is on the volume of %v", workloads), c.env.Times.Backup, func(ctx context.Context) (string, error) {
 		for _, keeps := range keep {
 			if lost, err := keeps(ctx); lost != "" || err != nil {
 				return lost, err

@@ -49,7 +49,7 @@ func (c *Claim) BroughtBack(ctx context.Context, destination *unstructured.Unstr
 
 // KeptBy watches, for as long as a mover would take, that the claim's app keeps what it wrote.
 func (c *Claim) KeptBy(ctx context.Context, a *app.App, written string) {
-	c.env().Throughout(ctx, "the app keeps what it wrote on PVC "+c.Name, c.env().Times.Backup, app.Keeps(a, written))
+	c.env().ThroughoutLasting(ctx, "the app keeps what it wrote on PVC "+c.Name, c.env().Times.Backup, app.Keeps(a, written))
 }
 
 // LeftTo leaves the claim, which no app uses, to whatever restores into it: until that is done or, for as long as a mover would take,
