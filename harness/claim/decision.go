@@ -181,14 +181,15 @@ func (c *Claim) DecisionVisible(ctx context.Context, outcome outage.Outcome) {
 }
 
 // SaysWhatWasDecided waits until the claim says what was decided about it, where the policy promises that, and fails the spec if it says
-// that a backup is to be restored: its volume was in use before anything could be decided.
+// that a backup is to be restored: its volume was in use before anything could be decided. A policy that was just applied may miss what
+// it makes itself, and say it at the next background scan.
 func (c *Claim) SaysWhatWasDecided(ctx context.Context) {
 	e, contract := c.env(), c.env().Testbed.Contract
 	if !contract.Promises("visible-decision") {
 		return
 	}
 	said := ""
-	e.Eventually(ctx, "PVC "+c.Name+" says what was decided about it", e.Times.Backup, func(ctx context.Context) (await.State, error) {
+	e.Eventually(ctx, "PVC "+c.Name+" says what was decided about it", e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		pvc, err := c.get(ctx)
 		if err != nil {
 			return await.State{}, err
