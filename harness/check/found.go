@@ -492,10 +492,16 @@ func (f *found) decisionVisible(outcome outage.Outcome) {
 		return
 	}
 	decider := f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim")
-	if decision(object(e)) == "" {
-		f.missing(decider, decider, "the PVC does not say what was decided about it, which visible-decision promises")
-	} else if wrong := f.contract.Decisions.NotDecided(outcome.Decision(), object(e).GetAnnotations()); wrong != "" {
-		f.wrong(cmp.Or(f.subjects.asks(), decider), "what the PVC says was decided about it is wrong: %s%s", wrong, f.because())
+	f.saysDecision(object(e), outcome, decider, cmp.Or(f.subjects.asks(), decider), f.because())
+}
+
+// saysDecision wants a PVC to say what was decided, and that to be what this outcome asks for. That it says nothing is the writer's, and
+// that it is wrong the asker's.
+func (f *found) saysDecision(pvc *unstructured.Unstructured, outcome outage.Outcome, writer, asker, because string) {
+	if decision(pvc) == "" {
+		f.missing(writer, writer, "the PVC does not say what was decided about it, which visible-decision promises")
+	} else if wrong := f.contract.Decisions.NotDecided(outcome.Decision(), pvc.GetAnnotations()); wrong != "" {
+		f.wrong(asker, "what the PVC says was decided about it is wrong: %s%s", wrong, because)
 	}
 }
 

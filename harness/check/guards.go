@@ -1,8 +1,6 @@
 package check
 
 import (
-	"strings"
-
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/smart-restore/conformance/harness/check/play"
@@ -113,11 +111,6 @@ func ephemeral(pod map[string]any) map[string]any {
 	return pod
 }
 
-// backupOf puts a repository where that of a PVC of this name is to be.
-func (p plot) backupOf(claim string) play.Step {
-	return play.Step{Backup: strings.TrimSuffix(p.S3.Prefix(namespace, claim), "/")}
-}
-
 // backups are the pods of backups that were let in, in order.
 func (f *found) backups() (all []play.Event) {
 	for _, e := range f.sent("Pod") {
@@ -207,11 +200,7 @@ func (f *found) saysUndecided() {
 			continue
 		}
 		decider := f.subjects.asks()
-		if decision(o) == "" {
-			f.missing(decider, decider, "the PVC does not say what was decided about it, which visible-decision promises")
-		} else if wrong := f.contract.Decisions.NotDecided(outage.OutcomeUnknown.Decision(), o.GetAnnotations()); wrong != "" {
-			f.wrong(decider, "what the PVC says was decided about it is wrong: %s", wrong)
-		}
+		f.saysDecision(o, outage.OutcomeUnknown, decider, decider, "")
 	}
 }
 

@@ -153,10 +153,11 @@ func (p plot) hazards() []situation {
 		all = append(all, p.overridden(), p.overriddenAtWork())
 	}
 	for _, cluster := range []string{"another-cluster", ""} {
-		theirs := strings.TrimSuffix(p.S3.OfCluster(cluster).Prefix(namespace, claimName), "/")
+		theirs := p
+		theirs.S3 = p.S3.OfCluster(cluster)
 		all = append(all, situation{
 			name: strings.TrimSpace("a backup of another cluster " + cluster), requirement: "safety/another-cluster", wanted: "RS to its own path, no RD", feature: verdict.ClusterInPath,
-			play:   p.scene(play.Step{Backup: theirs}, create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			play:   p.scene(theirs.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: func(f *found) { f.repositoryIs(p.endpoint); f.neverRestored(); f.backedUp() },
 		})
 	}

@@ -236,8 +236,11 @@ func create(object map[string]any) play.Step { return play.Step{Create: object} 
 func wait(millis int64) play.Step            { return play.Step{WaitMillis: millis} }
 
 // backup puts a repository where the PVC's is to be.
-func (p plot) backup() play.Step {
-	return play.Step{Backup: strings.TrimSuffix(p.S3.Prefix(namespace, claimName), "/")}
+func (p plot) backup() play.Step { return p.backupOf(claimName) }
+
+// backupOf puts a repository where that of a PVC of this name is to be.
+func (p plot) backupOf(claim string) play.Step {
+	return play.Step{Backup: strings.TrimSuffix(p.S3.Prefix(namespace, claim), "/")}
 }
 
 // begin begins an outage.

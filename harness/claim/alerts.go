@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/alerts"
@@ -171,16 +172,14 @@ func (c *Claim) LastBackupWasLongAgo(ctx context.Context) {
 			return await.NotYet("no backup is done: %s", volsync.Progress(source)), nil
 		}
 		// One that was triggered by hand has no schedule for VolSync until the trigger is taken off.
-		err := e.API.Patch(ctx, source, client.RawPatch(mergePatch, []byte(`{"spec":{"trigger":{"manual":null}}}`)))
+		err := e.API.Patch(ctx, source, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"trigger":{"manual":null}}}`)))
 		if err == nil {
-			err = e.API.Status().Patch(ctx, source, client.RawPatch(mergePatch, status))
+			err = e.API.Status().Patch(ctx, source, client.RawPatch(types.MergePatchType, status))
 		}
 		return await.NotYet("it was said"), err
 	})
 	e.Step("VolSync takes the last backup of PVC %s for one of %s", c.Name, then)
 }
-
-const mergePatch = "application/merge-patch+json"
 
 // AsItSays is the claim with what is written on it now, once that has not changed for as long as Kyverno may take to react: to compare
 // with what it says later.

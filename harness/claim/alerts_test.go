@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
@@ -121,7 +122,7 @@ func TestAsItSays(t *testing.T) {
 		claims, _ := claimsOf(t, env.Parts{API: api})
 		write := func(key, value string) {
 			patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, key, value)
-			if err := api.Patch(t.Context(), pvc.DeepCopy(), client.RawPatch(mergePatch, patch)); err != nil {
+			if err := api.Patch(t.Context(), pvc.DeepCopy(), client.RawPatch(types.MergePatchType, patch)); err != nil {
 				t.Error(err)
 			}
 		}

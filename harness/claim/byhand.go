@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/volsync"
@@ -34,7 +35,7 @@ func (c *Claim) SetByHand(ctx context.Context) *ByHand {
 	patch, err := json.Marshal(map[string]any{"spec": setByHand})
 	e.Must(err)
 	e.Do(ctx, func(ctx context.Context) error {
-		return e.API.Patch(ctx, source, client.RawPatch("application/merge-patch+json", patch))
+		return e.API.Patch(ctx, source, client.RawPatch(types.MergePatchType, patch))
 	})
 	e.Step("ReplicationSource %s is set by hand: %s", source.GetName(), patch)
 	return h

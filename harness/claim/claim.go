@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/alerts"
@@ -473,7 +474,7 @@ func (c *Claim) Recreate(ctx context.Context) *Claim {
 func (c *Claim) Patch(ctx context.Context, what, patch string) (allowed bool) {
 	e := c.env()
 	e.Arrange(ctx, "PVC "+c.Name+" "+what+", or refused", e.Times.Gone, func(ctx context.Context) (await.State, error) {
-		err := e.API.Patch(ctx, c.object(), client.RawPatch("application/merge-patch+json", []byte(patch)))
+		err := e.API.Patch(ctx, c.object(), client.RawPatch(types.MergePatchType, []byte(patch)))
 		if env.NotAllowed(err) {
 			e.Evidence("seen", fmt.Sprintf("PVC %s: %s is not allowed here: %v", c.Name, what, err), nil)
 			return await.Reached(), nil

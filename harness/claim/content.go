@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/await"
@@ -23,7 +24,7 @@ func (c *Claim) TakenBack(ctx context.Context) *Claim {
 	was, class := volume.Spec.PersistentVolumeReclaimPolicy, volume.Spec.StorageClassName
 	patch := func(what, patch string) {
 		e.Arrange(ctx, "volume "+volume.Name+" "+what, e.Times.Gone, func(ctx context.Context) (await.State, error) {
-			return await.Reached(), e.API.Patch(ctx, volume, client.RawPatch("application/merge-patch+json", []byte(patch)))
+			return await.Reached(), e.API.Patch(ctx, volume, client.RawPatch(types.MergePatchType, []byte(patch)))
 		})
 	}
 	reclaim := func(policy corev1.PersistentVolumeReclaimPolicy) {

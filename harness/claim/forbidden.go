@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/await"
@@ -22,7 +23,7 @@ func (c *Claims) RestrictedPods(ctx context.Context) (back func(context.Context)
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.env.Namespace}}
 		patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:%s}}}`, podSecurity, value)
 		c.env.Do(ctx, func(ctx context.Context) error {
-			return c.env.API.Patch(ctx, namespace, client.RawPatch("application/merge-patch+json", patch))
+			return c.env.API.Patch(ctx, namespace, client.RawPatch(types.MergePatchType, patch))
 		})
 	}
 	set(ctx, `"restricted"`)

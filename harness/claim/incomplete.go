@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/await"
@@ -20,7 +21,7 @@ func (c *Claims) WithoutPrivilegedMovers(ctx context.Context) {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: e.Namespace}}
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, env.PrivilegedMovers)
 	e.Do(ctx, func(ctx context.Context) error {
-		return e.API.Patch(ctx, namespace, client.RawPatch("application/merge-patch+json", patch))
+		return e.API.Patch(ctx, namespace, client.RawPatch(types.MergePatchType, patch))
 	})
 	e.Step("movers have no privileges in namespace %s", e.Namespace)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/await"
@@ -91,7 +92,7 @@ func (c *Claim) SourceMadeAnew(ctx context.Context) {
 		}
 		if !asked {
 			asked = true
-			return await.NotYet("it is gone"), e.API.Patch(ctx, c.object(), client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"example.com/touched":"its source is gone"}}}`)))
+			return await.NotYet("it is gone"), e.API.Patch(ctx, c.object(), client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"example.com/touched":"its source is gone"}}}`)))
 		}
 		if time.Now().After(patience) {
 			byHand = true

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/absence"
@@ -215,7 +216,7 @@ func (c *Claim) AskForBackup(ctx context.Context) {
 // ask triggers a backup by hand, and leaves the ReplicationSource as it is then.
 func (c *Claim) ask(ctx context.Context, source *unstructured.Unstructured) error {
 	patch := fmt.Appendf(nil, `{"spec":{"trigger":{"manual":%q}}}`, "conformance-"+env.RandomSuffix())
-	return c.env().API.Patch(ctx, source, client.RawPatch("application/merge-patch+json", patch))
+	return c.env().API.Patch(ctx, source, client.RawPatch(types.MergePatchType, patch))
 }
 
 // BackUpOrHold waits until VolSync has made a backup: its first one, if that is still to come, else one that is triggered by hand.

@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/await"
@@ -245,7 +246,7 @@ func (p *Platform) Off(ctx context.Context, controller Controller) Back {
 	}
 	scale := func(ctx context.Context, name string, replicas int32) error {
 		d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: controller.Namespace, Name: name}}
-		return e.API.Patch(ctx, d, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)))
+		return e.API.Patch(ctx, d, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)))
 	}
 	back := e.Undo(controller.Namespace+"/"+strings.Join(slices.Sorted(maps.Keys(was)), ", "), func(ctx context.Context) error {
 		for name, replicas := range was {
@@ -278,7 +279,7 @@ func (p *Platform) FewUpdateRequests(ctx context.Context, limit int) Back {
 	set := func(value string) func(context.Context) error {
 		return func(ctx context.Context) error {
 			config := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: env.KyvernoNamespace, Name: "kyverno"}}
-			return p.env.API.Patch(ctx, config, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"data":{%q:%s}}`, key, value)))
+			return p.env.API.Patch(ctx, config, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"data":{%q:%s}}`, key, value)))
 		}
 	}
 	was := "null"
@@ -647,7 +648,7 @@ func (p *Platform) setResticPassword(ctx context.Context, password string) {
 	contract := p.env.Testbed.Contract.BaseSecret
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: p.env.Namespace, Name: contract.Name}}
 	patch := fmt.Appendf(nil, `{"stringData":{%q:%q}}`, contract.Keys.ResticPassword, password)
-	p.env.Must(p.env.API.Patch(ctx, secret, client.RawPatch("application/merge-patch+json", patch)))
+	p.env.Must(p.env.API.Patch(ctx, secret, client.RawPatch(types.MergePatchType, patch)))
 }
 
 // PruneVolumes removes what earlier runs on this cluster left of their volumes, where the storage class keeps them: the

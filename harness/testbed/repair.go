@@ -12,6 +12,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/cluster"
@@ -141,7 +142,7 @@ func (s *Testbed) putBack(ctx context.Context, api client.Client, damage []Damag
 		}
 		object := d.object.reference()
 		object.SetGroupVersionKind(install.Deployment)
-		problems = append(problems, api.Patch(ctx, object, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, was.Replicas))))
+		problems = append(problems, api.Patch(ctx, object, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, was.Replicas))))
 	}
 	return errors.Join(problems...)
 }
