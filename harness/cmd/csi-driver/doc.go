@@ -8,7 +8,7 @@
 //     shares blocks where the file system can (FICLONE).
 //   - A snapshot is a moment: the pods that have the volume stand still while it is copied (--cgroups), and a copy during which
 //     something changed is thrown away. It is not ready in parts: it is there whole, or not at all. The same is true of a clone.
-//   - State is on disk only: one folder for each volume and snapshot, with volume.json or snapshot.json beside the data. What was not
+//   - State is on disk only: one folder for each volume and snapshot, with meta.json beside the data. What was not
 //     finished when the driver ended is removed when it starts.
 //
 // # What it does not

@@ -74,9 +74,8 @@ func run(ctx context.Context, args []string, status io.Writer) error {
 	if err != nil {
 		return usageError{fmt.Errorf("--capacity: want a size, such as 10Gi, found %q: %w", *capacity, err)}
 	}
-	d := &driver{node: *node, maxVolumes: *maxVolumes, freezer: freezer{cgroups: *cgroups, record: filepath.Join(*root, "frozen")},
-		store: store{root: *root, node: *node, limit: limit.Value()}}
-	if err := d.recover(); err != nil {
+	d, err := newDriver(store{root: *root, node: *node, limit: limit.Value()}, *cgroups, *maxVolumes)
+	if err != nil {
 		return err
 	}
 	server, err := serve(*socket, func(s *grpc.Server) {
@@ -162,7 +161,9 @@ func (r registrar) NotifyRegistrationStatus(_ context.Context, s *registration.R
 	return &registration.RegistrationStatusResponse{}, nil
 }
 
-type identity struct{ csi.UnimplementedIdentityServer }
+type identity struct {
+	csi.UnimplementedIdentityServer
+}
 
 func (identity) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi.GetPluginInfoResponse, error) {
 	return &csi.GetPluginInfoResponse{Name: driverName, VendorVersion: version}, nil
