@@ -79,6 +79,7 @@ func (d *driver) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest) (
 	if err := checkParameters(r.Parameters); err != nil {
 		return nil, err
 	}
+	// What is preferred does not matter: there is one place.
 	if requisite := r.AccessibilityRequirements.GetRequisite(); len(requisite) > 0 && !slices.ContainsFunc(requisite, d.here) {
 		return nil, status.Errorf(codes.ResourceExhausted, "want a volume in one of %v, found only node %s here: ask the driver there", requisite, d.store.node)
 	}
@@ -159,7 +160,7 @@ func (d *driver) copyVolume(id, to string) error {
 	if err != nil {
 		return err
 	}
-	return d.freezer.during(targets, func() error { return copyMoment(data, to) })
+	return d.freezer.during(targets, func() error { return copyMoment(data, to, copyTree) })
 }
 
 func (d *driver) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {

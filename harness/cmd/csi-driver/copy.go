@@ -24,8 +24,8 @@ const (
 // errMoving is a volume that never stood still: whoever asks may ask again.
 var errMoving = errors.New("the volume was written to each time it was copied: stop the writers, or give --cgroups, and ask again")
 
-// copyMoment copies a folder as it was at one moment, or not at all.
-func copyMoment(from, to string) error {
+// copyMoment copies a folder as it was at one moment, or not at all: copy is copyTree, but for tests.
+func copyMoment(from, to string, copy func(from, to string) error) error {
 	for range tries {
 		before, newest, err := fingerprint(from)
 		if err != nil {
@@ -36,7 +36,7 @@ func copyMoment(from, to string) error {
 			time.Sleep(tick)
 			continue
 		}
-		copied := copyTree(from, to)
+		copied := copy(from, to)
 		after, _, err := fingerprint(from)
 		if err != nil {
 			return err
