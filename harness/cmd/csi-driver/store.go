@@ -83,11 +83,11 @@ func (s store) get(k kind, id string) (item, error) {
 	if id == "" {
 		return item{}, status.Errorf(codes.InvalidArgument, "want an ID of %s, found none", k)
 	}
-	if node, _, ok := strings.Cut(id, separator); ok && node != s.node {
-		return item{}, status.Errorf(codes.FailedPrecondition, "%s of %s is on node %s, this is %s: ask the driver there", id, k, node, s.node)
-	}
 	if !safeID.MatchString(id) {
 		return item{}, status.Errorf(codes.NotFound, "no %q in %s", id, k)
+	}
+	if node, _, ok := strings.Cut(id, separator); ok && node != s.node {
+		return item{}, status.Errorf(codes.FailedPrecondition, "%s of %s is on node %s, this is %s: ask the driver there", id, k, node, s.node)
 	}
 	raw, err := os.ReadFile(filepath.Join(s.path(k, id), "meta.json"))
 	if errors.Is(err, fs.ErrNotExist) {
