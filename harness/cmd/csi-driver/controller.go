@@ -35,12 +35,12 @@ func newDriver(s store, cgroups string, maxVolumes int64) (*driver, error) {
 	if err := s.open(); err != nil {
 		return nil, err
 	}
-	real, err := filepath.EvalSymlinks(s.root) // as /proc/self/mountinfo has it
+	resolved, err := filepath.EvalSymlinks(s.root) // as /proc/self/mountinfo has it
 	if err != nil {
 		return nil, err
 	}
-	s.root = real
-	f := freezer{cgroups: cgroups, record: filepath.Join(real, "frozen"), patience: 5 * time.Second}
+	s.root = resolved
+	f := freezer{cgroups: cgroups, record: filepath.Join(resolved, "frozen"), patience: 5 * time.Second}
 	return &driver{store: s, freezer: f, maxVolumes: maxVolumes}, f.thaw()
 }
 

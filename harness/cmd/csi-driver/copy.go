@@ -24,8 +24,8 @@ const (
 // errMoving is a volume that never stood still: whoever asks may ask again.
 var errMoving = errors.New("the volume was written to each time it was copied: stop the writers, or give --cgroups, and ask again")
 
-// copyMoment copies a folder as it was at one moment, or not at all: copy is copyTree, but for tests.
-func copyMoment(from, to string, copy func(from, to string) error) error {
+// copyMoment copies a folder as it was at one moment, or not at all. What copies is copyTree, but for tests.
+func copyMoment(from, to string, tree func(from, to string) error) error {
 	for range tries {
 		before, newest, err := fingerprint(from)
 		if err != nil {
@@ -36,7 +36,7 @@ func copyMoment(from, to string, copy func(from, to string) error) error {
 			time.Sleep(tick)
 			continue
 		}
-		copied := copy(from, to)
+		copied := tree(from, to)
 		after, _, err := fingerprint(from)
 		if err != nil {
 			return err
@@ -178,32 +178,21 @@ func copyAttributes(from, to string, st unix.Stat_t) error {
 			return &fs.PathError{Op: "chmod", Path: to, Err: err}
 		}
 	}
-	names, err := attribute(func(b []byte) (int, error) { return unix.Llistxattr(from, b) })
+	buffer := make([]byte, 1<<16) // Linux' limit for a value, and for all names
+	n, err := unix.Llistxattr(from, buffer)
 	if errors.Is(err, unix.ENOTSUP) {
-		names, err = nil, nil
+		n, err = 0, nil
 	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(names), "\x00"), "\x00") {
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(buffer[:max(n, 0)]), "\x00"), "\x00") {
 		if err != nil || name == "" {
 			break
 		}
-		var value []byte
-		if value, err = attribute(func(b []byte) (int, error) { return unix.Lgetxattr(from, name, b) }); err == nil {
-			err = unix.Lsetxattr(to, name, value, 0)
+		if n, err = unix.Lgetxattr(from, name, buffer); err == nil {
+			err = unix.Lsetxattr(to, name, buffer[:n], 0)
 		}
 	}
 	if err != nil {
 		return &fs.PathError{Op: "copy extended attributes", Path: from, Err: err}
 	}
 	return unix.UtimesNanoAt(unix.AT_FDCWD, to, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
-}
-
-// attribute asks for the size first.
-func attribute(get func([]byte) (int, error)) ([]byte, error) {
-	size, err := get(nil)
-	if err != nil || size == 0 {
-		return nil, err
-	}
-	value := make([]byte, size)
-	size, err = get(value)
-	return value[:max(size, 0)], err
 }

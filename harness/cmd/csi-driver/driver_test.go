@@ -58,12 +58,12 @@ func (p *process) publish(t *testing.T, volume string) string {
 	target := filepath.Join(t.TempDir(), "pod", "mount")
 	_, err := p.NodePublishVolume(t.Context(), &csi.NodePublishVolumeRequest{VolumeId: volume, TargetPath: target, VolumeCapability: writer})
 	must(t, err)
-	t.Cleanup(func() { p.unpublish(t, volume, target) })
+	t.Cleanup(func() { unpublish(t, volume, target) })
 	return target
 }
 
 // unpublish works without the driver, too: a test's volumes go with it.
-func (p *process) unpublish(t *testing.T, volume, target string) {
+func unpublish(t *testing.T, volume, target string) {
 	t.Helper()
 	if _, err := (nodeService{driver: &driver{}}).NodeUnpublishVolume(context.Background(), &csi.NodeUnpublishVolumeRequest{VolumeId: volume, TargetPath: target}); err != nil {
 		t.Error(err)
@@ -106,7 +106,7 @@ func TestAVolumeIsMadeHereOrRefused(t *testing.T) {
 		words   string
 	}{
 		"another node":               {requisite(topologies("node-2")...), codes.ResourceExhausted, "ask the driver there"},
-		"this node in another zone":  {requisite(&csi.Topology{Segments: map[string]string{topologyKey: "node-1", "zone": "a"}}), codes.ResourceExhausted, "node-1"},
+		"this node in another zone":  {requisite(&csi.Topology{Segments: map[string]string{topologyKey: "node-1", "zone": "node-1"}}), codes.ResourceExhausted, "node-1"},
 		"a snapshot of another node": {change(func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = fromSnapshot("node-2_s") }), codes.ResourceExhausted, "node node-2"},
 		"a volume of another node":   {change(func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = fromVolume("node-2_v") }), codes.ResourceExhausted, "node node-2"},
 		"no source in a source":      {change(func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = &csi.VolumeContentSource{} }), codes.InvalidArgument, "snapshot or a volume"},
@@ -130,7 +130,7 @@ func TestAVolumeIsMadeHereOrRefused(t *testing.T) {
 		"selected":   requisite(topologies("node-1")...),
 		"one of two": requisite(topologies("node-2", "node-1")...),
 		"only preferred": change(func(r *csi.CreateVolumeRequest) {
-			r.AccessibilityRequirements = &csi.TopologyRequirement{Preferred: topologies("node-1")}
+			r.AccessibilityRequirements = &csi.TopologyRequirement{Preferred: topologies("node-2")}
 		}),
 		"metadata": change(func(r *csi.CreateVolumeRequest) {
 			r.Parameters = map[string]string{"csi.storage.k8s.io/pvc/name": "data"}
@@ -211,7 +211,7 @@ func TestContentTravels(t *testing.T) {
 	// A snapshot outlives its volume.
 	_, err := p.DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: source.VolumeId})
 	refused(t, "delete what a pod has", err, codes.FailedPrecondition, "published at")
-	p.unpublish(t, source.VolumeId, target)
+	unpublish(t, source.VolumeId, target)
 	_, err = p.DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: source.VolumeId})
 	must(t, err)
 	later := request("later", gib)
@@ -248,6 +248,9 @@ func TestNoSpace(t *testing.T) {
 		p.snapshot(t, "s", v)
 	}
 	free(2 * gib)
+	if elsewhere, err := p.GetCapacity(t.Context(), &csi.GetCapacityRequest{AccessibleTopology: topologies("node-2")[0]}); err != nil || elsewhere.AvailableCapacity != 0 {
+		t.Errorf("found %v (%v) on another node", elsewhere, err)
+	}
 	full("by the flag")
 	limit := filepath.Join(p.root, "capacity")
 	must(t, os.WriteFile(limit, []byte("0\n"), 0o600))
@@ -262,9 +265,6 @@ func TestNoSpace(t *testing.T) {
 	free(2 * gib)
 	p.volume(t, request("b", 2*gib))
 	free(0)
-	if elsewhere, err := p.GetCapacity(t.Context(), &csi.GetCapacityRequest{AccessibleTopology: topologies("node-2")[0]}); err != nil || elsewhere.AvailableCapacity != 0 {
-		t.Errorf("found %v (%v) on another node", elsewhere, err)
-	}
 	_, err = p.DeleteSnapshot(t.Context(), &csi.DeleteSnapshotRequest{SnapshotId: "node-1_s"})
 	must(t, err)
 	expanded, err := p.ControllerExpandVolume(t.Context(), &csi.ControllerExpandVolumeRequest{VolumeId: v, CapacityRange: &csi.CapacityRange{RequiredBytes: 7 * gib}})
@@ -310,7 +310,7 @@ func TestPublishing(t *testing.T) {
 			_, err := p.NodePublishVolume(t.Context(), readOnly)
 			must(t, err)
 		}
-		t.Cleanup(func() { p.unpublish(t, v, readOnly.TargetPath) })
+		t.Cleanup(func() { unpublish(t, v, readOnly.TargetPath) })
 		if err := os.WriteFile(filepath.Join(readOnly.TargetPath, "file"), nil, 0o600); !errors.Is(err, unix.EROFS) {
 			t.Errorf("%s: written to what is read-only: %v", name, err)
 		}
@@ -465,4 +465,33 @@ func TestNobodyWaitsAnyMore(t *testing.T) {
 	if _, err := d.CreateVolume(t.Context(), request("a", 1)); err != nil {
 		t.Errorf("the turn was not given back: %v", err)
 	}
+}
+
+// The pods that have a volume stand still while it is copied, for a snapshot and for a clone.
+func TestACopyWaitsForThePods(t *testing.T) {
+	cgroups := t.TempDir()
+	d, err := newDriver(store{root: filepath.Join(t.TempDir(), "root"), node: "node-1", limit: 9 * gib}, cgroups, 0)
+	must(t, err)
+	d.freezer.patience = 0
+	pod := filepath.Join(cgroups, "kubepods", "pod"+podA)
+	events := filepath.Join(pod, "cgroup.events")
+	must(t, os.MkdirAll(pod, 0o700), os.WriteFile(filepath.Join(pod, "cgroup.freeze"), []byte("0"), 0o600), os.WriteFile(events, []byte("frozen 0\n"), 0o600))
+	_, err = d.CreateVolume(t.Context(), request("a", gib))
+	must(t, err)
+	target := filepath.Join(t.TempDir(), targetOf(podA))
+	_, err = nodeService{driver: d}.NodePublishVolume(t.Context(), &csi.NodePublishVolumeRequest{VolumeId: "node-1_a", TargetPath: target, VolumeCapability: writer})
+	must(t, err)
+	t.Cleanup(func() { unpublish(t, "node-1_a", target) })
+	clone := request("b", gib)
+	clone.VolumeContentSource = fromVolume("node-1_a")
+	snapshot := &csi.CreateSnapshotRequest{Name: "s", SourceVolumeId: "node-1_a"}
+
+	_, err = d.CreateSnapshot(t.Context(), snapshot)
+	refused(t, "snapshot of a pod that goes on", err, codes.Internal, "want "+pod+" frozen")
+	_, err = d.CreateVolume(t.Context(), clone)
+	refused(t, "clone of a pod that goes on", err, codes.Internal, "want "+pod+" frozen")
+	must(t, os.WriteFile(events, []byte(frozen), 0o600))
+	_, errA := d.CreateSnapshot(t.Context(), snapshot)
+	_, errB := d.CreateVolume(t.Context(), clone)
+	must(t, errA, errB)
 }

@@ -127,7 +127,18 @@ func TestUsage(t *testing.T) {
 }
 
 func TestKubeletRegistersTheDriver(t *testing.T) {
-	p := start(t, "node-1", t.TempDir(), "--kubelet-socket=/kubelet/csi.sock")
+	folder := t.TempDir()
+	for endpoint, args := range map[string][]string{
+		filepath.Join(folder, "csi.sock"): nil,
+		"/kubelet/csi.sock":               {"--kubelet-socket=/kubelet/csi.sock"},
+	} {
+		registered(t, start(t, "node-1", folder, args...), endpoint)
+	}
+}
+
+// registered plays kubelet: at first it likes the driver, then it does not.
+func registered(t *testing.T, p *process, endpoint string) {
+	t.Helper()
 	connection, err := grpc.NewClient("unix:"+p.registration, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +146,7 @@ func TestKubeletRegistersTheDriver(t *testing.T) {
 	defer func() { _ = connection.Close() }()
 	kubelet := registration.NewRegistrationClient(connection)
 	info, err := kubelet.GetInfo(t.Context(), &registration.InfoRequest{})
-	if err != nil || info.Type != "CSIPlugin" || info.Name != driverName || info.Endpoint != "/kubelet/csi.sock" || fmt.Sprint(info.SupportedVersions) != "[1.0.0]" {
+	if err != nil || info.Type != "CSIPlugin" || info.Name != driverName || info.Endpoint != endpoint || fmt.Sprint(info.SupportedVersions) != "[1.0.0]" {
 		t.Errorf("found %v, %v", info, err)
 	}
 	if _, err := kubelet.NotifyRegistrationStatus(t.Context(), &registration.RegistrationStatus{PluginRegistered: true}); err != nil {
