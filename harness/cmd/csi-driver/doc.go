@@ -25,35 +25,51 @@
 //	CSIDriver csi.smart-restore.io: attachRequired false, podInfoOnMount false, fsGroupPolicy File, storageCapacity false,
 //	  volumeLifecycleModes [Persistent]
 //
-//	driver     --node=$(NODE_NAME) --cgroups=/host/cgroup; privileged: true; hostPID is not needed; mounts
-//	             hostPath /var/csi-smart-restore (DirectoryOrCreate) at the same path,
-//	             hostPath /var/lib/kubelet at the same path with mountPropagation: Bidirectional (pods, plugins and plugins_registry),
-//	             hostPath /sys/fs/cgroup at /host/cgroup, not read-only.
-//	           The image needs nothing but this binary, linked statically: mounts are system calls.
-//	provisioner --csi-address=/var/lib/kubelet/plugins/csi.smart-restore.io/csi.sock --node-deployment=true
-//	             --node-deployment-base-delay=50ms --node-deployment-max-delay=1s --strict-topology=true --timeout=60s
-//	             --retry-interval-start=200ms --retry-interval-max=5s; no --leader-election; env NODE_NAME from spec.nodeName
-//	snapshotter --csi-address=… --node-deployment=true --timeout=60s --retry-interval-start=200ms --retry-interval-max=5s; no --leader-election;
-//	             env NODE_NAME
-//	resizer     --csi-address=… --leader-election=true (with one node: false) --retry-interval-start=200ms --retry-interval-max=5s
-//	snapshot-controller (a Deployment, not in this pod) --enable-distributed-snapshotting=true --retry-interval-start=200ms
+//	driver      --node=$(NODE_NAME) --cgroups=/host/cgroup
+//	            privileged: true (hostPID and hostNetwork are not needed), and mounts
+//	              hostPath /var/csi-smart-restore, DirectoryOrCreate, at the same path,
+//	              hostPath /var/lib/kubelet at the same path with mountPropagation: Bidirectional, which the node must share
+//	                (mount --make-rshared /); it has pods, plugins and plugins_registry,
+//	              hostPath /sys/fs/cgroup at /host/cgroup, not read-only.
+//	            The image needs nothing but this binary, linked statically: mounts are system calls.
+//	csi-provisioner
+//	            --csi-address=/csi/csi.sock --node-deployment=true --strict-topology=true --timeout=60s
+//	            --node-deployment-base-delay=50ms --node-deployment-max-delay=1s (defaults 20s and 60s: the wait of an Immediate class)
+//	            --retry-interval-start=200ms --retry-interval-max=5s --kube-api-qps=50 --kube-api-burst=100
+//	csi-snapshotter
+//	            --csi-address=/csi/csi.sock --node-deployment=true --timeout=60s --feature-gates=CSIVolumeGroupSnapshot=false
+//	            --retry-interval-start=200ms --retry-interval-max=5s --kube-api-qps=50 --kube-api-burst=100
+//	csi-resizer --csi-address=/csi/csi.sock --leader-election=true (with one node: false)
+//	            --retry-interval-start=200ms --retry-interval-max=5s --kube-api-qps=50 --kube-api-burst=100
+//	snapshot-controller (a Deployment of its own)
+//	            --enable-distributed-snapshotting=true --feature-gates=CSIVolumeGroupSnapshot=false --retry-interval-start=200ms
+//	            --kube-api-qps=50 --kube-api-burst=100
 //
-// A Unix socket's folder is the sidecars' own mount of hostPath /var/lib/kubelet/plugins/csi.smart-restore.io.
+// Sidecars mount hostPath /var/lib/kubelet/plugins/csi.smart-restore.io, DirectoryOrCreate, at /csi. The first two need NODE_NAME from
+// spec.nodeName in their environment and must not have --leader-election. A sidecar that starts before the driver waits for it or
+// is restarted. Without that feature gate, csi-snapshotter waits 60 s and snapshot-controller 30 s for CRDs of group snapshots
+// whenever they start.
 //
 // RBAC is that of the sidecars' modules (deploy/kubernetes/rbac.yaml of external-provisioner and external-resizer,
 // deploy/kubernetes/csi-snapshotter/rbac-csi-snapshotter.yaml and deploy/kubernetes/snapshot-controller/rbac-snapshot-controller.yaml
-// of external-snapshotter), without Secrets, VolumeAttachments and CSIStorageCapacities, and with get, list and watch of nodes for
-// snapshot-controller, which finds by a PV's node affinity whose snapshot it is. The driver itself never talks to the API server.
+// of external-snapshotter), with these changes: snapshot-controller gets, lists and watches nodes, since it finds by a PV's node
+// affinity whose snapshot it is; nobody needs Secrets, VolumeAttachments, CSIStorageCapacities or group snapshots; Leases are
+// csi-resizer's only, with two nodes. The driver itself never talks to the API server.
 //
 // # Topology
 //
-// The key is topology.csi.smart-restore.io/node, its value --node. The driver has one place, its node: it makes a volume there if the
-// requisite topologies are none or have it among them, and has nothing to prefer. A volume from a snapshot or volume of another node
-// is RESOURCE_EXHAUSTED, the spec's word for "not in this topology": csi-provisioner then gives up the selected node, and the
-// scheduler selects again. The node is the first part of each ID, so that another node's volume is never taken for one that is gone.
+// The key is topology.csi.smart-restore.io/node, its value --node; kubelet makes it a label of the node. The driver has one place,
+// its node: it makes a volume there if the requisite topologies are none or have it among them, and has nothing to prefer. A volume
+// from a snapshot or volume of another node is RESOURCE_EXHAUSTED, the spec's word for "not in this topology": csi-provisioner then
+// gives up the selected node, and it is selected again. With WaitForFirstConsumer the scheduler selects, which does not know where the
+// source is and may come to the same wrong node each time. With Immediate the nodes themselves do, in random order, and end on the right one.
 //
-// Only one resizer asks its driver for the volumes of all nodes. For another node's volume the driver answers that the node has to
-// expand it, and kubelet there calls NodeExpandVolume when the volume is published.
+// The node is the first part of each ID, so that another node's volume is never taken for one that is gone. Only one csi-resizer
+// asks its driver for the volumes of all nodes: for another node's volume the driver answers that the node has to expand it, and
+// kubelet there calls NodeExpandVolume when the volume is published.
+//
+// A VolumeSnapshotContent that somebody made by hand needs the label snapshot.storage.kubernetes.io/managed-by: NODE; else no
+// csi-snapshotter takes it.
 //
 // # Faults from outside
 //
