@@ -15,6 +15,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/subject"
 	"github.com/smart-restore/conformance/harness/volsync"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
@@ -70,7 +71,8 @@ func (c *Claims) made(ctx context.Context, name, old string) *Claim {
 			return await.NotYet("the old one is there"), err
 		}
 		claim.UID, claim.CreatedAt = string(pvc.UID), pvc.CreationTimestamp.Time
-		claim.said = decisionText(pvc.Annotations, pvc.Labels, c.labels())
+		claim.said = c.written(pvc)
+		claim.populatedBy, _ = subject.Populates(pvc)
 		return await.Reached(), nil
 	})
 	return claim

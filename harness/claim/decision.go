@@ -80,7 +80,7 @@ func (c *Claims) RecordDecisions(ctx context.Context) {
 		sources, sourceErr := row.claim.made(ctx, absence.ReplicationSources)
 		d := row.decide(destinations, sources, err == nil && sourceErr == nil, e.Now().Sub(row.claim.CreatedAt), e.Times.Nothing)
 		if pvc, err := row.claim.get(ctx); err == nil && row.err == nil {
-			d.Said = decisionText(pvc.Annotations, pvc.Labels, c.labels())
+			d.Said = c.written(pvc)
 		}
 		e.Evidence(verdict.KindOutcome, fmt.Sprintf("%s: %s, PVC %s admitted in %.2f s", d.Situation, d.Outcome, row.pvc, d.AdmittedSeconds), d.Data())
 	}
@@ -140,7 +140,7 @@ func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string,
 	// A policy that makes a ReplicationDestination may hold the ReplicationSource back for it: no use waiting then.
 	e := c.env
 	e.Eventually(ctx, "ReplicationSource for PVC "+name, e.Times.Generate, func(ctx context.Context) (await.State, error) {
-		violations, err := claim.absence(absence.ReplicationDestinations).Violations(ctx, e.Created)
+		violations, err := claim.restores(ctx)
 		if len(violations) > 0 {
 			return await.RuledOut("a ReplicationDestination was made while S3 is %s: %s", f.Sentence, strings.Join(violations, "; ")), nil
 		}
@@ -162,7 +162,7 @@ func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string,
 // spec if the policy promises that and it is nothing, or by its contract not the decision that this outcome asks for.
 func (c *Claim) DecisionVisible(ctx context.Context, outcome outage.Outcome) {
 	pvc, contract := c.now(ctx), c.env().Testbed.Contract
-	text := decisionText(pvc.Annotations, pvc.Labels, contract.PVC.Labels())
+	text := c.claims.written(pvc)
 	seen := "nothing"
 	if text != "" {
 		seen = text
@@ -194,7 +194,7 @@ func (c *Claim) SaysWhatWasDecided(ctx context.Context) {
 		if err != nil {
 			return await.State{}, err
 		}
-		said = decisionText(pvc.Annotations, pvc.Labels, contract.PVC.Labels())
+		said = c.claims.written(pvc)
 		if contract.Decisions.Annotation == "" {
 			return await.ReachedIf(said != "", "it says nothing"), nil
 		}

@@ -30,6 +30,9 @@ const (
 // ChangesBaseSecret labels specs that change the base Secret of their namespace: not every policy has one there.
 const ChangesBaseSecret = policy.ChangesBaseSecret
 
+// JudgesPolicy labels specs that judge what a policy does by itself: not every subject has one.
+const JudgesPolicy = policy.JudgesPolicy
+
 // The controllers that can be switched off.
 var (
 	KyvernoBackground = platform.KyvernoBackground
