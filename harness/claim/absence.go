@@ -23,6 +23,10 @@ import (
 // before is the bucket's listing for the claim; whatever made a restore run in vain would have changed it.
 func (c *Claim) NeverRestored(ctx context.Context, before objectstore.Listing) {
 	c.neverRestored(ctx)
+	if c.claims.alwaysRestores() { // that a restore of nothing makes a repository is another requirement's
+		c.repos().NothingLost(ctx, c.Name, before)
+		return
+	}
 	c.repos().Unchanged(ctx, c.Name, before, "the bucket is not as it was")
 }
 
@@ -132,6 +136,9 @@ func (c *Claim) promisedNames() map[string]string {
 		if template != "" {
 			promised[resource] = template.Expand(c.env().Namespace, c.Name, c.UID)
 		}
+	}
+	if c.populatedBy != "" {
+		promised[absence.ReplicationDestinations] = c.populatedBy
 	}
 	return promised
 }

@@ -150,6 +150,10 @@ func (c *Claim) HeldBack(ctx context.Context, destination *unstructured.Unstruct
 		return
 	}
 	a, held := app.TryNow(ctx, e, app.Of(e, c.Name))
+	if !held && c.populatedBy != "" && c.now(ctx).Status.Phase != corev1.ClaimBound {
+		e.Evidence("seen", fmt.Sprintf("PVC %s is not bound: its app's pod waits for the volume", c.Name), nil)
+		held = true
+	}
 	c.notDone(ctx, destination) // after the try: it was not done then, either
 	if !held {
 		e.Failf("an app was let in, in pod %s, while PVC %s was being restored", app.ContainerOf(a).Pod, c.Name)

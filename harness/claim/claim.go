@@ -149,6 +149,16 @@ func (c *Claims) ClaimWithRestore(ctx context.Context, name string) *Claim {
 	return claim
 }
 
+// ClaimThatIsRestored is ClaimWithRestore as a positive control: where a ReplicationDestination is there in any case, it waits until that
+// has restored a snapshot.
+func (c *Claims) ClaimThatIsRestored(ctx context.Context, name string) *Claim {
+	claim := c.ClaimWithRestore(ctx, name)
+	if c.alwaysRestores() {
+		claim.restoresAnyway(ctx)
+	}
+	return claim
+}
+
 // TwinIsRestored is a positive control: a labelled PVC with a good backup, created while S3 is up, does get a
 // ReplicationDestination.
 func (c *Claims) TwinIsRestored(ctx context.Context) {

@@ -196,6 +196,14 @@ func (c *Claim) neverFilled(ctx context.Context) {
 	e.Evidence("seen", fmt.Sprintf("no ReplicationDestination has restored a snapshot into PVC %s", c.Name), nil)
 }
 
+// HasTriedToRestore waits, where a ReplicationDestination is there in any case, until its restore has ended: before that, nothing can be
+// said of what it has restored.
+func (c *Claim) HasTriedToRestore(ctx context.Context) {
+	if c.claims.alwaysRestores() {
+		c.RestoreEnded(ctx)
+	}
+}
+
 // staysUnfilled watches, as long as a restore that was begun could take, that none ends that has found a snapshot.
 func (c *Claim) staysUnfilled(ctx context.Context, after string) {
 	e, wait := c.env(), c.patiently()
@@ -218,7 +226,7 @@ func (c *Claim) staysUnfilled(ctx context.Context, after string) {
 	c.neverFilled(ctx)
 }
 
-// restoresAnyway is why a ReplicationDestination's being there is no sign that a policy restores, for a positive control.
+// restoresAnyway waits until the ReplicationDestination, which is there in any case, has restored a snapshot.
 func (c *Claim) restoresAnyway(ctx context.Context) {
 	c.Restored(ctx, c.HasReplicationDestination(ctx))
 	e := c.env()
@@ -228,12 +236,12 @@ func (c *Claim) restoresAnyway(ctx context.Context) {
 	})
 }
 
-// IsPending watches, for as long as the provisioner would take and longer, that the claim is not bound though a pod wants it, and fails
+// IsPending watches, for as long as a mover would take, that the claim is not bound though a pod wants it, and fails
 // the spec unless something that a person sees says why: an event of the PVC that is a warning, or a word of the policy's on it.
 func (c *Claim) IsPending(ctx context.Context) {
 	e := c.env()
 	c.TryApp(ctx) // without a consumer, a PVC may be Pending for that
-	e.Throughout(ctx, "PVC "+c.Name+" Pending, as its contract says (unknown: "+policy.Waits+")", max(e.Times.Bind, e.Times.Reaction), func(ctx context.Context) (string, error) {
+	e.Throughout(ctx, "PVC "+c.Name+" Pending, as its contract says (unknown: "+policy.Waits+")", e.Times.Backup, func(ctx context.Context) (string, error) {
 		pvc, err := c.get(ctx)
 		if err == nil && pvc.Status.Phase == corev1.ClaimBound {
 			return "it is bound, while nobody can know whether there is a backup: an app starts on what is empty", nil

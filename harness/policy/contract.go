@@ -283,6 +283,9 @@ const ChangesBaseSecret = "changes-base-secret"
 // becomes of that while it, or Kyverno, is away. Of templates, which somebody applies, there would be nothing to be judged.
 const JudgesPolicy = "judges-policy"
 
+// JudgesAnEmptyStart labels specs about a volume that an app wrote on because nobody could know whether there is a backup of it.
+const JudgesAnEmptyStart = "judges-an-empty-start"
+
 // OnlyTemplates says that there is no policy: the subject is what is applied for each PVC.
 func (c Contract) OnlyTemplates() bool { return len(c.Templates) > 0 && len(c.Policy) == 0 }
 
@@ -294,6 +297,8 @@ func (c Contract) NotPromised(labels []string) string {
 			return "there is no policy of Kyverno's: the templates are applied for each PVC, and nothing of them asks, makes or reacts by itself"
 		case verdict.IsFeature(label) && !c.Promises(label):
 			return "the policy does not promise " + label
+		case label == JudgesAnEmptyStart && c.Unknown != StartsEmpty:
+			return fmt.Sprintf("while nobody can know whether there is a backup, a PVC %s (unknown: %s): no app writes on a volume that started empty", map[string]string{Waits: "waits", IsRefused: "is refused"}[c.Unknown], c.Unknown)
 		case label == ChangesBaseSecret && c.BaseSecret.Namespace != "":
 			return fmt.Sprintf("the policy takes its base Secret from the namespace %s: it is every spec's", c.BaseSecret.Namespace)
 		}

@@ -291,10 +291,16 @@ func (s *Testbed) templatesFor(namespace string) ([]*unstructured.Unstructured, 
 	return objects, nil
 }
 
+// NoPolicy says that the subject is templates, with no policy that would ask, make or react by itself: the API server's own policies do
+// not.
+func (s *Testbed) NoPolicy() bool {
+	return s.Templates != nil && len(policy.Kyverno(objectsOf(s.Policy))) == 0
+}
+
 // NotPromised is the reason why a spec with these labels is not run for what is applied. Empty: it is run.
 func (s *Testbed) NotPromised(labels []string) string {
 	contract := s.Contract
-	if len(policy.Kyverno(s.PolicyObjects())) == 0 { // the API server's own policies make nothing
+	if s.NoPolicy() {
 		contract.Policy = nil
 	}
 	return contract.NotPromised(labels)
