@@ -27,4 +27,4 @@ var _ = Prove("safety/request-that-came-to-nothing", verdict.Safety,
 		claim.StaysUnrestored(ctx, "it was asked for again")
 		app.KeepsMark(ctx)
 		s.TwinIsRestored(ctx)
-	})
+	}, judgesPolicy)

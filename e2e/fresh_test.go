@@ -18,7 +18,8 @@ var _ = Prove("core/fresh", verdict.Core,
 		s.Situation("fresh", verdict.None, "data")
 		claim := s.ClaimWithBackupSource(ctx, "data")
 		s.Step("the positive control: beside it, a PVC with a backup does get a ReplicationDestination")
-		s.ClaimWithRestore(ctx, "twin")
+		s.ClaimThatIsRestored(ctx, "twin")
+		claim.HasTriedToRestore(ctx)
 		claim.NeverRestored(ctx, before)
 
 		app := claim.App(ctx)

@@ -35,7 +35,7 @@ var _ = Prove("safety/good-snapshot-survives", verdict.Safety,
 		}
 		s.Step("%d of 2 backups were made", backups)
 		claim.SnapshotHolds(ctx, good, lastGood)
-	}, longest, needs{scenario.NeedsGateway})
+	}, judgesAnEmptyStart, longest, needs{scenario.NeedsGateway})
 
 // What the last good snapshot of a PVC holds.
 const lastGood = "the last good one"

@@ -24,4 +24,4 @@ var _ = Prove("safety/label-by-webhook", verdict.Safety,
 			return
 		}
 		claim.App(ctx).Holds(ctx, lastGood, "it is not what was backed up")
-	}, longest, needs{scenario.NeedsPlatform}) // its webhook is for its own namespace only
+	}, judgesPolicy, longest, needs{scenario.NeedsPlatform}) // its webhook is for its own namespace only

@@ -35,7 +35,7 @@ var _ = Prove("safety/label-is-not-the-gate", verdict.Safety,
 		undecided.Unlabel(ctx)
 		undecided.BackUpOrHold(ctx)
 		undecided.SnapshotHolds(ctx, good, lastGood)
-	}, longest, needs{scenario.NeedsGateway})
+	}, judgesPolicy, longest, needs{scenario.NeedsGateway})
 
 var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,
 	"Kyverno's admission controller is scaled to zero while a restore is under way, and takes its webhooks with it. No app is let in beside the restore, and no backup of the half-filled volume is made. A restore that was overridden stays over, also without the policy.",
@@ -56,4 +56,4 @@ var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,
 		again := s.RemovePolicy(ctx)
 		stays(ctx, "without the policy")
 		again(ctx)
-	}, alone)
+	}, judgesPolicy, alone)

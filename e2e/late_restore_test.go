@@ -33,6 +33,6 @@ var _ = Prove("safety/late-restore", verdict.Safety,
 		claim.StaysUnrestored(ctx, "a change of the PVC with S3 up again")
 
 		s.Step("the positive control: a PVC with a backup does get a ReplicationDestination")
-		s.ClaimWithRestore(ctx, "twin")
+		s.ClaimThatIsRestored(ctx, "twin")
 		app.SeesExactly(ctx, written)
-	}, long, needs{scenario.NeedsGateway})
+	}, judgesAnEmptyStart, long, needs{scenario.NeedsGateway})

@@ -32,4 +32,4 @@ var _ = Prove("safety/live-immunity", verdict.Safety,
 		s.GoodBackup(ctx, "twin")
 		s.ClaimWithRestore(ctx, "twin")
 		app.SeesExactly(ctx, now)
-	}, alone)
+	}, judgesPolicy, alone)

@@ -52,4 +52,4 @@ var _ = Prove("safety/manifest-decides-nothing", verdict.Safety,
 		held.NotRestoredAfter(ctx, outage.Held, healed)
 		held.BackUpOrHold(ctx)
 		held.SnapshotHolds(ctx, good, lastGood)
-	}, longest, needs{scenario.NeedsGateway})
+	}, judgesPolicy, longest, needs{scenario.NeedsGateway})

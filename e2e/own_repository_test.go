@@ -32,4 +32,4 @@ var _ = Prove("safety/own-repository", verdict.Safety,
 		claim.SourceMadeAnew(ctx)
 		claim.BackUp(ctx)
 		claim.BackupIsExactly(ctx, written)
-	}, longest, needs{scenario.NeedsGateway})
+	}, judgesAnEmptyStart, longest, needs{scenario.NeedsGateway})

@@ -16,4 +16,4 @@ var _ = Prove("safety/own-volumes", verdict.Safety,
 		claim.App(ctx)
 		claim.BackedUp(ctx)
 		s.VolSyncsOwnVolumes(ctx)
-	}, long)
+	}, judgesPolicy, long)

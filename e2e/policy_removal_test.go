@@ -20,4 +20,4 @@ var _ = Prove("safety/policy-removal", verdict.Safety,
 		s.SameObjects(ctx, before, "the policy was deleted")
 		reapply(ctx)
 		s.SameObjects(ctx, before, "the policy was applied again")
-	}, alone)
+	}, judgesPolicy, alone)

@@ -30,7 +30,7 @@ var _ = Prove("resilience/kyverno-down", verdict.Resilience,
 		s.HasObjects(ctx, objects)
 		app.KeepsMark(ctx)
 		half.NoBackupOfHalf(ctx, destination)
-	}, alone)
+	}, judgesPolicy, alone)
 
 var _ = Prove("resilience/kyverno-down-catches-up", verdict.Resilience,
 	"A PVC that is created while Kyverno's processes are killed over and over is backed up once Kyverno is back, and says what was decided about it.",
@@ -40,7 +40,7 @@ var _ = Prove("resilience/kyverno-down-catches-up", verdict.Resilience,
 		claim.SaysWhatWasDecided(ctx)
 		claim.BackedUp(ctx)
 		claim.BackupIsExactly(ctx, written)
-	}, alone, feature("catches-up"))
+	}, judgesPolicy, alone, feature("catches-up"))
 
 // claimWithoutKyverno creates a PVC while Kyverno is down. Its app may have to wait until Kyverno is back. Meanwhile is called before that.
 func claimWithoutKyverno(ctx context.Context, s *scenario.Scenario, meanwhile func()) (*scenario.Claim, *scenario.App) {
@@ -70,7 +70,7 @@ var _ = Prove("resilience/background-controller-down", verdict.Resilience,
 		on(ctx)
 		app.LosesNothing(ctx)
 		claim.HasReplicationSource(ctx)
-	}, alone)
+	}, judgesPolicy, alone)
 
 var _ = Prove("resilience/volsync-down", verdict.Resilience,
 	"A PVC with a good backup in S3 is created while VolSync is down. When VolSync is back, a late restore does not overwrite what the app has written.",
@@ -129,7 +129,7 @@ var _ = Prove("resilience/rights-missing", verdict.Resilience,
 		back(ctx)
 		app.LosesNothing(ctx)
 		claim.HasReplicationSource(ctx)
-	}, alone)
+	}, judgesPolicy, alone)
 
 var _ = Prove("resilience/crds-missing", verdict.Resilience,
 	"The policy is applied while VolSync's CRDs are missing. Kyverno may accept or refuse it, but PVCs can still be created. After VolSync is installed and the policy is applied again, it backs up and restores.",
@@ -145,7 +145,7 @@ var _ = Prove("resilience/crds-missing", verdict.Resilience,
 		claim.RestoredByItsOwn(ctx)
 		claim.App(ctx).SeesGoodBackup(ctx)
 		claim.HasReplicationSource(ctx)
-	}, alone)
+	}, judgesPolicy, alone)
 
 var _ = Prove("resilience/existing-volumes", verdict.Resilience,
 	"A PVC that exists before the policy is applied gets its ReplicationSource, says what was decided about it, and is backed up if S3 holds no backup for it. Its volume is never restored over.",
@@ -161,7 +161,7 @@ var _ = Prove("resilience/existing-volumes", verdict.Resilience,
 		without.BackupIsExactly(ctx, written)
 		app.KeepsMark(ctx)
 		s.GoodBackupSurvives(ctx, "data", before)
-	}, alone, feature("existing-volumes"))
+	}, judgesPolicy, alone, feature("existing-volumes"))
 
 var _ = Prove("resilience/relabel", verdict.Resilience,
 	"A PVC that is labelled after its creation gets its ReplicationSource, says what was decided about it, and is backed up if S3 holds no backup for it. Its volume is never restored over.",
@@ -201,7 +201,7 @@ var _ = Prove("resilience/base-secret-late", verdict.Resilience,
 		claim.RestoredByItsOwn(ctx)
 		claim.App(ctx).SeesGoodBackup(ctx)
 		claim.BackedUp(ctx)
-	}, long, changesBaseSecret)
+	}, judgesPolicy, long, changesBaseSecret)
 
 var _ = Prove("resilience/base-secret-changed", verdict.Resilience,
 	"The base Secret had mistakes that were corrected before the PVC is created. Kyverno handles those changes late, and they do not break the restore.",
@@ -215,7 +215,7 @@ var _ = Prove("resilience/base-secret-changed", verdict.Resilience,
 		on(ctx)
 		claim.RestoredByItsOwn(ctx)
 		claim.App(ctx).SeesGoodBackup(ctx)
-	}, alone, changesBaseSecret)
+	}, judgesPolicy, alone, changesBaseSecret)
 
 var _ = Prove("resilience/wrong-restic-password", verdict.Resilience,
 	"With a wrong restic password, no restore is reported as successful, and nothing in the repository changes.",
@@ -372,7 +372,7 @@ var _ = Prove("resilience/blast-radius", verdict.Resilience,
 		kyverno.Stop()
 		s.SkipBackOff(ctx)
 		s.KyvernoBack(ctx)
-	}, alone)
+	}, judgesPolicy, alone)
 
 var _ = Prove("resilience/hourly-scan", verdict.Resilience,
 	"A person has set fields of the ReplicationSource, and the restic password in the base Secret is another one. Neither a change of the PVC nor Kyverno's background scan undoes the first, or takes the second to a repository that was made with the old one.",
@@ -382,7 +382,7 @@ var _ = Prove("resilience/hourly-scan", verdict.Resilience,
 		s.WrongResticPassword(ctx)
 		claim.Patch(ctx, "annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`)
 		byHand.StaysThroughAScan(ctx)
-	}, longest, changesBaseSecret)
+	}, judgesPolicy, longest, changesBaseSecret)
 
 var _ = Prove("resilience/restore-made-up-for", verdict.Resilience,
 	"Kyverno's limit of requests is reached when PVCs with a backup are created, so a request for a restore is lost. The restore comes all the same, or the PVC says what to do.",
@@ -403,4 +403,4 @@ var _ = Prove("resilience/restore-made-up-for", verdict.Resilience,
 		for _, claim := range claims {
 			claim.MadeUpFor(ctx)
 		}
-	}, alone)
+	}, judgesPolicy, alone)

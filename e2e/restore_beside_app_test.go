@@ -63,4 +63,4 @@ var _ = Prove("safety/stateful-set", verdict.Safety,
 			workloads = append(workloads, workload)
 		}
 		s.NothingRestoredUnder(ctx, workloads...)
-	}, long, needs{scenario.NeedsAgentImage})
+	}, judgesPolicy, long, needs{scenario.NeedsAgentImage})

@@ -16,7 +16,7 @@ var outcomes = map[outage.Outcome]struct {
 	sentence string
 	body     func(context.Context, *scenario.Scenario, outage.Fault)
 }{
-	outage.OutcomeUnknown: {"is admitted within the bound, gets its ReplicationSource, binds, lets its app write, and never gets a ReplicationDestination; no backup of it is let in, then or afterwards, and the good snapshot can be restored", unknown},
+	outage.OutcomeUnknown: {"is admitted within the bound, gets its ReplicationSource, binds, lets its app write, and never gets a ReplicationDestination; no backup of it is let in, then or afterwards, and the good snapshot can be restored. Or, as its contract says, it is Pending and says why, or it is refused with a reason, and is restored after it", unknown},
 	outage.OutcomeAbsent:  {"is admitted within the bound, binds, lets its app write, gets no ReplicationDestination, and is backed up", absent},
 	outage.OutcomeBackup:  {"is admitted within the bound and restored byte for byte", restored},
 	outage.OutcomeLater:   {"is admitted within the bound, is not reported as restored during the outage, and is restored after it", later},
@@ -45,6 +45,9 @@ func init() {
 func proveOutage(fault outage.Fault) {
 	o := outcomes[fault.Outcome]
 	decorators := []any{Label("s3-down"), needs{scenario.NeedsGateway}}
+	if fault.OnlyUnsigned() {
+		decorators = append(decorators, judgesPolicy)
+	}
 	if fault.Outcome != outage.OutcomeUnknown { // they wait for movers
 		decorators = append(decorators, long)
 	}
@@ -53,6 +56,14 @@ func proveOutage(fault outage.Fault) {
 }
 
 func unknown(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
+	switch {
+	case s.UnknownWaits():
+		waits(ctx, s, fault)
+		return
+	case s.UnknownIsRefused():
+		isRefused(ctx, s, fault)
+		return
+	}
 	before := s.GoodBackup(ctx, "data")
 
 	var claim *scenario.Claim
@@ -69,6 +80,32 @@ func unknown(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	claim.NoBackupLetIn(ctx)
 	s.GoodBackupSurvives(ctx, "data", before)
 	s.TwinIsRestored(ctx)
+}
+
+// waits is unknown for PVCs that are Pending until somebody knows.
+func waits(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
+	before := s.GoodBackup(ctx, "data")
+
+	var claim *scenario.Claim
+	s.S3Down(ctx, fault, "data", func() {
+		claim = s.ClaimInOutage(ctx, fault, "data")
+		claim.DecisionVisible(ctx, fault.Outcome)
+		claim.IsPending(ctx)
+		claim.NeverRestored(ctx, before)
+		claim.NoBackupLetIn(ctx)
+	})
+	claim.RestoredAndProtected(ctx)
+	s.GoodBackupSurvives(ctx, "data", before)
+}
+
+// isRefused is unknown for PVCs that are not admitted until somebody knows.
+func isRefused(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
+	before := s.GoodBackup(ctx, "data")
+
+	s.S3Down(ctx, fault, "data", func() { s.RefusedInOutage(ctx, fault, "data") })
+	s.Step("it is asked for again, as a tool does that applies what is in Git")
+	s.Claim(ctx, "data").RestoredAndProtected(ctx)
+	s.GoodBackupSurvives(ctx, "data", before)
 }
 
 func absent(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {

@@ -21,4 +21,4 @@ var _ = Prove("safety/secrets-stay", verdict.Safety,
 		on(ctx)
 		claim.HasReplicationSource(ctx)
 		credentials.Stay(ctx, "after that was worked off")
-	}, alone, changesBaseSecret)
+	}, judgesPolicy, alone, changesBaseSecret)

@@ -33,4 +33,4 @@ var _ = Prove("scale/storm", verdict.Scale,
 		restoring.RequestsPerPVC(ctx)
 		restoring.UpdateRequestsPerPVC(ctx)
 		s.SameRestarts(ctx, restarts)
-	}, alone, last, SpecTimeout(scenario.Scaled(10*time.Minute)))
+	}, judgesPolicy, alone, last, SpecTimeout(scenario.Scaled(10*time.Minute)))

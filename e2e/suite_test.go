@@ -67,6 +67,12 @@ type needs []string
 // changesBaseSecret is for specs that change the base Secret of their namespace.
 var changesBaseSecret = Label(scenario.ChangesBaseSecret)
 
+// judgesPolicy is for specs about what a policy does by itself: a subject without one has nothing to be judged there.
+var judgesPolicy = Label(scenario.JudgesPolicy)
+
+// judgesAnEmptyStart is for specs about a volume that started empty in an outage: not every subject starts one.
+var judgesAnEmptyStart = Label(scenario.JudgesAnEmptyStart)
+
 // Prove registers the spec of one requirement. Its level, its feature, and its labels among the decorators, can be selected
 // with LABELS.
 func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), decorators ...any) bool {

@@ -17,4 +17,4 @@ var _ = Prove("safety/token-leak", verdict.Safety,
 		fresh.SecretIsSound(ctx)
 		restored.SecretIsSound(ctx)
 		s.NoTokenSent(ctx, since, "fresh", "restored")
-	}, needs{scenario.NeedsGateway})
+	}, judgesPolicy, needs{scenario.NeedsGateway})

@@ -19,4 +19,4 @@ var _ = Prove("core/unlabelled", verdict.Core,
 		claim.App(ctx)
 		claim.Bound(ctx)
 		claim.NothingMade(ctx)
-	})
+	}, judgesPolicy)

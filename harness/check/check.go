@@ -116,6 +116,20 @@ func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulato
 		r.MadeFor = p.Contract.Stacks
 	}
 	c := &checker{Report: r, contract: p.Contract, subjects: subjectsOf(p), reasons: p.Contract.Reasons(), applied: applied{}, causes: map[string]int{}}
+	if p.Templates != nil {
+		if err := c.templates(p); err != nil {
+			return nil, err
+		}
+	}
+	if len(p.Kyverno()) == 0 {
+		for _, f := range policy.FindingsIn(p.Check()) {
+			c.trouble(f.Requirement, c.static(f))
+		}
+		c.notSeen("nothing was played")
+		c.notPlayed()
+		r.Millis = time.Since(began).Milliseconds()
+		return r, nil
+	}
 	all := situations(plot{p.Contract, p.Endpoint.URL})
 	s3 := p.Contract.S3
 	given := play.Play{Endpoint: p.Endpoint.URL, Bucket: s3.Bucket, Marker: s3.Marker, MarkerBody: s3.MarkerBody}
@@ -144,7 +158,10 @@ func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulato
 	}
 	c.unbound(p)
 	reason := c.accepted(record.Policies)
-	if reason == "" {
+	switch {
+	case reason == "" && p.Templates != nil:
+		reason = "only a cluster can tell: what is applied with each PVC beside the policies is not played"
+	case reason == "":
 		c.acts()
 	}
 	for i, s := range all {

@@ -22,7 +22,11 @@ func (r *Report) JSON(w io.Writer) error {
 // Text writes the report for people: the table, and then what is wrong, each with where.
 func (r *Report) Text(w io.Writer) error {
 	b := &strings.Builder{}
-	fmt.Fprintf(b, "policy %s (%s), played by %s\n", r.Name, policy.Shown(r.Policy), r.Kyverno)
+	by := "played by " + r.Kyverno
+	if r.Kyverno == "" {
+		by = "which has no policy of Kyverno's to be played: its templates were read"
+	}
+	fmt.Fprintf(b, "policy %s (%s), %s\n", r.Name, policy.Shown(r.Policy), by)
 	if len(r.MadeFor) > 0 {
 		fmt.Fprintf(b, "The policy is made for %s: what it does there may be different.\n", strings.Join(r.MadeFor, ", "))
 	}

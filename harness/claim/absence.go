@@ -22,14 +22,18 @@ import (
 // the run. The positive control is the caller's: something that shows, at the same time, that the policy is at work.
 // before is the bucket's listing for the claim; whatever made a restore run in vain would have changed it.
 func (c *Claim) NeverRestored(ctx context.Context, before objectstore.Listing) {
-	c.never(ctx, absence.ReplicationDestinations)
+	c.neverRestored(ctx)
+	if c.claims.alwaysRestores() { // that a restore of nothing makes a repository is another requirement's
+		c.repos().NothingLost(ctx, c.Name, before)
+		return
+	}
 	c.repos().Unchanged(ctx, c.Name, before, "the bucket is not as it was")
 }
 
 // NothingMadeToRestore proves that the claim got no ReplicationDestination so far, as NeverRestored does, of a claim
 // whose backups may go on meanwhile: of those before nothing is lost.
 func (c *Claim) NothingMadeToRestore(ctx context.Context, before objectstore.Listing) {
-	c.never(ctx, absence.ReplicationDestinations)
+	c.neverRestored(ctx)
 	c.repos().NothingLost(ctx, c.Name, before)
 }
 
@@ -76,6 +80,10 @@ func (c *Claim) StaysUnrestored(ctx context.Context, after string) {
 // unrestored watches, for the window, that no ReplicationDestination is made for the claim, and then proves it.
 func (c *Claim) unrestored(ctx context.Context, window time.Duration, after string) {
 	e := c.env()
+	if c.claims.alwaysRestores() {
+		c.staysUnfilled(ctx, after)
+		return
+	}
 	// The first to ask reads all that there is of an audit log, which may take longer than a window may go unwatched.
 	e.Arrange(ctx, e.Witness()+" read", e.Times.Audit, func(context.Context) (await.State, error) {
 		_, err := c.absence(absence.ReplicationDestinations).Violations(ctx, e.Created)
@@ -89,6 +97,28 @@ func (c *Claim) unrestored(ctx context.Context, window time.Duration, after stri
 		return fmt.Sprintf("after %s, a volume in use is restored over: %s", after, strings.Join(violations, "; ")), nil
 	})
 	c.never(ctx, absence.ReplicationDestinations)
+}
+
+// neverRestored proves that nothing restores into the claim so far: that there is no ReplicationDestination or, where there is one in any
+// case, that it has restored no snapshot.
+func (c *Claim) neverRestored(ctx context.Context) {
+	if c.claims.alwaysRestores() {
+		c.neverFilled(ctx)
+		return
+	}
+	c.never(ctx, absence.ReplicationDestinations)
+}
+
+// restores are the ReplicationDestinations that were made for the claim, or what was restored where there is one in any case.
+func (c *Claim) restores(ctx context.Context) ([]string, error) {
+	if !c.claims.alwaysRestores() {
+		return c.absence(absence.ReplicationDestinations).Violations(ctx, c.env().Created)
+	}
+	seen, err := c.filled(ctx)
+	if seen == "" {
+		return nil, err
+	}
+	return []string{seen}, err
 }
 
 func (c *Claim) absence(resources ...string) absence.Absence {
@@ -106,6 +136,9 @@ func (c *Claim) promisedNames() map[string]string {
 		if template != "" {
 			promised[resource] = template.Expand(c.env().Namespace, c.Name, c.UID)
 		}
+	}
+	if c.populatedBy != "" {
+		promised[absence.ReplicationDestinations] = c.populatedBy
 	}
 	return promised
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/podexec"
+	"github.com/smart-restore/conformance/harness/subject"
 	"github.com/smart-restore/conformance/harness/volsync"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
@@ -71,7 +72,8 @@ func (c *Claims) made(ctx context.Context, name, old string) *Claim {
 			return await.NotYet("the old one is there"), err
 		}
 		claim.UID, claim.CreatedAt = string(pvc.UID), pvc.CreationTimestamp.Time
-		claim.said = decisionText(pvc.Annotations, pvc.Labels, c.labels())
+		claim.said = c.written(pvc)
+		claim.populatedBy, _ = subject.Populates(pvc)
 		return await.Reached(), nil
 	})
 	return claim
@@ -151,6 +153,10 @@ func (c *Claim) HeldBack(ctx context.Context, destination *unstructured.Unstruct
 		return
 	}
 	a, held := app.TryNow(ctx, e, app.Of(e, c.Name))
+	if !held && c.populatedBy != "" && c.now(ctx).Status.Phase != corev1.ClaimBound {
+		e.Evidence("seen", fmt.Sprintf("PVC %s is not bound: its app's pod waits for the volume", c.Name), nil)
+		held = true
+	}
 	c.notDone(ctx, destination) // after the try: it was not done then, either
 	if !held {
 		e.Failf("an app was let in, in pod %s, while PVC %s was being restored", app.ContainerOf(a).Pod, c.Name)

@@ -23,6 +23,7 @@ import (
 	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/s3down"
 	"github.com/smart-restore/conformance/harness/scrape"
+	"github.com/smart-restore/conformance/harness/subject"
 	"github.com/smart-restore/conformance/harness/text"
 	"github.com/smart-restore/conformance/harness/volsync"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
@@ -59,6 +60,9 @@ type Claim struct {
 	Admission time.Duration // how long the API server took to admit it
 	atMost    bool          // the answer was lost: it took no longer than Admission, and perhaps less
 	said      string        // what was written on it when it was admitted
+
+	rest        []*unstructured.Unstructured // what was applied with it: see Set in package subject
+	populatedBy string                       // the ReplicationDestination that its volume is filled from before it is bound; empty: none
 }
 
 // scope is what a claim is looked at with.
@@ -145,6 +149,16 @@ func (c *Claims) ClaimWithRestore(ctx context.Context, name string) *Claim {
 	return claim
 }
 
+// ClaimThatIsRestored is ClaimWithRestore as a positive control: where a ReplicationDestination is there in any case, it waits until that
+// has restored a snapshot.
+func (c *Claims) ClaimThatIsRestored(ctx context.Context, name string) *Claim {
+	claim := c.ClaimWithRestore(ctx, name)
+	if c.alwaysRestores() {
+		claim.restoresAnyway(ctx)
+	}
+	return claim
+}
+
 // TwinIsRestored is a positive control: a labelled PVC with a good backup, created while S3 is up, does get a
 // ReplicationDestination.
 func (c *Claims) TwinIsRestored(ctx context.Context) {
@@ -159,6 +173,11 @@ func (c *Claims) Twin(ctx context.Context) *Claim {
 	const name = "twin"
 	c.repos.GoodBackup(ctx, name)
 	defer c.s3.Up(ctx)()
+	if c.alwaysRestores() { // that there is a ReplicationDestination shows nothing: the twin's restore must end
+		twin := c.create(ctx, name, c.labels())
+		twin.restoresAnyway(ctx)
+		return twin
+	}
 	return c.create(ctx, name, c.labels(), withoutVolume)
 }
 
@@ -181,6 +200,9 @@ func (c *Claims) pvc(name string, labels map[string]string) *corev1.PersistentVo
 	if class := c.env.Testbed.Contract.PVC.StorageClass; class != "" {
 		pvc.Spec.StorageClassName = &class
 	}
+	if c.templated() {
+		return c.pvcOf(pvc, labels)
+	}
 	return pvc
 }
 
@@ -191,6 +213,11 @@ func (c *Claims) create(ctx context.Context, name string, labels map[string]stri
 	pvc := c.pvc(name, labels)
 	for _, change := range with {
 		change(pvc)
+	}
+	rest := &subject.Instance{}
+	if c.templated() && labels != nil {
+		rest = c.instance(ctx, name)
+		c.apply(ctx, name, rest.Before)
 	}
 	var claim *Claim
 	var refused error
@@ -216,9 +243,10 @@ func (c *Claims) create(ctx context.Context, name string, labels map[string]stri
 	if refused != nil {
 		e.Failf("PVC %s was not admitted after %.1f s: %v", name, claim.Admission.Seconds(), refused)
 	}
-	claim.UID, claim.said = string(pvc.UID), decisionText(pvc.Annotations, pvc.Labels, labels)
+	claim.UID, claim.said = string(pvc.UID), c.written(pvc)
 	e.Evidence("admission", fmt.Sprintf("PVC %s admitted in %.2f s, %s", name, claim.Admission.Seconds(), annotationsText(pvc.Annotations)),
 		map[string]any{"seconds": claim.Admission.Seconds(), "annotations": pvc.Annotations})
+	claim.applied(ctx, pvc, rest)
 	return claim
 }
 
@@ -455,8 +483,11 @@ func (c *Claim) Delete(ctx context.Context) {
 func (c *Claim) delete(ctx context.Context) {
 	e, pvc := c.env(), c.object()
 	e.Arrange(ctx, "PVC "+c.Name+" gone", e.Times.Gone, func(ctx context.Context) (await.State, error) {
-		if err := client.IgnoreNotFound(e.API.Delete(ctx, pvc)); err != nil {
+		if err := errors.Join(client.IgnoreNotFound(e.API.Delete(ctx, pvc)), c.prune(ctx)); err != nil {
 			return await.State{}, err
+		}
+		if left, err := c.pruned(ctx); left != "" || err != nil {
+			return await.NotYet("%s", left), err
 		}
 		return e.Gone(pvc)(ctx)
 	})
@@ -490,17 +521,29 @@ func (c *Claim) Patch(ctx context.Context, what, patch string) (allowed bool) {
 
 // Unlabel takes from the claim the label that the policy is about.
 func (c *Claim) Unlabel(ctx context.Context) bool {
+	if c.claims.templated() && c.env().Testbed.Contract.PVC.Label == "" {
+		c.env().Unknownf("PVC %s has no label to be taken off: its contract names none", c.Name)
+	}
 	return c.Patch(ctx, "unlabelled", fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, c.env().Testbed.Contract.PVC.Label))
 }
 
 // Relabel gives the claim the label that the policy is about.
 func (c *Claim) Relabel(ctx context.Context) bool {
+	if c.claims.templated() {
+		c.appliedLater(ctx)
+		if c.env().Testbed.Contract.PVC.Label == "" {
+			return true
+		}
+	}
 	return c.RelabelAs(ctx, c.env().Testbed.Contract.PVC.Value)
 }
 
 // RelabelAs gives the label that the policy is about this value.
 func (c *Claim) RelabelAs(ctx context.Context, value string) bool {
 	label := c.env().Testbed.Contract.PVC.Label
+	if label == "" {
+		c.env().Unknownf("PVC %s has no label to be changed: its contract names none", c.Name)
+	}
 	return c.Patch(ctx, "labelled "+label+": "+value, fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, label, value))
 }
 
@@ -557,12 +600,13 @@ func (c *Claims) list(ctx context.Context, kind schema.GroupVersionKind) ([]unst
 func (c *Claim) isSource(o *unstructured.Unstructured) bool { return volsync.SourceOf(o, c.Name) }
 
 func (c *Claim) isDestination(o *unstructured.Unstructured) bool {
-	return volsync.DestinationOf(o, c.Name)
+	return volsync.DestinationOf(o, c.Name) || c.populatedBy != "" && o.GetName() == c.populatedBy && o.GetKind() == volsync.Destination.Kind
 }
 
 // HasNoAnnotations fails the spec if the claim was given any when it was created.
 func (c *Claim) HasNoAnnotations(ctx context.Context) {
-	if given := decisionText(c.now(ctx).Annotations, nil, nil); given != "" {
+	annotations, _ := c.claims.beside(c.now(ctx))
+	if given := decisionText(annotations, nil, nil); given != "" {
 		c.env().Failf("PVC %s was given annotations: %s", c.Name, given)
 	}
 }

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/smart-restore/conformance/harness/absence"
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/creations"
+	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/text"
@@ -41,10 +43,15 @@ func (c *Claims) Situation(name string, wanted verdict.Outcome, pvc string) {
 	c.situations.rows = append(c.situations.rows, &situation{name: name, wanted: wanted, pvc: pvc})
 }
 
-// wantedOf is what the decision table wants of an outcome.
-func wantedOf(o outage.Outcome) verdict.Outcome {
-	if o.Restores() {
+// wantedOf is what the decision table wants of an outcome. What becomes of a PVC of which nothing is known, the contract says.
+func wantedOf(o outage.Outcome, unknown string) verdict.Outcome {
+	switch {
+	case o.Restores():
 		return verdict.Restore
+	case o == outage.OutcomeUnknown && unknown == policy.Waits:
+		return verdict.LateRestore
+	case o == outage.OutcomeUnknown && unknown == policy.IsRefused:
+		return verdict.Blocked
 	}
 	return verdict.None
 }
@@ -76,14 +83,29 @@ func (c *Claims) RecordDecisions(ctx context.Context) {
 		}
 		row.recorded = true
 		e := row.claim.env()
-		destinations, err := row.claim.made(ctx, absence.ReplicationDestinations)
+		destinations, err := row.claim.restored(ctx)
 		sources, sourceErr := row.claim.made(ctx, absence.ReplicationSources)
 		d := row.decide(destinations, sources, err == nil && sourceErr == nil, e.Now().Sub(row.claim.CreatedAt), e.Times.Nothing)
 		if pvc, err := row.claim.get(ctx); err == nil && row.err == nil {
-			d.Said = decisionText(pvc.Annotations, pvc.Labels, c.labels())
+			d.Said = c.written(pvc)
 		}
 		e.Evidence(verdict.KindOutcome, fmt.Sprintf("%s: %s, PVC %s admitted in %.2f s", d.Situation, d.Outcome, row.pvc, d.AdmittedSeconds), d.Data())
 	}
+}
+
+// restored lists the ReplicationDestinations that were made for a claim. Of those that are there in any case, it lists the one that has
+// restored a snapshot, as made when it had.
+func (c *Claim) restored(ctx context.Context) ([]creations.CreatedObject, error) {
+	made, err := c.made(ctx, absence.ReplicationDestinations)
+	if !c.claims.alwaysRestores() || err != nil {
+		return made, err
+	}
+	destination, err := c.destination(ctx)
+	if err != nil || destination == nil || !volsync.RestoredASnapshot(destination) {
+		return nil, err
+	}
+	done, err := time.Parse(time.RFC3339, volsync.Nested(destination, "status", "lastSyncTime"))
+	return []creations.CreatedObject{{Name: destination.GetName(), Time: done, Raw: destination.Object}}, err
 }
 
 // made lists what was made for a claim, also what is gone again.
@@ -126,13 +148,16 @@ func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string,
 	if !f.In(c.env.Testbed.Contract.S3.Marker).HoldsForAll() {
 		defer c.s3.Up(ctx)()
 	}
-	c.Situation("s3-down/"+f.Name, wantedOf(f.Outcome), name)
+	c.Situation("s3-down/"+f.Name, wantedOf(f.Outcome, c.env.Testbed.Contract.Unknown), name)
 	var with []func(*corev1.PersistentVolumeClaim)
 	for _, annotations := range manifest {
 		with = append(with, annotated(annotations))
 	}
 	claim := c.create(ctx, name, c.labels(), with...)
 	claim.AdmittedInTime()
+	if c.env.Testbed.NoPolicy() {
+		c.s3.MoverAsks(ctx, name, claim.CreatedAt)
+	}
 	if f.Outcome.Restores() {
 		claim.HasNewReplicationDestination(ctx)
 		return claim
@@ -140,7 +165,7 @@ func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string,
 	// A policy that makes a ReplicationDestination may hold the ReplicationSource back for it: no use waiting then.
 	e := c.env
 	e.Eventually(ctx, "ReplicationSource for PVC "+name, e.Times.Generate, func(ctx context.Context) (await.State, error) {
-		violations, err := claim.absence(absence.ReplicationDestinations).Violations(ctx, e.Created)
+		violations, err := claim.restores(ctx)
 		if len(violations) > 0 {
 			return await.RuledOut("a ReplicationDestination was made while S3 is %s: %s", f.Sentence, strings.Join(violations, "; ")), nil
 		}
@@ -158,11 +183,40 @@ func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string,
 	return claim
 }
 
+// RefusedInOutage asks for a labelled PVC during an outage, as ClaimInOutage does, of a policy that lets none in of which nothing is
+// known. It fails the spec where the PVC is admitted, or refused without words that a person can act on.
+func (c *Claims) RefusedInOutage(ctx context.Context, f outage.Fault, name string) {
+	e := c.env
+	if !f.In(e.Testbed.Contract.S3.Marker).HoldsForAll() {
+		defer c.s3.Up(ctx)()
+	}
+	c.Situation("s3-down/"+f.Name, wantedOf(f.Outcome, e.Testbed.Contract.Unknown), name)
+	claim := c.claim(name)
+	e.Arrange(ctx, "PVC "+name+" asked for", e.Times.Generate, func(context.Context) (await.State, error) {
+		start := time.Now()
+		err := e.API.Create(ctx, c.pvc(name, c.labels()))
+		claim.Admission = time.Since(start)
+		switch {
+		case err == nil, apierrors.IsAlreadyExists(err):
+			e.Failf("PVC %s was admitted while S3 is %s, and its contract says that it is refused then (unknown: %s)", name, f.Sentence, policy.IsRefused)
+		case env.Denied(err):
+			c.situations.decidedOn(claim, err)
+			e.Evidence("admission", fmt.Sprintf("PVC %s is refused: %v", name, err), nil)
+			return await.Reached(), nil
+		case env.Refused(err), apierrors.IsTimeout(err):
+			c.situations.decidedOn(claim, err)
+			e.Failf("PVC %s is refused without a word that a person can act on: %v", name, err)
+		}
+		return await.State{}, err
+	})
+	claim.AdmittedInTime()
+}
+
 // DecisionVisible records what the policy has written on the PVC, which is what an operator sees of its decision. It fails the
 // spec if the policy promises that and it is nothing, or by its contract not the decision that this outcome asks for.
 func (c *Claim) DecisionVisible(ctx context.Context, outcome outage.Outcome) {
 	pvc, contract := c.now(ctx), c.env().Testbed.Contract
-	text := decisionText(pvc.Annotations, pvc.Labels, contract.PVC.Labels())
+	text := c.claims.written(pvc)
 	seen := "nothing"
 	if text != "" {
 		seen = text
@@ -194,7 +248,7 @@ func (c *Claim) SaysWhatWasDecided(ctx context.Context) {
 		if err != nil {
 			return await.State{}, err
 		}
-		said = decisionText(pvc.Annotations, pvc.Labels, contract.PVC.Labels())
+		said = c.claims.written(pvc)
 		if contract.Decisions.Annotation == "" {
 			return await.ReachedIf(said != "", "it says nothing"), nil
 		}

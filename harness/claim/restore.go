@@ -306,7 +306,7 @@ func (c *Claim) says(ctx context.Context, other *Claim) (said string, differs bo
 	if err != nil {
 		return "", false, err
 	}
-	said = decisionText(pvc.Annotations, pvc.Labels, c.claims.labels())
+	said = c.claims.written(pvc)
 	return said, plain(said, c.UID) != plain(other.said, other.UID), nil
 }
 
@@ -321,7 +321,8 @@ func (c *Claim) LooksUnlike(ctx context.Context, other *Claim, why string) {
 		if err != nil {
 			return "", "", err
 		}
-		raw = fmt.Sprint(decisionText(pvc.Annotations, nil, nil), " ", decisionText(nil, pvc.Labels, nil))
+		annotations, labels := c.claims.beside(pvc)
+		raw = fmt.Sprint(decisionText(annotations, nil, nil), " ", decisionText(nil, labels, nil))
 		return plain(raw, claim.UID), raw, nil
 	}
 	e.Arrange(ctx, "nothing more written on PVCs "+c.Name+" and "+other.Name, 10*e.Times.Reaction, func(ctx context.Context) (await.State, error) {

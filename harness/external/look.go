@@ -245,6 +245,12 @@ func (l *looker) baseSecret() error {
 
 // policy sees whether the policy is there as in the files, and what it would act on were it applied.
 func (l *looker) policy() error {
+	if l.Policy.Templates != nil {
+		l.found("templates", "%d objects, which are applied for each PVC of the run's own namespaces, and go with it", len(l.Policy.Templates.Objects))
+		if len(l.Policy.Objects) == 0 {
+			return nil
+		}
+	}
 	var absent, same, differing, beyond []string
 	for _, wanted := range l.Policy.Objects {
 		name := wanted.GetKind() + "/" + wanted.GetName()
@@ -392,6 +398,18 @@ var rights = []right{
 // rights refuses to begin what would stop half-way for want of rights.
 func (l *looker) rights() error {
 	wanted := slices.Clone(rights)
+	if l.Policy.Templates != nil {
+		for _, content := range l.Policy.Templates.Objects {
+			gvk := (&unstructured.Unstructured{Object: content}).GroupVersionKind()
+			mapping, err := l.api.RESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version)
+			if err != nil {
+				return err
+			}
+			if r := (right{gvk.Group, mapping.Resource.Resource, "", "create get list patch delete"}); !slices.Contains(wanted, r) {
+				wanted = append(wanted, r)
+			}
+		}
+	}
 	if l.MakePolicy {
 		for _, o := range l.Policy.Objects {
 			gvk := o.GroupVersionKind()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/testbed"
 )
@@ -18,6 +19,14 @@ type Plan struct {
 	Provable   []string            // requirements
 	Untestable map[string][]string // reason → requirements
 	NotAsked   []string            // requirements that the policy does not promise
+}
+
+// labelledLike says what label PVCs have, if any.
+func labelledLike(pvc policy.PVC) string {
+	if pvc.Label == "" {
+		return ""
+	}
+	return fmt.Sprintf(" labelled %s=%s", pvc.Label, pvc.Value)
 }
 
 // Lines is the plan as text.
@@ -33,7 +42,7 @@ func (p *Plan) Lines() []string {
 	line("  %-12s %s, bucket %s, reached from inside the cluster", "S3", p.Policy.Endpoint.URL, s3.Bucket)
 	line("")
 	line("It makes, and deletes again:")
-	line("  - namespaces %s…, labelled %s=%s, and in them PVCs labelled %s=%s, pods of %s, Secrets", prefix, runs.Label, p.RunID, p.Policy.Contract.PVC.Label, p.Policy.Contract.PVC.Value, cmp.Or(p.MoverImage, "none"))
+	line("  - namespaces %s…, labelled %s=%s, and in them PVCs%s, pods of %s, Secrets", prefix, runs.Label, p.RunID, labelledLike(p.Policy.Contract.PVC), cmp.Or(p.MoverImage, "none"))
 	line("  - objects of the bucket %s below %s, where there must be none before", s3.Bucket, strings.Join((&testbed.Testbed{RunID: p.RunID, Contract: p.Policy.Contract, External: &testbed.External{}}).BucketPrefixes(), "… and "))
 	if p.MakePolicy {
 		line("  - the policy's objects, labelled: %s. While they are there they act on every PVC that anybody labels", strings.Join(p.Policy.Describe(), ", "))

@@ -107,8 +107,10 @@ type Canary struct {
 	NamespacePrefix string // begins the namespace's name; empty: smart-restore-canary-
 	NamespaceLabels map[string]string
 	BaseSecret      *corev1.Secret // of the PVC's namespace; nil: it has none
-	Policies        []*unstructured.Unstructured
-	Status          func(format string, args ...any)
+	// Templates is what is applied for a PVC of this namespace. nil: nothing is, and a policy acts by itself.
+	Templates func(namespace string) ([]*unstructured.Unstructured, error)
+	Policies  []*unstructured.Unstructured
+	Status    func(format string, args ...any)
 }
 
 // PolicyActs waits until every policy says that it is ready and the policies visibly act on a labelled PVC: there is a
@@ -117,6 +119,10 @@ func PolicyActs(ctx context.Context, api client.Client, canary Canary) error {
 	canary.Status("waiting for Kyverno to compile it")
 	if err := policiesReady(ctx, api, canary.Policies); err != nil {
 		return err
+	}
+	if canary.Templates != nil {
+		canary.Status("seeing whether the API server takes the templates")
+		return templatesTaken(ctx, api, canary)
 	}
 	canary.Status("waiting for it to act on a labelled PVC")
 	limited, cancel := context.WithTimeout(ctx, timing.Setup.Policy)

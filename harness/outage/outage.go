@@ -375,6 +375,11 @@ func isPage(r probe.Result) bool {
 	return r.Class == probe.OK && strings.HasPrefix(r.Headers["Content-Type"], "text/html")
 }
 
+// OnlyUnsigned says that the fault is met by requests without credentials of S3's own only: no mover meets it.
+func (f Fault) OnlyUnsigned() bool {
+	return len(f.Auth) > 0 && !slices.Contains(f.Auth, gateway.AuthAWS4)
+}
+
 // Delay is how long the fault holds an answer back.
 func (f Fault) Delay() time.Duration { return time.Duration(f.HTTP.DelayMillis) * time.Millisecond }
 

@@ -117,7 +117,11 @@ func (p *Policy) Check() error {
 	if err != nil {
 		return err
 	}
-	text := string(raw)
+	templates, err := json.Marshal(p.Templates)
+	if err != nil {
+		return err
+	}
+	text := string(raw) + string(templates)
 	var problems []error
 	found := func(requirement, format string, args ...any) {
 		problems = append(problems, &Finding{Requirement: requirement, Text: fmt.Sprintf("POLICY=%s: "+format, append([]any{p.Path}, args...)...)})
@@ -133,7 +137,7 @@ func (p *Policy) Check() error {
 		selectors(object.Object, labels)
 	}
 	pvc := p.Contract.PVC
-	if named := otherLabel(pvc, labels, text); named != "" {
+	if named := otherLabel(pvc, labels, text); named != "" && len(p.Kyverno()) > 0 && pvc.Label != "" {
 		found(Label, "it is for other PVCs than those labelled %s=%s, as its contract has it: %s%s", pvc.Label, pvc.Value, named, p.orSay("pvc.label"))
 	}
 	if bucket := p.Contract.S3.Bucket; !p.names(bucket) {

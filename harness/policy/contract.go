@@ -38,6 +38,17 @@ type Contract struct {
 	// The manifests, folders of manifests or kustomizations to apply, as paths relative to this file. Defaults to this file's
 	// folder, or to x.yaml for x.conformance.yaml.
 	Policy []string `json:"policy,omitempty"`
+	// The manifests, folders of manifests, kustomizations or kustomize components that are applied for each PVC, as paths relative to
+	// this file: PVC, ReplicationSource, ReplicationDestination, Secret. With templates, policy has no default, and may be left out.
+	// Placeholders: {namespace}, {pvc}, and Flux's ${NAME}, ${NAME:-default} and ${NAME:=default}. The keys of the base Secret are
+	// variables, too, as with Flux's substituteFrom.
+	Templates []string `json:"templates,omitempty"`
+	// The variables of the templates, as in Flux's postBuild.substitute. Placeholders of a value: {namespace}, {pvc}. Quote a value that
+	// begins with a brace: "{pvc}".
+	Variables map[string]string `json:"variables,omitempty"`
+	// What becomes of a PVC while nobody can know whether S3 holds a backup of it. starts-empty: it is bound, is empty, and is not
+	// restored over. waits: it is Pending until somebody knows. is-refused: it is not admitted, and the refusal says why.
+	Unknown string `json:"unknown"`
 	// The number of seconds within which a labelled PVC must be admitted, whatever S3 does.
 	AdmissionSeconds int `json:"admissionSeconds"`
 	// Selects the PVCs that the policy protects. Set label and value together.
@@ -89,7 +100,7 @@ type Contract struct {
 
 // PVC selects the PVCs that a policy protects.
 type PVC struct {
-	// The key of the label that selects a PVC. It may have a prefix, such as example.com/backup.
+	// The key of the label that selects a PVC. It may have a prefix, such as example.com/backup. With templates, it has no default.
 	Label string `json:"label"`
 	// The value of that label. Quote a value that YAML would read as something else than a string: "yes", "true", "1".
 	Value string `json:"value"`
@@ -225,6 +236,7 @@ func Default() Contract {
 		BaseSecret: BaseSecret{Name: "volsync-rustfs-base", Keys: SecretKeys{ //nolint:gosec // names
 			AccessKey: "AWS_ACCESS_KEY_ID", SecretKey: "AWS_SECRET_ACCESS_KEY", ResticPassword: "RESTIC_PASSWORD",
 		}},
+		Unknown:    StartsEmpty,
 		CopyMethod: CopyDirect,
 		Schedule:   "@hourly",
 		Retain:     Retain{Hourly: 24, Daily: 7},
@@ -241,7 +253,8 @@ const CopyDirect = "Direct"
 func (c *Contract) fillIn() {
 	d := Default()
 	c.AdmissionSeconds = cmp.Or(c.AdmissionSeconds, d.AdmissionSeconds)
-	if c.PVC.Label == "" {
+	c.Unknown = cmp.Or(c.Unknown, d.Unknown)
+	if c.PVC.Label == "" && len(c.Templates) == 0 {
 		c.PVC.Label, c.PVC.Value = d.PVC.Label, d.PVC.Value
 	}
 	c.S3.Endpoint = cmp.Or(c.S3.Endpoint, d.S3.Endpoint)
@@ -266,12 +279,26 @@ func (c Contract) Promises(feature string) bool { return slices.Contains(c.Featu
 // ChangesBaseSecret labels specs that change the base Secret of their namespace.
 const ChangesBaseSecret = "changes-base-secret"
 
+// JudgesPolicy labels specs that judge what a policy does by itself: that it asks S3, makes objects, reacts to what changes, and what
+// becomes of that while it, or Kyverno, is away. Of templates, which somebody applies, there would be nothing to be judged.
+const JudgesPolicy = "judges-policy"
+
+// JudgesAnEmptyStart labels specs about a volume that an app wrote on because nobody could know whether there is a backup of it.
+const JudgesAnEmptyStart = "judges-an-empty-start"
+
+// OnlyTemplates says that there is no policy: the subject is what is applied for each PVC.
+func (c Contract) OnlyTemplates() bool { return len(c.Templates) > 0 && len(c.Policy) == 0 }
+
 // NotPromised is the reason why a spec with these labels is not run for the policy. Empty: it is run.
 func (c Contract) NotPromised(labels []string) string {
 	for _, label := range labels {
 		switch {
+		case label == JudgesPolicy && c.OnlyTemplates():
+			return "there is no policy of Kyverno's: the templates are applied for each PVC, and nothing of them asks, makes or reacts by itself"
 		case verdict.IsFeature(label) && !c.Promises(label):
 			return "the policy does not promise " + label
+		case label == JudgesAnEmptyStart && c.Unknown != StartsEmpty:
+			return fmt.Sprintf("while nobody can know whether there is a backup, a PVC %s (unknown: %s): no app writes on a volume that started empty", map[string]string{Waits: "waits", IsRefused: "is refused"}[c.Unknown], c.Unknown)
 		case label == ChangesBaseSecret && c.BaseSecret.Namespace != "":
 			return fmt.Sprintf("the policy takes its base Secret from the namespace %s: it is every spec's", c.BaseSecret.Namespace)
 		}
@@ -284,8 +311,20 @@ func (c Contract) AdmissionBound() time.Duration {
 	return time.Duration(cmp.Or(c.AdmissionSeconds, Default().AdmissionSeconds)) * time.Second
 }
 
-// Labels select the PVCs that the policy protects.
-func (p PVC) Labels() map[string]string { return map[string]string{p.Label: p.Value} }
+// What becomes of a PVC while nobody can know whether there is a backup of it: Contract.Unknown.
+const (
+	StartsEmpty = "starts-empty"
+	Waits       = "waits"
+	IsRefused   = "is-refused"
+)
+
+// Labels select the PVCs that the policy protects. There are none where it is templates that are applied for each.
+func (p PVC) Labels() map[string]string {
+	if p.Label == "" {
+		return map[string]string{}
+	}
+	return map[string]string{p.Label: p.Value}
+}
 
 // Prefix is the key prefix of a PVC's repository in the bucket. It ends with a slash.
 func (s S3) Prefix(namespace, pvc string) string { return s.Path.Expand(namespace, pvc, "") + "/" }

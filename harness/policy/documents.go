@@ -35,9 +35,9 @@ func (d Document) Name() string { return d.Text("metadata", "name") }
 // Documents are the objects of the policy at a path as its files have them, and its contract, wherever that says they
 // are. They are for positions, which are a help: what cannot be read has none, and whoever loads the policy says why.
 func Documents(path string) []Document {
-	sources, _, contract, _ := sourcesOf(path)
+	sources, c, contract, _ := sourcesOf(path)
 	w := walk{seen: map[string]bool{}}
-	for _, source := range sources {
+	for _, source := range append(sources, templateSources(contract, c)...) {
 		w.below(source)
 	}
 	w.file(contract)

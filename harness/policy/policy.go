@@ -22,23 +22,25 @@ import (
 	"github.com/smart-restore/conformance/harness/alerts"
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/subject"
 )
 
 // Policy is the policy under test.
 type Policy struct {
 	Path      string                       // as it was given to Load
 	Endpoint  endpoint.Endpoint            // of S3: what the setting or else the contract says, and what is served
-	Objects   []*unstructured.Unstructured // in the order they are applied in
-	SHA256    string                       // of the objects as they are sent to the API server, hex
+	Objects   []*unstructured.Unstructured // in the order they are applied in, once
+	Templates *subject.Set                 // what is applied for each PVC; nil: nothing
+	SHA256    string                       // of the objects as they are sent to the API server, and of the templates, hex
 	Contract  Contract                     // complete: fields that its file omits have their defaults
 	Documents []Document                   // the objects and the contract as their files have them, for positions
 	Alerts    []byte                       // the file of alerting rules that the contract names; nil: it names none
 }
 
-// Load reads a policy and its contract. Both must parse, and the policy must contain a Kyverno policy and name the S3
+// Load reads a policy and its contract. Both must parse, and the policy must contain a Kyverno policy, or templates, and name the S3
 // endpoint: the one that is set, else the contract's. Check says whether it can be tested.
 func Load(path string, set endpoint.Endpoint) (*Policy, error) {
-	objects, contract, rules, err := read(path)
+	objects, templates, contract, rules, err := read(path)
 	if err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 	}
@@ -47,13 +49,18 @@ func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 		return nil, fmt.Errorf("POLICY=%s: s3.endpoint: %w", path, err)
 	}
 	raw, err := json.Marshal(objects)
+	if err == nil && templates != nil {
+		var more []byte
+		more, err = json.Marshal(templates)
+		raw = append(raw, more...)
+	}
 	if err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(raw)
-	p := &Policy{Path: path, Endpoint: endpoint, Objects: objects, SHA256: hex.EncodeToString(sum[:]), Contract: contract, Documents: Documents(path), Alerts: rules}
-	if len(p.Kyverno()) == 0 {
-		return nil, fmt.Errorf("POLICY=%s: none of its %d objects is a Kyverno policy (of kyverno.io or policies.kyverno.io)", path, len(objects))
+	p := &Policy{Path: path, Endpoint: endpoint, Objects: objects, Templates: templates, SHA256: hex.EncodeToString(sum[:]), Contract: contract, Documents: Documents(path), Alerts: rules}
+	if len(p.Kyverno()) == 0 && p.Templates == nil {
+		return nil, fmt.Errorf("POLICY=%s: none of its %d objects is a Kyverno policy (of kyverno.io or policies.kyverno.io); manifests that are applied for each PVC are listed as templates in %s", path, len(objects), contractFile)
 	}
 	if address := strings.TrimPrefix(endpoint.URL, "http://"); !p.names(address) {
 		if promised := contract.S3.Endpoint; set.URL != "" && set.URL != promised {
@@ -106,6 +113,9 @@ func (p *Policy) names(text string) bool {
 			return true
 		}
 	}
+	if raw, err := json.Marshal(p.Templates); err == nil && bytes.Contains(raw, []byte(text)) {
+		return true
+	}
 	for _, value := range p.Contract.BaseSecret.Data {
 		if strings.Contains(value, text) {
 			return true
@@ -152,11 +162,17 @@ func (p *Policy) Describe() []string {
 	for _, o := range p.Objects {
 		names = append(names, o.GetKind()+"/"+o.GetName())
 	}
+	if p.Templates != nil {
+		for _, content := range p.Templates.Objects {
+			o := unstructured.Unstructured{Object: content}
+			names = append(names, "for each PVC: "+o.GetKind()+"/"+o.GetName())
+		}
+	}
 	return names
 }
 
-// read reads the contract first: it may say what the policy is.
-func read(path string) (objects []*unstructured.Unstructured, contract Contract, rules []byte, err error) {
+// read reads the contract first: it may say what the policy is, and what its templates are.
+func read(path string) (objects []*unstructured.Unstructured, templates *subject.Set, contract Contract, rules []byte, err error) {
 	sources, contract, file, err := sourcesOf(path)
 	if err == nil {
 		err = alertsApart(sources, file, contract)
@@ -165,24 +181,27 @@ func read(path string) (objects []*unstructured.Unstructured, contract Contract,
 		rules, err = alertsOf(file, contract)
 	}
 	if err != nil {
-		return nil, Contract{}, nil, err
+		return nil, nil, Contract{}, nil, err
 	}
-	if len(contract.Policy) == 0 {
+	if templates, err = templatesOf(file, contract); err != nil {
+		return nil, nil, Contract{}, nil, err
+	}
+	if len(contract.Policy) == 0 && templates == nil {
 		objects, err := readAll(sources[0])
-		return objects, contract, rules, err
+		return objects, nil, contract, rules, err
 	}
 	for i, source := range sources {
 		more, err := readAll(source)
 		if err != nil {
-			return nil, Contract{}, nil, contract.doc.At(fmt.Sprintf("%s: %v", contract.Policy[i], err), "policy", i)
+			return nil, nil, Contract{}, nil, contract.doc.At(fmt.Sprintf("%s: %v", contract.Policy[i], err), "policy", i)
 		}
 		objects = append(objects, more...)
 	}
-	return objects, contract, rules, once(objects)
+	return objects, templates, contract, rules, once(objects)
 }
 
 // sourcesOf are the manifests, folders and kustomizations that a policy is read from, one for each that its contract lists
-// or else one, and the file of its contract, if it has one.
+// or else one, unless it is templates only, and the file of its contract, if it has one.
 func sourcesOf(path string) (sources []string, contract Contract, file string, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -192,7 +211,7 @@ func sourcesOf(path string) (sources []string, contract Contract, file string, e
 	for _, part := range contract.Policy {
 		sources = append(sources, filepath.Join(filepath.Dir(file), filepath.FromSlash(part)))
 	}
-	if len(sources) == 0 {
+	if len(sources) == 0 && len(contract.Templates) == 0 {
 		sources = []string{described(path, info.IsDir())}
 	}
 	return sources, contract, file, err
@@ -240,8 +259,12 @@ func readObjects(path string, folder bool) ([]*unstructured.Unstructured, error)
 	if !folder {
 		return decode(path)
 	}
-	if kustomizationIn(path) != "" {
-		objects, err := install.Kustomize(path)
+	if file := kustomizationIn(path); file != "" {
+		build := install.Kustomize
+		if isComponent(file) {
+			build = component
+		}
+		objects, err := build(path)
 		if err != nil {
 			return nil, err
 		}
@@ -309,7 +332,7 @@ func decode(path string) ([]*unstructured.Unstructured, error) {
 			return nil, fmt.Errorf("%s is a %s: only one called %s, or NAME.%[3]s, is read as such", filepath.Base(path), object.GetKind(), contractFile)
 		}
 		if object.GetAPIVersion() == "" || object.GetKind() == "" || object.GetName() == "" {
-			return nil, fmt.Errorf("%s, document %d is no Kubernetes object: apiVersion, kind and metadata.name are needed", filepath.Base(path), n)
+			return nil, fmt.Errorf("%s, document %d is no Kubernetes object: apiVersion, kind and metadata.name are needed, and quotes around a name that begins with a brace", filepath.Base(path), n)
 		}
 		objects = append(objects, object)
 	}

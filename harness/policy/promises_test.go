@@ -32,6 +32,7 @@ features: [visible-decision]
 decisions: {annotation: backups.example.org/state, restore: "yes", fresh: "no", unknown: perhaps.*}
 retain: {daily: 14, within: 3d}
 override: {annotation: example.org/accept, value: "as it is: {uid}"}
+unknown: waits
 `
 
 func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
@@ -43,8 +44,8 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 		S3:              S3{Endpoint: "http://10.0.0.5:9000", Bucket: "k8s-backups", Path: "prod/{namespace}/{pvc}", Cluster: "prod", Marker: "prod.json", MarkerBody: "{}"},
 		BaseSecret: BaseSecret{Name: "s3-credentials", Namespace: "backup-system",
 			Keys: SecretKeys{AccessKey: "id", SecretKey: "key", ResticPassword: "password"}, Data: map[string]string{"AWS_DEFAULT_REGION": "us-east-1"}},
-		Names:      Names{ReplicationSource: "{pvc}-backup", ReplicationDestination: "{namespace}.{pvc}", Secret: "r-{uid}"},
-		CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
+		Names:   Names{ReplicationSource: "{pvc}-backup", ReplicationDestination: "{namespace}.{pvc}", Secret: "r-{uid}"},
+		Unknown: Waits, CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
 		Features:  []string{"visible-decision"},
 		Decisions: Decisions{Annotation: "backups.example.org/state", Restore: "yes", Fresh: "no", Unknown: "perhaps.*"},
 		Override:  Override{Annotation: "example.org/accept", Value: "as it is: {uid}"},

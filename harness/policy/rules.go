@@ -55,6 +55,9 @@ var rules = map[string]rule{
 	"name":                           text,
 	"description":                    text,
 	"policy.*":                       text,
+	"templates.*":                    text,
+	"variables.{}":                   {pattern: whole(`[A-Za-z_][A-Za-z0-9_]*`), atMost: 253, wanted: "a variable's name: letters, digits and _, and no digit first"},
+	"unknown":                        {oneOf: []string{StartsEmpty, Waits, IsRefused}},
 	"admissionSeconds":               {min: 1, max: 60},
 	"pvc.label":                      labelKey,
 	"pvc.value":                      labelVal,
@@ -214,6 +217,14 @@ func (c *Contract) validate() error {
 			report(fmt.Sprintf("for a PVC data it would be %q: wanted is %s", t.Expand("ns", "data", "uid"), object.wanted), "names", t.field)
 		}
 	}
+	if len(c.Variables) > 0 && len(c.Templates) == 0 {
+		report("they are filled into templates: there are none", "variables")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Variables)) {
+		if problem := Template(c.Variables[name]).check("namespace", "pvc"); problem != nil {
+			problems = append(problems, c.doc.In(problem.offset, problem.text, "variables", strict.Key(name)))
+		}
+	}
 	if problem := c.Override.Value.check("namespace", "pvc", "uid"); problem != nil {
 		problems = append(problems, c.doc.In(problem.offset, problem.text, "override", "value"))
 	}
@@ -292,11 +303,13 @@ func (c *Contract) validateLists(report func(string, ...any)) {
 			report(fmt.Sprintf("%s %q is there twice", what, value), path...)
 		}
 	}
-	for i, path := range c.Policy {
-		if filepath.IsAbs(path) {
-			report(fmt.Sprintf("%q is not found on another machine: wanted is a path from this file's folder", path), "policy", i)
+	for field, paths := range map[string][]string{"policy": c.Policy, "templates": c.Templates} {
+		for i, path := range paths {
+			if filepath.IsAbs(path) {
+				report(fmt.Sprintf("%q is not found on another machine: wanted is a path from this file's folder", path), field, i)
+			}
+			twice(paths[:i], path, "path", field, i)
 		}
-		twice(c.Policy[:i], path, "path", "policy", i)
 	}
 	for i, feature := range c.Features {
 		twice(c.Features[:i], feature, "feature", "features", i)

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/app"
+	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/fault"
 	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
@@ -56,6 +57,7 @@ func (s *S3) S3DownInUse(ctx context.Context, f outage.Fault, pvc string, during
 func (s *S3) down(ctx context.Context, f outage.Fault, pvc string, during func(), either bool) (healed time.Time) {
 	e := s.env
 	f = f.In(e.Testbed.Contract.S3.Marker)
+	either = either || e.Testbed.NoPolicy() // whom movers' requests are all that there is
 	o := &inForce{S3: s, fault: f, id: e.Namespace, pvc: pvc, either: either}
 	o.prober = s.proberFor(ctx, f)
 	o.findURLs(ctx)
@@ -300,7 +302,7 @@ func (s *S3) kyvernoAddresses(ctx context.Context) ([]netip.Addr, error) {
 		}
 		addresses = append(addresses, address)
 	}
-	if len(addresses) == 0 {
+	if len(addresses) == 0 && !s.env.Testbed.NoPolicy() {
 		return nil, fmt.Errorf("no pod runs in namespace %s", env.KyvernoNamespace)
 	}
 	return addresses, nil
@@ -309,7 +311,7 @@ func (s *S3) kyvernoAddresses(ctx context.Context) ([]netip.Addr, error) {
 // ranInto is the positive control of an outage: those whom the fault is for asked S3 about the PVC and met it.
 func (o *inForce) ranInto(ctx context.Context, since int64) {
 	e := o.env
-	if o.armed != nil {
+	if o.armed != nil && !e.Testbed.NoPolicy() { // movers meet an outage at the gateway
 		attempts, err := o.armed.Attempts(ctx)
 		e.Must(err)
 		var total uint64
@@ -345,6 +347,20 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 		e.Unknownf("the gateway has forgotten %d requests: whether %s ran into the outage is not known", page.Dropped, who)
 	}
 	e.Unknownf("%s sent no request to S3 during the outage (the gateway saw %d others), so the outage did not test the policy", who, len(page.Records))
+}
+
+// MoverAsks waits until a mover has run into the outage that the spec is in, about a PVC of this name: of templates, nobody else asks.
+func (s *S3) MoverAsks(ctx context.Context, pvc string, since time.Time) {
+	e := s.env
+	e.Arrange(ctx, "a mover that runs into the outage of PVC "+pvc, e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		page, err := e.Gateway.Records(ctx, 0, s.repos.Path(pvc))
+		for _, r := range page.Records {
+			if outage.IsRule(r.Rule, e.Namespace) && r.Auth == gateway.AuthAWS4 && r.UserAgent != probe.UserAgent && r.Time.After(since) {
+				return await.Reached(), nil
+			}
+		}
+		return await.NotYet("of %d requests none is a mover's", len(page.Records)), err
+	})
 }
 
 // SlowS3 lets all that the spec's namespace moves to and from S3 share this many kilobytes a second, until the

@@ -30,6 +30,12 @@ const (
 // ChangesBaseSecret labels specs that change the base Secret of their namespace: not every policy has one there.
 const ChangesBaseSecret = policy.ChangesBaseSecret
 
+// JudgesPolicy labels specs that judge what a policy does by itself: not every subject has one.
+const JudgesPolicy = policy.JudgesPolicy
+
+// JudgesAnEmptyStart labels specs about a volume that started empty because S3 was down: not every subject has one.
+const JudgesAnEmptyStart = policy.JudgesAnEmptyStart
+
 // The controllers that can be switched off.
 var (
 	KyvernoBackground = platform.KyvernoBackground
@@ -119,6 +125,12 @@ func (s *Scenario) Lookalikes(ctx context.Context) (here string, other *Scenario
 	suffix, here, there := s.env.Testbed.Contract.Lookalikes()
 	return here, s.Sibling(ctx, suffix), there
 }
+
+// UnknownWaits says that, by its contract, a PVC is Pending while nobody can know whether there is a backup of it.
+func (s *Scenario) UnknownWaits() bool { return s.env.Testbed.Contract.Unknown == policy.Waits }
+
+// UnknownIsRefused says that, by its contract, a PVC is not admitted while nobody can know whether there is a backup of it.
+func (s *Scenario) UnknownIsRefused() bool { return s.env.Testbed.Contract.Unknown == policy.IsRefused }
 
 // Step says what the spec is doing: in the terminal, and as evidence.
 func (s *Scenario) Step(format string, args ...any) { s.env.Step(format, args...) }

@@ -102,7 +102,7 @@ func (s *Suite) ReadClock(ctx context.Context) error { return s.env.ReadClock(ct
 
 // NotPromised is why the policy's contract does not ask for a spec with these labels; empty: it does.
 func (s *Suite) NotPromised(labels []string) string {
-	return s.env.Testbed.Contract.NotPromised(labels)
+	return s.env.Testbed.NotPromised(labels)
 }
 
 // Lacks is why the testbed does not have what a spec needs; empty: it has.

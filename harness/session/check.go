@@ -44,6 +44,14 @@ func (s *Session) readySimulator(ctx context.Context) (*check.Kyverno, string, e
 	return simulator, stackName, err
 }
 
+// simulatorFor is readySimulator where one of the policies is to be played, else simulator.
+func (s *Session) simulatorFor(policies []*policy.Policy) func(context.Context) (*check.Kyverno, string, error) {
+	if slices.ContainsFunc(policies, func(p *policy.Policy) bool { return len(p.Kyverno()) > 0 }) {
+		return s.readySimulator
+	}
+	return func(context.Context) (*check.Kyverno, string, error) { return s.simulator() }
+}
+
 // ExamineSimulator vets, lints and tests the program that check plays policies with.
 func (s *Session) ExamineSimulator(ctx context.Context) error {
 	simulator, _, err := s.simulator()
@@ -63,7 +71,8 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool, record
 	if err != nil {
 		return err
 	}
-	simulator, stackName, err := s.readySimulator(ctx)
+	ready := s.simulatorFor(policies)
+	simulator, stackName, err := ready(ctx)
 	if err != nil {
 		return err
 	}
@@ -204,7 +213,7 @@ func finding(report *check.Report, requirement string) (text string, found bool)
 // verdict is its own.
 func (s *Session) checkFirst(ctx context.Context, p *policy.Policy) {
 	simulator, stackName, err := s.simulator()
-	if err != nil || !simulator.Built() {
+	if err != nil || len(p.Kyverno()) > 0 && !simulator.Built() {
 		return
 	}
 	report, err := check.Run(ctx, p, stackName, simulator)

@@ -77,7 +77,7 @@ func Attach(o AttachOptions) *Testbed {
 		External: &External{Cluster: o.Cluster, AgentBinary: o.Agent},
 		Store:    &objectstore.Handle{Server: o.Policy.Endpoint.Addr.String(), Bucket: o.Policy.Contract.S3.Bucket},
 
-		PolicySHA: o.Policy.SHA256, Alerts: string(o.Policy.Alerts),
+		PolicySHA: o.Policy.SHA256, Alerts: string(o.Policy.Alerts), Templates: o.Policy.Templates,
 	}
 	for _, object := range o.Policy.Objects {
 		s.Policy = append(s.Policy, object.Object)

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -56,7 +57,7 @@ func (s *Testbed) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 			return err
 		}
 		s.Policy, s.PolicySHA, s.PolicyState, s.Contract = contents(objects), p.SHA256, PolicyApplying, p.Contract
-		s.Alerts = string(p.Alerts)
+		s.Alerts, s.Templates = string(p.Alerts), p.Templates
 		if err := s.save(); err != nil {
 			return err
 		}
@@ -168,6 +169,10 @@ var labelledKinds = []schema.GroupVersionKind{
 	{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "RoleBinding"},
 	{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingAdmissionPolicyBinding"},
 	{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingAdmissionPolicy"},
+	{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingAdmissionPolicyBinding"},
+	{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingAdmissionPolicy"},
+	{Group: "admissionregistration.k8s.io", Version: "v1beta1", Kind: "MutatingAdmissionPolicyBinding"},
+	{Group: "admissionregistration.k8s.io", Version: "v1beta1", Kind: "MutatingAdmissionPolicy"},
 	{Version: "v1", Kind: "ServiceAccount"},
 	{Version: "v1", Kind: "ConfigMap"},
 	{Version: "v1", Kind: "Secret"},
@@ -257,11 +262,48 @@ func (s *Testbed) PolicyActs(ctx context.Context, api client.Client, status func
 	if s.External != nil {
 		canary = s.Namespace("canary-")
 	}
+	var templates func(string) ([]*unstructured.Unstructured, error)
+	if s.Templates != nil {
+		templates = s.templatesFor
+	}
 	return install.PolicyActs(ctx, api, install.Canary{
+		Templates: templates,
 		PVCLabels: s.Contract.PVC.Labels(), StorageClass: s.Contract.PVC.StorageClass, NamespacePrefix: canary,
 		NamespaceLabels: s.NamespaceLabels(), BaseSecret: s.BaseSecret(),
 		Policies: policy.Kyverno(s.PolicyObjects()), Status: status,
 	})
+}
+
+// templatesFor is what is applied for a PVC of a namespace in which nothing stays.
+func (s *Testbed) templatesFor(namespace string) ([]*unstructured.Unstructured, error) {
+	instance, err := s.Templates.For(namespace, "canary", s.baseSecretData())
+	if err != nil {
+		return nil, err
+	}
+	objects := instance.Rest()
+	if instance.Claim != nil {
+		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(instance.Claim)
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, &unstructured.Unstructured{Object: content})
+	}
+	return objects, nil
+}
+
+// NoPolicy says that the subject is templates, with no policy that would ask, make or react by itself: the API server's own policies do
+// not.
+func (s *Testbed) NoPolicy() bool {
+	return s.Templates != nil && len(policy.Kyverno(objectsOf(s.Policy))) == 0
+}
+
+// NotPromised is the reason why a spec with these labels is not run for what is applied. Empty: it is run.
+func (s *Testbed) NotPromised(labels []string) string {
+	contract := s.Contract
+	if s.NoPolicy() {
+		contract.Policy = nil
+	}
+	return contract.NotPromised(labels)
 }
 
 // PolicyObjects are the objects of the applied policy, as they were applied: on a testbed of ours with its labels.

@@ -29,6 +29,7 @@ import (
 	"github.com/smart-restore/conformance/harness/progress"
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/stack"
+	"github.com/smart-restore/conformance/harness/subject"
 	"github.com/smart-restore/conformance/harness/timing"
 )
 
@@ -51,9 +52,10 @@ type Testbed struct {
 	Policy      []map[string]any        `json:"policy"`             // the objects applied last, with their labels
 	PolicySHA   string                  `json:"policySHA256"`       // of the policy's objects
 	PolicyState PolicyState             `json:"policyState,omitempty"`
-	Remains     []map[string]any        `json:"remains,omitempty"` // objects of earlier policies that may still be there
-	Contract    policy.Contract         `json:"contract"`          // of the policy applied
-	Alerts      string                  `json:"alerts,omitempty"`  // the alerting rules that it brings
+	Remains     []map[string]any        `json:"remains,omitempty"`   // objects of earlier policies that may still be there
+	Contract    policy.Contract         `json:"contract"`            // of the policy applied
+	Templates   *subject.Set            `json:"templates,omitempty"` // what is applied for each PVC; nil: nothing
+	Alerts      string                  `json:"alerts,omitempty"`    // the alerting rules that it brings
 	CreatedAt   time.Time               `json:"createdAt"`
 	External    *External               `json:"attached,omitempty"` // nil: the cluster is ours
 

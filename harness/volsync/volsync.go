@@ -3,6 +3,7 @@ package volsync
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -61,4 +62,14 @@ func Progress(object *unstructured.Unstructured) string {
 		}
 	}
 	return fmt.Sprintf("%s %s has no status yet", object.GetKind(), object.GetName())
+}
+
+// restoring matches what VolSync keeps of a restic that has restored a snapshot, of the log of a mover that was successful.
+var restoring = regexp.MustCompile(`(?mi)^\s*restoring\b`)
+
+// RestoredASnapshot says whether a ReplicationDestination has restored a snapshot: VolSync calls a restore of a repository that has
+// none, or that its mover has just made, a success, too.
+func RestoredASnapshot(o *unstructured.Unstructured) bool {
+	return Nested(o, "status", "lastSyncTime") != "" && Nested(o, "status", "latestMoverStatus", "result") == "Successful" &&
+		restoring.MatchString(Nested(o, "status", "latestMoverStatus", "logs"))
 }

@@ -1,0 +1,169 @@
+package check
+
+import (
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/strict"
+	perclaim "github.com/smart-restore/conformance/harness/subject" // a subject is something else here
+)
+
+// What is applied for each PVC can be read, and not played: what VolSync makes of it only a cluster shows.
+
+// template is an object that is applied for each PVC, as it is for one.
+type template struct {
+	*unstructured.Unstructured
+	source *unstructured.Unstructured // with its placeholders
+}
+
+// templatesNamespace is where the PVC is that templates are read for.
+const templatesNamespace = "conformance"
+
+// templates reads what is applied for each PVC, and takes down what is not as the contract says.
+func (c *checker) templates(p *policy.Policy) error {
+	given := map[string]string{}
+	for _, key := range c.contract.BaseSecret.Variables() {
+		given[key] = sourceOf(key)
+	}
+	for key, value := range c.contract.BaseSecret.Data {
+		given[key] = value
+	}
+	instance, err := p.Templates.For(templatesNamespace, claimName, given)
+	if err != nil {
+		return err
+	}
+	t := &templates{checker: c, documents: p.Documents, set: p.Templates, given: given, endpoint: p.Endpoint.URL}
+	if instance.Claim != nil {
+		t.populatedBy, _ = perclaim.Populates(instance.Claim)
+	}
+	for _, content := range p.Templates.Objects {
+		one, err := (&perclaim.Set{Objects: []map[string]any{content}, Variables: p.Templates.Variables}).For(templatesNamespace, claimName, given)
+		if err != nil {
+			return err
+		}
+		for _, o := range one.Rest() {
+			t.all = append(t.all, template{o, &unstructured.Unstructured{Object: content}})
+		}
+	}
+	for _, one := range t.all {
+		switch one.GetKind() {
+		case source:
+			t.backsUp(one)
+		case destination:
+			t.restores(one)
+		}
+	}
+	return nil
+}
+
+type templates struct {
+	*checker
+	documents   []policy.Document
+	set         *perclaim.Set
+	given       map[string]string
+	endpoint    string
+	populatedBy string
+	all         []template
+	elsewhere   []string // Secrets that no template is
+}
+
+// wrong takes down what is wrong with a field of a template.
+func (t *templates) wrong(requirement string, one template, path []any, format string, args ...any) {
+	name := one.source.GetKind() + "/" + one.source.GetName()
+	t.trouble(requirement, problem{text: fmt.Sprintf(format, args...), cause: name + " " + format})
+	found := &t.Findings[len(t.Findings)-1]
+	found.Policy = name
+	if document := documentOf(t.documents, one.source.GetKind(), one.source.GetName()); document.Root != nil {
+		node, _ := strict.Find(document.Root, path...)
+		found.File, found.Line = document.File, node.Line
+	}
+}
+
+func (t *templates) backsUp(one template) {
+	const requirement = "core/backup"
+	name := "ReplicationSource " + one.GetName()
+	if schedule := stringAt(one.Unstructured, "spec", "trigger", "schedule"); !t.contract.Schedules(schedule) {
+		t.wrong(requirement, one, []any{"spec", "trigger", "schedule"}, "%s has the schedule %q, wanted %s", name, schedule, t.contract.Schedule)
+	}
+	if method := stringAt(one.Unstructured, "spec", "restic", "copyMethod"); method != t.contract.CopyMethod {
+		t.wrong(requirement, one, []any{"spec", "restic", "copyMethod"}, "%s has the copyMethod %q, wanted %s", name, method, t.contract.CopyMethod)
+	}
+	for _, kept := range t.contract.Retain.Named() {
+		value, _, _ := unstructured.NestedFieldNoCopy(one.Object, "spec", "restic", "retain", kept.Name)
+		if fmt.Sprint(value) != kept.Value {
+			t.wrong(requirement, one, []any{"spec", "restic", "retain", kept.Name}, "%s keeps %v %s snapshots, wanted %s", name, value, kept.Name, kept.Value)
+		}
+	}
+	t.named(requirement, one, t.contract.Names.ReplicationSource)
+	t.repository(requirement, one)
+}
+
+func (t *templates) restores(one template) {
+	const requirement = "core/restore"
+	name := "ReplicationDestination " + one.GetName()
+	if schedule, manual := stringAt(one.Unstructured, "spec", "trigger", "schedule"), stringAt(one.Unstructured, "spec", "trigger", "manual"); schedule != "" || manual == "" {
+		t.wrong(requirement, one, []any{"spec", "trigger"}, "%s has no manual trigger (schedule %q): VolSync restores again and again", name, schedule)
+	}
+	into, method := stringAt(one.Unstructured, "spec", "restic", "destinationPVC"), stringAt(one.Unstructured, "spec", "restic", "copyMethod")
+	populates := t.populatedBy == one.GetName()
+	switch {
+	case populates && method == policy.CopyDirect:
+		t.wrong(requirement, one, []any{"spec", "restic", "copyMethod"}, "%s has the copyMethod %s, and the PVC is filled from its snapshot: VolSync's populator takes Snapshot only, and the PVC waits for ever", name, method)
+	case !populates && into == "":
+		t.wrong(requirement, one, []any{"spec", "restic"}, "%s restores into no PVC that an app uses: it has no destinationPVC, and no PVC of the templates has it as its dataSourceRef", name)
+	}
+	t.named(requirement, one, t.contract.Names.ReplicationDestination)
+	t.repository(requirement, one)
+}
+
+func (t *templates) named(requirement string, one template, promised policy.Template) {
+	if promised == "" || strings.Contains(string(promised), "{uid}") {
+		return
+	}
+	if want := promised.Expand(templatesNamespace, claimName, ""); one.GetName() != want {
+		t.wrong(requirement, one, []any{"metadata", "name"}, "%s is named %s for the PVC %s, promised is %s (%s)", one.GetKind(), one.GetName(), claimName, want, promised)
+	}
+}
+
+// repository is about the Secret that an object names: where it is, and what VolSync's movers read in it.
+func (t *templates) repository(requirement string, one template) {
+	name := stringAt(one.Unstructured, "spec", "restic", "repository")
+	i := slices.IndexFunc(t.all, func(other template) bool { return other.GetKind() == "Secret" && other.GetName() == name })
+	if i < 0 {
+		if text := fmt.Sprintf("the Secret %s of %s/%s, which no template is", name, one.source.GetKind(), one.source.GetName()); !slices.Contains(t.elsewhere, text) {
+			t.elsewhere = append(t.elsewhere, text)
+			t.NotLookedAt = append(t.NotLookedAt, text)
+		}
+		return
+	}
+	secret := t.all[i]
+	read := func(key string) string {
+		if value := stringAt(secret.Unstructured, "stringData", key); value != "" {
+			return value
+		}
+		value, _ := base64.StdEncoding.DecodeString(stringAt(secret.Unstructured, "data", key))
+		return string(value)
+	}
+	if got, want := read("RESTIC_REPOSITORY"), repository(t.contract, t.endpoint, templatesNamespace, claimName); got != want {
+		t.wrong(requirement, secret, []any{"stringData", "RESTIC_REPOSITORY"}, "the Secret of %s has the repository %q for the PVC %s/%s, wanted %q", one.GetKind(), got, templatesNamespace, claimName, want)
+	}
+	keys := t.contract.BaseSecret.Keys
+	for _, k := range [][2]string{{"AWS_ACCESS_KEY_ID", keys.AccessKey}, {"AWS_SECRET_ACCESS_KEY", keys.SecretKey}, {"RESTIC_PASSWORD", keys.ResticPassword}} {
+		if got := read(k[0]); got != t.given[k[1]] {
+			t.wrong(requirement, secret, []any{"stringData", k[0]}, "%s in the Secret of %s is not what the base Secret has as %s: write ${%[3]s}", k[0], one.GetKind(), k[1])
+		}
+	}
+}
+
+// notPlayed is what a check says nothing about where there is no policy to be played.
+func (c *checker) notPlayed() {
+	c.NotLookedAt = append(c.NotLookedAt,
+		"every situation: what VolSync does with what is applied only a cluster shows",
+		"whether the cluster has the classes and the kinds that the templates name",
+	)
+}

@@ -1,0 +1,134 @@
+package policy
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/smart-restore/conformance/harness/endpoint"
+)
+
+// The gallery's setups are read as what they are: templates without a policy.
+func TestTheGallerysTemplates(t *testing.T) {
+	for _, name := range []string{"app-template", "populator-template"} {
+		t.Run(name, func(t *testing.T) {
+			p, err := Load(filepath.Join("..", "..", "fixtures", "gallery", name), endpoint.Endpoint{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Check(); err != nil {
+				t.Error(err)
+			}
+			if !p.Contract.OnlyTemplates() || len(p.Objects) > 0 || p.Contract.PVC.Label != "" || len(p.Contract.PVC.Labels()) > 0 {
+				t.Errorf("%d objects, label %q", len(p.Objects), p.Contract.PVC.Label)
+			}
+			if !slices.Contains(p.Describe(), "for each PVC: ReplicationSource/${APP}") {
+				t.Errorf("described as %v", p.Describe())
+			}
+			given := map[string]string{"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "RESTIC_PASSWORD": "password"}
+			one, err := p.Templates.For("ns", "data", given)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if one.Claim == nil || one.Claim.Name != "data" || one.Claim.Namespace != "ns" {
+				t.Errorf("the PVC is %+v", one.Claim)
+			}
+			if len(one.Before) != 1 || one.Before[0].GetName() != "data-volsync" || len(one.After) != 2 {
+				t.Errorf("%d objects before the PVC, %d after it", len(one.Before), len(one.After))
+			}
+		})
+	}
+}
+
+// templated is a folder with app-template, one of whose files is changed.
+func templated(t *testing.T, file string, change func(string) string) string {
+	t.Helper()
+	folder := t.TempDir()
+	if err := os.CopyFS(folder, os.DirFS(filepath.Join("..", "..", "fixtures", "gallery", "app-template"))); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(folder, file)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := change(string(raw))
+	if changed == string(raw) {
+		t.Fatalf("%s is as it was", file)
+	}
+	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
+func TestTemplatesThatAreRefused(t *testing.T) {
+	replaced := func(old, by string) func(string) string {
+		return func(text string) string { return strings.ReplaceAll(text, old, by) }
+	}
+	more := func(text string) func(string) string { return func(was string) string { return was + text } }
+	for name, c := range map[string]struct {
+		file   string
+		change func(string) string
+		want   string
+	}{
+		"an unknown placeholder":      {"secret.yaml", replaced("{namespace}", "{cluster}"), "secret.yaml:7:68: there is no placeholder {cluster} in templates"},
+		"an undeclared variable":      {"source.yaml", replaced("${VOLSYNC_SCHEDULE:=0 * * * *}", "${SCHEDULE}"), "source.yaml:8:16: nobody says what ${SCHEDULE} is"},
+		"a folder that is not there":  {"conformance.yaml", replaced("[.]", "[nowhere]"), "conformance.yaml:6:13: nowhere: "},
+		"a policy among them":         {"claim.yaml", more("---\napiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: a}\n"), "conformance.yaml:6:13: . has the policy ClusterPolicy a, which is applied once: list its file under policy"},
+		"variables that nothing uses": {"conformance.yaml", replaced("templates: [.]", "policy: [.]"), "conformance.yaml:7:12: they are filled into templates: there are none"},
+		"a variable of a variable": {"conformance.yaml", replaced(`"{pvc}"}
+names`, `"{app}"}
+names`), `there is no placeholder "{app}" here`},
+		"no address of S3": {"secret.yaml", replaced("192.168.10.133", "10.1.1.1"), "no object in it mentions the S3 endpoint 192.168.10.133:9000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Load(templated(t, c.file, c.change), endpoint.Endpoint{})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v\nwant %s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestTemplatesWithoutARestore(t *testing.T) {
+	p, err := Load(templated(t, "kustomization.yaml", func(text string) string { return strings.Replace(text, "- destination.yaml\n", "", 1) }), endpoint.Endpoint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	findings := FindingsIn(p.Check())
+	if len(findings) != 1 || findings[0].Requirement != Restores {
+		t.Errorf("found %v", findings)
+	}
+}
+
+// Templates stand beside a policy, which is applied once.
+func TestTemplatesBesideAPolicy(t *testing.T) {
+	policies, err := filepath.Abs(filepath.Join("..", "..", "fixtures", "known-bad", "base"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := templated(t, "conformance.yaml", func(text string) string {
+		return strings.Replace(text, "templates: [.]", "policy: [policy]\npvc: {label: backup, value: hourly}\ntemplates: [.]", 1)
+	})
+	if err := os.CopyFS(filepath.Join(folder, "policy"), os.DirFS(policies)); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Load(folder, endpoint.Endpoint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Kyverno()) == 0 || p.Templates == nil || p.Contract.OnlyTemplates() {
+		t.Errorf("%d policies, templates %v", len(p.Kyverno()), p.Templates)
+	}
+	for _, c := range []struct {
+		contract Contract
+		refuses  bool
+	}{{p.Contract, false}, {Contract{Templates: []string{"."}}, true}} {
+		if got := c.contract.NotPromised([]string{JudgesPolicy}) != ""; got != c.refuses {
+			t.Errorf("not promised: %v, wanted %v", got, c.refuses)
+		}
+	}
+}
