@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/smart-restore/conformance/fixtures"
@@ -329,7 +330,10 @@ func (s *Session) usable(ctx context.Context, kept *testbed.Testbed, p *policy.P
 		return fmt.Errorf("the kept stack is %s with S3 at %s, but the policy needs %s with S3 at %s (policy %s): remove the kept stack with make down",
 			kept.Stack, kept.Endpoint.URL, s.Stack.Name, p.Endpoint.URL, p.Contract.Name)
 	}
-	for _, container := range append([]string{kept.Node}, kept.Store.Containers...) {
+	if len(kept.Nodes) == 0 {
+		return errors.New("another version of the suite put the kept stack up: make down removes it")
+	}
+	for _, container := range slices.Concat(kept.Nodes, kept.Store.Containers) {
 		state, err := s.engine.Docker(ctx, "inspect", "--format", "{{.State.Running}}", container)
 		if err != nil || state != "true" {
 			return fmt.Errorf("the stack that is kept up does not run any more (container %s): make down removes it", container)
@@ -348,8 +352,8 @@ func (s *Session) refresh(ctx context.Context, kept *testbed.Testbed) error {
 		return err
 	}
 	if reference != kept.AgentImage {
-		node := &cluster.Cluster{Node: kept.Node, Engine: s.engine}
-		if err := node.ImportImage(ctx, reference, archive); err != nil {
+		nodes := &cluster.Cluster{Nodes: kept.Nodes, Engine: s.engine}
+		if err := nodes.ImportImage(ctx, reference, archive); err != nil {
 			return err
 		}
 		kept.AgentImage = reference
