@@ -156,7 +156,7 @@ func (s *Session) loadPolicy() (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.chooseStack(p.Contract); err != nil {
+	if err := s.chooseStack(p); err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
 	}
 	for _, warning := range p.Contract.Warnings() {
@@ -166,18 +166,17 @@ func (s *Session) loadPolicy() (*policy.Policy, error) {
 }
 
 // chooseStack takes, where no stack is set, the first one that the policy is made for. A cluster that is there is what it is.
-func (s *Session) chooseStack(contract policy.Contract) error {
+func (s *Session) chooseStack(p *policy.Policy) error {
 	if s.Settings.External.Context != "" {
 		return nil
 	}
-	names := s.Lock.StackNames()
-	err := contract.CheckStack(s.Stack.Name, names)
+	err := p.CheckStack(s.Stack.Name, s.Lock.Stacks)
 	if err == nil || s.Settings.Stack != "" {
 		return err
 	}
-	for _, name := range names {
-		if contract.CheckStack(name, names) == nil {
-			s.Log.Printf("STACK=%s, which the policy %s is made for", name, contract.Name)
+	for _, name := range s.Lock.StackNames() {
+		if p.CheckStack(name, s.Lock.Stacks) == nil {
+			s.Log.Printf("STACK=%s, which the policy %s is made for", name, p.Contract.Name)
 			s.Stack, err = s.Lock.Stack(name)
 			return err
 		}
