@@ -69,9 +69,9 @@ func (p *Platform) drivers() (names []string) {
 
 const csiDriver = "CSIDriver"
 
-// HasKyverno says whether Kyverno is part of the stack. An external cluster was examined for it.
+// HasKyverno says whether Kyverno is part of the stack. An external cluster was examined for it, and has no record of controllers.
 func (s *Testbed) HasKyverno() bool {
-	return s.External != nil || slices.Contains(s.Controllers, kyvernoNamespace)
+	return len(s.Controllers) == 0 || slices.Contains(s.Controllers, kyvernoNamespace)
 }
 
 // Platform is what was seen when the installation came to its end, and, of the policy, when it was seen to act. Examine
