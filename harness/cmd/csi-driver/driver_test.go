@@ -376,6 +376,42 @@ func TestPages(t *testing.T) {
 	refused(t, "less than nothing", err, codes.InvalidArgument, "0 or more")
 }
 
+func TestExpanding(t *testing.T) {
+	p := start(t, "node-1", t.TempDir())
+	v := p.volume(t, request("a", 2*gib)).VolumeId
+	target := p.publish(t, v)
+	bytes := func(required, limit int64) *csi.CapacityRange {
+		return &csi.CapacityRange{RequiredBytes: required, LimitBytes: limit}
+	}
+	for name, c := range map[string]struct {
+		size  *csi.CapacityRange
+		code  codes.Code
+		words string
+	}{
+		"no size":              {nil, codes.InvalidArgument, "bytes that are required"},
+		"a limit below":        {bytes(3*gib, 2*gib), codes.OutOfRange, "at most"},
+		"a limit that is past": {bytes(gib, gib), codes.OutOfRange, "at most"},
+	} {
+		_, err := p.ControllerExpandVolume(t.Context(), &csi.ControllerExpandVolumeRequest{VolumeId: v, CapacityRange: c.size})
+		refused(t, name, err, c.code, c.words)
+		_, err = p.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{VolumeId: v, VolumePath: target, CapacityRange: c.size})
+		refused(t, name+", on the node", err, c.code, c.words)
+	}
+	is := func(want, answered int64, err error) {
+		t.Helper()
+		found, errGet := p.ControllerGetVolume(t.Context(), &csi.ControllerGetVolumeRequest{VolumeId: v})
+		if must(t, err, errGet); answered != want || found.Volume.CapacityBytes != want {
+			t.Errorf("found %d bytes, answered %d, want %d", found.Volume.CapacityBytes, answered, want)
+		}
+	}
+	for _, want := range []int64{3 * gib, 3 * gib, gib} { // once, again, and no volume gets smaller
+		r, err := p.ControllerExpandVolume(t.Context(), &csi.ControllerExpandVolumeRequest{VolumeId: v, CapacityRange: bytes(want, 0)})
+		is(3*gib, r.GetCapacityBytes(), err)
+	}
+	r, err := p.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{VolumeId: v, VolumePath: target, CapacityRange: bytes(4*gib, 0)})
+	is(4*gib, r.GetCapacityBytes(), err)
+}
+
 // Everything is there after the driver was away, but for what it had not finished.
 func TestARestart(t *testing.T) {
 	folder := t.TempDir()
