@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command csi-driver is a CSI driver with snapshots, small enough to be read in ten minutes: a volume is a folder of one node, a
 // snapshot a copy of it. Identity, controller and node service are one process behind one socket, one process on each node.
 //
