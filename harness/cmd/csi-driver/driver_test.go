@@ -533,3 +533,36 @@ func TestACopyWaitsForThePods(t *testing.T) {
 	_, errB := d.CreateVolume(t.Context(), clone)
 	must(t, errA, errB)
 }
+
+func TestWhatTheNodeIs(t *testing.T) {
+	p := start(t, "node-1", t.TempDir(), "--max-volumes=7")
+	info, err := p.NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
+	if err != nil || info.NodeId != "node-1" || info.MaxVolumesPerNode != 7 || info.AccessibleTopology.Segments[topologyKey] != "node-1" {
+		t.Errorf("found %v, %v", info, err)
+	}
+}
+
+func TestWhatAVolumeCanBe(t *testing.T) {
+	p := start(t, "node-1", t.TempDir())
+	v := p.volume(t, request("a", gib)).VolumeId
+	many := mounted(csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER)
+	for name, c := range map[string]struct {
+		request *csi.ValidateVolumeCapabilitiesRequest
+		message string
+	}{
+		"a writer": {&csi.ValidateVolumeCapabilitiesRequest{VolumeId: v, VolumeCapabilities: []*csi.VolumeCapability{writer}}, ""},
+		"many":     {&csi.ValidateVolumeCapabilitiesRequest{VolumeId: v, VolumeCapabilities: []*csi.VolumeCapability{writer, many}}, "ReadWriteOnce"},
+		"a parameter": {&csi.ValidateVolumeCapabilitiesRequest{VolumeId: v, VolumeCapabilities: []*csi.VolumeCapability{writer},
+			Parameters: map[string]string{"fast": "yes"}}, `"fast"`},
+	} {
+		r, err := p.ValidateVolumeCapabilities(t.Context(), c.request)
+		if must(t, err); (r.Confirmed != nil) != (c.message == "") || !strings.Contains(r.Message, c.message) {
+			t.Errorf("%s: found %v, want %q", name, r, c.message)
+		}
+	}
+	_, err := p.NodePublishVolume(t.Context(), &csi.NodePublishVolumeRequest{VolumeId: v, TargetPath: "/nowhere", VolumeCapability: many})
+	refused(t, "publish for many", err, codes.InvalidArgument, "ReadWriteOnce")
+	if none, err := p.GetCapacity(t.Context(), &csi.GetCapacityRequest{VolumeCapabilities: []*csi.VolumeCapability{many}}); err != nil || none.AvailableCapacity != 0 {
+		t.Errorf("found %v (%v) for many", none, err)
+	}
+}
