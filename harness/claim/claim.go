@@ -72,7 +72,7 @@ func (s *scope) env() *env.Env                   { return s.claims.env }
 func (s *scope) repos() *repository.Repositories { return s.claims.repos }
 func (c *Claims) labels() map[string]string      { return c.env.Testbed.Contract.PVC.Labels() }
 func (c *Claims) claim(name string) *Claim {
-	return &Claim{scope: &scope{c}, Name: name, CreatedAt: c.env.Now()}
+	return &Claim{scope: &scope{c}, Name: c.env.PVC(name), CreatedAt: c.env.Now()}
 }
 func (c *Claim) key() client.ObjectKey {
 	return client.ObjectKey{Namespace: c.env().Namespace, Name: c.Name}
@@ -191,7 +191,7 @@ func withoutVolume(pvc *corev1.PersistentVolumeClaim) {
 
 func (c *Claims) pvc(name string, labels map[string]string) *corev1.PersistentVolumeClaim {
 	pvc := &corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Namespace: c.env.Namespace, Name: name, Labels: labels},
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.env.Namespace, Name: c.env.PVC(name), Labels: labels},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("256Mi")}},

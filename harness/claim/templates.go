@@ -56,7 +56,7 @@ func (c *Claims) instance(ctx context.Context, name string) *subject.Instance {
 		}
 		return await.Reached(), err
 	})
-	instance, err := e.Testbed.Templates.For(e.Namespace, name, given)
+	instance, err := e.Testbed.Templates.For(e.Namespace, e.PVC(name), given)
 	e.Must(err)
 	return instance
 }

@@ -124,7 +124,7 @@ func (s *S3) subject(pvc string) outage.Subject {
 	t := s.env.Testbed
 	return outage.Subject{
 		Endpoint: t.Endpoint, Bucket: t.Store.Bucket,
-		NamespacePrefix: t.Contract.S3.NamespacePrefix(s.env.Namespace), RepositoryPrefix: s.repos.Prefix(pvc),
+		NamespacePrefix: s.env.KeyPrefix(), RepositoryPrefix: s.repos.Prefix(pvc),
 		Marker:    t.Contract.S3.Marker,
 		AccessKey: t.Credentials.AccessKey, SecretKey: t.Credentials.SecretKey,
 	}
