@@ -41,7 +41,7 @@ var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,
 	"Kyverno's admission controller is scaled to zero while a restore is under way, and takes its webhooks with it. No app is let in beside the restore, and no backup of the half-filled volume is made. A restore that was overridden stays over, also without the policy.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		stays := overridden(ctx, s, "overridden")
-		claim, destination, written, heal := restoring(ctx, s, "data", 2*slowly) // nothing else is going on
+		claim, destination, written, heal := restoring(ctx, s, "data", 3*slowly) // nothing else is going on
 		defer heal()
 		on := s.Off(ctx, scenario.KyvernoAdmission)
 		s.NoKyvernoWebhooks(ctx)

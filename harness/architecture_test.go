@@ -39,7 +39,7 @@ var layers = [][]string{
 	{"harness/check"},
 	{"harness/session", "e2e"},
 	{"harness/series"},
-	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause", "harness/cmd/provisioner"},
+	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause", "harness/cmd/provisioner", "harness/cmd/csi-driver"},
 }
 
 // clusterVocabulary begins the import paths of what talks to a cluster or to containers.

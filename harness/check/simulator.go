@@ -27,9 +27,6 @@ import (
 // playTimeout ends a simulator that does not: it plays in about a second.
 const playTimeout = 2 * time.Minute
 
-// kyvernoModule is what a build is Kyverno's by.
-const kyvernoModule = "github.com/kyverno/kyverno"
-
 // Kyverno is the simulator: Kyverno's own packages, compiled out of one of the lock's builds.
 type Kyverno struct {
 	Modules    *gomod.Builder
@@ -56,7 +53,7 @@ func NewKyverno(lock *stack.Lock, of *stack.Stack, modules *gomod.Builder, roles
 // BuildOf is the build of a stack's Kyverno.
 func BuildOf(lock *stack.Lock, of *stack.Stack) (*stack.Build, error) {
 	for _, name := range of.Manifests {
-		if manifest, ok := lock.Manifest(name); ok && manifest.Module == kyvernoModule {
+		if manifest, ok := lock.Manifest(name); ok && manifest.Module == stack.KyvernoModule {
 			if build, ok := lock.Build(manifest.Of); ok {
 				return build, nil
 			}

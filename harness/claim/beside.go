@@ -15,6 +15,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/podexec"
 	"github.com/smart-restore/conformance/harness/subject"
 	"github.com/smart-restore/conformance/harness/volsync"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
@@ -119,8 +120,11 @@ func (c *Claim) Override(ctx context.Context) {
 	}
 }
 
-// MoversTold gives movers that restore into the claim, once they are told to end, a second for it, where they would take half a minute:
-// their script hears no signal. Movers that nobody tells to end are left alone.
+// killRestic ends what a mover's script waits for.
+const killRestic = `for p in /proc/[0-9]*; do if [ "$(cat "$p/comm")" = restic ]; then kill -KILL "${p#/proc/}"; fi; done`
+
+// MoversTold kills restic in movers that restore into the claim and are told to end, as the kubelet does after half a minute: their
+// script hears no signal. Movers that nobody tells to end are left alone.
 func (c *Claim) MoversTold(ctx context.Context) {
 	e := c.env()
 	patience := time.Now().Add(e.Times.Backup)
@@ -133,9 +137,8 @@ func (c *Claim) MoversTold(ctx context.Context) {
 			if movers[i].DeletionTimestamp == nil {
 				continue
 			}
-			if err := e.API.Delete(ctx, &movers[i], client.GracePeriodSeconds(1)); client.IgnoreNotFound(err) != nil {
-				return await.State{}, err
-			}
+			mover := podexec.Container{Namespace: movers[i].Namespace, Pod: movers[i].Name, Name: movers[i].Spec.Containers[0].Name}
+			_, _ = e.Pods.Once(ctx, mover, podexec.ByShell("/bin/bash", "-c", killRestic)) // its end is the next look's
 		}
 		return await.ReachedIf(len(movers) == 0 || time.Now().After(patience), "%d are there", len(movers)), nil
 	})

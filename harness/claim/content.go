@@ -32,11 +32,16 @@ func (c *Claim) TakenBack(ctx context.Context) *Claim {
 	}
 	reclaim(corev1.PersistentVolumeReclaimRetain)
 	c.delete(ctx)
-	e.Arrange(ctx, "volume "+volume.Name+" released", e.Times.Bind, func(ctx context.Context) (await.State, error) {
-		err := e.API.Get(ctx, client.ObjectKeyFromObject(volume), volume)
-		return await.ReachedIf(volume.Status.Phase == corev1.VolumeReleased, "phase %s", volume.Status.Phase), err
-	})
-	patch("free to be bound again", `{"spec":{"claimRef":null}}`)
+	phase := func(want corev1.PersistentVolumePhase) {
+		e.Arrange(ctx, "volume "+volume.Name+" "+string(want), e.Times.Bind, func(ctx context.Context) (await.State, error) {
+			err := e.API.Get(ctx, client.ObjectKeyFromObject(volume), volume)
+			return await.ReachedIf(volume.Status.Phase == want, "phase %s", volume.Status.Phase), err
+		})
+	}
+	phase(corev1.VolumeReleased)
+	// Kept for the PVC of this name: one that is free for all is given to whoever waits for a volume.
+	patch("kept for the next PVC "+c.Name, `{"spec":{"claimRef":{"uid":null,"resourceVersion":null}}}`)
+	phase(corev1.VolumeAvailable) // a PVC that comes sooner waits for the controller's next round, 15 s
 	var next *Claim
 	c.claims.s3.WhileS3IsUp(ctx, func() {
 		next = c.claims.create(ctx, c.Name, c.claims.labels(), func(pvc *corev1.PersistentVolumeClaim) {

@@ -1,4 +1,4 @@
-// Package cluster starts the kind cluster of one run: one node, the API server's audit log on, in a Docker network of
+// Package cluster starts the kind cluster of one run: one node or a few, the API server's audit log on, in a Docker network of
 // its own. It never uses or deletes a cluster that it did not make.
 package cluster
 
@@ -10,10 +10,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	kind "sigs.k8s.io/kind/pkg/cluster"
@@ -42,6 +44,7 @@ type Options struct {
 	Network    string // the Docker network, which must exist
 	NodeImage  string
 	NodePulled bool   // upstream's node image: what ours has built in is patched in
+	Nodes      int    // how many; 0 is 1
 	Kubeconfig string // where the kubeconfig is written, mode 0600
 	AuditDir   string // a folder of this host that gets the audit log
 	StateDir   string // a folder of this host for the cluster's configuration files
@@ -51,7 +54,7 @@ type Options struct {
 // Cluster is a running cluster.
 type Cluster struct {
 	Name       string
-	Node       string // the node's container
+	Nodes      []string // the nodes' containers, which are named as the nodes are; the control plane's comes first
 	Kubeconfig string
 	Engine     *engine.Engine
 }
@@ -75,11 +78,16 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{Name: o.Name, Node: o.Name + "-control-plane", Kubeconfig: o.Kubeconfig, Engine: eng}
+	c := &Cluster{Name: o.Name, Nodes: nodeNames(o.Name, o.Nodes), Kubeconfig: o.Kubeconfig, Engine: eng}
 	created := make(chan error, 1)
 	booting, booted := context.WithCancel(ctx)
 	defer booted()
-	go c.keepServicesInside(booting)
+	for i, node := range c.nodes() {
+		go untilDone(booting, func() error { return keepServicesInside(booting, node.Exec) })
+		if i > 0 && !o.NodePulled {
+			go untilDone(booting, func() error { return setPods(booting, node.Exec, PodsOf(i)) })
+		}
+	}
 	go func() {
 		created <- provider.Create(o.Name,
 			kind.CreateWithRawConfig(config),
@@ -96,7 +104,9 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), timing.Setup.Delete)
 		defer cancel()
 		for done := false; !done; {
-			_, _ = eng.Docker(cleanup, "rm", "--force", "--volumes", c.Node)
+			for _, node := range c.Nodes {
+				_, _ = eng.Docker(cleanup, "rm", "--force", "--volumes", node)
+			}
 			select {
 			case err = <-created:
 				done = true
@@ -110,21 +120,111 @@ func Create(ctx context.Context, eng *engine.Engine, fixtures fs.FS, o Options) 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("kind cluster %s: %w", o.Name, err), c.undo(ctx))
 	}
-	// From here on the node needs nobody outside the run's network, and shall reach nobody.
-	if err := closeWayOut(ctx, c.Exec); err != nil {
-		return nil, errors.Join(fmt.Errorf("close the node's way out: %w", err), c.undo(ctx))
+	if err := c.join(ctx, o); err != nil {
+		return nil, errors.Join(err, c.undo(ctx))
+	}
+	// From here on the nodes need nobody outside the run's network, and shall reach nobody.
+	for _, node := range c.nodes() {
+		if err := closeWayOut(ctx, node.Exec); err != nil {
+			return nil, errors.Join(fmt.Errorf("close the way out of node %s: %w", node.Container, err), c.undo(ctx))
+		}
 	}
 	return c, os.Chmod(o.Kubeconfig, 0o600)
 }
 
-// keepServicesInside gives the node a route for the services' addresses as soon as it runs. Until kube-proxy has set a
-// service up, packets to it would take the default route, out of this machine, and whoever answers there would be taken
-// for the service.
-func (c *Cluster) keepServicesInside(ctx context.Context) {
-	for ctx.Err() == nil {
-		if keepServicesInside(ctx, c.Exec) == nil {
-			return
+// nodeNames are the containers that kind makes for a cluster's nodes.
+func nodeNames(cluster string, count int) []string {
+	names := []string{cluster + "-control-plane"}
+	for i := 1; i < count; i++ {
+		name := cluster + "-worker"
+		if i > 1 {
+			name += strconv.Itoa(i)
 		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// PodsOf is the range of the addresses of a node's pods: the control plane gives its nodes one /24 after the other, in the order in which
+// they join.
+func PodsOf(node int) string { return fmt.Sprintf("10.244.%d.0/24", node) }
+
+// join makes one cluster of the nodes: the control plane's takes pods too, each node has the range of pods that the control plane gave
+// it, and knows the way to the others'. Upstream's node image brings a daemon for that. One node has nobody to join.
+func (c *Cluster) join(ctx context.Context, o Options) error {
+	if len(c.Nodes) == 1 {
+		return nil
+	}
+	const kubectl = "kubectl --kubeconfig=/etc/kubernetes/admin.conf "
+	if _, err := c.nodes()[0].Exec(ctx, "bash", "-c", kubectl+"taint nodes "+c.Nodes[0]+" node-role.kubernetes.io/control-plane-"); err != nil {
+		return fmt.Errorf("let node %s take pods: %w", c.Nodes[0], err)
+	}
+	for i, node := range c.nodes() {
+		if err := c.checkPods(ctx, i, kubectl+"get node "+node.Container+" --output=jsonpath={.spec.podCIDR}"); err != nil {
+			return fmt.Errorf("node %s: %w", node.Container, err)
+		}
+	}
+	if o.NodePulled {
+		return nil
+	}
+	for i, node := range c.nodes() {
+		routes, err := c.PodRoutes(ctx, i)
+		if err == nil {
+			err = errors.Join(setPods(ctx, node.Exec, PodsOf(i)), leadToOthers(ctx, node.Exec, routes))
+		}
+		if err != nil {
+			return fmt.Errorf("node %s: %w", node.Container, err)
+		}
+	}
+	return nil
+}
+
+// checkPods waits until a node has a range of pods, which the command prints, and sees that it is the one that the node was set up with.
+func (c *Cluster) checkPods(ctx context.Context, node int, command string) error {
+	ctx, cancel := context.WithTimeout(ctx, timing.Setup.Services)
+	defer cancel()
+	for {
+		given, err := c.nodes()[0].Exec(ctx, "bash", "-c", command)
+		switch {
+		case err == nil && given == PodsOf(node):
+			return nil
+		case err == nil && given != "":
+			return fmt.Errorf("wanted its pods in %s, found %s: the nodes did not join in their order; try again", PodsOf(node), given)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the control plane has given its pods no range within %s: %w", timing.Setup.Services, errors.Join(ctx.Err(), err))
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// PodRoutes are the routes of a node to the pods of the others.
+func (c *Cluster) PodRoutes(ctx context.Context, node int) (routes []PodRoute, err error) {
+	for i := range c.Nodes {
+		if i == node {
+			continue
+		}
+		via, err := c.NodeAddress(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		routes = append(routes, PodRoute{Pods: PodsOf(i), Via: via})
+	}
+	return routes, nil
+}
+
+// nodes are the nodes, to run commands in.
+func (c *Cluster) nodes() (nodes []Node) {
+	for _, container := range c.Nodes {
+		nodes = append(nodes, Node{Container: container, Engine: c.Engine})
+	}
+	return nodes
+}
+
+// untilDone does it again and again until it is done once: a node's container may not run yet.
+func untilDone(ctx context.Context, do func() error) {
+	for ctx.Err() == nil && do() != nil {
 		select {
 		case <-ctx.Done():
 		case <-time.After(100 * time.Millisecond):
@@ -132,22 +232,26 @@ func (c *Cluster) keepServicesInside(ctx context.Context) {
 	}
 }
 
-// ServicesReachable waits until the API server answers at its service's address: a controller that starts sooner finds
-// nobody there, exits, and is restarted late.
+// ServicesReachable waits until the API server answers at its service's address on each node: a controller that starts sooner
+// finds nobody there, exits, and is restarted late.
 func (c *Cluster) ServicesReachable(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, timing.Setup.Services)
 	defer cancel()
-	for {
-		_, err := c.Exec(ctx, "timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/"+apiService+"/443")
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the API server does not answer at %s, its service's address, within %s: kube-proxy does not work (%w)", apiService, timing.Setup.Services, err)
-		case <-time.After(200 * time.Millisecond):
+	for _, node := range c.nodes() {
+		for {
+			_, err := node.Exec(ctx, "timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/"+apiService+"/443")
+			if err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("the API server does not answer on node %s at %s, its service's address, within %s: kube-proxy does not work (%w)",
+					node.Container, apiService, timing.Setup.Services, err)
+			case <-time.After(200 * time.Millisecond):
+			}
 		}
 	}
+	return nil
 }
 
 func newProvider(network string, status func(string, ...any)) (*kind.Provider, error) {
@@ -213,19 +317,22 @@ func configuration(fixtures fs.FS, o Options) ([]byte, error) {
 		"AuditPolicy":         auditPolicyFile,
 		"AuditFolder":         o.AuditDir,
 		"Patches":             patchesFolder,
+		"Workers":             make([]struct{}, max(o.Nodes, 1)-1),
 		"UserNamespace":       lacking,
 		"RestrictOOMScoreAdj": lacking && o.NodePulled,
 	})
 	return config.Bytes(), err
 }
 
-// Delete removes the cluster's node. It is safe to call for a cluster that is half made or gone.
+// Delete removes the cluster's nodes. It is safe to call for a cluster that is half made or gone.
 func (c *Cluster) Delete(ctx context.Context) error {
-	_, err := c.Engine.Docker(ctx, "rm", "--force", "--volumes", c.Node)
-	if err != nil && strings.Contains(err.Error(), "No such container") {
-		return nil
+	var problems []error
+	for _, node := range c.Nodes {
+		if _, err := c.Engine.Docker(ctx, "rm", "--force", "--volumes", node); err != nil && !strings.Contains(err.Error(), "No such container") {
+			problems = append(problems, err)
+		}
 	}
-	return err
+	return errors.Join(problems...)
 }
 
 // undo is Delete with a time of its own, also where ctx has ended.
@@ -241,16 +348,11 @@ func (c *Cluster) Config() (*rest.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.QPS, config.Burst = 200, 400 // one node of our own: no need to spare it
+	config.QPS, config.Burst = 200, 400 // a cluster of our own: no need to spare it
 	return config, nil
 }
 
-// Exec runs a command in the node, as Node.Exec does.
-func (c *Cluster) Exec(ctx context.Context, args ...string) (string, error) {
-	return Node{Container: c.Node, Engine: c.Engine}.Exec(ctx, args...)
-}
-
-// Node is the container that is a cluster's node. The zero Node is the node of a cluster that is not ours.
+// Node is the container that is one of a cluster's nodes. The zero Node is the node of a cluster that is not ours.
 type Node struct {
 	Container string
 	Engine    *engine.Engine
@@ -268,9 +370,17 @@ func (n Node) Exec(ctx context.Context, args ...string) (string, error) {
 	return n.Engine.Docker(ctx, append([]string{"exec", n.Container}, args...)...)
 }
 
-// ImportImage puts a docker archive into the node's containerd, where its tag is not there yet.
+// ImportImage puts a docker archive into the containerd of each node, where its tag is not there yet.
 func (c *Cluster) ImportImage(ctx context.Context, reference, archive string) error {
-	if out, err := c.Exec(ctx, "ctr", "--namespace", "k8s.io", "images", "list", "--quiet", "name=="+reference); err == nil && out != "" {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, node := range c.nodes() {
+		group.Go(func() error { return node.importImage(ctx, reference, archive) })
+	}
+	return group.Wait()
+}
+
+func (n Node) importImage(ctx context.Context, reference, archive string) error {
+	if out, err := n.Exec(ctx, "ctr", "--namespace", "k8s.io", "images", "list", "--quiet", "name=="+reference); err == nil && out != "" {
 		return nil
 	}
 	in, err := os.Open(archive)
@@ -278,14 +388,14 @@ func (c *Cluster) ImportImage(ctx context.Context, reference, archive string) er
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	_, err = c.Engine.DockerWithInput(ctx, in, "exec", "--interactive", c.Node,
+	_, err = n.Engine.DockerWithInput(ctx, in, "exec", "--interactive", n.Container,
 		"ctr", "--namespace", "k8s.io", "images", "import", "--local", "-")
 	return err
 }
 
-// NodeAddress is the node's address in the run's network.
-func (c *Cluster) NodeAddress(ctx context.Context) (string, error) {
-	return c.Engine.Docker(ctx, "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", c.Node)
+// NodeAddress is the address of a node in the run's network.
+func (c *Cluster) NodeAddress(ctx context.Context, node int) (string, error) {
+	return c.Engine.Docker(ctx, "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", c.Nodes[node])
 }
 
 // logger shows kind's own steps as the status of our task.

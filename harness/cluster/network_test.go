@@ -3,9 +3,15 @@ package cluster
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/smart-restore/conformance/fixtures"
 )
 
 const (
@@ -36,6 +42,66 @@ func TestTheNodesNetworkIsAsItWasLeft(t *testing.T) {
 	}
 	if got, err := CheckNetwork(t.Context(), func(context.Context, ...string) (string, error) { return "", errors.New("no") }, s3, gateway); err == nil {
 		t.Errorf("nobody could look: found %q", got)
+	}
+}
+
+var toWorker = PodRoute{Pods: "10.244.1.0/24", Via: "172.18.0.4"}
+
+func TestTheRoutesToOtherNodesPodsAreSeenAndRestored(t *testing.T) {
+	for name, c := range map[string]struct {
+		more string
+		want []string
+	}{
+		"there":       {"10.244.1.0/24 via 172.18.0.4 dev eth0\n", nil},
+		"away":        {"", []string{others}},
+		"another way": {"10.244.1.0/24 via 172.18.0.9 dev eth0\n", []string{others}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := CheckNetwork(t.Context(), func(context.Context, ...string) (string, error) { return c.more + whole, nil }, s3, gateway, toWorker)
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("found %q, %v, wanted %q", got, err, c.want)
+			}
+		})
+	}
+	var ran []string
+	err := RestoreNetwork(t.Context(), func(_ context.Context, args ...string) (string, error) {
+		ran = append(ran, strings.Join(args, " "))
+		return "", nil
+	}, s3, gateway, toWorker)
+	if want := "ip route replace 10.244.1.0/24 via 172.18.0.4"; err != nil || !slices.Contains(ran, want) {
+		t.Errorf("ran %q, %v, wanted %q among them", ran, err, want)
+	}
+}
+
+// The node's file, as it is built in, has the range of the first node.
+func TestEachNodeGivesItsPodsAddressesOfItsOwn(t *testing.T) {
+	const inNode = "/etc/cni/net.d/10-kind.conflist"
+	content, err := fixtures.Files.ReadFile("node/kind.conflist")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "kind.conflist")
+	if err := os.WriteFile(file, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	node := func(ctx context.Context, args ...string) (string, error) {
+		for i := range args {
+			args[i] = strings.ReplaceAll(args[i], inNode, file)
+		}
+		out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
+		return string(out), err
+	}
+	for _, i := range []int{0, 2, 1} {
+		if err := setPods(t.Context(), node, PodsOf(i)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(file)
+		if want := strings.ReplaceAll(string(content), PodsOf(0), PodsOf(i)); err != nil || string(got) != want || !strings.Contains(want, PodsOf(i)) {
+			t.Errorf("node %d: %v\n%s", i, err, got)
+		}
+		if p, all := netip.MustParsePrefix(PodsOf(i)), netip.MustParsePrefix(PodSubnet); !all.Contains(p.Addr()) {
+			t.Errorf("node %d: its pods are in %s, wanted a part of %s", i, p, all)
+		}
 	}
 }
 

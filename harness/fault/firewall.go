@@ -44,16 +44,22 @@ var packetKinds = [][]string{
 // it a name is 28 characters long, the most that iptables takes.
 const chainPrefix = "SRFAULT-"
 
-// Firewall injects faults into the packets that a cluster's node forwards, by
-// iptables on that node. What the node itself sends is not forwarded and goes
-// free. A rule on the node does not heal by itself: HealAll clears away what a
+// Firewall injects faults into the packets that a cluster's nodes forward, by
+// iptables on these nodes. What a node itself sends is not forwarded and goes
+// free. A rule on a node does not heal by itself: HealAll clears away what a
 // killed run left behind.
 type Firewall struct {
-	// Exec runs a command on the node, without a shell, and returns its
-	// stdout; an error, which carries its stderr, if it can't or exits other
-	// than 0. It is for iptables only: see cluster.Node for other commands.
-	Exec func(ctx context.Context, args ...string) (string, error)
+	// Nodes are all of the cluster's: a pod's packets are forwarded by its own.
+	Nodes []Exec
 }
+
+// Exec runs a command on a node, without a shell, and returns its
+// stdout; an error, which carries its stderr, if it can't or exits other
+// than 0. It is for iptables only: see cluster.Node for other commands.
+type Exec func(ctx context.Context, args ...string) (string, error)
+
+// errNoNode keeps a look at no node from being one that found nothing.
+var errNoNode = errors.New("nodes: want at least one, found none")
 
 // Armed is a packet fault in force.
 type Armed struct {
@@ -76,6 +82,8 @@ func (f *Firewall) Arm(ctx context.Context, id string, fault PacketFault, source
 		return fail(errors.New("id: want 1 to 200 bytes without quotes and line ends"))
 	case len(sources) == 0:
 		return fail(errors.New("sources: want at least one, found none"))
+	case len(f.Nodes) == 0:
+		return fail(errNoNode)
 	case !endpoint.Addr().Is4() || endpoint.Port() == 0:
 		return fail(fmt.Errorf("endpoint: want an IPv4 address and port, found %s", endpoint))
 	}
@@ -89,9 +97,6 @@ func (f *Firewall) Arm(ctx context.Context, id string, fault PacketFault, source
 	}
 
 	// The chain first, its entry last: a half-made fault is in nobody's way.
-	if err := f.iptables(ctx, "-N", a.chain); err != nil {
-		return fail(err)
-	}
 	commands := make([][]string, 0, len(packetKinds)*len(a.sources)+1)
 	for _, s := range a.sources {
 		for _, flags := range packetKinds {
@@ -102,12 +107,27 @@ func (f *Firewall) Arm(ctx context.Context, id string, fault PacketFault, source
 		}
 	}
 	commands = append(commands, []string{"-I", "FORWARD", "1", "-j", a.chain})
-	for _, c := range commands {
-		if err := f.iptables(ctx, c...); err != nil {
-			return fail(errors.Join(err, a.Heal(context.WithoutCancel(ctx))))
+	// Each node's chain is made before any other rule: that it is there already means that the fault is somebody else's.
+	for i, node := range f.Nodes {
+		if err := node.iptables(ctx, "-N", a.chain); err != nil {
+			return fail(errors.Join(err, a.on(f.Nodes[:i]).Heal(context.WithoutCancel(ctx))))
+		}
+	}
+	for _, node := range f.Nodes {
+		for _, c := range commands {
+			if err := node.iptables(ctx, c...); err != nil {
+				return fail(errors.Join(err, a.Heal(context.WithoutCancel(ctx))))
+			}
 		}
 	}
 	return a, nil
+}
+
+// on is the fault on some of the nodes.
+func (a *Armed) on(nodes []Exec) *Armed {
+	part := *a
+	part.firewall = &Firewall{Nodes: nodes}
+	return &part
 }
 
 // Attempts returns how many packets of each source that open a connection or
@@ -115,20 +135,25 @@ func (f *Firewall) Arm(ctx context.Context, id string, fault PacketFault, source
 // tried: its keep-alives do not count. Error if the fault is not in force any
 // more.
 func (a *Armed) Attempts(ctx context.Context) (map[netip.Addr]uint64, error) {
-	out, err := a.firewall.run(ctx, "-nvxL", a.chain)
-	if err != nil {
-		return nil, fmt.Errorf("counting attempts of %s: %w", a.id, err)
-	}
-	counts, err := parseCounters(out)
-	if err != nil {
-		return nil, fmt.Errorf("counting attempts of %s: %w in:\n%s", a.id, err, out)
-	}
-	for _, s := range a.sources {
-		if _, ok := counts[s]; !ok {
-			return nil, fmt.Errorf("counting attempts of %s: want a rule for %s, found none in:\n%s", a.id, s, out)
+	total := map[netip.Addr]uint64{}
+	for _, node := range a.firewall.Nodes {
+		out, err := node.run(ctx, "-nvxL", a.chain)
+		if err != nil {
+			return nil, fmt.Errorf("counting attempts of %s: %w", a.id, err)
+		}
+		counts, err := parseCounters(out)
+		if err != nil {
+			return nil, fmt.Errorf("counting attempts of %s: %w in:\n%s", a.id, err, out)
+		}
+		for _, s := range a.sources {
+			count, ok := counts[s]
+			if !ok {
+				return nil, fmt.Errorf("counting attempts of %s: want a rule for %s, found none in:\n%s", a.id, s, out)
+			}
+			total[s] += count
 		}
 	}
-	return counts, nil
+	return total, nil
 }
 
 // Heal takes the fault away. That it is gone already is no error.
@@ -140,35 +165,53 @@ func (a *Armed) Heal(ctx context.Context) error {
 	return nil
 }
 
-// HealAll takes away every fault of ours on the node, those of other runs too.
+// HealAll takes away every fault of ours on the nodes, those of other runs too.
 func (f *Firewall) HealAll(ctx context.Context) error {
 	err := f.heal(ctx, func(chain string) bool { return strings.HasPrefix(chain, chainPrefix) })
+	if len(f.Nodes) == 0 {
+		err = errNoNode
+	}
 	if err != nil {
 		return fmt.Errorf("healing all packet faults: %w", err)
 	}
 	return nil
 }
 
-// InForce lists the chains of all faults of ours on the node, those of other
+// InForce lists the chains of all faults of ours on the nodes, those of other
 // runs too, and the entries into chains that are gone.
 func (f *Firewall) InForce(ctx context.Context) ([]string, error) {
-	out, err := f.run(ctx, "-S")
-	if err != nil {
-		return nil, fmt.Errorf("listing packet faults: %w", err)
+	if len(f.Nodes) == 0 {
+		return nil, fmt.Errorf("listing packet faults: %w", errNoNode)
 	}
-	entries, chains := parseRules(out, func(chain string) bool { return strings.HasPrefix(chain, chainPrefix) })
-	all := append(chains, entries...)
+	var all []string
+	for _, node := range f.Nodes {
+		out, err := node.run(ctx, "-S")
+		if err != nil {
+			return nil, fmt.Errorf("listing packet faults: %w", err)
+		}
+		entries, chains := parseRules(out, func(chain string) bool { return strings.HasPrefix(chain, chainPrefix) })
+		all = append(append(all, chains...), entries...)
+	}
 	slices.Sort(all)
 	return slices.Compact(all), nil
 }
 
-// heal removes the chains that are wanted away. It goes by what is there, since
-// what iptables says of a missing chain differs by version. Someone else may
-// heal at the same time: then a command fails, and another look decides.
+// heal removes the chains that are wanted away, from every node.
 func (f *Firewall) heal(ctx context.Context, which func(chain string) bool) error {
+	var problems []error
+	for _, node := range f.Nodes {
+		problems = append(problems, node.heal(ctx, which))
+	}
+	return errors.Join(problems...)
+}
+
+// heal goes by what is there, since what iptables says of a missing chain
+// differs by version. Someone else may heal at the same time: then a command
+// fails, and another look decides.
+func (node Exec) heal(ctx context.Context, which func(chain string) bool) error {
 	var failed error
 	for range 3 {
-		out, err := f.run(ctx, "-S")
+		out, err := node.run(ctx, "-S")
 		if err != nil {
 			return err
 		}
@@ -178,10 +221,10 @@ func (f *Firewall) heal(ctx context.Context, which func(chain string) bool) erro
 		}
 		failed = nil
 		for _, chain := range entries {
-			failed = errors.Join(failed, f.iptables(ctx, "-D", "FORWARD", "-j", chain))
+			failed = errors.Join(failed, node.iptables(ctx, "-D", "FORWARD", "-j", chain))
 		}
 		for _, chain := range chains {
-			failed = errors.Join(failed, f.iptables(ctx, "-F", chain), f.iptables(ctx, "-X", chain))
+			failed = errors.Join(failed, node.iptables(ctx, "-F", chain), node.iptables(ctx, "-X", chain))
 		}
 		if failed == nil {
 			return nil
@@ -190,15 +233,15 @@ func (f *Firewall) heal(ctx context.Context, which func(chain string) bool) erro
 	return failed
 }
 
-func (f *Firewall) iptables(ctx context.Context, args ...string) error {
-	_, err := f.run(ctx, args...)
+func (node Exec) iptables(ctx context.Context, args ...string) error {
+	_, err := node.run(ctx, args...)
 	return err
 }
 
 // run waits up to 5 s for the lock that kube-proxy and the CNI take too.
-func (f *Firewall) run(ctx context.Context, args ...string) (string, error) {
+func (node Exec) run(ctx context.Context, args ...string) (string, error) {
 	args = append([]string{"iptables", "-w", "5"}, args...)
-	out, err := f.Exec(ctx, args...)
+	out, err := node(ctx, args...)
 	if err != nil {
 		return out, fmt.Errorf("%s: %w", strings.Join(args, " "), err)
 	}

@@ -132,7 +132,7 @@ func TestArmCommands(t *testing.T) {
 		NoRoute:   "REJECT --reject-with icmp-host-unreachable",
 	} {
 		n := newNode()
-		f := &Firewall{Exec: n.exec}
+		f := &Firewall{Nodes: []Exec{n.exec}}
 		mapped := netip.AddrFrom16(podB.As16())
 		a, err := f.Arm(t.Context(), theID, fault, []netip.Addr{podA, mapped, podA}, endpoint)
 		if err != nil {
@@ -204,16 +204,27 @@ func TestArmRefuses(t *testing.T) {
 		"IPv6 endpoint": {"x", Refused, one, netip.MustParseAddrPort("[fd00::1]:9000"), "endpoint: want"},
 	} {
 		n := newNode()
-		_, err := (&Firewall{Exec: n.exec}).Arm(t.Context(), c.id, c.fault, c.sources, c.endpoint)
+		_, err := (&Firewall{Nodes: []Exec{n.exec}}).Arm(t.Context(), c.id, c.fault, c.sources, c.endpoint)
 		if err == nil || !strings.Contains(err.Error(), c.want) || len(n.commands) > 0 {
 			t.Errorf("%s: want %q and no command, found %v and %q", name, c.want, err, n.commands)
 		}
 	}
 }
 
+func TestWithoutANodeNothingCanBeSaid(t *testing.T) {
+	none := &Firewall{}
+	_, armed := none.Arm(t.Context(), theID, Refused, []netip.Addr{podA}, endpoint)
+	_, inForce := none.InForce(t.Context())
+	for what, err := range map[string]error{"arming": armed, "listing": inForce, "healing": none.HealAll(t.Context())} {
+		if !errors.Is(err, errNoNode) {
+			t.Errorf("%s: found %v", what, err)
+		}
+	}
+}
+
 func TestArmTwiceIsRefusedAndTheFirstStays(t *testing.T) {
 	n := newNode()
-	f := &Firewall{Exec: n.exec}
+	f := &Firewall{Nodes: []Exec{n.exec}}
 	if _, err := f.Arm(t.Context(), theID, Refused, []netip.Addr{podA}, endpoint); err != nil {
 		t.Fatal(err)
 	}
@@ -223,6 +234,70 @@ func TestArmTwiceIsRefusedAndTheFirstStays(t *testing.T) {
 	}
 	if n.chains["FORWARD"][0] != "-j "+theChain || len(n.chains[theChain]) != len(packetKinds) {
 		t.Errorf("want the first fault as it was, found %v", n.chains)
+	}
+}
+
+// A pod's packets are forwarded by its own node, wherever that is.
+func TestEachNodeHasTheFault(t *testing.T) {
+	first, second := newNode(), newNode()
+	f := &Firewall{Nodes: []Exec{first.exec, second.exec}}
+	a, err := f.Arm(t.Context(), theID, Refused, []netip.Addr{podA, podB}, endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, n := range map[string]*node{"first": first, "second": second} {
+		if n.chains["FORWARD"][0] != "-j "+theChain || len(n.chains[theChain]) != 2*len(packetKinds) {
+			t.Errorf("%s node: want the fault, found %v", name, n.chains)
+		}
+	}
+	const head = "Chain X (1 references)\n    pkts      bytes target     prot opt in     out     source               destination         \n"
+	row := func(packets int, source string) string {
+		return fmt.Sprintf("%d 120 REJECT 6 -- * * %s 192.168.10.133 tcp dpt:9000 flags:0x17/0x02\n", packets, source)
+	}
+	first.listing = head + row(2, "10.244.0.5") + row(0, "10.244.0.17")
+	second.listing = head + row(0, "10.244.0.5") + row(3, "10.244.0.17")
+	if got, err := a.Attempts(t.Context()); err != nil || !maps.Equal(got, map[netip.Addr]uint64{podA: 2, podB: 3}) {
+		t.Errorf("attempts of all nodes: found %v, %v", got, err)
+	}
+	second.listing = head + row(0, "10.244.0.5")
+	if got, err := a.Attempts(t.Context()); err == nil {
+		t.Errorf("a node without a rule for a source: want an error, found %v", got)
+	}
+	second.chains["FORWARD"] = second.chains["FORWARD"][1:]
+	if left, err := f.InForce(t.Context()); err != nil || !slices.Equal(left, []string{theChain}) {
+		t.Errorf("in force on both, once: found %v, %v", left, err)
+	}
+	if err := f.HealAll(t.Context()); err != nil || !first.isClean() || !second.isClean() {
+		t.Errorf("want clean nodes, found %v and %v, %v", first.chains, second.chains, err)
+	}
+	second.fail = func(string) (bool, error) { return false, errors.New("no such container") }
+	if _, err := f.InForce(t.Context()); err == nil {
+		t.Error("want an error where one of the nodes could not be looked at")
+	}
+	if err := f.HealAll(t.Context()); err == nil {
+		t.Error("want an error where one of the nodes could not be healed")
+	}
+}
+
+// On several nodes as on one: no part of it stays, and what another has armed does.
+func TestArmCleansUpEveryNode(t *testing.T) {
+	for at, armed := range map[string]bool{"-N SRFAULT": false, "-s 10.244.0.5/32": false, "-I FORWARD": false, "another's": true} {
+		first, second := newNode(), newNode()
+		if armed {
+			if _, err := (&Firewall{Nodes: []Exec{second.exec}}).Arm(t.Context(), theID, BlackHole, []netip.Addr{podB}, endpoint); err != nil {
+				t.Fatal(err)
+			}
+		}
+		second.fail = func(command string) (bool, error) {
+			if strings.Contains(command, at) {
+				return false, errors.New("no such container")
+			}
+			return false, nil
+		}
+		_, err := (&Firewall{Nodes: []Exec{first.exec, second.exec}}).Arm(t.Context(), theID, Refused, []netip.Addr{podA}, endpoint)
+		if err == nil || !first.isClean() || second.isClean() == armed {
+			t.Errorf("failure at %s: want an error and nothing left, found %v, %v and %v", at, err, first.chains, second.chains)
+		}
 	}
 }
 
@@ -239,12 +314,12 @@ func TestArmCleansUpAfterItself(t *testing.T) {
 			}
 			return false, nil
 		}
-		_, err := (&Firewall{Exec: func(c context.Context, args ...string) (string, error) {
+		_, err := (&Firewall{Nodes: []Exec{func(c context.Context, args ...string) (string, error) {
 			if err := c.Err(); err != nil {
 				return "", err
 			}
 			return n.exec(c, args...)
-		}}).Arm(ctx, theID, Refused, []netip.Addr{podA, podB}, endpoint)
+		}}}).Arm(ctx, theID, Refused, []netip.Addr{podA, podB}, endpoint)
 		if err == nil || !strings.Contains(err.Error(), "signal: killed: iptables: failed.") || !n.isClean() {
 			t.Errorf("failure at %s: want an error and a clean node, found %v and %v", at, err, n.chains)
 		}
@@ -253,7 +328,7 @@ func TestArmCleansUpAfterItself(t *testing.T) {
 
 func TestHealAll(t *testing.T) {
 	n := newNode()
-	f := &Firewall{Exec: n.exec}
+	f := &Firewall{Nodes: []Exec{n.exec}}
 	for _, id := range []string{"a", "b"} {
 		if _, err := f.Arm(t.Context(), id, BlackHole, []netip.Addr{podA}, endpoint); err != nil {
 			t.Fatal(err)
@@ -273,7 +348,7 @@ func TestHealAll(t *testing.T) {
 
 func TestHealBesideSomeoneElseHealing(t *testing.T) {
 	n := newNode()
-	a, err := (&Firewall{Exec: n.exec}).Arm(t.Context(), theID, Refused, []netip.Addr{podA}, endpoint)
+	a, err := (&Firewall{Nodes: []Exec{n.exec}}).Arm(t.Context(), theID, Refused, []netip.Addr{podA}, endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +365,7 @@ func TestHealBesideSomeoneElseHealing(t *testing.T) {
 
 func TestHealSaysWhyItCant(t *testing.T) {
 	n := newNode()
-	a, err := (&Firewall{Exec: n.exec}).Arm(t.Context(), theID, Refused, []netip.Addr{podA}, endpoint)
+	a, err := (&Firewall{Nodes: []Exec{n.exec}}).Arm(t.Context(), theID, Refused, []netip.Addr{podA}, endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +415,7 @@ func TestAttempts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode()
-			a, err := (&Firewall{Exec: n.exec}).Arm(t.Context(), theID, Refused, []netip.Addr{podA, podB}, endpoint)
+			a, err := (&Firewall{Nodes: []Exec{n.exec}}).Arm(t.Context(), theID, Refused, []netip.Addr{podA, podB}, endpoint)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -361,9 +436,9 @@ func TestAttempts(t *testing.T) {
 
 // A fault that is gone (healed, or the node restarted) is no fault with 0 packets.
 func TestAttemptsOfAFaultThatIsGone(t *testing.T) {
-	a := &Armed{id: theID, chain: theChain, sources: []netip.Addr{podA}, firewall: &Firewall{Exec: func(context.Context, ...string) (string, error) {
+	a := &Armed{id: theID, chain: theChain, sources: []netip.Addr{podA}, firewall: &Firewall{Nodes: []Exec{func(context.Context, ...string) (string, error) {
 		return "", errors.New("exit status 1: iptables: No chain/target/match by that name")
-	}}}
+	}}}}
 	if _, err := a.Attempts(t.Context()); err == nil || !strings.Contains(err.Error(), "counting attempts of run-1/refused: iptables -w 5 -nvxL "+theChain+": exit status 1: iptables: No chain") {
 		t.Errorf("found %v", err)
 	}
@@ -371,7 +446,7 @@ func TestAttemptsOfAFaultThatIsGone(t *testing.T) {
 
 func TestFaultsInForceAreSeen(t *testing.T) {
 	n := newNode()
-	f := &Firewall{Exec: n.exec}
+	f := &Firewall{Nodes: []Exec{n.exec}}
 	if left, err := f.InForce(t.Context()); err != nil || len(left) != 0 {
 		t.Fatalf("nothing is armed: found %v, %v", left, err)
 	}

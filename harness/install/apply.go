@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -157,24 +160,54 @@ func Remove(ctx context.Context, api client.Client, objects []*unstructured.Unst
 	return nil
 }
 
-// DeploymentsReady waits until the namespace has deployments and all of them are rolled out: their status is of their newest
-// spec, and no pod of an older one is left.
+// DeploymentsReady waits until the namespace has deployments or daemon sets and all of them are rolled out: their status is of their
+// newest spec, and no pod of an older one is left.
 func DeploymentsReady(ctx context.Context, api client.Client, namespace string, timeout time.Duration) error {
 	err := await(ctx, timeout, func(ctx context.Context) (bool, string, error) {
-		list := &unstructured.UnstructuredList{}
-		list.SetGroupVersionKind(Deployment)
-		if err := api.List(ctx, list, client.InNamespace(namespace)); err != nil {
-			return false, "", err
-		}
-		for i := range list.Items {
-			if ready, state := RolledOut(&list.Items[i]); !ready {
-				return false, list.Items[i].GetName() + ": " + state, nil
+		found := 0
+		for _, kind := range []schema.GroupVersionKind{Deployment, DaemonSet} {
+			list := &unstructured.UnstructuredList{}
+			list.SetGroupVersionKind(kind)
+			if err := api.List(ctx, list, client.InNamespace(namespace)); err != nil {
+				return false, "", err
 			}
+			for i := range list.Items {
+				if ready, state := RolledOut(&list.Items[i]); !ready {
+					return false, list.Items[i].GetName() + ": " + state, nil
+				}
+			}
+			found += len(list.Items)
 		}
-		return len(list.Items) > 0, "it has no deployment", nil
+		return found > 0, "it has no deployment", nil
 	})
 	if err != nil {
 		return fmt.Errorf("wanted the deployments of namespace %s ready within %s: %w", namespace, timeout, err)
+	}
+	return nil
+}
+
+// DriversRegistered waits until the kubelet of each node has registered each of the CSI drivers: a volume for which it has none is
+// not made, and a pod with one does not start.
+func DriversRegistered(ctx context.Context, api client.Client, drivers []string, timeout time.Duration) error {
+	if len(drivers) == 0 {
+		return nil
+	}
+	err := await(ctx, timeout, func(ctx context.Context) (bool, string, error) {
+		nodes := &storagev1.CSINodeList{}
+		if err := api.List(ctx, nodes); err != nil {
+			return false, "", err
+		}
+		for _, node := range nodes.Items {
+			for _, driver := range drivers {
+				if !slices.ContainsFunc(node.Spec.Drivers, func(d storagev1.CSINodeDriver) bool { return d.Name == driver }) {
+					return false, "node " + node.Name + " has no driver " + driver, nil
+				}
+			}
+		}
+		return len(nodes.Items) > 0, "there is no CSINode", nil
+	})
+	if err != nil {
+		return fmt.Errorf("wanted the CSI drivers %s registered on each node within %s: %w", strings.Join(drivers, ", "), timeout, err)
 	}
 	return nil
 }

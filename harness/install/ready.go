@@ -30,8 +30,11 @@ var (
 	ReplicationDestination = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationDestination"}
 )
 
-// Deployment is the kind.
-var Deployment = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
+// The kinds of what runs for good.
+var (
+	Deployment = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
+	DaemonSet  = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "DaemonSet"}
+)
 
 // How a policy can turn out not to be one that can be tested. None of them is returned where the API server could not be
 // asked: that is ErrUnseen.

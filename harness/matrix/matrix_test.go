@@ -103,6 +103,18 @@ func report(kyverno, policy string, verdicts map[string]verdict.Verdict) *verdic
 	return r
 }
 
+func TestTheHeadSaysWhatAStackHas(t *testing.T) {
+	one := report("1.19", "a", nil)
+	one.Stack.Nodes, one.Stack.Requested["csi-snapshotter"] = 2, "v8.7.0"
+	if got, want := head(one), "Kyverno 1.19<br>Kubernetes 1.34.4<br>CSI snapshots<br>2 nodes<br>versitygw<br>a"; got != want {
+		t.Errorf("got %s, wanted %s", got, want)
+	}
+	delete(one.Stack.Requested, "kyverno")
+	if got := head(one); strings.Contains(got, "Kyverno") {
+		t.Errorf("a stack without Kyverno: got %s", got)
+	}
+}
+
 func TestTable(t *testing.T) {
 	one := report("1.19", "a", map[string]verdict.Verdict{
 		"core/fresh": verdict.Pass, "core/s3-down/401": verdict.Pass, "core/s3-down/404": verdict.Fail, "core/s3-down/500": verdict.Pass,

@@ -80,7 +80,16 @@ func head(r *verdict.Report) string {
 	version := func(component, observedAs string) string {
 		return strings.TrimPrefix(cmp.Or(r.Stack.Observed[observedAs].Version, r.Stack.Requested[component]), "v")
 	}
-	parts := []string{"Kyverno " + version("kyverno", "kyverno/kyverno"), "Kubernetes " + version("kubernetes", "kubernetes")}
+	parts := []string{"Kubernetes " + version("kubernetes", "kubernetes")}
+	if kyverno := version("kyverno", "kyverno/kyverno"); kyverno != "" {
+		parts = append([]string{"Kyverno " + kyverno}, parts...)
+	}
+	if snapshotter := version("csi-snapshotter", "csi-driver/csi-snapshotter"); snapshotter != "" {
+		parts = append(parts, "CSI snapshots")
+	}
+	if r.Stack.Nodes > 1 {
+		parts = append(parts, fmt.Sprintf("%d nodes", r.Stack.Nodes))
+	}
 	if s3, _, _ := strings.Cut(r.Stack.Requested["s3"], " "); s3 != "" {
 		parts = append(parts, s3)
 	}

@@ -401,6 +401,11 @@ func TestDumpNamespace(t *testing.T) {
 	f.Put("namespaces/ns/secrets", anObject("Secret", "s", fakeapi.Object{"type": "Opaque", "data": fakeapi.Object{"RESTIC_PASSWORD": "c2VjcmV0LXZhbHVl"}}))
 	f.Put("persistentvolumes", fakeapi.Object{"kind": "PersistentVolume", "metadata": fakeapi.Object{"name": "pv1"}, "spec": fakeapi.Object{"claimRef": fakeapi.Object{"namespace": "ns"}}})
 	f.Put("persistentvolumes", fakeapi.Object{"kind": "PersistentVolume", "metadata": fakeapi.Object{"name": "pv2"}, "spec": fakeapi.Object{"claimRef": fakeapi.Object{"namespace": "ns2"}}})
+	for _, namespace := range []string{"ns", "ns2"} {
+		f.Put("snapshot.storage.k8s.io/v1/namespaces/"+namespace+"/volumesnapshots", fakeapi.Object{"kind": "VolumeSnapshot", "metadata": fakeapi.Object{"namespace": namespace, "name": "snap-of-" + namespace}})
+		f.Put("snapshot.storage.k8s.io/v1/volumesnapshotcontents", fakeapi.Object{"kind": "VolumeSnapshotContent", "metadata": fakeapi.Object{"name": "content-of-" + namespace},
+			"spec": fakeapi.Object{"volumeSnapshotRef": fakeapi.Object{"namespace": namespace}}})
+	}
 	const ur = "kyverno.io/v2/namespaces/kyverno/updaterequests"
 	f.Put(ur, fakeapi.Object{"kind": "UpdateRequest", "metadata": fakeapi.Object{"namespace": "kyverno", "name": "ur-by-resource"}, "spec": fakeapi.Object{"resource": fakeapi.Object{"kind": "PersistentVolumeClaim", "namespace": "ns", "name": "data"}}})
 	f.Put(ur, fakeapi.Object{"kind": "UpdateRequest", "metadata": fakeapi.Object{"namespace": "kyverno", "name": "ur-nested"}, "spec": fakeapi.Object{"ruleContext": []any{fakeapi.Object{"trigger": fakeapi.Object{"namespace": "ns"}}},
@@ -421,6 +426,8 @@ func TestDumpNamespace(t *testing.T) {
 		"configmaps.yaml":             {"name: cm", "- file"},
 		"secrets.yaml":                {"name: s", "- RESTIC_PASSWORD", "type: Opaque"},
 		"persistentvolumes.yaml":      {"name: pv1"},
+		"volumesnapshots.yaml":        {"name: snap-of-ns"},
+		"volumesnapshotcontents.yaml": {"name: content-of-ns"},
 		"updaterequests.yaml":         {"ur-by-resource", "ur-nested", "ur-json"},
 		"dump-errors.txt":             {"replicationdestinations.volsync.backube: "},
 	} {
@@ -430,7 +437,7 @@ func TestDumpNamespace(t *testing.T) {
 				t.Errorf("%s: no %q in\n%s", file, w, got)
 			}
 		}
-		for _, never := range []string{"managedFields", "hunter22", "content-of-it", "c2VjcmV0", "Y2Fycm", "pv2", "ur-other"} {
+		for _, never := range []string{"managedFields", "hunter22", "content-of-it", "c2VjcmV0", "Y2Fycm", "pv2", "ur-other", "-of-ns2"} {
 			if strings.Contains(got, never) {
 				t.Errorf("%s: %q in\n%s", file, never, got)
 			}

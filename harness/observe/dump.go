@@ -43,6 +43,10 @@ func volsync(resource string) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: "volsync.backube", Version: "v1alpha1", Resource: resource}
 }
 
+func snapshot(resource string) schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: "snapshot.storage.k8s.io", Version: "v1", Resource: resource}
+}
+
 var dumps = []dumped{
 	{resource: core("persistentvolumeclaims")},
 	{resource: core("pods")},
@@ -50,6 +54,8 @@ var dumps = []dumped{
 	{resource: schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}},
 	{resource: volsync("replicationsources")},
 	{resource: volsync("replicationdestinations")},
+	{resource: snapshot("volumesnapshots")},
+	{resource: snapshot("volumesnapshotcontents"), clusterWide: true, keep: snapshottedIn},
 	{resource: core("configmaps"), show: namesOnly},
 	{resource: core("secrets"), show: namesOnly},
 	{resource: core("persistentvolumes"), clusterWide: true, keep: boundIn},
@@ -61,7 +67,7 @@ var dumps = []dumped{
 }
 
 // DumpNamespace writes what is in a namespace into dir, a YAML list a file:
-// PVCs and the volumes bound to them, pods, events, jobs, ReplicationSources
+// PVCs and the volumes bound to them, snapshots, pods, events, jobs, ReplicationSources
 // and -Destinations, and the Kyverno UpdateRequests about that namespace; of
 // Secrets and ConfigMaps only names and keys. What cannot be read is left out
 // and recorded in dump-errors.txt. The error is about writing to dir.
@@ -191,6 +197,12 @@ func withoutSecretData(v any) {
 // boundIn reports whether a volume is claimed from the namespace.
 func boundIn(o map[string]any, namespace string) bool {
 	of, _, _ := unstructured.NestedString(o, "spec", "claimRef", "namespace")
+	return of == namespace
+}
+
+// snapshottedIn reports whether a snapshot's content is of a VolumeSnapshot of the namespace.
+func snapshottedIn(o map[string]any, namespace string) bool {
+	of, _, _ := unstructured.NestedString(o, "spec", "volumeSnapshotRef", "namespace")
 	return of == namespace
 }
 

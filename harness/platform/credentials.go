@@ -39,6 +39,7 @@ type place struct {
 
 // CredentialsWatched begins to look for the base Secret's credentials.
 func (p *Platform) CredentialsWatched(ctx context.Context) *Credentials {
+	p.needsKyverno()
 	c := &Credentials{env: p.env, read: map[string]int64{}, kinds: []place{
 		{schema.GroupVersionKind{Version: "v1", Kind: "Event"}, ""},
 		{schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}, env.KyvernoNamespace},

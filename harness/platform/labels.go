@@ -15,6 +15,7 @@ import (
 // LabelledByWebhook has a ClusterPolicy add the label to PVCs of this name in the namespace, until the spec ends. Its webhook is called
 // after those of MutatingPolicies, and after it those are not called again.
 func (p *Platform) LabelledByWebhook(ctx context.Context, name string) {
+	p.needsKyverno()
 	e := p.env
 	labels := map[string]any{}
 	for key, value := range e.Testbed.Contract.PVC.Labels() {

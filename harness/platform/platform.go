@@ -18,6 +18,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -72,6 +74,13 @@ func (i installed) policyActs(ctx context.Context) error {
 
 func (i installed) volSyncAnswers(ctx context.Context) error {
 	return install.VolSyncAnswers(ctx, i.env.API, i.env.Times.Platform)
+}
+
+// needsKyverno ends the spec as unknown where the stack has no Kyverno: what is about it can be neither done nor seen.
+func (p *Platform) needsKyverno() {
+	if !p.env.Testbed.HasKyverno() {
+		p.env.Unknownf("the stack %s has no Kyverno, which this is about", p.env.Testbed.Stack)
+	}
 }
 
 // Back puts back what was taken away, and may be called again. It is done when the spec has ended, if the spec does not call it.
@@ -275,6 +284,7 @@ func (p *Platform) Off(ctx context.Context, controller Controller) Back {
 // FewUpdateRequests has Kyverno take no more than this many requests for its background controller, and drop others, until what it
 // returns is called.
 func (p *Platform) FewUpdateRequests(ctx context.Context, limit int) Back {
+	p.needsKyverno()
 	const key = "updateRequestThreshold"
 	set := func(value string) func(context.Context) error {
 		return func(ctx context.Context) error {
@@ -299,6 +309,7 @@ func (p *Platform) FewUpdateRequests(ctx context.Context, limit int) Back {
 // SomeDropped ends the spec as unknown unless, when the time is over that Kyverno may take, its background controller has no request
 // for one of these PVCs of the spec's namespace.
 func (p *Platform) SomeDropped(ctx context.Context, pvcs ...string) {
+	p.needsKyverno()
 	e, until := p.env, time.Now().Add(p.env.Times.Reaction)
 	var seen string
 	e.Arrange(ctx, "a request that Kyverno has dropped", 2*e.Times.Reaction, func(ctx context.Context) (await.State, error) {
@@ -362,6 +373,7 @@ func (p *Platform) SkipBackOff(ctx context.Context) {
 
 // replaceKyverno has those of Kyverno's pods made anew that have the labels.
 func (p *Platform) replaceKyverno(ctx context.Context, labels client.MatchingLabels) {
+	p.needsKyverno()
 	e, pods := p.env, &corev1.PodList{}
 	e.Do(ctx, func(ctx context.Context) error {
 		return e.API.List(ctx, pods, client.InNamespace(env.KyvernoNamespace), labels)
@@ -375,6 +387,7 @@ func (p *Platform) replaceKyverno(ctx context.Context, labels client.MatchingLab
 // NoKyvernoWebhooks waits until none of Kyverno's webhooks is left that is asked about PVCs, pods or Jobs: a Kyverno that is scaled to
 // zero takes them away.
 func (p *Platform) NoKyvernoWebhooks(ctx context.Context) {
+	p.needsKyverno()
 	e := p.env
 	e.Arrange(ctx, "Kyverno's webhooks for resources gone", e.Times.Gone, func(ctx context.Context) (await.State, error) {
 		validating, mutating := &admissionv1.ValidatingWebhookConfigurationList{}, &admissionv1.MutatingWebhookConfigurationList{}
@@ -412,6 +425,7 @@ func asked(name string, where admissionv1.WebhookClientConfig, rules []admission
 
 // KyvernoBack waits until Kyverno acts on the policy again.
 func (p *Platform) KyvernoBack(ctx context.Context) {
+	p.needsKyverno()
 	e := p.env
 	e.Must(p.ready(ctx, env.KyvernoNamespace))
 	e.Must(p.policyActs(ctx))
@@ -434,22 +448,25 @@ type Kills struct {
 	failed   error // of the last kill that could not be tried
 }
 
-// KillAgainAndAgain kills every process of this name on the node, and again whenever there is one, until Stop is called or the spec
+// KillAgainAndAgain kills every process of this name on the nodes, and again whenever there is one, until Stop is called or the spec
 // has ended. It waits until the first was killed.
 func (p *Platform) KillAgainAndAgain(ctx context.Context, process string) *Kills {
+	if process == "kyverno" {
+		p.needsKyverno()
+	}
 	e := p.env
 	k := &Kills{platform: p, process: process, stop: func() {}}
 	// That there is none just now is no failure. Docker's own failures have the exit code that pkill has then, so the answer is text.
 	kill := func(ctx context.Context) (killed bool, err error) {
 		out, err := e.Node(ctx, "bash", "-c", `pkill -KILL -x "$0" && echo killed || test $? = 1`, process)
-		return strings.TrimSpace(out) == "killed", err
+		return strings.Contains(out, "killed"), err // on any node
 	}
 	e.Undo("process "+process, func(ctx context.Context) error {
 		k.stop()
 		return p.runs(ctx, process)
 	})
 	if killed, err := kill(ctx); err != nil || !killed {
-		e.Unknownf("no process %s could be killed on the node: %v", process, err)
+		e.Unknownf("no process %s could be killed on a node: %v", process, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -506,6 +523,7 @@ const youngest = 2 * time.Second
 // KyvernoIsDown ends the spec as unknown if a process of Kyverno's admission controller is so old that it may serve: that Kyverno
 // was down while something happened must be seen.
 func (p *Platform) KyvernoIsDown(ctx context.Context) {
+	p.needsKyverno()
 	e := p.env
 	ages, err := e.Node(ctx, "bash", "-c", "ps -C kyverno -o etimes= || true")
 	e.Must(err)
@@ -541,7 +559,7 @@ func (p *Platform) KyvernoStaysDown(ctx context.Context) {
 	p.KyvernoIsDown(ctx)
 }
 
-// powerCut kills every container of the node and then what runs them, and starts that again. The node's own network stays
+// powerCut kills every container of a node and then what runs them, and starts that again. The node's own network stays
 // as it is: a node that boots anew would have its way out of the run's network open for a moment.
 const powerCut = `systemctl stop kubelet
 for id in $(ctr --namespace k8s.io tasks list --quiet); do
@@ -552,20 +570,20 @@ systemctl kill --signal=KILL containerd
 systemctl stop containerd
 systemctl start containerd kubelet`
 
-// NodeRestart kills everything that runs on the node, the control plane included, without a word of warning, and waits
+// NodeRestart kills everything that runs on the nodes, all at once, the control plane included, without a word of warning, and waits
 // until all of it is back.
 func (p *Platform) NodeRestart(ctx context.Context) {
 	e := p.env
 	before := p.Restarts(ctx)
-	back := e.Undo("the node's kubelet and containerd", func(ctx context.Context) error {
+	back := e.Undo("the nodes' kubelet and containerd", func(ctx context.Context) error {
 		_, err := e.Node(ctx, "systemctl", "start", "containerd", "kubelet")
 		return err
 	})
 	if _, err := e.Node(ctx, "bash", "-c", powerCut); err != nil {
-		e.Unknownf("the node could not be restarted: %v", err)
+		e.Unknownf("the nodes could not be restarted: %v", err)
 	}
 	back(ctx)
-	e.Step("every container of the node was killed, and its kubelet starts them again")
+	e.Step("every container of the nodes was killed, and the kubelet starts them again")
 	p.APIServerBack(ctx)
 	e.Arrange(ctx, "Kyverno and VolSync started again", e.Times.Platform, func(ctx context.Context) (await.State, error) {
 		now, err := p.restarts(ctx)
@@ -579,9 +597,18 @@ func (p *Platform) NodeRestart(ctx context.Context) {
 		}
 		return await.Reached(), nil
 	})
+	for _, namespace := range e.Testbed.Controllers {
+		if namespace != VolSync.Namespace && namespace != env.KyvernoNamespace {
+			e.Must(p.ready(ctx, namespace))
+		}
+	}
 	e.Must(p.ready(ctx, VolSync.Namespace))
 	e.Must(p.volSyncAnswers(ctx))
-	p.KyvernoBack(ctx)
+	if e.Testbed.HasKyverno() {
+		p.KyvernoBack(ctx)
+		return
+	}
+	e.Must(p.policyActs(ctx))
 }
 
 // Restarts counts the restarts of Kyverno's and VolSync's containers, by pod and container.
@@ -651,8 +678,11 @@ func (p *Platform) setResticPassword(ctx context.Context, password string) {
 	p.env.Must(p.env.API.Patch(ctx, secret, client.RawPatch(types.MergePatchType, patch)))
 }
 
+// Driver is the CSI driver of the stacks that have one.
+const Driver = "csi.smart-restore.io"
+
 // PruneVolumes removes what earlier runs on this cluster left of their volumes, where the storage class keeps them: the
-// folders on the node, and the PVs.
+// folders on the nodes, and the PVs; and of their snapshots, where the class of these keeps them.
 func PruneVolumes(ctx context.Context, s *env.Suite) error {
 	volumes := &corev1.PersistentVolumeList{}
 	if err := s.API.List(ctx, volumes); err != nil {
@@ -662,12 +692,25 @@ func PruneVolumes(ctx context.Context, s *env.Suite) error {
 	remove := []string{"rm", "-rf", "--"}
 	for i := range volumes.Items {
 		volume := &volumes.Items[i]
-		if volume.Status.Phase != corev1.VolumeReleased || volume.Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimRetain ||
-			volume.Spec.HostPath == nil || !strings.HasSuffix(volume.Spec.HostPath.Path, "_"+claimOf(volume)) {
+		if volume.Status.Phase != corev1.VolumeReleased || volume.Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimRetain {
+			continue
+		}
+		if volume.Spec.CSI != nil && volume.Spec.CSI.Driver == Driver {
+			// The driver has the folder: its provisioner deletes it, and the PV.
+			patch := []byte(`{"spec":{"persistentVolumeReclaimPolicy":"Delete"}}`)
+			if err := s.API.Patch(ctx, volume, client.RawPatch(types.MergePatchType, patch)); client.IgnoreNotFound(err) != nil {
+				return fmt.Errorf("remove the volumes of earlier runs: %w", err)
+			}
+			continue
+		}
+		if volume.Spec.HostPath == nil || !strings.HasSuffix(volume.Spec.HostPath.Path, "_"+claimOf(volume)) {
 			continue // none of the provisioner's folders: /var/local-path-provisioner/<PV>_<namespace>_<PVC>
 		}
 		released = append(released, volume)
 		remove = append(remove, volume.Spec.HostPath.Path)
+	}
+	if err := pruneSnapshots(ctx, s); err != nil {
+		return fmt.Errorf("remove the snapshots of earlier runs: %w", err)
 	}
 	if len(released) == 0 {
 		return nil
@@ -678,6 +721,40 @@ func PruneVolumes(ctx context.Context, s *env.Suite) error {
 	for _, volume := range released {
 		if err := s.API.Delete(ctx, volume); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("remove the volumes of earlier runs: %w", err)
+		}
+	}
+	return nil
+}
+
+// pruneSnapshots removes the VolumeSnapshotContents, with the driver's copies, whose VolumeSnapshot is gone with its namespace.
+func pruneSnapshots(ctx context.Context, s *env.Suite) error {
+	contents := &unstructured.UnstructuredList{}
+	contents.SetGroupVersionKind(schema.GroupVersionKind{Group: "snapshot.storage.k8s.io", Version: "v1", Kind: "VolumeSnapshotContent"})
+	if err := s.API.List(ctx, contents); err != nil {
+		if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+			return nil
+		}
+		return err
+	}
+	for i := range contents.Items {
+		content := &contents.Items[i]
+		if volsync.Nested(content, "spec", "driver") != Driver || volsync.Nested(content, "spec", "deletionPolicy") != "Retain" {
+			continue
+		}
+		namespace := volsync.Nested(content, "spec", "volumeSnapshotRef", "namespace")
+		if err := s.API.Get(ctx, client.ObjectKey{Name: namespace}, &corev1.Namespace{}); !apierrors.IsNotFound(err) {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"deletionPolicy":"Delete"}}`))
+		err := s.API.Patch(ctx, content, patch)
+		if err == nil {
+			err = s.API.Delete(ctx, content)
+		}
+		if client.IgnoreNotFound(err) != nil {
+			return err
 		}
 	}
 	return nil

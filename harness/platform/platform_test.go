@@ -185,6 +185,35 @@ func pod(name string, state corev1.ContainerState) *corev1.Pod {
 	}
 }
 
+// What is about Kyverno is unknown where the stack has none, and nothing is left to be put back.
+func TestWithoutKyvernoNothingIsSaidOfIt(t *testing.T) {
+	for name, do := range map[string]func(context.Context, *Platform){
+		"restart":         func(ctx context.Context, p *Platform) { p.RestartKyverno(ctx) },
+		"back-off":        func(ctx context.Context, p *Platform) { p.SkipBackOff(ctx) },
+		"few requests":    func(ctx context.Context, p *Platform) { p.FewUpdateRequests(ctx, 1) },
+		"dropped":         func(ctx context.Context, p *Platform) { p.SomeDropped(ctx, "data") },
+		"webhooks":        func(ctx context.Context, p *Platform) { p.NoKyvernoWebhooks(ctx) },
+		"kill":            func(ctx context.Context, p *Platform) { p.KillAgainAndAgain(ctx, "kyverno") },
+		"is down":         func(ctx context.Context, p *Platform) { p.KyvernoIsDown(ctx) },
+		"stays down":      func(ctx context.Context, p *Platform) { p.KyvernoStaysDown(ctx) },
+		"is back":         func(ctx context.Context, p *Platform) { p.KyvernoBack(ctx) },
+		"another webhook": func(ctx context.Context, p *Platform) { p.LabelledByWebhook(ctx, "data") },
+		"credentials":     func(ctx context.Context, p *Platform) { p.CredentialsWatched(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &log{}
+			p := platformWith(t, l, env.Parts{Testbed: &testbed.Testbed{Stack: "volsync-csi", Controllers: []string{"volsync-system"}},
+				Node: func(_ context.Context, args ...string) (string, error) {
+					return "", l.do(t.Context(), strings.Join(args, " "))
+				}})
+			got := recorded.Outcome(func() { do(t.Context(), p) })
+			if want := (recorded.End{How: "unknown", Reason: "the stack volsync-csi has no Kyverno, which this is about"}); got != want || len(l.did) > 0 {
+				t.Errorf("found %+v, did %q", got, l.did)
+			}
+		})
+	}
+}
+
 func TestKillAgainAndAgain(t *testing.T) {
 	exit := func(code int) error { return fmt.Errorf("docker exec node bash: exit status %d: ", code) }
 	type answer struct {

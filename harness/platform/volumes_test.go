@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/smart-restore/conformance/harness/env"
@@ -58,5 +59,66 @@ func TestOnlyReleasedVolumesOfTheProvisionersAreRemoved(t *testing.T) {
 	}
 	if want := []string{"bound", "deleted", "elsewhere", "nowhere", "unclaimed"}; !slices.Equal(names, want) {
 		t.Errorf("left %q, wanted %q", names, want)
+	}
+}
+
+// A volume of the CSI driver has its folder there: the provisioner removes both where the PV says so. Snapshots are the driver's, too.
+func TestWhatIsKeptOfTheDriversIsRemovedByIt(t *testing.T) {
+	volume := func(name, driver string, phase corev1.PersistentVolumePhase) *corev1.PersistentVolume {
+		return &corev1.PersistentVolume{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec: corev1.PersistentVolumeSpec{
+				PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
+				ClaimRef:                      &corev1.ObjectReference{Namespace: "gone", Name: "data"},
+				PersistentVolumeSource:        corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "h"}},
+			},
+			Status: corev1.PersistentVolumeStatus{Phase: phase},
+		}
+	}
+	content := func(name, driver, policy, namespace string) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent", "metadata": map[string]any{"name": name, "finalizers": []any{"example.com/keeps-it"}},
+			"spec": map[string]any{"driver": driver, "deletionPolicy": policy, "volumeSnapshotRef": map[string]any{"namespace": namespace, "name": "s"}},
+		}}
+	}
+	api := fake.NewClientBuilder().WithObjects(
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "lives"}},
+		volume("old", Driver, corev1.VolumeReleased), volume("bound", Driver, corev1.VolumeBound), volume("theirs", "csi.example.com", corev1.VolumeReleased),
+		content("old", Driver, "Retain", "gone"), content("used", Driver, "Retain", "lives"), content("theirs", "csi.example.com", "Retain", "gone"),
+		content("on-its-way", Driver, "Delete", "gone"),
+	).Build()
+	s := &env.Suite{API: api, Node: func(_ context.Context, args ...string) (string, error) {
+		t.Errorf("on the node: %q", args)
+		return "", nil
+	}}
+	for range 2 {
+		if err := PruneVolumes(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	volumes := &corev1.PersistentVolumeList{}
+	if err := api.List(t.Context(), volumes); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range volumes.Items {
+		want := corev1.PersistentVolumeReclaimRetain
+		if v.Name == "old" {
+			want = corev1.PersistentVolumeReclaimDelete
+		}
+		if v.Spec.PersistentVolumeReclaimPolicy != want {
+			t.Errorf("volume %s: found %s, wanted %s", v.Name, v.Spec.PersistentVolumeReclaimPolicy, want)
+		}
+	}
+	contents := &unstructured.UnstructuredList{}
+	contents.SetAPIVersion("snapshot.storage.k8s.io/v1")
+	contents.SetKind("VolumeSnapshotContentList")
+	if err := api.List(t.Context(), contents); err != nil || len(contents.Items) != 4 {
+		t.Fatalf("found %d, %v", len(contents.Items), err)
+	}
+	for _, c := range contents.Items {
+		deleted := c.GetDeletionTimestamp() != nil
+		if policy, _, _ := unstructured.NestedString(c.Object, "spec", "deletionPolicy"); deleted != (c.GetName() == "old") || deleted && policy != "Delete" {
+			t.Errorf("VolumeSnapshotContent %s: deleted %v, policy %s", c.GetName(), deleted, policy)
+		}
 	}
 }

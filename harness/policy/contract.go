@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/smart-restore/conformance/harness/endpoint"
+	"github.com/smart-restore/conformance/harness/stack"
 	"github.com/smart-restore/conformance/harness/strict"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -62,8 +63,8 @@ type Contract struct {
 	BaseSecret BaseSecret `json:"baseSecret"`
 	// Name templates of the objects that the policy creates for a PVC. Without a template, the suite finds the object by what it does.
 	Names Names `json:"names"`
-	// The copyMethod of the ReplicationSource. Only Direct can be tested: the stacks have local volumes, which cannot be
-	// snapshotted.
+	// The copyMethod of the ReplicationSource. Snapshot and Clone need a stack whose volumes can be snapshotted, such as
+	// kyverno-1.19-csi.
 	CopyMethod string `json:"copyMethod"`
 	// The ReplicationSource's cron schedule. @hourly accepts any minute. @daily accepts any minute and hour.
 	// @weekly, @monthly and @yearly accept any day, too.
@@ -85,7 +86,7 @@ type Contract struct {
 	// ReplicationSource or ReplicationDestination.
 	Alerts string `json:"alerts,omitempty"`
 	// The stacks that the policy supports, as shell patterns of names in fixtures/stacks.yaml, such as
-	// kyverno-1.19*. Defaults to every stack.
+	// kyverno-1.19*. Defaults to every stack with Kyverno.
 	Stacks []string `json:"stacks,omitempty"`
 	// Requirements that the policy is known to fail. A listed failure does not fail the run; a listed requirement that passes does.
 	ExpectedFailures []Expectation `json:"expectedFailures,omitempty"`
@@ -414,40 +415,80 @@ func (c Contract) Reasons() map[string]string {
 	return reasons
 }
 
-// MadeFor are the known stacks that the policy supports. A pattern that matches none of them is an error.
-func (c Contract) MadeFor(known []string) ([]string, error) {
+// MadeFor are the names of the known stacks that the policy supports. A pattern that matches none of them is an error. A stack
+// without Kyverno has to be named: a policy that says nothing is one of Kyverno's.
+func (c Contract) MadeFor(known []stack.Stack) ([]string, error) {
+	var names, withKyverno []string
+	for i := range known {
+		names = append(names, known[i].Name)
+		if known[i].HasKyverno() {
+			withKyverno = append(withKyverno, known[i].Name)
+		}
+	}
 	if len(c.Stacks) == 0 {
-		return known, nil
+		return withKyverno, nil
 	}
 	var madeFor []string
 	for i, pattern := range c.Stacks {
-		names, err := matching(pattern, known)
+		matches, err := matching(pattern, names)
 		switch {
 		case err != nil:
 			return nil, c.doc.At(fmt.Sprintf("%q is no pattern of a stack's name: %s", pattern, err), "stacks", i)
-		case len(names) == 0:
-			return nil, c.doc.At(fmt.Sprintf("no stack matches %q; want one of %s", pattern, strings.Join(known, ", ")), "stacks", i)
+		case len(matches) == 0:
+			return nil, c.doc.At(fmt.Sprintf("no stack matches %q; want one of %s", pattern, strings.Join(names, ", ")), "stacks", i)
 		}
-		madeFor = append(madeFor, names...)
+		madeFor = append(madeFor, matches...)
 	}
 	return madeFor, nil
 }
 
-// CheckStack refuses a stack that the policy does not support, a copy method that no stack can test, and a pattern that
-// matches no stack. Patterns are shell patterns: kyverno-1.19* matches Kyverno 1.19 on any Kubernetes.
-func (c Contract) CheckStack(stack string, known []string) error {
+// CheckStack refuses a stack that the policy does not support, one whose volumes cannot be copied as the policy copies them, and a
+// pattern that matches no stack. Patterns are shell patterns: kyverno-1.19* matches Kyverno 1.19 on any Kubernetes.
+func (c Contract) CheckStack(name string, known []stack.Stack) error {
 	madeFor, err := c.MadeFor(known)
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(madeFor, stack) {
-		return fmt.Errorf("the policy %s is made for %s, not for the stack %s: choose with STACK=%s", c.Name, strings.Join(c.Stacks, ", "), stack, madeFor[0])
+	i := slices.IndexFunc(known, func(s stack.Stack) bool { return s.Name == name })
+	switch {
+	case i >= 0 && slices.Contains(madeFor, name):
+		return c.checkStorage(&known[i].Storage, name, snapshotting(known, madeFor))
+	case len(madeFor) == 0:
+		return fmt.Errorf("the policy %s is made for no stack that is known", c.Name)
 	}
-	if c.CopyMethod != CopyDirect {
-		return c.doc.At(fmt.Sprintf("copyMethod %s needs a storage driver that takes snapshots or clones volumes; the stack %s has local volumes, which are copied %s: such a policy cannot be tested here",
-			c.CopyMethod, stack, CopyDirect), "copyMethod")
+	return fmt.Errorf("the policy %s is made for %s, not for the stack %s: choose with STACK=%s", c.Name,
+		cmp.Or(strings.Join(c.Stacks, ", "), "every stack with Kyverno (stacks in its contract names others)"), name, madeFor[0])
+}
+
+// snapshotting are those of the named stacks that have a storage class whose volumes can be snapshotted.
+func snapshotting(known []stack.Stack, names []string) (found []string) {
+	for i := range known {
+		if len(known[i].Storage.Snapshotted()) > 0 && slices.Contains(names, known[i].Name) {
+			found = append(found, known[i].Name)
+		}
 	}
-	return nil
+	return found
+}
+
+// checkStorage refuses a copy method that the volumes of the contract's PVCs cannot have on the stack. others are stacks with volumes
+// that can. A class that the stack does not have is made by the suite, as the default class.
+func (c Contract) checkStorage(storage *stack.Storage, name string, others []string) error {
+	class, has := storage.Class(c.PVC.StorageClass)
+	if !has {
+		class, _ = storage.Class("")
+	}
+	if c.CopyMethod == CopyDirect || class.Snapshots {
+		return nil
+	}
+	choose := "there is none among the stacks that the policy is made for: add one to stacks"
+	switch {
+	case len(storage.Snapshotted()) > 0:
+		return c.doc.At(fmt.Sprintf("copyMethod %s needs volumes that can be snapshotted; those of the storage class %s cannot on the stack %s: choose with pvc.storageClass: %s",
+			c.CopyMethod, class.Name, name, strings.Join(storage.Snapshotted(), " or ")), "pvc", "storageClass")
+	case len(others) > 0:
+		choose = "choose with STACK=" + strings.Join(others, " or ")
+	}
+	return c.doc.At(fmt.Sprintf("copyMethod %s needs volumes that can be snapshotted; the stack %s has none: %s", c.CopyMethod, name, choose), "copyMethod")
 }
 
 // matching are the names that a shell pattern matches.

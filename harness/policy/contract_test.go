@@ -9,6 +9,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/smart-restore/conformance/harness/stack"
 	"github.com/smart-restore/conformance/harness/strict"
 )
 
@@ -37,7 +38,7 @@ func TestContract(t *testing.T) {
 	if err := c.CheckRequirements([]string{"core/fresh", "safety/late-restore"}); err != nil {
 		t.Error(err)
 	}
-	if err := c.CheckStack("kyverno-1.19", []string{"kyverno-1.19", "kyverno-1.13"}); err != nil {
+	if err := c.CheckStack("kyverno-1.19", stacksNamed("kyverno-1.19", "kyverno-1.13")); err != nil {
 		t.Error(err)
 	}
 }
@@ -137,25 +138,25 @@ func TestContractIsHeldAgainstTheSuite(t *testing.T) {
 	if want := `conformance.yaml:9:17: no spec has the requirement "safety/late-restore"; there are core/fresh, core/restore`; err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	err = c.CheckStack("kyverno-1.13", []string{"kyverno-1.19", "kyverno-1.13"})
+	err = c.CheckStack("kyverno-1.13", stacksNamed("kyverno-1.19", "kyverno-1.13"))
 	if want := "the policy one is made for kyverno-1.19, not for the stack kyverno-1.13: choose with STACK=kyverno-1.19"; err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 	patterned := Contract{Stacks: []string{"kyverno-1.1[79]*"}, CopyMethod: CopyDirect}
-	if err := patterned.CheckStack("kyverno-1.19-minio", []string{"kyverno-1.13", "kyverno-1.19-minio"}); err != nil {
+	if err := patterned.CheckStack("kyverno-1.19-minio", stacksNamed("kyverno-1.13", "kyverno-1.19-minio")); err != nil {
 		t.Error(err)
 	}
-	if err := patterned.CheckStack("kyverno-1.13", []string{"kyverno-1.13", "kyverno-1.19-minio"}); err == nil || !strings.Contains(err.Error(), "STACK=kyverno-1.19-minio") {
+	if err := patterned.CheckStack("kyverno-1.13", stacksNamed("kyverno-1.13", "kyverno-1.19-minio")); err == nil || !strings.Contains(err.Error(), "STACK=kyverno-1.19-minio") {
 		t.Error(err)
 	}
-	err = c.CheckStack("kyverno-1.13", []string{"kyverno-1.13"})
+	err = c.CheckStack("kyverno-1.13", stacksNamed("kyverno-1.13"))
 	if want := `conformance.yaml:7:10: no stack matches "kyverno-1.19"; want one of kyverno-1.13`; err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
 
 func TestStacksArePatterns(t *testing.T) {
-	known := []string{"kyverno-1.13", "kyverno-1.19", "kyverno-1.19-k8s-1.33"}
+	known := append(stacksNamed("kyverno-1.13", "kyverno-1.19", "kyverno-1.19-k8s-1.33"), stack.Stack{Name: "volsync-csi"})
 	for name, c := range map[string]struct {
 		stacks []string
 		stack  string
@@ -167,11 +168,55 @@ func TestStacksArePatterns(t *testing.T) {
 		"the second":        {[]string{"kyverno-1.13*", "kyverno-1.19*"}, "kyverno-1.19", ""},
 		"another":           {[]string{"kyverno-1.19*"}, "kyverno-1.13", "is made for kyverno-1.19*, not for the stack kyverno-1.13: choose with STACK=kyverno-1.19"},
 		"not its beginning": {[]string{"kyverno-1.19"}, "kyverno-1.19-k8s-1.33", "not for the stack kyverno-1.19-k8s-1.33"},
+		"without Kyverno":   {nil, "volsync-csi", "is made for every stack with Kyverno (stacks in its contract names others), not for the stack volsync-csi: choose with STACK=kyverno-1.13"},
+		"named without it":  {[]string{"volsync-*"}, "volsync-csi", ""},
+		"of no such name":   {nil, "kyverno-1.2", "not for the stack kyverno-1.2"},
 		"none at all":       {[]string{"kyverno-1.2*"}, "kyverno-1.13", `no stack matches "kyverno-1.2*"`},
 		"no pattern":        {[]string{"kyverno-[1"}, "kyverno-1.13", `"kyverno-[1" is no pattern`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := Contract{Name: "p", Stacks: c.stacks, CopyMethod: CopyDirect}.CheckStack(c.stack, known)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, wanted %q", err, c.want)
+			}
+		})
+	}
+}
+
+// stacksNamed are stacks with Kyverno, and with volumes that cannot be snapshotted.
+func stacksNamed(names ...string) (stacks []stack.Stack) {
+	for _, name := range names {
+		stacks = append(stacks, stack.Stack{Name: name, Versions: map[string]string{"kyverno": "v1"}, Storage: stack.Storage{Classes: []stack.StorageClass{{Name: "standard"}}}})
+	}
+	return stacks
+}
+
+func TestAPolicyThatNeedsSnapshotsIsMadeForVolumesThatHaveThem(t *testing.T) {
+	csi := stacksNamed("plain", "csi", "csi-2")
+	for i := range csi[1:] {
+		csi[i+1].Storage = stack.Storage{SnapshotClasses: []string{"csi"}, Classes: []stack.StorageClass{
+			{Name: "csi", Snapshots: true}, {Name: "csi-immediate", Snapshots: true}, {Name: "standard"}}}
+	}
+	for name, c := range map[string]struct {
+		method, class, stack string
+		stacks               []string
+		want                 string
+	}{
+		"Direct, on folders":       {method: CopyDirect, stack: "plain"},
+		"Direct, on CSI":           {method: CopyDirect, stack: "csi"},
+		"Snapshot, on CSI":         {method: "Snapshot", stack: "csi"},
+		"Clone, on two nodes":      {method: "Clone", stack: "csi-2"},
+		"of a class by name":       {method: "Snapshot", stack: "csi", class: "csi-immediate"},
+		"of a class that is made":  {method: "Snapshot", stack: "csi", class: "ceph-block"},
+		"Snapshot, on folders":     {"Snapshot", "", "plain", nil, "copyMethod Snapshot needs volumes that can be snapshotted; the stack plain has none: choose with STACK=csi or csi-2"},
+		"Clone, on folders":        {"Clone", "ceph-block", "plain", nil, "copyMethod Clone needs volumes that can be snapshotted; the stack plain has none: choose with STACK=csi or csi-2"},
+		"made for one of them":     {"Snapshot", "", "plain", []string{"plain", "csi-2"}, "the stack plain has none: choose with STACK=csi-2"},
+		"made for folders only":    {"Snapshot", "", "plain", []string{"plain"}, "the stack plain has none: there is none among the stacks that the policy is made for: add one to stacks"},
+		"of the class of folders":  {"Snapshot", "standard", "csi", nil, "those of the storage class standard cannot on the stack csi: choose with pvc.storageClass: csi or csi-immediate"},
+		"Direct, of folders on it": {method: CopyDirect, stack: "csi", class: "standard"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := Contract{Name: "p", Stacks: c.stacks, CopyMethod: c.method, PVC: PVC{StorageClass: c.class}}.CheckStack(c.stack, csi)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("got %v, wanted %q", err, c.want)
 			}

@@ -67,8 +67,8 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 	if err := json.Unmarshal(raw, &back); err != nil || !reflect.DeepEqual(back, want) {
 		t.Errorf("there: %+v, %v", back, err)
 	}
-	err = c.CheckStack("one", []string{"one"})
-	if err == nil || !strings.Contains(err.Error(), "conformance.yaml:15:13: copyMethod Snapshot needs a storage driver that takes snapshots") {
+	err = c.CheckStack("one", stacksNamed("one"))
+	if err == nil || !strings.Contains(err.Error(), "conformance.yaml:15:13: copyMethod Snapshot needs volumes that can be snapshotted; the stack one has none") {
 		t.Errorf("a copy method that no stack has: %v", err)
 	}
 }

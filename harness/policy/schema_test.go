@@ -241,7 +241,7 @@ func TestTheSampleIsForeign(t *testing.T) {
 				t.Errorf("%s: it does not name its own %s", path, word)
 			}
 		}
-		if err := c.CheckStack("kyverno-1.19", []string{"kyverno-1.19"}); err != nil || len(c.Warnings()) > 0 {
+		if err := c.CheckStack("kyverno-1.19", stacksNamed("kyverno-1.19")); err != nil || len(c.Warnings()) > 0 {
 			t.Errorf("%s: %v, %v", path, err, c.Warnings())
 		}
 	}

@@ -61,7 +61,7 @@ func s3In(folder string, n *node, g *fault.Gateway) (*S3, *recorded.Reporter) {
 	times := timing.Default()
 	times.Heal, times.Poll, times.PollMax = 50*time.Millisecond, 2*time.Millisecond, 5*time.Millisecond
 	e := env.Offline(folder, env.Parts{
-		Times: times, Firewall: &fault.Firewall{Exec: n.exec}, Gateway: g,
+		Times: times, Firewall: &fault.Firewall{Nodes: []fault.Exec{n.exec}}, Gateway: g,
 		Testbed: &testbed.Testbed{
 			Contract: policy.Default(), Store: &objectstore.Handle{Bucket: "bucket"},
 			Endpoint: endpoint.Endpoint{Addr: netip.MustParseAddrPort("10.9.8.7:9000")},

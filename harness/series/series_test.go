@@ -37,7 +37,7 @@ func TestEveryPolicyOfTheMatrixIsMadeForItsStack(t *testing.T) {
 	for _, cell := range m.Cells {
 		p, err := policy.Load(filepath.Join("..", "..", filepath.FromSlash(cell.Policy)), endpoint)
 		if err == nil {
-			err = p.Contract.CheckStack(cell.Stack, lock.StackNames())
+			err = p.Contract.CheckStack(cell.Stack, lock.Stacks)
 		}
 		if err != nil {
 			t.Errorf("cell %s: %v", cell.Name(), err)

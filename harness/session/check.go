@@ -113,7 +113,7 @@ func (s *Session) loadToCheck(ctx context.Context, paths []string) ([]*policy.Po
 		if err != nil {
 			return nil, err
 		}
-		if _, err := p.Contract.MadeFor(s.Lock.StackNames()); err != nil {
+		if _, err := p.Contract.MadeFor(s.Lock.Stacks); err != nil {
 			return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 		}
 		if err := s.checkRequirements(ctx, p); err != nil {

@@ -134,6 +134,9 @@ func (s *Session) newE2E(p *policy.Policy, sel selection, folder string) *e2eRun
 			Focus: sel.focus, Labels: sel.labels, EndpointSetting: s.Settings.S3Endpoint.URL, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep), RerunOf: sel.rerunOf,
 		},
 	}}
+	if s.Stack.Nodes > 1 {
+		r.report.Stack.Nodes = s.Stack.Nodes
+	}
 	r.report.Redact = r.redactor.Bytes
 	times := timing.Default().Scaled(s.Settings.TimeScale)
 	r.report.Timings = verdict.Timings{Scale: s.Settings.TimeScale, Seconds: timing.All(times)}
@@ -385,7 +388,7 @@ func (r *e2eRun) platform() []string {
 	if r.external != nil {
 		return r.external.Platform
 	}
-	return []string{"kyverno", "volsync-system", "kube-system", "local-path-storage"}
+	return append(slices.Clone(r.testbed.Controllers), "kube-system", "local-path-storage")
 }
 
 // tagOf is the tag of an image's reference.

@@ -38,7 +38,7 @@ func TestAStackThatIsNotWholeIsNeitherKeptNorAnnounced(t *testing.T) {
 		err     string
 	}{
 		"nothing was put up":               {testbed: nil},
-		"the installation was interrupted": {testbed: &testbed.Testbed{Node: "node", Store: &objectstore.Handle{}}},
+		"the installation was interrupted": {testbed: &testbed.Testbed{Nodes: []string{"node"}, Store: &objectstore.Handle{}}},
 		"nothing was recorded":             {testbed: &testbed.Testbed{Ready: true}, err: "the stack is not kept"},
 		"a kept one is damaged":            {testbed: &testbed.Testbed{Ready: true}, kept: true, stays: true, err: "the stack that is kept up is damaged"},
 	} {
@@ -73,7 +73,7 @@ func TestAKeptStackThatIsNotWholeIsRefused(t *testing.T) {
 	dockerSays(t, "true")
 	s := &Session{Stack: &stack.Stack{Name: "one"}, engine: &engine.Engine{}}
 	at := endpoint.Endpoint{URL: "http://192.168.10.133:9000"}
-	kept := &testbed.Testbed{RunID: "abcdefgh", Stack: "one", Endpoint: at, Node: "node", Store: &objectstore.Handle{}}
+	kept := &testbed.Testbed{RunID: "abcdefgh", Stack: "one", Endpoint: at, Nodes: []string{"node"}, Store: &objectstore.Handle{}}
 	err := s.usable(t.Context(), kept, &policy.Policy{Endpoint: at})
 	if err == nil || !strings.Contains(err.Error(), "never came to its end") || !strings.Contains(err.Error(), "make down removes it") {
 		t.Errorf("found %v", err)

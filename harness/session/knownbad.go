@@ -62,7 +62,7 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	}
 	for _, one := range suspects {
 		for _, p := range []*policy.Policy{one.control, one.Policy} {
-			if err := p.Contract.CheckStack(s.Stack.Name, s.Lock.StackNames()); err != nil {
+			if err := p.CheckStack(s.Stack.Name, s.Lock.Stacks); err != nil {
 				return fmt.Errorf("POLICY=%s: %w", p.Path, err)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/smart-restore/conformance/fixtures"
@@ -155,7 +156,7 @@ func (s *Session) loadPolicy() (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.chooseStack(p.Contract); err != nil {
+	if err := s.chooseStack(p); err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
 	}
 	for _, warning := range p.Contract.Warnings() {
@@ -165,18 +166,17 @@ func (s *Session) loadPolicy() (*policy.Policy, error) {
 }
 
 // chooseStack takes, where no stack is set, the first one that the policy is made for. A cluster that is there is what it is.
-func (s *Session) chooseStack(contract policy.Contract) error {
+func (s *Session) chooseStack(p *policy.Policy) error {
 	if s.Settings.External.Context != "" {
 		return nil
 	}
-	names := s.Lock.StackNames()
-	err := contract.CheckStack(s.Stack.Name, names)
+	err := p.CheckStack(s.Stack.Name, s.Lock.Stacks)
 	if err == nil || s.Settings.Stack != "" {
 		return err
 	}
-	for _, name := range names {
-		if contract.CheckStack(name, names) == nil {
-			s.Log.Printf("STACK=%s, which the policy %s is made for", name, contract.Name)
+	for _, name := range s.Lock.StackNames() {
+		if p.CheckStack(name, s.Lock.Stacks) == nil {
+			s.Log.Printf("STACK=%s, which the policy %s is made for", name, p.Contract.Name)
 			s.Stack, err = s.Lock.Stack(name)
 			return err
 		}
@@ -329,7 +329,10 @@ func (s *Session) usable(ctx context.Context, kept *testbed.Testbed, p *policy.P
 		return fmt.Errorf("the kept stack is %s with S3 at %s, but the policy needs %s with S3 at %s (policy %s): remove the kept stack with make down",
 			kept.Stack, kept.Endpoint.URL, s.Stack.Name, p.Endpoint.URL, p.Contract.Name)
 	}
-	for _, container := range append([]string{kept.Node}, kept.Store.Containers...) {
+	if len(kept.Nodes) == 0 {
+		return errors.New("another version of the suite put the kept stack up: make down removes it")
+	}
+	for _, container := range slices.Concat(kept.Nodes, kept.Store.Containers) {
 		state, err := s.engine.Docker(ctx, "inspect", "--format", "{{.State.Running}}", container)
 		if err != nil || state != "true" {
 			return fmt.Errorf("the stack that is kept up does not run any more (container %s): make down removes it", container)
@@ -348,8 +351,8 @@ func (s *Session) refresh(ctx context.Context, kept *testbed.Testbed) error {
 		return err
 	}
 	if reference != kept.AgentImage {
-		node := &cluster.Cluster{Node: kept.Node, Engine: s.engine}
-		if err := node.ImportImage(ctx, reference, archive); err != nil {
+		nodes := &cluster.Cluster{Nodes: kept.Nodes, Engine: s.engine}
+		if err := nodes.ImportImage(ctx, reference, archive); err != nil {
 			return err
 		}
 		kept.AgentImage = reference

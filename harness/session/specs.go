@@ -192,7 +192,7 @@ func (s *Session) promises(ctx context.Context, paths []string) (string, error) 
 	for _, sp := range all {
 		specs = append(specs, promises.Spec{ID: sp.ID, Labels: sp.Labels})
 	}
-	return promises.Table(contracts, specs, s.Lock.StackNames())
+	return promises.Table(contracts, specs, s.Lock.Stacks)
 }
 
 // runSpecs runs the selected specs in Ginkgo's parallel processes. It returns Ginkgo's JSON report, also where specs

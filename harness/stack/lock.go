@@ -47,12 +47,51 @@ type Stack struct {
 	Name        string            `json:"name"`
 	From        string            `json:"from,omitempty"` // a stack without from
 	Description string            `json:"description"`
-	Versions    map[string]string `json:"versions"` // component → wanted version; the report has the observed one
-	Node        string            `json:"node"`     // image
-	Preload     []string          `json:"preload"`  // images baked into the node
-	Restic      string            `json:"restic"`   // the preloaded image that has restic
+	Versions    map[string]string `json:"versions"`        // component → wanted version; the report has the observed one
+	Node        string            `json:"node"`            // image
+	Nodes       int               `json:"nodes,omitempty"` // how many the cluster has; 0 in the file is 1
+	Preload     []string          `json:"preload"`         // images baked into the node
+	Restic      string            `json:"restic"`          // the preloaded image that has restic
 	ObjectStore string            `json:"objectStore"`
 	Manifests   []string          `json:"manifests"` // installed together
+	Storage     Storage           `json:"storage"`
+}
+
+// Storage is what volumes a stack has.
+type Storage struct {
+	Classes         []StorageClass `json:"classes"`                   // the first is the cluster's default
+	SnapshotClasses []string       `json:"snapshotClasses,omitempty"` // the first is the cluster's default
+}
+
+// StorageClass is a class of volumes.
+type StorageClass struct {
+	Name      string `json:"name"`
+	Snapshots bool   `json:"snapshots,omitempty"` // its volumes can be snapshotted and cloned
+}
+
+// KyvernoModule is the module of the manifests that install Kyverno.
+const KyvernoModule = "github.com/kyverno/kyverno"
+
+// HasKyverno says whether Kyverno is part of the stack.
+func (s *Stack) HasKyverno() bool { return s.Versions["kyverno"] != "" }
+
+// Class finds a storage class by name; the empty name is the default one.
+func (s *Storage) Class(name string) (StorageClass, bool) {
+	i := slices.IndexFunc(s.Classes, func(c StorageClass) bool { return name == "" || c.Name == name })
+	if i < 0 {
+		return StorageClass{}, false
+	}
+	return s.Classes[i], true
+}
+
+// Snapshotted are the names of the storage classes whose volumes can be snapshotted.
+func (s *Storage) Snapshotted() (names []string) {
+	for _, c := range s.Classes {
+		if c.Snapshots {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }
 
 // ObjectStore is an S3 server that serves plain HTTP, without TLS, as a NAS in a home network does.
@@ -238,12 +277,22 @@ func (l *Lock) derive() error {
 		maps.Copy(versions, s.Versions)
 		s.Versions = versions
 		s.Node, s.Restic, s.ObjectStore = cmp.Or(s.Node, base.Node), cmp.Or(s.Restic, base.Restic), cmp.Or(s.ObjectStore, base.ObjectStore)
+		s.Nodes = cmp.Or(s.Nodes, base.Nodes)
 		if s.Preload == nil {
 			s.Preload = slices.Clone(base.Preload)
 		}
 		if s.Manifests == nil {
 			s.Manifests = slices.Clone(base.Manifests)
 		}
+		if s.Storage.Classes == nil {
+			s.Storage.Classes = slices.Clone(base.Storage.Classes)
+		}
+		if s.Storage.SnapshotClasses == nil {
+			s.Storage.SnapshotClasses = slices.Clone(base.Storage.SnapshotClasses)
+		}
+	}
+	for i := range l.Stacks {
+		l.Stacks[i].Nodes = cmp.Or(l.Stacks[i].Nodes, 1)
 	}
 	return errors.Join(problems...)
 }
@@ -364,8 +413,17 @@ func (l *Lock) validate() error {
 				report("stacks", s.Name, "there is no manifest %q", name)
 			}
 		}
-		if s.Versions["kubernetes"] == "" || s.Versions["kyverno"] == "" || s.Versions["volsync"] == "" {
-			report("stacks", s.Name, "versions must name kubernetes, kyverno and volsync")
+		if s.Versions["kubernetes"] == "" || s.Versions["volsync"] == "" {
+			report("stacks", s.Name, "versions must name kubernetes and volsync")
+		}
+		if l.installsKyverno(s) != s.HasKyverno() {
+			report("stacks", s.Name, "versions must name kyverno where a manifest of %s is among its manifests, and only there", KyvernoModule)
+		}
+		if s.Nodes < 1 || s.Nodes > MaxNodes {
+			report("stacks", s.Name, "nodes: want 1 to %d, found %d", MaxNodes, s.Nodes)
+		}
+		for _, problem := range s.Storage.problems() {
+			report("stacks", s.Name, "storage: %s", problem)
 		}
 	}
 	for _, o := range l.ObjectStores {
@@ -402,6 +460,37 @@ func (l *Lock) validate() error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// MaxNodes is how many nodes a cluster may have: each has the next /24 of the pods' addresses, and all of them share this machine.
+const MaxNodes = 3
+
+// installsKyverno says whether a manifest of the stack is Kyverno's.
+func (l *Lock) installsKyverno(s Stack) bool {
+	return slices.ContainsFunc(s.Manifests, func(name string) bool {
+		m, ok := l.Manifest(name)
+		return ok && m.Module == KyvernoModule
+	})
+}
+
+func (s *Storage) problems() (problems []string) {
+	var names []string
+	for _, c := range s.Classes {
+		names = append(names, c.Name)
+	}
+	for what, names := range map[string][]string{"classes": names, "snapshotClasses": s.SnapshotClasses} {
+		if sorted := slices.Sorted(slices.Values(names)); slices.Contains(names, "") || len(slices.Compact(sorted)) != len(names) {
+			problems = append(problems, fmt.Sprintf("%s: want names, each once, found %q", what, names))
+		}
+	}
+	if len(s.Classes) == 0 {
+		problems = append(problems, "classes: want at least one, found none")
+	}
+	if len(s.Snapshotted()) > 0 != (len(s.SnapshotClasses) > 0) {
+		problems = append(problems, "want snapshotClasses where a class has snapshots, and only there")
+	}
+	slices.Sort(problems)
+	return problems
 }
 
 func (l *Lock) validateImage(image *Image) (problems []error) {

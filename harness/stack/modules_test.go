@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/module"
 
 	"github.com/smart-restore/conformance/fixtures"
 )
@@ -60,8 +61,9 @@ func moduleProblems(b Build, raw []byte) (problems []string) {
 		report("is not the module %s: go mod edit -module=%s", want, want)
 	}
 
-	// A build that was copied for a new version and still pins the old one differs from it by its name only.
-	_, version, _ := strings.Cut(b.Name, "-v")
+	// A build that was copied for a new version and still pins the old one differs from it by its name only. A build of programs of
+	// several versions has none in its name: TestTheTagOfAnImageIsTheVersionOfItsModule looks at it.
+	_, version, ofOne := strings.Cut(b.Name, "-v")
 	version = "v" + version
 	var found []string
 	for _, r := range file.Require {
@@ -71,7 +73,7 @@ func moduleProblems(b Build, raw []byte) (problems []string) {
 		}
 	}
 	// A version of no release has its commit behind it.
-	if !slices.ContainsFunc(found, func(v string) bool { return v == version || strings.HasPrefix(v, version+"-") }) {
+	if ofOne && !slices.ContainsFunc(found, func(v string) bool { return v == version || strings.HasPrefix(v, version+"-") }) {
 		report("requires what it builds at %v, its name says %s: require that version, or rename the build", found, version)
 	}
 
@@ -115,6 +117,70 @@ func moduleProblems(b Build, raw []byte) (problems []string) {
 		}
 	}
 	return problems
+}
+
+// A build whose name has no version is of programs of several: each is in an image whose tag says which.
+func TestTheTagOfAnImageIsTheVersionOfItsModule(t *testing.T) {
+	lock, err := Load(fixtures.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	looked := 0
+	for _, b := range lock.Builds {
+		if strings.Contains(b.Name, "-v") {
+			continue
+		}
+		raw, err := fixtures.Files.ReadFile("builds/" + b.Name + ".mod")
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := modfile.Parse(b.Name, raw, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, pkg := range b.Packages {
+			for _, image := range lock.Images {
+				if image.Build == nil || !slices.ContainsFunc(image.Build.Files, func(f File) bool { return f.Of == b.Name && f.Binary == b.BinaryName(pkg) }) {
+					continue
+				}
+				looked++
+				if problem := tagProblem(image, pkg, file.Require); problem != "" {
+					t.Error(problem)
+				}
+			}
+		}
+	}
+	if want := 3; looked != want {
+		t.Errorf("looked at %d images of builds of several versions, wanted %d", looked, want)
+	}
+}
+
+// tagProblem says what is wrong with the tag of an image that has a package's binary.
+func tagProblem(image Image, pkg string, required []*modfile.Require) string {
+	_, tag, _ := strings.Cut(image.Reference, ":")
+	for _, r := range required {
+		if strings.HasPrefix(pkg, r.Mod.Path+"/") {
+			if r.Mod.Version == tag {
+				return ""
+			}
+			return fmt.Sprintf("image %s is tagged %s, but %s is of %s %s: change one of them", image.Name, tag, pkg, r.Mod.Path, r.Mod.Version)
+		}
+	}
+	return fmt.Sprintf("image %s: no module that is required has %s", image.Name, pkg)
+}
+
+func TestTagProblemsAreFound(t *testing.T) {
+	required := []*modfile.Require{{Mod: module.Version{Path: "example.com/a", Version: "v1.2.3"}}}
+	for _, c := range []struct{ reference, pkg, want string }{
+		{"r:v1.2.3", "example.com/a/cmd/a", ""},
+		{"r:v1.2.2", "example.com/a/cmd/a", "is tagged v1.2.2, but example.com/a/cmd/a is of example.com/a v1.2.3"},
+		{"r:v1.2.3", "example.com/b/cmd/b", "no module that is required has example.com/b/cmd/b"},
+	} {
+		got := tagProblem(Image{Name: "i", Reference: c.reference}, c.pkg, required)
+		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s in %s: got %q, wanted %q", c.pkg, c.reference, got, c.want)
+		}
+	}
 }
 
 func TestModuleProblemsAreFound(t *testing.T) {

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/cluster"
@@ -113,13 +115,15 @@ func (s *Testbed) examineOnce(ctx context.Context, api client.Client, withPolicy
 			return []Damage{{What: "node's firewall", Wanted: "no fault in force", Found: strings.Join(left, ", "), kind: faultLeft}}, nil
 		},
 		func(ctx context.Context) ([]Damage, error) {
-			wrong, err := cluster.CheckNetwork(ctx, s.NodeExec, s.Endpoint.Addr.Addr().String(), s.Store.GatewayIP)
-			if err != nil || len(wrong) == 0 {
-				return nil, err
-			}
-			return []Damage{{What: "node's network", Wanted: strings.Join(wrong, ", "), Found: "not so", kind: network}}, nil
+			return s.eachNetwork(ctx, func(node cluster.Exec, routes []cluster.PodRoute) ([]Damage, error) {
+				wrong, err := cluster.CheckNetwork(ctx, node, s.Endpoint.Addr.Addr().String(), s.Store.GatewayIP, routes...)
+				if err != nil || len(wrong) == 0 {
+					return nil, err
+				}
+				return []Damage{{What: "node's network", Wanted: strings.Join(wrong, ", "), Found: "not so", kind: network}}, nil
+			})
 		},
-		func(ctx context.Context) ([]Damage, error) { return examineNodes(ctx, api) },
+		func(ctx context.Context) ([]Damage, error) { return s.examineNodes(ctx, api) },
 		func(ctx context.Context) ([]Damage, error) { return s.Platform.examineDeployments(ctx, api) },
 		func(ctx context.Context) ([]Damage, error) {
 			return examineObjects(ctx, api, s.Platform.Objects, installed)
@@ -149,12 +153,15 @@ func (s *Testbed) examineOnce(ctx context.Context, api client.Client, withPolicy
 	return all, nil
 }
 
-func examineNodes(ctx context.Context, api client.Client) ([]Damage, error) {
+func (s *Testbed) examineNodes(ctx context.Context, api client.Client) ([]Damage, error) {
 	nodes := &corev1.NodeList{}
 	if err := api.List(ctx, nodes); err != nil {
 		return nil, err
 	}
 	var damage []Damage
+	if found := len(nodes.Items); found != len(s.Nodes) {
+		damage = append(damage, Damage{What: "cluster", Wanted: fmt.Sprintf("%d nodes", len(s.Nodes)), Found: fmt.Sprint(found)})
+	}
 	for _, node := range nodes.Items {
 		ready := slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
 			return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
@@ -170,7 +177,7 @@ func examineNodes(ctx context.Context, api client.Client) ([]Damage, error) {
 }
 
 func (p *Platform) examineDeployments(ctx context.Context, api client.Client) ([]Damage, error) {
-	live, err := liveDeployments(ctx, api)
+	live, err := p.liveDeployments(ctx, api)
 	if err != nil {
 		return nil, err
 	}
@@ -178,9 +185,7 @@ func (p *Platform) examineDeployments(ctx context.Context, api client.Client) ([
 	for _, name := range slices.Sorted(maps.Keys(p.Deployments)) {
 		was := p.Deployments[name]
 		now, there := live[name]
-		namespace, short, _ := strings.Cut(name, "/")
-		found := Damage{What: "deployment " + name, kind: deployment,
-			object: Object{Group: install.Deployment.Group, Kind: install.Deployment.Kind, Namespace: namespace, Name: short}}
+		found := Damage{What: name, kind: deployment, object: was.Object.identity()}
 		switch {
 		case !there:
 			found.Wanted, found.Found = "one", "none"
@@ -188,6 +193,8 @@ func (p *Platform) examineDeployments(ctx context.Context, api client.Client) ([
 			found.Wanted, found.Found = fmt.Sprintf("%d replicas", was.Replicas), fmt.Sprint(now.Replicas)
 		case !slices.Equal(now.Images, was.Images):
 			found.Wanted, found.Found = "images "+strings.Join(was.Images, ", "), strings.Join(now.Images, ", ")
+		case !maps.Equal(now.NodeSelector, was.NodeSelector):
+			found.Wanted, found.Found = "the node selector "+cmp.Or(labels.Set(was.NodeSelector).String(), "none"), cmp.Or(labels.Set(now.NodeSelector).String(), "none")
 		case was.Ready && !now.Ready:
 			found.Wanted, found.Found = "ready", "not ready"
 		default:

@@ -2,6 +2,10 @@ package testbed
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -22,18 +26,63 @@ func (s *Testbed) Gateway() *fault.Gateway {
 	return s.Store.Gateway(s.Credentials)
 }
 
-// Firewall injects faults into the packets that the node forwards. An external testbed has none: each call is ErrNotOurs.
-func (s *Testbed) Firewall() *fault.Firewall { return &fault.Firewall{Exec: s.NodeExec} }
+// Firewall injects faults into the packets that the nodes forward. An external testbed has none: each call is ErrNotOurs.
+func (s *Testbed) Firewall() *fault.Firewall {
+	firewall := &fault.Firewall{}
+	for _, node := range s.execs() {
+		firewall.Nodes = append(firewall.Nodes, fault.Exec(node))
+	}
+	return firewall
+}
 
-// NodeExec runs a command on the cluster's node, as cluster.Node.Exec does. On an external testbed it is ErrNotOurs.
+// NodeExec runs a command on each of the cluster's nodes at once, as cluster.Node.Exec does, and returns what they printed, one after
+// the other. On an external testbed it is ErrNotOurs.
 func (s *Testbed) NodeExec(ctx context.Context, args ...string) (string, error) {
+	nodes := s.execs()
+	if len(nodes) == 0 {
+		return "", errors.New("the testbed has no node: another version of the suite put it up")
+	}
+	out, problems := make([]string, len(nodes)), make([]error, len(nodes))
+	var group sync.WaitGroup
+	for i, node := range nodes {
+		group.Go(func() { out[i], problems[i] = node(ctx, args...) })
+	}
+	group.Wait()
+	return strings.Join(slices.DeleteFunc(out, func(text string) bool { return text == "" }), "\n"), errors.Join(problems...)
+}
+
+// execs run a command on one node each.
+func (s *Testbed) execs() (nodes []cluster.Exec) {
 	if s.fakes != nil {
-		return s.fakes.node(ctx, args...)
+		return s.fakes.nodes
 	}
 	if s.External != nil {
-		return "", ErrNotOurs
+		return []cluster.Exec{cluster.Node{}.Exec}
 	}
-	return cluster.Node{Container: s.Node, Engine: &engine.Engine{Host: s.EngineHost}}.Exec(ctx, args...)
+	for _, container := range s.Nodes {
+		nodes = append(nodes, cluster.Node{Container: container, Engine: &engine.Engine{Host: s.EngineHost}}.Exec)
+	}
+	return nodes
+}
+
+// eachNetwork looks at the network of each node, or mends it. routes are those to the pods of the others.
+func (s *Testbed) eachNetwork(ctx context.Context, do func(node cluster.Exec, routes []cluster.PodRoute) ([]Damage, error)) ([]Damage, error) {
+	var all []Damage
+	var problems []error
+	for i, node := range s.execs() {
+		var routes []cluster.PodRoute
+		if i < len(s.PodRoutes) {
+			routes = s.PodRoutes[i]
+		}
+		damage, err := do(node, routes)
+		for j := range damage {
+			if len(s.Nodes) > 1 {
+				damage[j].What += " (" + s.Nodes[i] + ")"
+			}
+		}
+		all, problems = append(all, damage...), append(problems, err)
+	}
+	return all, errors.Join(problems...)
 }
 
 // api is a client of the cluster's objects.
@@ -58,7 +107,7 @@ type fakes struct {
 	api      client.Client
 	rules    gatewayRules
 	firewall packetFaults
-	node     cluster.Exec
+	nodes    []cluster.Exec
 }
 
 // gatewayRules and packetFaults are what an examination needs of the clients of gateway and firewall.

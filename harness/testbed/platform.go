@@ -28,23 +28,57 @@ import (
 
 const (
 	kyvernoNamespace = "kyverno"
-	volsyncNamespace = "volsync-system"
 	// ToolsNamespace holds the pod that looks into repositories. It is the only namespace with the run's label that stays
 	// from spec to spec.
 	ToolsNamespace = "smart-restore-tools"
 )
 
-var (
-	// controllerNamespaces are those of the controllers that a policy needs.
-	controllerNamespaces = []string{kyvernoNamespace, volsyncNamespace}
-	// platformNamespaces are those whose deployments specs need as they were installed.
-	platformNamespaces = []string{kyvernoNamespace, volsyncNamespace, "kube-system", "local-path-storage"}
-)
+// nodesNamespaces are those of what the node's image brings.
+var nodesNamespaces = []string{"kube-system", "local-path-storage"}
+
+// controllersOf are the namespaces of the controllers among installed objects.
+func controllersOf(objects []*unstructured.Unstructured) (namespaces []string) {
+	for _, object := range objects {
+		if kind := object.GetKind(); (kind == "Deployment" || kind == "DaemonSet") && !slices.Contains(namespaces, object.GetNamespace()) {
+			namespaces = append(namespaces, object.GetNamespace())
+		}
+	}
+	slices.Sort(namespaces)
+	return namespaces
+}
+
+// driversOf are the CSI drivers among installed objects.
+func driversOf(objects []*unstructured.Unstructured) (names []string) {
+	for _, object := range objects {
+		if object.GetKind() == csiDriver {
+			names = append(names, object.GetName())
+		}
+	}
+	return names
+}
+
+// drivers are the CSI drivers that were installed.
+func (p *Platform) drivers() (names []string) {
+	for _, object := range p.Objects {
+		if object.Kind == csiDriver {
+			names = append(names, object.Name)
+		}
+	}
+	return names
+}
+
+const csiDriver = "CSIDriver"
+
+// HasKyverno says whether Kyverno is part of the stack. An external cluster was examined for it, and has no record of controllers.
+func (s *Testbed) HasKyverno() bool {
+	return len(s.Controllers) == 0 || slices.Contains(s.Controllers, kyvernoNamespace)
+}
 
 // Platform is what was seen when the installation came to its end, and, of the policy, when it was seen to act. Examine
 // compares the cluster with it.
 type Platform struct {
-	Installed   string                    `json:"installed"` // path of the objects that were installed, one a line
+	Installed   string                    `json:"installed"`  // path of the objects that were installed, one a line
+	Namespaces  []string                  `json:"namespaces"` // those whose deployments and daemon sets specs need as they were installed
 	Deployments map[string]Deployment     `json:"deployments"`
 	Objects     []Object                  `json:"objects"`
 	PolicyKinds []metav1.GroupVersionKind `json:"policyKinds"` // of Kyverno's, all that a policy can be made of
@@ -54,11 +88,13 @@ type Platform struct {
 	PolicyWebhooks []string `json:"policyWebhooks,omitempty"`
 }
 
-// Deployment is what a deployment runs.
+// Deployment is what a deployment or a daemon set runs.
 type Deployment struct {
-	Replicas int32    `json:"replicas"`
-	Images   []string `json:"images"`
-	Ready    bool     `json:"ready"` // it was seen ready, so it can be
+	Object       Object            `json:"object"`
+	Replicas     int32             `json:"replicas"` // of a daemon set none is said
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+	Images       []string          `json:"images"`
+	Ready        bool              `json:"ready"` // it was seen ready, so it can be
 }
 
 // Object is an object that has to be there. Content is the hash of its content, where that has to be as it was.
@@ -112,7 +148,8 @@ func record(ctx context.Context, api client.Client, path string, installed []*un
 		return nil, err
 	}
 	p.Objects = withContent(p.Objects, live)
-	if p.Deployments, err = liveDeployments(ctx, api); err != nil {
+	p.Namespaces = append(controllersOf(installed), nodesNamespaces...)
+	if p.Deployments, err = p.liveDeployments(ctx, api); err != nil {
 		return nil, err
 	}
 	p.Webhooks, err = foreignWebhooks(ctx, api)
@@ -138,7 +175,7 @@ func (s *Testbed) withPolicy(ctx context.Context, api client.Client) (*Platform,
 		return s.Platform, err
 	}
 	// What was slow to become ready at the installation counts from now on.
-	now, err := liveDeployments(ctx, api)
+	now, err := p.liveDeployments(ctx, api)
 	if err != nil {
 		return s.Platform, err
 	}
@@ -165,7 +202,7 @@ func withContent(objects []Object, live map[Object]Object) []Object {
 // transient says of an installed object that it may end by itself, or that it is examined as a deployment.
 func transient(object *unstructured.Unstructured) bool {
 	switch object.GetKind() {
-	case "Job", "Pod", "Deployment":
+	case "Job", "Pod", "Deployment", "DaemonSet":
 		return true
 	}
 	return false
@@ -270,36 +307,48 @@ func contentOf(object *unstructured.Unstructured) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// liveDeployments are the deployments of the platform's namespaces, as namespace/name.
-func liveDeployments(ctx context.Context, api client.Client) (map[string]Deployment, error) {
-	list := &unstructured.UnstructuredList{}
-	list.SetGroupVersionKind(install.Deployment)
-	if err := api.List(ctx, list); err != nil {
-		return nil, err
-	}
+// liveDeployments are the deployments and daemon sets of the platform's namespaces, by what a person calls them.
+func (p *Platform) liveDeployments(ctx context.Context, api client.Client) (map[string]Deployment, error) {
 	found := map[string]Deployment{}
-	for i := range list.Items {
-		item := &list.Items[i]
-		if !slices.Contains(platformNamespaces, item.GetNamespace()) || item.GetDeletionTimestamp() != nil {
-			continue
-		}
-		var deployment appsv1.Deployment
-		raw, err := json.Marshal(item.Object)
-		if err == nil {
-			err = json.Unmarshal(raw, &deployment)
-		}
-		if err != nil {
+	for _, kind := range []schema.GroupVersionKind{install.Deployment, install.DaemonSet} {
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(kind)
+		if err := api.List(ctx, list); err != nil {
 			return nil, err
 		}
-		d := Deployment{Replicas: 1} // the API server's default
-		if deployment.Spec.Replicas != nil {
-			d.Replicas = *deployment.Spec.Replicas
+		for i := range list.Items {
+			item := &list.Items[i]
+			if !slices.Contains(p.Namespaces, item.GetNamespace()) || item.GetDeletionTimestamp() != nil {
+				continue
+			}
+			// Of a daemon set, what is wanted here is called the same.
+			var deployment appsv1.Deployment
+			raw, err := json.Marshal(map[string]any{"spec": item.Object["spec"]})
+			if err == nil {
+				err = json.Unmarshal(raw, &deployment)
+			}
+			if err != nil {
+				return nil, err
+			}
+			pod := deployment.Spec.Template.Spec
+			d := Deployment{Object: objectOf(item), NodeSelector: pod.NodeSelector}
+			d.Object.Kind, d.Object.Version, d.Object.Group = kind.Kind, kind.Version, kind.Group // an item of a list need not say it
+			if kind == install.Deployment {
+				d.Replicas = 1 // the API server's default
+			}
+			if deployment.Spec.Replicas != nil {
+				d.Replicas = *deployment.Spec.Replicas
+			}
+			for _, container := range slices.Concat(pod.InitContainers, pod.Containers) {
+				d.Images = append(d.Images, container.Image)
+			}
+			d.Ready, _ = install.RolledOut(item)
+			name := "deployment "
+			if kind == install.DaemonSet {
+				name = "daemon set "
+			}
+			found[name+item.GetNamespace()+"/"+item.GetName()] = d
 		}
-		for _, container := range slices.Concat(deployment.Spec.Template.Spec.InitContainers, deployment.Spec.Template.Spec.Containers) {
-			d.Images = append(d.Images, container.Image)
-		}
-		d.Ready, _ = install.RolledOut(item)
-		found[item.GetNamespace()+"/"+item.GetName()] = d
 	}
 	return found, nil
 }

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -47,7 +48,7 @@ func (s *Testbed) repair(ctx context.Context, damage []Damage, withPolicy bool) 
 		s.endFaults(ctx, damage),
 		s.putBack(ctx, api, damage),
 		s.restartStuck(ctx, api, damage),
-		endLeases(ctx, api))
+		s.endLeases(ctx, api))
 	if withPolicy && slices.ContainsFunc(damage, func(d Damage) bool { return d.kind == policyApplied }) {
 		problems = append(problems, s.putPolicyBack(ctx, api))
 	}
@@ -62,8 +63,11 @@ func (s *Testbed) repair(ctx context.Context, damage []Damage, withPolicy bool) 
 			left = append(left, Damage{What: what, Wanted: wanted, Found: err.Error()})
 		}
 	}
-	for _, namespace := range controllerNamespaces {
+	for _, namespace := range s.Controllers {
 		problems = append(problems, install.DeploymentsReady(ctx, api, namespace, timing.Setup.Repair))
+	}
+	if ctx.Err() == nil {
+		problems = append(problems, install.DriversRegistered(ctx, api, s.Platform.drivers(), timing.Setup.Repair))
 	}
 	if ctx.Err() == nil {
 		waited("VolSync", "it reports on a ReplicationSource", install.VolSyncAnswers(ctx, api, timing.Setup.Repair))
@@ -111,7 +115,10 @@ func (s *Testbed) endFaults(ctx context.Context, damage []Damage) error {
 		problems = append(problems, rules.HealAll(ctx), firewall.HealAll(ctx))
 	}
 	if slices.ContainsFunc(damage, func(d Damage) bool { return d.kind == network }) {
-		problems = append(problems, cluster.RestoreNetwork(ctx, s.NodeExec, s.Endpoint.Addr.Addr().String(), s.Store.GatewayIP))
+		_, err := s.eachNetwork(ctx, func(node cluster.Exec, routes []cluster.PodRoute) ([]Damage, error) {
+			return nil, cluster.RestoreNetwork(ctx, node, s.Endpoint.Addr.Addr().String(), s.Store.GatewayIP, routes...)
+		})
+		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }
@@ -136,15 +143,30 @@ func (s *Testbed) putBack(ctx context.Context, api client.Client, damage []Damag
 		problems = append(problems, err)
 	}
 	for _, d := range damage {
-		was, recorded := s.Platform.Deployments[d.object.Namespace+"/"+d.object.Name]
+		was, recorded := s.Platform.Deployments[d.What]
 		if d.kind != deployment || !recorded {
 			continue
 		}
-		object := d.object.reference()
-		object.SetGroupVersionKind(install.Deployment)
-		problems = append(problems, api.Patch(ctx, object, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, was.Replicas))))
+		for _, patch := range was.patches() {
+			problems = append(problems, api.Patch(ctx, was.Object.reference(), client.RawPatch(types.MergePatchType, patch)))
+		}
 	}
 	return errors.Join(problems...)
+}
+
+// patches make of a deployment again what is recorded of it. A selector is taken away first: a merge would keep what was added.
+func (d Deployment) patches() (patches [][]byte) {
+	if d.Object.Kind == install.Deployment.Kind {
+		patches = append(patches, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, d.Replicas))
+	}
+	selector := func(value string) []byte {
+		return fmt.Appendf(nil, `{"spec":{"template":{"spec":{"nodeSelector":%s}}}}`, value)
+	}
+	patches = append(patches, selector("null"))
+	if raw, err := json.Marshal(d.NodeSelector); err == nil && len(d.NodeSelector) > 0 {
+		patches = append(patches, selector(string(raw)))
+	}
+	return patches
 }
 
 func (o Object) reference() *unstructured.Unstructured {
@@ -193,7 +215,7 @@ func controllerOf(object Object) string {
 	case strings.HasSuffix(object.Name, "kyverno.io"):
 		return kyvernoNamespace
 	}
-	return volsyncNamespace
+	return "volsync-system"
 }
 
 // restartStuck deletes the pods of controllers that are damaged: they look at what they need when they start, and one that
@@ -207,7 +229,7 @@ func (s *Testbed) restartStuck(ctx context.Context, api client.Client, damage []
 	}
 	var problems []error
 	for _, namespace := range slices.Sorted(maps.Keys(namespaces)) {
-		if slices.Contains(controllerNamespaces, namespace) {
+		if slices.Contains(s.Controllers, namespace) {
 			problems = append(problems, api.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(namespace), client.GracePeriodSeconds(0)))
 		}
 	}
@@ -215,9 +237,9 @@ func (s *Testbed) restartStuck(ctx context.Context, api client.Client, damage []
 }
 
 // endLeases deletes the leases that pods hold which are gone: a new pod would wait until they run out, some 15 seconds.
-func endLeases(ctx context.Context, api client.Client) error {
+func (s *Testbed) endLeases(ctx context.Context, api client.Client) error {
 	var problems []error
-	for _, namespace := range controllerNamespaces {
+	for _, namespace := range s.Controllers {
 		leases, pods := &coordinationv1.LeaseList{}, &corev1.PodList{}
 		if err := errors.Join(api.List(ctx, leases, client.InNamespace(namespace)), api.List(ctx, pods, client.InNamespace(namespace))); err != nil {
 			problems = append(problems, err)

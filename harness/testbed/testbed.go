@@ -1,5 +1,5 @@
 // Package testbed puts up everything that a run needs, once for all its specs: the run's network, the S3 server with the
-// gateway at the configured endpoint, the cluster with Kyverno and VolSync, and the policy under test. It says when all
+// gateway at the configured endpoint, the cluster with what the stack has, such as Kyverno and VolSync, and the policy under test. It says when all
 // of that answers, and takes it down again.
 package testbed
 
@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,17 +41,19 @@ type Testbed struct {
 	Endpoint    endpoint.Endpoint       `json:"endpoint"`
 	EngineHost  string                  `json:"engineHost"`
 	Cluster     string                  `json:"cluster"`
-	Node        string                  `json:"node"` // container
+	Nodes       []string                `json:"nodes"` // containers; the control plane's comes first
 	Kubeconfig  string                  `json:"kubeconfig"`
 	AuditLog    string                  `json:"auditLog"`
 	AgentImage  string                  `json:"agentImage"`
 	Images      *images.Set             `json:"images"`
 	Store       *objectstore.Handle     `json:"store"`
 	Credentials objectstore.Credentials `json:"credentials"`
-	Ready       bool                    `json:"ready"`              // the installation came to its end
-	Platform    *Platform               `json:"platform,omitempty"` // as it was installed
-	Policy      []map[string]any        `json:"policy"`             // the objects applied last, with their labels
-	PolicySHA   string                  `json:"policySHA256"`       // of the policy's objects
+	Controllers []string                `json:"controllers"`         // the namespaces of what was installed that runs
+	PodRoutes   [][]cluster.PodRoute    `json:"podRoutes,omitempty"` // of each node, to the pods of the others, where the suite made them
+	Ready       bool                    `json:"ready"`               // the installation came to its end
+	Platform    *Platform               `json:"platform,omitempty"`  // as it was installed
+	Policy      []map[string]any        `json:"policy"`              // the objects applied last, with their labels
+	PolicySHA   string                  `json:"policySHA256"`        // of the policy's objects
 	PolicyState PolicyState             `json:"policyState,omitempty"`
 	Remains     []map[string]any        `json:"remains,omitempty"`   // objects of earlier policies that may still be there
 	Contract    policy.Contract         `json:"contract"`            // of the policy applied
@@ -132,7 +135,7 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 	group.Go(func() error {
 		return s.phase("boot", "kind cluster %s", []any{s.Cluster}, func(task *progress.Task) (err error) {
 			c, err = cluster.Create(groupCtx, o.Engine, o.Fixtures, cluster.Options{
-				Name: s.Cluster, Network: network, NodeImage: o.Images.Node, NodePulled: o.Images.NodePulled,
+				Name: s.Cluster, Network: network, NodeImage: o.Images.Node, NodePulled: o.Images.NodePulled, Nodes: o.Stack.Nodes,
 				Kubeconfig: s.Kubeconfig, AuditDir: o.AuditDir, StateDir: o.Run.Dir, Status: task.Status,
 			})
 			return err
@@ -141,7 +144,8 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 	if err := group.Wait(); err != nil {
 		return s, err
 	}
-	s.Node = c.Node
+	s.Nodes = c.Nodes
+	s.Controllers = controllersOf(slices.Concat(manifests...))
 	if err := s.connect(ctx, o, c); err != nil {
 		return s, err
 	}
@@ -154,7 +158,7 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 	if err != nil {
 		return s, err
 	}
-	err = s.phase("install", "VolSync, Kyverno and the snapshot CRDs", nil, func(task *progress.Task) error {
+	err = s.phase("install", "%s", []any{installing(o.Stack)}, func(task *progress.Task) error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error {
 			if err := c.ImportImage(ctx, s.AgentImage, o.Images.AgentArchive); err != nil || o.Prepare == nil {
@@ -169,10 +173,13 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 			}
 			task.Status("waiting for the controllers")
 			waiting, ctx := errgroup.WithContext(ctx)
-			for _, namespace := range controllerNamespaces {
+			for _, namespace := range s.Controllers {
 				waiting.Go(func() error { return install.DeploymentsReady(ctx, api, namespace, timing.Setup.Ready) })
 			}
 			waiting.Go(func() error { return install.VolSyncAnswers(ctx, api, timing.Setup.Ready) })
+			waiting.Go(func() error {
+				return install.DriversRegistered(ctx, api, driversOf(slices.Concat(manifests...)), timing.Setup.Ready)
+			})
 			return waiting.Wait()
 		})
 		return group.Wait()
@@ -194,12 +201,40 @@ func (s *Testbed) connect(ctx context.Context, o Options, c *cluster.Cluster) er
 	if err := c.Route(ctx, s.Endpoint.Addr.Addr().String(), s.Store.GatewayIP); err != nil {
 		return err
 	}
-	node, err := c.NodeAddress(ctx)
-	if err != nil {
-		return err
+	for i := range c.Nodes {
+		node, err := c.NodeAddress(ctx, i)
+		if err != nil {
+			return err
+		}
+		pods := cluster.PodSubnet
+		if len(c.Nodes) > 1 {
+			pods = cluster.PodsOf(i)
+		}
+		if _, err := o.Engine.Docker(ctx, "exec", s.Store.GatewayContainer(), "/gateway", "--route", pods+"="+node); err != nil {
+			return err
+		}
+		if o.Images.NodePulled { // upstream's nodes find each other's pods by themselves
+			continue
+		}
+		routes, err := c.PodRoutes(ctx, i)
+		if err != nil {
+			return err
+		}
+		s.PodRoutes = append(s.PodRoutes, routes)
 	}
-	_, err = o.Engine.Docker(ctx, "exec", s.Store.GatewayContainer(), "/gateway", "--route", cluster.PodSubnet+"="+node)
-	return err
+	return nil
+}
+
+// installing says what is installed of a stack beside the API server.
+func installing(of *stack.Stack) string {
+	parts := []string{"VolSync"}
+	if of.HasKyverno() {
+		parts = append(parts, "Kyverno")
+	}
+	if len(of.Storage.SnapshotClasses) > 0 {
+		parts = append(parts, "the CSI driver")
+	}
+	return strings.Join(parts, ", ") + " and the snapshot CRDs"
 }
 
 // Client is a client of the testbed's cluster. Its requests go through what each of wrap makes of the transport.

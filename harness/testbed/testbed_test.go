@@ -20,6 +20,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/endpoint"
 	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/install"
@@ -40,7 +42,11 @@ import (
 	"github.com/smart-restore/conformance/harness/timing"
 )
 
-const runID = "abcdefgh"
+const (
+	runID            = "abcdefgh"
+	volsyncNamespace = "volsync-system"
+	csiNamespace     = "csi-driver"
+)
 
 var (
 	generatingPolicy = schema.GroupVersionKind{Group: "policies.kyverno.io", Version: "v1", Kind: "GeneratingPolicy"}
@@ -99,7 +105,7 @@ func (w worldsFirewall) HealAll(context.Context) error             { w.firewall 
 // typed are the kinds with a Go type. They are few: the fake spends most of its time on them.
 var typed = sync.OnceValue(func() *runtime.Scheme {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, rbacv1.AddToScheme, admissionv1.AddToScheme, coordinationv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, storagev1.AddToScheme, rbacv1.AddToScheme, admissionv1.AddToScheme, coordinationv1.AddToScheme} {
 		utilruntime.Must(add(scheme))
 	}
 	return scheme
@@ -110,7 +116,7 @@ var kinds = sync.OnceValue(func() meta.RESTMapper {
 	mapper := meta.NewDefaultRESTMapper(nil)
 	for kind := range typed().AllKnownTypes() {
 		scope := meta.RESTScopeNamespace
-		if kind.Kind == "Namespace" || kind.Kind == "Node" || strings.HasPrefix(kind.Kind, "ClusterRole") || strings.HasSuffix(kind.Kind, "WebhookConfiguration") {
+		if kind.Kind == "Namespace" || kind.Kind == "Node" || strings.HasPrefix(kind.Kind, "CSI") || strings.HasPrefix(kind.Kind, "ClusterRole") || strings.HasSuffix(kind.Kind, "WebhookConfiguration") {
 			scope = meta.RESTScopeRoot
 		}
 		mapper.Add(kind, scope)
@@ -158,10 +164,10 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			if err := write("patch", object); err != nil {
 				return err
 			}
-			if err := api.Patch(ctx, object, patch, options...); err != nil || object.GetObjectKind().GroupVersionKind().Kind != "Deployment" {
+			if err := api.Patch(ctx, object, patch, options...); err != nil {
 				return err
 			}
-			return w.rollOut(ctx, api, client.ObjectKeyFromObject(object))
+			return w.rollOut(ctx, api, object)
 		},
 		Delete: func(ctx context.Context, api client.WithWatch, object client.Object, options ...client.DeleteOption) error {
 			if err := write("delete", object); err != nil {
@@ -225,14 +231,25 @@ func (w *world) tell(verb string, object client.Object) error {
 	return w.before(verb, object)
 }
 
-// rollOut makes a deployment ready, as its controllers would.
-func (w *world) rollOut(ctx context.Context, api client.Client, key client.ObjectKey) error {
-	d := &appsv1.Deployment{}
-	if err := api.Get(ctx, key, d); err != nil {
-		return err
+// rollOut makes a deployment or a daemon set ready, as its controllers would.
+func (w *world) rollOut(ctx context.Context, api client.Client, object client.Object) error {
+	switch object.GetObjectKind().GroupVersionKind() {
+	case install.Deployment:
+		d := &appsv1.Deployment{}
+		if err := api.Get(ctx, client.ObjectKeyFromObject(object), d); err != nil {
+			return err
+		}
+		d.Status = readyStatus(*d.Spec.Replicas)
+		return api.Status().Update(ctx, d)
+	case install.DaemonSet:
+		d := &appsv1.DaemonSet{}
+		if err := api.Get(ctx, client.ObjectKeyFromObject(object), d); err != nil {
+			return err
+		}
+		d.Status = aDriver().Status
+		return api.Status().Update(ctx, d)
 	}
-	d.Status = readyStatus(*d.Spec.Replicas)
-	return api.Status().Update(ctx, d)
+	return nil
 }
 
 func readyStatus(n int32) appsv1.DeploymentStatus {
@@ -273,6 +290,20 @@ func aPolicy(name string) *policy.Policy {
 	}}
 }
 
+const driverName = "csi.example.com"
+
+// aDriver is the daemon set of a CSI driver that runs on one node.
+func aDriver() *appsv1.DaemonSet {
+	labels := map[string]string{"app": "csi"}
+	return &appsv1.DaemonSet{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "DaemonSet"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: csiNamespace, Name: "csi"},
+		Spec: appsv1.DaemonSetSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: corev1.PodTemplateSpec{
+			ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "driver", Image: "example.com/csi:1"}}}}},
+		Status: appsv1.DaemonSetStatus{DesiredNumberScheduled: 1, CurrentNumberScheduled: 1, UpdatedNumberScheduled: 1, NumberAvailable: 1, NumberReady: 1},
+	}
+}
+
 func deployed(namespace, name string, replicas int32) *appsv1.Deployment {
 	labels := map[string]string{"app": name}
 	return &appsv1.Deployment{
@@ -298,7 +329,7 @@ func (a *aTestbed) load(t *testing.T) *Testbed {
 	if err := json.Unmarshal(*a.file, up); err != nil {
 		t.Fatal(err)
 	}
-	up.fakes = &fakes{api: a.world, rules: a.world, firewall: worldsFirewall{a.world}, node: a.world.node}
+	up.fakes = &fakes{api: a.world, rules: a.world, firewall: worldsFirewall{a.world}, nodes: []cluster.Exec{a.world.node}}
 	up.Save = func() error {
 		if err := a.world.tell("save", nil); err != nil {
 			return err
@@ -319,7 +350,9 @@ func installedTestbed(t *testing.T, more ...client.Object) *aTestbed {
 	t.Helper()
 	all := []client.Object{
 		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}},
-		deployed(kyvernoNamespace, "admission", 1), deployed(volsyncNamespace, "volsync", 2), deployed("kube-system", "coredns", 2), deployed("default", "theirs", 1),
+		deployed(kyvernoNamespace, "admission", 1), deployed(volsyncNamespace, "volsync", 2), deployed("kube-system", "coredns", 2), deployed("default", "theirs", 1), aDriver(),
+		&storagev1.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: driverName}},
+		&storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: "node"}, Spec: storagev1.CSINodeSpec{Drivers: []storagev1.CSINodeDriver{{Name: driverName}}}},
 		aRole("kyverno:core", "get"),
 		object(crd, "replicationsources.volsync.backube", nil),
 		&admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "kyverno-resource-mutating-webhook-cfg", Labels: map[string]string{install.ManagedWebhooks: "kyverno"}},
@@ -329,14 +362,27 @@ func installedTestbed(t *testing.T, more ...client.Object) *aTestbed {
 	a := &aTestbed{world: w, file: &[]byte{}}
 	up := &Testbed{RunID: runID, Ready: true, Contract: policy.Default(), Store: &objectstore.Handle{Bucket: policy.Default().S3.Bucket, GatewayIP: "172.18.0.2"},
 		Endpoint: endpoint.Endpoint{URL: "http://192.168.10.133:9000", Addr: netip.MustParseAddrPort("192.168.10.133:9000")},
-		fakes:    &fakes{api: w, rules: w, firewall: worldsFirewall{w}, node: w.node}}
+		fakes:    &fakes{api: w, rules: w, firewall: worldsFirewall{w}, nodes: []cluster.Exec{w.node}}, Nodes: []string{"node"}, Controllers: []string{csiNamespace, kyvernoNamespace, volsyncNamespace}}
 	volsync, err := toUnstructured(deployed(volsyncNamespace, "volsync", 2))
 	if err != nil {
 		t.Fatal(err)
 	}
-	unstructured.RemoveNestedField(volsync.Object, "status")
-	installed := []*unstructured.Unstructured{aRole("kyverno:core", "get"),
+	driver, err := toUnstructured(aDriver())
+	if err != nil {
+		t.Fatal(err)
+	}
+	kyverno, err := toUnstructured(deployed(kyvernoNamespace, "admission", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []*unstructured.Unstructured{volsync, driver, kyverno} {
+		unstructured.RemoveNestedField(o.Object, "status")
+	}
+	installed := []*unstructured.Unstructured{driver, kyverno, object(storagev1.SchemeGroupVersion.WithKind("CSIDriver"), driverName, nil), aRole("kyverno:core", "get"),
 		object(crd, "replicationsources.volsync.backube", map[string]any{"status": map[string]any{"conditions": []any{map[string]any{"type": "Established", "status": "True"}}}}), volsync}
+	if got := controllersOf(installed); !slices.Equal(got, up.Controllers) {
+		t.Fatalf("controllers run in %q, wanted %q", got, up.Controllers)
+	}
 	if up.Platform, err = record(t.Context(), w, filepath.Join(t.TempDir(), "installed.jsonl"), installed); err != nil {
 		t.Fatal(err)
 	}
@@ -533,6 +579,17 @@ var damages = map[string]struct {
 	"VolSync is of another image": {do: func(ctx context.Context, w *world) error {
 		return w.Patch(ctx, deployed(volsyncNamespace, "volsync", 2), client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"manager","image":"other"}]}}}}`)))
 	}, what: "deployment volsync-system/volsync"},
+	"the CSI driver is deleted": {do: func(ctx context.Context, w *world) error { return w.Delete(ctx, aDriver()) },
+		what: "daemon set csi-driver/csi"},
+	"the CSI driver is of another image": {do: func(ctx context.Context, w *world) error {
+		return w.Patch(ctx, aDriver(), client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"driver","image":"other"}]}}}}`)))
+	}, what: "daemon set csi-driver/csi"},
+	"the CSI driver is kept off the nodes": {do: func(ctx context.Context, w *world) error {
+		return w.Patch(ctx, aDriver(), client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"template":{"spec":{"nodeSelector":{"no":"node"}}}}}`)))
+	}, what: "daemon set csi-driver/csi"},
+	"a node is gone": {do: func(ctx context.Context, w *world) error {
+		return w.Delete(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}})
+	}, what: "cluster", unrepaired: true},
 	"a deployment that nobody installed is gone": {do: func(ctx context.Context, w *world) error { return w.Delete(ctx, deployed("kube-system", "coredns", 2)) },
 		what: "deployment kube-system/coredns", unrepaired: true},
 	"a CRD is gone": {do: func(ctx context.Context, w *world) error {
@@ -728,7 +785,7 @@ func TestOnlyLeasesOfPodsThatAreGoneEnd(t *testing.T) {
 	}
 	w := newWorld(t, lease("dead", "gone-1_uuid"), lease("alive", "here-1_uuid"), lease("free", ""),
 		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: kyvernoNamespace, Name: "here-1"}})
-	if err := endLeases(t.Context(), w); err != nil {
+	if err := (&Testbed{Controllers: []string{kyvernoNamespace}}).endLeases(t.Context(), w); err != nil {
 		t.Fatal(err)
 	}
 	list := &coordinationv1.LeaseList{}

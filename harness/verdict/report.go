@@ -123,7 +123,8 @@ type Implementation struct {
 
 // Stack is what the policy ran on.
 type Stack struct {
-	Name string `json:"name"`
+	Name  string `json:"name"`
+	Nodes int    `json:"nodes,omitempty"` // how many its cluster has, where they are several
 	// Endpoint is the S3 address that the policy names and that was used, Images
 	// where images came from.
 	Endpoint  string            `json:"endpoint,omitempty"`

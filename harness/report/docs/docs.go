@@ -4,6 +4,7 @@
 package docs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -166,13 +167,17 @@ func stacks(lock *stack.Lock) string {
 		if err != nil {
 			panic(err) // it is one of the lock's own names
 		}
-		label := code(name)
+		label, snapshots := code(name), "none"
+		if classes := s.Storage.Snapshotted(); len(classes) > 0 {
+			snapshots = markdown.Names(classes)
+		}
 		if name == lock.DefaultStack {
 			label += " (default)"
 		}
-		rows = append(rows, []string{label, s.Versions["kubernetes"], s.Versions["kyverno"], s.Versions["volsync"], s.Versions["restic"], s.Versions["s3"]})
+		rows = append(rows, []string{label, s.Versions["kubernetes"], cmp.Or(s.Versions["kyverno"], "none"), s.Versions["volsync"],
+			s.Versions["restic"], s.Versions["s3"], snapshots, fmt.Sprint(s.Nodes)})
 	}
-	return table([]string{"stack", "Kubernetes", "Kyverno", "VolSync", "restic", "S3 server"}, rows)
+	return table([]string{"stack", "Kubernetes", "Kyverno", "VolSync", "restic", "S3 server", "storage classes with snapshots", "nodes"}, rows)
 }
 
 func settingsTable(all []settings.Setting) string {

@@ -137,6 +137,17 @@ func TestStacksNameTheDefault(t *testing.T) {
 	if want := "| `" + f.Lock.DefaultStack + "` (default) | v"; strings.Count(got, want) != 1 || strings.Count(got, "(default)") != 1 {
 		t.Errorf("got %s, want %s once", got, want)
 	}
+	for name, want := range map[string]string{
+		f.Lock.DefaultStack:  "| none | 1 |",
+		"kyverno-1.19-csi-2": "| `csi`, `csi-immediate` | 2 |",
+		"volsync-csi":        "| v1.34.4 | none | v0.14.0 |",
+	} {
+		if !slices.ContainsFunc(strings.Split(got, "\n"), func(line string) bool {
+			return strings.HasPrefix(line, "| `"+name+"`") && strings.Contains(line, want)
+		}) {
+			t.Errorf("got %s, want a row of %s with %s", got, name, want)
+		}
+	}
 	if rows := strings.Count(got, "\n") - 2; rows != len(f.Lock.StackNames()) {
 		t.Errorf("%d rows for %d stacks", rows, len(f.Lock.StackNames()))
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/report/markdown"
+	"github.com/smart-restore/conformance/harness/stack"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
@@ -33,7 +34,7 @@ const (
 
 // Table is a table in Markdown, a column per contract: the stacks that the policy is made for, every requirement, the features
 // that show in others' requirements, and the reasons of what is known not to be held.
-func Table(contracts []policy.Contract, specs []Spec, stacks []string) (string, error) {
+func Table(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (string, error) {
 	if len(contracts) == 0 {
 		return "", errors.New("a table needs a policy")
 	}
@@ -123,7 +124,7 @@ func (t *table) requirement(c policy.Contract, id string, labels []string) strin
 }
 
 // stacks are rows about stacks, those for which the same policies are made in one.
-func (t *table) stacks(stacks []string) (rows []markdown.Row, err error) {
+func (t *table) stacks(stacks []stack.Stack) (rows []markdown.Row, err error) {
 	madeFor := map[string][]string{} // by policy
 	var problems []error
 	for _, c := range t.contracts {
@@ -134,13 +135,17 @@ func (t *table) stacks(stacks []string) (rows []markdown.Row, err error) {
 		madeFor[c.Name] = names
 	}
 	var groups [][]string
-	for _, stack := range slices.Sorted(slices.Values(stacks)) {
-		cells := t.cells(func(c policy.Contract) string { return yes(slices.Contains(madeFor[c.Name], stack)) })
+	var names []string
+	for _, s := range stacks {
+		names = append(names, s.Name)
+	}
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		cells := t.cells(func(c policy.Contract) string { return yes(slices.Contains(madeFor[c.Name], name)) })
 		alike := slices.IndexFunc(rows, func(row markdown.Row) bool { return slices.Equal(row.Cells, cells) })
 		if alike < 0 {
 			alike, rows, groups = len(rows), append(rows, markdown.Row{Cells: cells}), append(groups, nil)
 		}
-		groups[alike] = append(groups[alike], stack)
+		groups[alike] = append(groups[alike], name)
 		rows[alike].Label = "made for " + markdown.Names(groups[alike])
 	}
 	return rows, errors.Join(problems...)

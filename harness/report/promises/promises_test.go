@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/stack"
 )
 
 var (
@@ -16,8 +17,12 @@ var (
 		{"safety/gate", []string{"safety", "gated-start"}},
 		{"resilience/late", []string{"resilience", policy.ChangesBaseSecret}},
 	}
-	stacks = []string{"b-2", "a-1", "b-1"}
+	stacks = []stack.Stack{withKyverno("b-2"), withKyverno("a-1"), withKyverno("b-1")}
 )
+
+func withKyverno(name string) stack.Stack {
+	return stack.Stack{Name: name, Versions: map[string]string{"kyverno": "v1"}}
+}
 
 func TestTableOfContracts(t *testing.T) {
 	all := policy.Contract{Name: "all", Features: []string{"gated-start", "visible-decision"}}

@@ -1,0 +1,91 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/smart-restore/conformance/harness/stack"
+)
+
+// className is a class that is named. An expression or a variable in its place is none.
+var className = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+
+// classFields are the fields that name a class, in PVCs, snapshots, and VolSync's kinds. true: a VolumeSnapshotClass.
+var classFields = map[string]bool{
+	"storageClassName": false, "cacheStorageClassName": false, "metadataStorageClassName": false, "configStorageClassName": false,
+	"volumeSnapshotClassName": true,
+}
+
+// CheckClasses refuses objects that name a class that the stack does not have, wherever in them it stands. The class of the contract's
+// PVCs is made where there is none.
+func (c Contract) CheckClasses(objects []*unstructured.Unstructured, of *stack.Stack) error {
+	classes := []string{c.PVC.StorageClass}
+	for _, class := range of.Storage.Classes {
+		classes = append(classes, class.Name)
+	}
+	var problems []error
+	for _, object := range objects {
+		eachClass(object.Object, "", func(path, name string, snapshot bool) {
+			kind, has := "storage class", classes
+			if snapshot {
+				kind, has = "VolumeSnapshotClass", of.Storage.SnapshotClasses
+			}
+			if slices.Contains(has, name) {
+				return
+			}
+			choose := "the stack has none: choose one with snapshots, such as kyverno-1.19-csi"
+			if has = slices.DeleteFunc(slices.Clone(has), func(name string) bool { return name == "" }); len(has) > 0 {
+				choose = "choose " + strings.Join(has, " or ")
+			}
+			problems = append(problems, fmt.Errorf("%s %s: %s: the stack %s has no %s %q; %s", object.GetKind(), object.GetName(), path, of.Name, kind, name, choose))
+		})
+	}
+	return errors.Join(problems...)
+}
+
+// eachClass calls do for each class that is named below a value.
+func eachClass(value any, path string, do func(path, name string, snapshot bool)) {
+	switch value := value.(type) {
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(value)) {
+			below := strings.TrimPrefix(path+"."+key, ".")
+			snapshot, isClass := classFields[key]
+			if name, isText := value[key].(string); isClass && isText && className.MatchString(name) {
+				do(below, name, snapshot)
+				continue
+			}
+			eachClass(value[key], below, do)
+		}
+	case []any:
+		for i, item := range value {
+			eachClass(item, fmt.Sprintf("%s[%d]", path, i), do)
+		}
+	}
+}
+
+// CheckStack refuses a stack that the contract refuses, that lacks Kyverno where a part of the policy is Kyverno's, or a class that
+// the policy names.
+func (p *Policy) CheckStack(name string, known []stack.Stack) error {
+	if err := p.Contract.CheckStack(name, known); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(known, func(s stack.Stack) bool { return s.Name == name })
+	if kyvernos := p.Kyverno(); len(kyvernos) > 0 && !known[i].HasKyverno() {
+		madeFor, err := p.Contract.MadeFor(known)
+		if err != nil {
+			return err
+		}
+		choose := "add a stack with Kyverno to stacks in its contract"
+		if with := slices.DeleteFunc(slices.Clone(known), func(s stack.Stack) bool { return !s.HasKyverno() || !slices.Contains(madeFor, s.Name) }); len(with) > 0 {
+			choose = "choose with STACK=" + with[0].Name
+		}
+		return fmt.Errorf("the stack %s has no Kyverno, which %s %s needs: %s", name, kyvernos[0].GetKind(), kyvernos[0].GetName(), choose)
+	}
+	return p.Contract.CheckClasses(p.Objects, &known[i])
+}

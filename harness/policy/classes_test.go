@@ -1,0 +1,91 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/smart-restore/conformance/harness/stack"
+)
+
+// csiStack has snapshots, and no Kyverno.
+var csiStack = stack.Stack{Name: "volsync-csi", Storage: stack.Storage{SnapshotClasses: []string{"csi"}, Classes: []stack.StorageClass{
+	{Name: "csi", Snapshots: true}, {Name: "standard"}}}}
+
+func objectOf(t *testing.T, text string) *unstructured.Unstructured {
+	t.Helper()
+	o := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(text), &o.Object); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func TestClassesThatTheStackDoesNotHaveAreRefused(t *testing.T) {
+	folders := stacksNamed("kyverno-1.19")[0]
+	for name, c := range map[string]struct {
+		of     *stack.Stack
+		class  string // of the contract's PVCs
+		object string
+		want   []string
+	}{
+		"all there": {&csiStack, "", `{kind: ReplicationSource, metadata: {name: rs}, spec: {restic: {storageClassName: csi, cacheStorageClassName: standard, volumeSnapshotClassName: csi}}}`, nil},
+		"a mover's": {&csiStack, "", `{kind: ReplicationSource, metadata: {name: rs}, spec: {restic: {cacheStorageClassName: local}}}`,
+			[]string{`ReplicationSource rs: spec.restic.cacheStorageClassName: the stack volsync-csi has no storage class "local"; choose csi or standard`}},
+		"a snapshot's": {&csiStack, "", `{kind: VolumeSnapshot, metadata: {name: s}, spec: {volumeSnapshotClassName: ceph}}`,
+			[]string{`VolumeSnapshot s: spec.volumeSnapshotClassName: the stack volsync-csi has no VolumeSnapshotClass "ceph"; choose csi`}},
+		"a snapshot's, where there is none": {&folders, "", `{kind: VolumeSnapshot, metadata: {name: s}, spec: {volumeSnapshotClassName: csi}}`,
+			[]string{`the stack kyverno-1.19 has no VolumeSnapshotClass "csi"; the stack has none: choose one with snapshots, such as kyverno-1.19-csi`}},
+		"in a list, twice": {&csiStack, "", `{kind: P, metadata: {name: p}, spec: {rules: [{generate: {spec: {storageClassName: a}}}, {generate: {spec: {storageClassName: b}}}]}}`,
+			[]string{`spec.rules[0].generate.spec.storageClassName: the stack volsync-csi has no storage class "a"`, `spec.rules[1].generate.spec.storageClassName: the stack volsync-csi has no storage class "b"`}},
+		"that of the contract is made": {&folders, "ceph-block", `{kind: PersistentVolumeClaim, metadata: {name: p}, spec: {storageClassName: ceph-block}}`, nil},
+		"an expression":                {&folders, "", `{kind: P, metadata: {name: p}, spec: {storageClassName: "{{ request.object.spec.storageClassName }}"}}`, nil},
+		"none":                         {&folders, "", `{kind: P, metadata: {name: p}, spec: {storageClassName: ""}}`, nil},
+		"a field's description":        {&folders, "", `{kind: P, metadata: {name: p}, spec: {properties: {storageClassName: {type: string}}}}`, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			contract := Default()
+			contract.PVC.StorageClass = c.class
+			err := contract.CheckClasses([]*unstructured.Unstructured{objectOf(t, c.object)}, c.of)
+			if (err == nil) != (len(c.want) == 0) {
+				t.Fatalf("got %v, wanted %q", err, c.want)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v, wanted %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestAPolicyOfKyvernosNeedsIt(t *testing.T) {
+	known := append(stacksNamed("kyverno-1.13", "kyverno-1.19"), csiStack)
+	kyvernos := `{apiVersion: policies.kyverno.io/v1, kind: GeneratingPolicy, metadata: {name: g}}`
+	plain := `{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}`
+	for name, c := range map[string]struct {
+		object string
+		stacks []string
+		stack  string
+		want   string
+	}{
+		"with it":                     {kyvernos, nil, "kyverno-1.19", ""},
+		"made for both":               {kyvernos, []string{"*"}, "volsync-csi", "the stack volsync-csi has no Kyverno, which GeneratingPolicy g needs: choose with STACK=kyverno-1.13"},
+		"made for no stack of it":     {kyvernos, []string{"volsync-csi"}, "volsync-csi", "which GeneratingPolicy g needs: add a stack with Kyverno to stacks in its contract"},
+		"not made for it":             {kyvernos, nil, "volsync-csi", "not for the stack volsync-csi"},
+		"nothing of Kyverno's":        {plain, []string{"volsync-csi"}, "volsync-csi", ""},
+		"nothing of it, with Kyverno": {plain, nil, "kyverno-1.13", ""},
+		"a class is looked at":        {`{kind: PersistentVolumeClaim, metadata: {name: c}, spec: {storageClassName: x}}`, nil, "kyverno-1.13", `no storage class "x"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			contract := Default()
+			contract.Stacks = c.stacks
+			err := (&Policy{Contract: contract, Objects: []*unstructured.Unstructured{objectOf(t, c.object)}}).CheckStack(c.stack, known)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, wanted %q", err, c.want)
+			}
+		})
+	}
+}
