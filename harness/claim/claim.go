@@ -138,6 +138,15 @@ func (c *Claims) ClaimWithBackupSource(ctx context.Context, name string) *Claim 
 	defer c.s3.Up(ctx)()
 	claim := c.Claim(ctx, name)
 	claim.HasReplicationSource(ctx)
+	claim.HasTriedToRestore(ctx) // what comes of it beside a first backup is another requirement's
+	return claim
+}
+
+// ClaimAtOnce creates a labelled PVC while S3 is up, and waits for nothing but its ReplicationSource.
+func (c *Claims) ClaimAtOnce(ctx context.Context, name string) *Claim {
+	defer c.s3.Up(ctx)()
+	claim := c.Claim(ctx, name)
+	claim.HasReplicationSource(ctx)
 	return claim
 }
 

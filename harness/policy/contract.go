@@ -86,7 +86,7 @@ type Contract struct {
 	// ReplicationSource or ReplicationDestination.
 	Alerts string `json:"alerts,omitempty"`
 	// The stacks that the policy supports, as shell patterns of names in fixtures/stacks.yaml, such as
-	// kyverno-1.19*. Defaults to every stack with Kyverno.
+	// kyverno-1.19*. Defaults to every stack with Kyverno and, of templates without a policy, to every stack.
 	Stacks []string `json:"stacks,omitempty"`
 	// Requirements that the policy is known to fail. A listed failure does not fail the run; a listed requirement that passes does.
 	ExpectedFailures []Expectation `json:"expectedFailures,omitempty"`
@@ -416,7 +416,7 @@ func (c Contract) Reasons() map[string]string {
 }
 
 // MadeFor are the names of the known stacks that the policy supports. A pattern that matches none of them is an error. A stack
-// without Kyverno has to be named: a policy that says nothing is one of Kyverno's.
+// without Kyverno has to be named: a policy that says nothing is one of Kyverno's. Templates alone run on any.
 func (c Contract) MadeFor(known []stack.Stack) ([]string, error) {
 	var names, withKyverno []string
 	for i := range known {
@@ -425,7 +425,10 @@ func (c Contract) MadeFor(known []stack.Stack) ([]string, error) {
 			withKyverno = append(withKyverno, known[i].Name)
 		}
 	}
-	if len(c.Stacks) == 0 {
+	switch {
+	case len(c.Stacks) == 0 && c.OnlyTemplates():
+		return names, nil
+	case len(c.Stacks) == 0:
 		return withKyverno, nil
 	}
 	var madeFor []string
