@@ -256,7 +256,7 @@ func (p plot) begin(row outage.Fault) play.Step {
 func (p plot) subject() outage.Subject {
 	return outage.Subject{
 		Bucket: p.S3.Bucket, Marker: p.S3.Marker,
-		NamespacePrefix: p.S3.NamespacePrefix(namespace), RepositoryPrefix: p.S3.Prefix(namespace, claimName),
+		NamespacePrefix: p.S3.NamespacePrefix(namespace, claimName), RepositoryPrefix: p.S3.Prefix(namespace, claimName),
 	}
 }
 

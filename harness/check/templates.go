@@ -21,6 +21,9 @@ type template struct {
 	source *unstructured.Unstructured // with its placeholders
 }
 
+// twoInits is the requirement about movers that make a repository at the same moment.
+const twoInits = "safety/two-inits"
+
 // templatesNamespace is where the PVC is that templates are read for.
 const templatesNamespace = "conformance"
 
@@ -116,6 +119,9 @@ func (t *templates) restores(one template) {
 		t.wrong(requirement, one, []any{"spec", "restic", "copyMethod"}, "%s has the copyMethod %s, and the PVC is filled from its snapshot: VolSync's populator takes Snapshot only, and the PVC waits for ever", name, method)
 	case !populates && into == "":
 		t.wrong(requirement, one, []any{"spec", "restic"}, "%s restores into no PVC that an app uses: it has no destinationPVC, and no PVC of the templates has it as its dataSourceRef", name)
+	}
+	if into != "" && t.set.Has(perclaim.Source) {
+		t.wrong(twoInits, one, []any{"spec", "restic", "destinationPVC"}, "%s restores into the volume that is backed up, from the moment that both are there: on an empty bucket the movers of both make a repository, and a backup of that may never be readable; a PVC that is filled before it is bound (dataSourceRef) has no backup meanwhile", name)
 	}
 	t.named(requirement, one, t.contract.Names.ReplicationDestination)
 	t.repository(requirement, one)

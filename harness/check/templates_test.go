@@ -25,7 +25,7 @@ func (noSimulator) Play(context.Context, play.Play) (*play.Record, error) {
 func TestTemplatesAreRead(t *testing.T) {
 	gallery := filepath.Join("..", "..", "fixtures", "gallery")
 	for name, c := range map[string]struct{ of, file, old, by, want string }{
-		"app-template":             {"app-template", "", "", "", ""},
+		"app-template":             {"app-template", "", "", "", "safety/two-inits destination.yaml:11 ReplicationDestination data-dst restores into the volume that is backed up"},
 		"populator-template":       {"populator-template", "", "", "", ""},
 		"another schedule":         {"app-template", "source.yaml", "0 * * * *", "30 1 * * *", `core/backup source.yaml:8 ReplicationSource data has the schedule "30 1 * * *"`},
 		"another copyMethod":       {"app-template", "source.yaml", "Direct", "Clone", `core/backup source.yaml:10 ReplicationSource data has the copyMethod "Clone"`},

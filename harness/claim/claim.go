@@ -72,7 +72,7 @@ func (s *scope) env() *env.Env                   { return s.claims.env }
 func (s *scope) repos() *repository.Repositories { return s.claims.repos }
 func (c *Claims) labels() map[string]string      { return c.env.Testbed.Contract.PVC.Labels() }
 func (c *Claims) claim(name string) *Claim {
-	return &Claim{scope: &scope{c}, Name: name, CreatedAt: c.env.Now()}
+	return &Claim{scope: &scope{c}, Name: c.env.PVC(name), CreatedAt: c.env.Now()}
 }
 func (c *Claim) key() client.ObjectKey {
 	return client.ObjectKey{Namespace: c.env().Namespace, Name: c.Name}
@@ -138,6 +138,15 @@ func (c *Claims) ClaimWithBackupSource(ctx context.Context, name string) *Claim 
 	defer c.s3.Up(ctx)()
 	claim := c.Claim(ctx, name)
 	claim.HasReplicationSource(ctx)
+	claim.HasTriedToRestore(ctx) // what comes of it beside a first backup is another requirement's
+	return claim
+}
+
+// ClaimAtOnce creates a labelled PVC while S3 is up, and waits for nothing but its ReplicationSource.
+func (c *Claims) ClaimAtOnce(ctx context.Context, name string) *Claim {
+	defer c.s3.Up(ctx)()
+	claim := c.Claim(ctx, name)
+	claim.HasReplicationSource(ctx)
 	return claim
 }
 
@@ -191,7 +200,7 @@ func withoutVolume(pvc *corev1.PersistentVolumeClaim) {
 
 func (c *Claims) pvc(name string, labels map[string]string) *corev1.PersistentVolumeClaim {
 	pvc := &corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Namespace: c.env.Namespace, Name: name, Labels: labels},
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.env.Namespace, Name: c.env.PVC(name), Labels: labels},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("256Mi")}},

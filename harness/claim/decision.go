@@ -40,7 +40,7 @@ type situation struct {
 // Situation says that the next PVC of this name is a row of the decision table. What becomes of it is recorded when the
 // spec ends, however it ends.
 func (c *Claims) Situation(name string, wanted verdict.Outcome, pvc string) {
-	c.situations.rows = append(c.situations.rows, &situation{name: name, wanted: wanted, pvc: pvc})
+	c.situations.rows = append(c.situations.rows, &situation{name: name, wanted: wanted, pvc: c.env.PVC(pvc)})
 }
 
 // wantedOf is what the decision table wants of an outcome. What becomes of a PVC of which nothing is known, the contract says.

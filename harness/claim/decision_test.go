@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
 	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -46,7 +48,7 @@ func TestDecide(t *testing.T) {
 }
 
 func TestSituationIsOfTheNextPVC(t *testing.T) {
-	c := &Claims{situations: &situations{}}
+	c, _ := claims(t, interceptor.Funcs{})
 	s, now := c.situations, time.Now()
 	s.decidedOn(&Claim{Name: "data"}, nil) // nobody asked
 	c.Situation("fresh", verdict.None, "data")

@@ -357,6 +357,7 @@ func (c *Claim) UntouchedByBackup(ctx context.Context, before objectstore.Listin
 // the name they would have had, with no owner. The ReplicationDestination would still restore the state of that time.
 func (c *Claims) LeftOver(ctx context.Context, model *Claim, name string, restoreAsOf time.Time) {
 	e := c.env
+	name = e.PVC(name)
 	rename := func(s string) string { return strings.ReplaceAll(s, model.Name, name) }
 	source, destination := model.HasReplicationSource(ctx), model.HasReplicationDestination(ctx)
 	secret := &corev1.Secret{}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/env"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/subject"
@@ -56,7 +57,7 @@ func (c *Claims) instance(ctx context.Context, name string) *subject.Instance {
 		}
 		return await.Reached(), err
 	})
-	instance, err := e.Testbed.Templates.For(e.Namespace, name, given)
+	instance, err := e.Testbed.Templates.For(e.Namespace, e.PVC(name), given)
 	e.Must(err)
 	return instance
 }
@@ -202,6 +203,55 @@ func (c *Claim) HasTriedToRestore(ctx context.Context) {
 	if c.claims.alwaysRestores() {
 		c.RestoreEnded(ctx)
 	}
+}
+
+// FilledBeforeItIsBound says whether the claim's volume is filled before it is bound, so that nothing is backed up meanwhile.
+func (c *Claim) FilledBeforeItIsBound() bool { return c.populatedBy != "" }
+
+// SyncedEmpty waits for the end of VolSync's first sync, of a volume that is empty: its mover asks S3 for nothing.
+func (c *Claim) SyncedEmpty(ctx context.Context) {
+	c.awaitFirstSync(ctx, c.HasReplicationSource(ctx))
+}
+
+// MoversAtWork asks for a backup of the claim, and waits until its mover and, where the claim has a ReplicationDestination that is not done,
+// that one's both wait for S3 to say whether there is a repository. It says how many movers there are.
+func (c *Claim) MoversAtWork(ctx context.Context) (movers int) {
+	e, source := c.env(), c.HasReplicationSource(ctx)
+	e.Arrange(ctx, "the movers of PVC "+c.Name+" at work", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		if gone, err := c.refresh(ctx, source); err != nil || gone {
+			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
+		}
+		if volsync.TriggerDone(source) {
+			if err := c.ask(ctx, source); err != nil {
+				return await.State{}, err
+			}
+		}
+		destination, err := c.destination(ctx)
+		if err != nil {
+			return await.State{}, err
+		}
+		jobs := []string{"volsync-src-" + source.GetName()}
+		if destination != nil && !volsync.TriggerDone(destination) {
+			jobs = append(jobs, "volsync-dst-"+destination.GetName())
+		}
+		page, err := e.Gateway.Records(ctx, 0, c.repos().Path(c.Name)+"config")
+		if err != nil {
+			return await.State{}, err
+		}
+		asking := map[string]bool{}
+		for _, r := range page.Records {
+			if host, _, ok := strings.Cut(r.Client, ":"); ok && r.InFlight && r.Auth == gateway.AuthAWS4 {
+				asking[host] = true
+			}
+		}
+		if len(asking) < len(jobs) {
+			return await.NotYet("%d of %v ask S3 whether there is a repository", len(asking), jobs), nil
+		}
+		movers = len(jobs)
+		return await.Reached(), nil
+	})
+	e.Evidence("seen", fmt.Sprintf("%d movers of PVC %s are at work", movers, c.Name), nil)
+	return movers
 }
 
 // staysUnfilled watches, as long as a restore that was begun could take, that none ends that has found a snapshot.

@@ -13,8 +13,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/smart-restore/conformance/harness/env/recorded"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/repository"
+	"github.com/smart-restore/conformance/harness/s3down"
 	"github.com/smart-restore/conformance/harness/subject"
 	"github.com/smart-restore/conformance/harness/verdict"
 	"github.com/smart-restore/conformance/harness/volsync"
@@ -239,6 +242,33 @@ func TestARestoreIsASnapshotThatWasRestored(t *testing.T) {
 			claim := of.claim("data")
 			return func() { c.part(claim, t.Context()) }
 		})
+	}
+}
+
+// Without a namespace in the path, specs side by side must not share repositories, and PVCs of one name in a spec's namespaces must.
+func TestNamesWhereThePathHasNoNamespace(t *testing.T) {
+	c, _ := templated(t, templates(), interceptor.Funcs{})
+	c.env.Testbed.Contract.S3.Path = "volsync/{pvc}"
+	e := c.env.In("ns", "core/x", &recorded.Reporter{})
+	other := c.env.In("ns", "core/y", &recorded.Reporter{})
+	name := e.PVC("data")
+	if name == "data" || name == other.PVC("data") || !strings.HasSuffix(name, "-data") || e.PVC(name) != name {
+		t.Errorf("%s and %s", name, other.PVC("data"))
+	}
+	if !strings.HasPrefix("volsync/"+name+"/config", e.KeyPrefix()) || strings.HasPrefix("volsync/"+other.PVC("data")+"/config", e.KeyPrefix()) {
+		t.Errorf("%s is not the prefix of the spec's keys, and of its only", e.KeyPrefix())
+	}
+	for _, letters := range []int{41, 63, 253} {
+		if long := strings.Repeat("long-name-", 26)[:letters-1] + "x"; len(e.PVC(long)) != letters || e.PVC(long)[len(long)-9:] != long[len(long)-9:] {
+			t.Errorf("%s of %s", e.PVC(long), long)
+		}
+	}
+	repos := repository.Of(e)
+	s3 := s3down.Of(e, repos)
+	claims := Of(e, repos, s3)
+	claim := claims.create(t.Context(), "data", claims.labels())
+	if claim.Name != name || !claim.there(t, of("ReplicationSource"), name) || repos.Prefix("data") != "volsync/"+name+"/" || repos.Prefix(name) != repos.Prefix("data") {
+		t.Errorf("PVC %s, backed up to %s", claim.Name, repos.Prefix("data"))
 	}
 }
 

@@ -54,6 +54,7 @@ type Env struct {
 // spec is what all namespaces of a spec share.
 type spec struct {
 	siblings []string
+	names    string // begins the names of its PVCs where the path in the bucket has no namespace; else empty
 	made     map[string]types.UID
 	healed   []func(time.Time)
 }
@@ -66,6 +67,9 @@ func (s *Suite) New(id string, report Reporter) *Env {
 // In is a spec in a namespace of this name.
 func (s *Suite) In(namespace, id string, report Reporter) *Env {
 	e := &Env{Suite: s, ID: id, Namespace: namespace, Started: s.Now(), report: report, spec: &spec{made: map[string]types.UID{}}}
+	if s.Testbed != nil && s.Testbed.Contract.S3.Path != "" && !s.Testbed.Contract.S3.HasNamespace() { // unit tests have none
+		e.spec.names = s.Testbed.Namespace(RandomSuffix() + "-")
+	}
 	e.Verbs = await.Verbs{Reporter: progress{e, report}, Times: s.times}
 	return e
 }
@@ -81,6 +85,25 @@ func (p progress) Evidence(kind, text string, data map[string]any) {
 	p.Reporter.Evidence(kind, text, data)
 	// That progress cannot be written changes no verdict.
 	_ = p.env.appendLine(p.env.Artifacts.Progress(), ProgressLine{Time: time.Now(), Spec: p.env.ID, Text: text})
+}
+
+// PVC is what a PVC of a spec is called that the spec calls so. Where the path in the bucket has no namespace, its name has to be the
+// spec's own, or specs would share repositories; two PVCs of one name in the spec's namespaces do. A long name stays as long as it is.
+func (e *Env) PVC(name string) string {
+	const plenty = 40
+	switch before := e.spec.names; {
+	case strings.HasPrefix(name, before):
+		return name
+	case len(name) > plenty:
+		return before + name[len(before):]
+	default:
+		return before + name
+	}
+}
+
+// KeyPrefix begins the keys in the bucket of all that is the namespace's.
+func (e *Env) KeyPrefix() string {
+	return e.Testbed.Contract.S3.NamespacePrefix(e.Namespace, e.spec.names)
 }
 
 // Sibling is the same spec in another namespace of its own, whose name is the first one's with this at the end.
@@ -134,7 +157,7 @@ func (e *Env) remove(ctx context.Context) error {
 		}
 		problems = append(problems,
 			client.IgnoreNotFound(e.API.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, client.Preconditions{UID: &uid})),
-			e.Testbed.Store.RemovePrefix(ctx, e.Testbed.Credentials, e.Testbed.Contract.S3.NamespacePrefix(namespace)))
+			e.Testbed.Store.RemovePrefix(ctx, e.Testbed.Credentials, e.Testbed.Contract.S3.NamespacePrefix(namespace, e.spec.names)))
 	}
 	return errors.Join(problems...)
 }

@@ -29,7 +29,7 @@ func (p *Platform) LabelledByWebhook(ctx context.Context, name string) {
 			"rules": []any{map[string]any{
 				"name": "label",
 				"match": map[string]any{"any": []any{map[string]any{"resources": map[string]any{
-					"kinds": []any{"PersistentVolumeClaim"}, "namespaces": []any{e.Namespace}, "names": []any{name}, "operations": []any{"CREATE"},
+					"kinds": []any{"PersistentVolumeClaim"}, "namespaces": []any{e.Namespace}, "names": []any{e.PVC(name)}, "operations": []any{"CREATE"},
 				}}}},
 				"mutate": map[string]any{"patchStrategicMerge": map[string]any{"metadata": map[string]any{"labels": labels}}},
 			}},
@@ -43,7 +43,7 @@ func (p *Platform) LabelledByWebhook(ctx context.Context, name string) {
 	})
 	e.Arrange(ctx, "another webhook that adds the label to PVC "+name, e.Times.Generate, func(ctx context.Context) (await.State, error) {
 		pvc := &corev1.PersistentVolumeClaim{
-			ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: name},
+			ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: e.PVC(name)},
 			Spec: corev1.PersistentVolumeClaimSpec{
 				AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 				Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Mi")}},

@@ -326,7 +326,7 @@ func (p *Platform) SomeDropped(ctx context.Context, pvcs ...string) {
 				if err != nil {
 					return await.State{}, err
 				}
-				asked = asked || bytes.Contains(raw, []byte(strconv.Quote(e.Namespace))) && bytes.Contains(raw, []byte(strconv.Quote(pvc)))
+				asked = asked || bytes.Contains(raw, []byte(strconv.Quote(e.Namespace))) && bytes.Contains(raw, []byte(strconv.Quote(e.PVC(pvc))))
 			}
 			if !asked {
 				without = append(without, pvc)

@@ -87,5 +87,17 @@ func (p *Policy) CheckStack(name string, known []stack.Stack) error {
 		}
 		return fmt.Errorf("the stack %s has no Kyverno, which %s %s needs: %s", name, kyvernos[0].GetKind(), kyvernos[0].GetName(), choose)
 	}
-	return p.Contract.CheckClasses(p.Objects, &known[i])
+	objects := p.Objects
+	if p.Templates != nil {
+		given := map[string]string{}
+		for _, variable := range p.Contract.BaseSecret.Variables() {
+			given[variable] = variable
+		}
+		more, err := p.Templates.All("namespace", "data", given)
+		if err != nil {
+			return err
+		}
+		objects = slices.Concat(objects, more)
+	}
+	return p.Contract.CheckClasses(objects, &known[i])
 }

@@ -86,7 +86,7 @@ type Contract struct {
 	// ReplicationSource or ReplicationDestination.
 	Alerts string `json:"alerts,omitempty"`
 	// The stacks that the policy supports, as shell patterns of names in fixtures/stacks.yaml, such as
-	// kyverno-1.19*. Defaults to every stack with Kyverno.
+	// kyverno-1.19*. Defaults to every stack with Kyverno and, of templates without a policy, to every stack.
 	Stacks []string `json:"stacks,omitempty"`
 	// Requirements that the policy is known to fail. A listed failure does not fail the run; a listed requirement that passes does.
 	ExpectedFailures []Expectation `json:"expectedFailures,omitempty"`
@@ -117,8 +117,9 @@ type S3 struct {
 	Endpoint string `json:"endpoint"`
 	// The bucket. The suite creates it. Anybody may read and list it without credentials.
 	Bucket string `json:"bucket"`
-	// The path of a PVC's restic repository in the bucket. It contains {namespace} and then {pvc}, each once. Quote a path that
-	// begins with a brace: "{namespace}/{pvc}".
+	// The path of a PVC's restic repository in the bucket. It contains {pvc}, and before it {namespace}, each once. Without {namespace},
+	// two PVCs of one name in two namespaces share a repository: the suite warns, and safety/isolation fails. Quote a path that begins
+	// with a brace: "{namespace}/{pvc}".
 	Path Template `json:"path"`
 	// The part of the path that stands for the cluster, such as prod in "prod/{namespace}/{pvc}", for the feature cluster-in-path.
 	// Defaults to none.
@@ -330,10 +331,18 @@ func (p PVC) Labels() map[string]string {
 // Prefix is the key prefix of a PVC's repository in the bucket. It ends with a slash.
 func (s S3) Prefix(namespace, pvc string) string { return s.Path.Expand(namespace, pvc, "") + "/" }
 
-// NamespacePrefix is the key prefix that all PVCs of a namespace share, and no PVC of an unrelated namespace has.
-func (s S3) NamespacePrefix(namespace string) string {
-	return s.Path[:s.Path.index("pvc")].Expand(namespace, "", "")
+// NamespacePrefix is the key prefix that all PVCs of a namespace share whose names begin so, and no PVC of an unrelated namespace has.
+// Where the path has {namespace}, names may begin with anything.
+func (s S3) NamespacePrefix(namespace, names string) string {
+	prefix := s.Path[:s.Path.index("pvc")].Expand(namespace, "", "")
+	if s.HasNamespace() {
+		return prefix
+	}
+	return prefix + names
 }
+
+// HasNamespace says whether the path tells namespaces apart.
+func (s S3) HasNamespace() bool { return s.Path.index("namespace") >= 0 }
 
 // HasRepository says whether a key is a PVC's repository or in one, for some PVC, or is above all of them.
 func (s S3) HasRepository(key string) bool {
@@ -359,6 +368,9 @@ func (s S3) OfCluster(name string) S3 {
 
 // Between is the text between {namespace} and {pvc} in the path.
 func (s S3) Between() string {
+	if !s.HasNamespace() {
+		return ""
+	}
 	return string(s.Path[s.Path.index("namespace")+len("{namespace}") : s.Path.index("pvc")])
 }
 
@@ -404,7 +416,7 @@ func (c Contract) Reasons() map[string]string {
 }
 
 // MadeFor are the names of the known stacks that the policy supports. A pattern that matches none of them is an error. A stack
-// without Kyverno has to be named: a policy that says nothing is one of Kyverno's.
+// without Kyverno has to be named: a policy that says nothing is one of Kyverno's. Templates alone run on any.
 func (c Contract) MadeFor(known []stack.Stack) ([]string, error) {
 	var names, withKyverno []string
 	for i := range known {
@@ -413,7 +425,10 @@ func (c Contract) MadeFor(known []stack.Stack) ([]string, error) {
 			withKyverno = append(withKyverno, known[i].Name)
 		}
 	}
-	if len(c.Stacks) == 0 {
+	switch {
+	case len(c.Stacks) == 0 && c.OnlyTemplates():
+		return names, nil
+	case len(c.Stacks) == 0:
 		return withKyverno, nil
 	}
 	var madeFor []string
@@ -512,6 +527,9 @@ func (c Contract) CheckRequirements(specs []string) error {
 
 // Warnings are dangers in the contract that do not keep the policy from being tested.
 func (c Contract) Warnings() []error {
+	if !c.S3.HasNamespace() {
+		return []error{c.doc.At("it has no {namespace}: two PVCs of one name in two namespaces share a repository, and each gets the other's data", "s3", "path")}
+	}
 	if between := c.S3.Between(); !c.separates() {
 		return []error{c.doc.At(fmt.Sprintf("PVC b%[2]sc in namespace a and PVC c in namespace a%[2]sb share a repository, since names may contain %[1]q: put a character between {namespace} and {pvc} that no namespace name contains, such as /",
 			between, between), "s3", "path")}
@@ -519,9 +537,11 @@ func (c Contract) Warnings() []error {
 	return nil
 }
 
-// separates reports whether the path differs for any two PVCs. The name of a namespace has only letters, digits and hyphens,
+// separates reports whether what the path has between {namespace} and {pvc} tells any two PVCs apart. The name of a namespace has only letters, digits and hyphens,
 // so any other character between {namespace} and {pvc} does it.
-func (c Contract) separates() bool { return strings.Trim(c.S3.Between(), namespaceLetters) != "" }
+func (c Contract) separates() bool {
+	return !c.S3.HasNamespace() || strings.Trim(c.S3.Between(), namespaceLetters) != ""
+}
 
 const namespaceLetters = "abcdefghijklmnopqrstuvwxyz0123456789-"
 

@@ -79,7 +79,7 @@ func TestContractRefusesWithAPosition(t *testing.T) {
 		"placeholder twice":       {"stacks: [kyverno-1.19]", "s3: {path: '{namespace}/{pvc}/{pvc}'}", "conformance.yaml:7:31: {pvc} is there twice"},
 		"placeholder open":        {"stacks: [kyverno-1.19]", "s3: {path: '{namespace}/{pvc'}", "conformance.yaml:7:25: this { is never closed"},
 		"placeholder closed":      {"stacks: [kyverno-1.19]", "s3: {path: '{namespace}/pvc}'}", "conformance.yaml:7:28: this } closes no placeholder"},
-		"path of all namespaces":  {"stacks: [kyverno-1.19]", "s3: {path: '{pvc}'}", "conformance.yaml:7:12: it needs {namespace} and {pvc}: without both, volumes share a repository"},
+		"path of all PVCs":        {"stacks: [kyverno-1.19]", "s3: {path: '{namespace}'}", "conformance.yaml:7:12: it needs {pvc}: VolSync's movers give every PVC's snapshots the same host and path"},
 		"path the wrong way":      {"stacks: [kyverno-1.19]", "s3: {path: '{pvc}/{namespace}'}", "conformance.yaml:7:12: {namespace} must come before {pvc}"},
 		"path with a space":       {"stacks: [kyverno-1.19]", "s3: {path: '{namespace}/ /{pvc}'}", "wanted is a path of letters"},
 		"path upwards":            {"stacks: [kyverno-1.19]", "s3: {path: '../{namespace}/{pvc}'}", "conformance.yaml:7:12: a part of it is only dots"},

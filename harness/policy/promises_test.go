@@ -122,6 +122,7 @@ func TestPlacesInTheBucket(t *testing.T) {
 		path                  Template
 		prefix, namespace     string
 		suffix, first, second string
+		names                 string // what the names of a spec's PVCs begin with
 		warned                bool
 		collides              bool // the look-alikes' places are one
 	}{
@@ -131,13 +132,15 @@ func TestPlacesInTheBucket(t *testing.T) {
 		{path: "{namespace}.{pvc}", prefix: "ns.data/", namespace: "ns.", suffix: "-b", first: "b-c", second: "c"},
 		{path: "{namespace}-{pvc}", prefix: "ns-data/", namespace: "ns-", suffix: "-b", first: "b-c", second: "c", warned: true, collides: true},
 		{path: "x/{namespace}-pvc-{pvc}", prefix: "x/ns-pvc-data/", namespace: "x/ns-pvc-", suffix: "-pvc-b", first: "b-pvc-c", second: "c", warned: true, collides: true},
+		{path: "{pvc}", names: "ab-", prefix: "data/", namespace: "ab-", suffix: "-b", first: "b-c", second: "c", warned: true},
+		{path: "volsync/{pvc}/restic", names: "ab-", prefix: "volsync/data/restic/", namespace: "volsync/ab-", suffix: "-b", first: "b-c", second: "c", warned: true},
 		{path: "{namespace}{pvc}", prefix: "nsdata/", namespace: "ns", suffix: "b", first: "bc", second: "c", warned: true, collides: true},
 	} {
 		contract := Contract{S3: S3{Path: c.path}}
 		if got := contract.S3.Prefix("ns", "data"); got != c.prefix {
 			t.Errorf("%s: prefix %s, wanted %s", c.path, got, c.prefix)
 		}
-		if got := contract.S3.NamespacePrefix("ns"); got != c.namespace {
+		if got := contract.S3.NamespacePrefix("ns", c.names); got != c.namespace {
 			t.Errorf("%s: the namespace's prefix is %s, wanted %s", c.path, got, c.namespace)
 		}
 		if suffix, first, second := contract.Lookalikes(); suffix != c.suffix || first != c.first || second != c.second {
@@ -301,10 +304,10 @@ func FuzzContract(f *testing.F) {
 			return
 		}
 		// What is taken can be used.
-		if !strings.HasPrefix(c.S3.Prefix("ns", "data"), c.S3.NamespacePrefix("ns")) || !strings.Contains(c.S3.NamespacePrefix("ns"), "ns") {
-			t.Errorf("%q: a PVC's place %q is not within its namespace's %q", c.S3.Path, c.S3.Prefix("ns", "data"), c.S3.NamespacePrefix("ns"))
+		if in := c.S3.NamespacePrefix("ns", "da"); !strings.HasPrefix(c.S3.Prefix("ns", "data"), in) || !strings.Contains(in, "ns") && !strings.HasSuffix(in, "da") {
+			t.Errorf("%q: a PVC's place %q is not within its namespace's %q", c.S3.Path, c.S3.Prefix("ns", "data"), in)
 		}
-		if len(c.PVC.Labels()) != 1 || c.PVC.Label == "" || c.BaseSecret.Name == "" || c.AdmissionBound() <= 0 || len(c.Retain.Named()) == 0 {
+		if len(c.Templates) == 0 && (len(c.PVC.Labels()) != 1 || c.PVC.Label == "") || c.BaseSecret.Name == "" || c.AdmissionBound() <= 0 || len(c.Retain.Named()) == 0 {
 			t.Errorf("half a contract was taken: %+v", c)
 		}
 		if _, err := c.resolveEndpoint(endpoint.Endpoint{}); err != nil {

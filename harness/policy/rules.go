@@ -234,8 +234,8 @@ func (c *Contract) validate() error {
 		switch {
 		case problem != nil:
 			problems = append(problems, c.doc.In(problem.offset, problem.text, "s3", "path"))
-		case at("namespace") < 0 || at("pvc") < 0:
-			report("it needs {namespace} and {pvc}: without both, volumes share a repository, and each gets the other's data", "s3", "path")
+		case at("pvc") < 0:
+			report("it needs {pvc}: VolSync's movers give every PVC's snapshots the same host and path, so that in one repository nothing tells them apart", "s3", "path")
 		case at("pvc") < at("namespace"):
 			report("{namespace} must come before {pvc}: outages are made for all that is of one namespace, which is what begins with it", "s3", "path")
 		case slices.ContainsFunc(strings.Split(string(path), "/"), func(part string) bool { return strings.Trim(part, ".") == "" }):

@@ -42,14 +42,19 @@ func Of(e *env.Env) *Repositories {
 func (r *Repositories) OfCluster(name string) *Repositories {
 	theirs := &Repositories{r.env, r.tools, r.s3.OfCluster(name)}
 	r.env.Undo("nothing in the bucket of another cluster's namespace", func(ctx context.Context) error {
-		return r.env.Testbed.Store.RemovePrefix(ctx, r.env.Testbed.Credentials, theirs.s3.NamespacePrefix(r.env.Namespace))
+		return r.env.Testbed.Store.RemovePrefix(ctx, r.env.Testbed.Credentials, theirs.keyPrefix())
 	})
 	return theirs
 }
 
 // Prefix is where in the bucket the repository of a PVC of this name is, by the contract; it ends with a slash.
 func (r *Repositories) Prefix(pvc string) string {
-	return r.s3.Prefix(r.env.Namespace, pvc)
+	return r.s3.Prefix(r.env.Namespace, r.env.PVC(pvc))
+}
+
+// keyPrefix begins the keys of all that is the namespace's.
+func (r *Repositories) keyPrefix() string {
+	return r.s3.NamespacePrefix(r.env.Namespace, r.env.PVC(""))
 }
 
 // Address is restic's of the repository of a PVC of this name.
@@ -63,7 +68,7 @@ func (r *Repositories) Path(pvc string) string { return r.path(r.Prefix(pvc)) }
 
 // NamespacePath begins the paths of the URLs of all that is the namespace's.
 func (r *Repositories) NamespacePath() string {
-	return r.path(r.s3.NamespacePrefix(r.env.Namespace))
+	return r.path(r.keyPrefix())
 }
 
 // IsAbout says whether a request is about what is in the repository of a PVC of this name, or lists that.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -124,7 +125,7 @@ func (s *S3) subject(pvc string) outage.Subject {
 	t := s.env.Testbed
 	return outage.Subject{
 		Endpoint: t.Endpoint, Bucket: t.Store.Bucket,
-		NamespacePrefix: t.Contract.S3.NamespacePrefix(s.env.Namespace), RepositoryPrefix: s.repos.Prefix(pvc),
+		NamespacePrefix: s.env.KeyPrefix(), RepositoryPrefix: s.repos.Prefix(pvc),
 		Marker:    t.Contract.S3.Marker,
 		AccessKey: t.Credentials.AccessKey, SecretKey: t.Credentials.SecretKey,
 	}
@@ -393,6 +394,33 @@ func (s *S3) HoldBackups(ctx context.Context, pvc string) (release func()) {
 		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
 	})
 	return func() { _ = takeAway() } // what is left of it is said, and nothing of the spec follows
+}
+
+// HoldConfig has S3 answer no mover that asks for the config of a PVC's repository, until the returned function is called: then it answers
+// all, with what is there at that time. All who then find none make a repository.
+func (s *S3) HoldConfig(ctx context.Context, pvc string) (release func()) {
+	takeAway := s.putFault(ctx, "hold-config", "holding every question about the config of PVC "+pvc, gateway.Rule{
+		PathPrefix: s.repos.Path(pvc) + "config", Methods: []string{http.MethodGet, http.MethodHead}, Auth: []string{gateway.AuthAWS4},
+		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
+	})
+	return func() { _ = takeAway() }
+}
+
+// ToldTogether ends the spec as unknown unless, when what HoldConfig held was let go, at least so many movers were told that there is no
+// config: else none made a repository beside another.
+func (s *S3) ToldTogether(ctx context.Context, pvc string, movers int) {
+	e := s.env
+	e.Arrange(ctx, fmt.Sprintf("%d movers that were told together that PVC %s has no repository", movers, pvc), e.Times.Probe, func(ctx context.Context) (await.State, error) {
+		page, err := e.Gateway.Records(ctx, 0, s.repos.Path(pvc)+"config")
+		told := map[string]bool{}
+		for _, r := range page.Records {
+			if r.Rule == e.Namespace+"-hold-config" && r.Status == http.StatusNotFound {
+				host, _, _ := strings.Cut(r.Client, ":")
+				told[host] = true
+			}
+		}
+		return await.ReachedIf(len(told) >= movers, "%d were", len(told)), err
+	})
 }
 
 // putFault puts a fault of the spec's own in force until the returned function is called, which may be done twice: as soon

@@ -92,6 +92,11 @@ func isVolSync(o *unstructured.Unstructured, kind string) bool {
 	return o.GroupVersionKind().Group == Group && o.GetKind() == kind
 }
 
+// All is what is applied for a PVC, the PVC too, in the order of the templates.
+func (s *Set) All(namespace, pvc string, given map[string]string) ([]*unstructured.Unstructured, error) {
+	return s.render(namespace, pvc, given)
+}
+
 // render fills every placeholder in. The objects are in the order of the templates.
 func (s *Set) render(namespace, pvc string, given map[string]string) ([]*unstructured.Unstructured, error) {
 	braces := strings.NewReplacer("{namespace}", namespace, "{pvc}", pvc)

@@ -139,6 +139,6 @@ func (s *Testbed) SeedPrefix() string {
 
 // BucketPrefixes begin the keys of everything that the run makes in the bucket of an external testbed.
 func (s *Testbed) BucketPrefixes() []string {
-	path := string(s.Contract.S3.Path)
-	return []string{path[:strings.Index(path, "{namespace}")] + NamespacePrefix(s.RunID), s.SeedPrefix()}
+	above, _, _ := strings.Cut(string(s.Contract.S3.Path), "{")
+	return []string{above + NamespacePrefix(s.RunID), s.SeedPrefix()}
 }
