@@ -153,14 +153,20 @@ func (c *Claim) HeldBack(ctx context.Context, destination *unstructured.Unstruct
 		return
 	}
 	a, held := app.TryNow(ctx, e, app.Of(e, c.Name))
-	if !held && c.populatedBy != "" && c.now(ctx).Status.Phase != corev1.ClaimBound {
-		e.Evidence("seen", fmt.Sprintf("PVC %s is not bound: its app's pod waits for the volume", c.Name), nil)
-		held = true
-	}
+	held = held || c.waitsToBeFilled(ctx)
 	c.notDone(ctx, destination) // after the try: it was not done then, either
 	if !held {
 		e.Failf("an app was let in, in pod %s, while PVC %s was being restored", app.ContainerOf(a).Pod, c.Name)
 	}
+}
+
+// waitsToBeFilled says whether VolSync fills the claim's volume before it is bound, and has not done so yet: no pod sees the volume.
+func (c *Claim) waitsToBeFilled(ctx context.Context) bool {
+	waits := c.populatedBy != "" && c.now(ctx).Status.Phase != corev1.ClaimBound
+	if waits {
+		c.env().Evidence("seen", fmt.Sprintf("PVC %s is not bound: its app's pod waits for the volume", c.Name), nil)
+	}
+	return waits
 }
 
 // notDone ends the spec as unknown if the restore is done: what was to be seen beside it was not.

@@ -520,6 +520,7 @@ func unusedCredentials(secrets []corev1.Secret, repository, uid string, used map
 type LateApp struct {
 	claim *Claim
 	app   *app.App // nil: held back
+	waits bool     // for the volume, which VolSync fills first
 }
 
 // writtenEarly is what an app writes that was started before its restore.
@@ -528,11 +529,12 @@ const writtenEarly = "written while nothing was restored yet"
 // AppBeforeRestore starts an app while the claim's restore cannot run. It writes on the volume, if it is let in.
 func (c *Claim) AppBeforeRestore(ctx context.Context) *LateApp {
 	started, held := app.Try(ctx, c.env(), app.Of(c.env(), c.Name))
-	if !held {
+	waits := !held && c.waitsToBeFilled(ctx)
+	if !held && !waits {
 		started.Running(ctx)
 		started.PutSentinel(ctx, writtenEarly)
 	}
-	return &LateApp{c, started}
+	return &LateApp{c, started, waits}
 }
 
 // LosesNothing proves, once the restore can run, that the app does not lose by it: either it was held back until its data was
@@ -540,8 +542,14 @@ func (c *Claim) AppBeforeRestore(ctx context.Context) *LateApp {
 // quicker than its late restore, which then restores what the app has written.
 func (l *LateApp) LosesNothing(ctx context.Context) {
 	c, e := l.claim, l.claim.env()
-	if l.app == nil {
-		c.App(ctx).Holds(ctx, repository.SeedContent, "the app was held back, and must find the restored data")
+	switch {
+	case l.waits:
+		l.app.Running(ctx)
+	case l.app == nil:
+		l.app, l.waits = c.App(ctx), true
+	}
+	if l.waits {
+		l.app.Holds(ctx, repository.SeedContent, "the app was held back, and must find the restored data")
 		e.Evidence("volume", "the app was held back until its data was restored", nil)
 		return
 	}
