@@ -306,15 +306,14 @@ var _ = Prove("resilience/other-modes", verdict.Resilience,
 	"A PVC is a block device, or may be used by one pod only, or on many nodes. It is refused with a reason, or backed up, or says within a bound that something is wrong.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		usual := s.Claim(ctx, "usual")
-		var claims []*scenario.Claim
+		tried := map[*scenario.Claim]*scenario.App{}
 		for name, mode := range map[string]scenario.Mode{"block": scenario.Block, "one-pod": scenario.OnePod, "many-nodes": scenario.ManyNodes} {
 			if claim := s.ClaimOfMode(ctx, name, mode); claim != nil {
-				claim.TryApp(ctx)
-				claims = append(claims, claim)
+				tried[claim] = claim.TryApp(ctx)
 			}
 		}
-		for _, claim := range claims {
-			claim.BackedUpOrSaysSo(ctx, usual)
+		for claim, app := range tried {
+			claim.BackedUpOrSaysSo(ctx, app, usual)
 		}
 	}, long)
 

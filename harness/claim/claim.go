@@ -352,8 +352,11 @@ func (c *Claim) App(ctx context.Context) *app.App {
 	return app.Start(ctx, c.env(), app.Of(c.env(), c.Name))
 }
 
-// TryApp creates a pod that mounts the claim, if it is let in, and does not wait for it.
-func (c *Claim) TryApp(ctx context.Context) { _, _ = app.Try(ctx, c.env(), app.Of(c.env(), c.Name)) }
+// TryApp creates a pod that mounts the claim, if it is let in, and does not wait for it; nil: it is not let in.
+func (c *Claim) TryApp(ctx context.Context) *app.App {
+	started, _ := app.Try(ctx, c.env(), app.Of(c.env(), c.Name))
+	return started
+}
 
 // AppThatLooks starts a pod that, before anything else, lists what is on the claim, without waiting for it.
 func (c *Claim) AppThatLooks(ctx context.Context) *app.App {

@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
 )
 
@@ -92,23 +94,41 @@ func (c *Claim) SaysThatSomethingIsWrong(ctx context.Context, other *Claim) {
 	e.Evidence("decision", fmt.Sprintf("of PVC %s, whoever looks is told: %s", c.Name, told), nil)
 }
 
-// BackedUpOrSaysSo waits until there is a backup of the claim, or it says that something is wrong.
-func (c *Claim) BackedUpOrSaysSo(ctx context.Context, other *Claim) {
+// BackedUpOrSaysSo waits until the claim's app has written something and there is a backup of it, or the claim says that something is
+// wrong. Without an app, which was refused, it waits for any backup.
+func (c *Claim) BackedUpOrSaysSo(ctx context.Context, a *app.App, other *Claim) {
 	e := c.env()
 	var told string
-	e.Eventually(ctx, "PVC "+c.Name+" backed up, or something that says that it is not", e.Times.Mover, func(ctx context.Context) (await.State, error) {
-		snapshots, err := c.repos().ListSnapshotKeys(ctx, c.Name)
-		if err != nil {
-			return await.State{}, err
+	until := func(what string, done func(context.Context) (bool, error)) {
+		e.Eventually(ctx, "PVC "+c.Name+" "+what+", or something that says that it is not", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+			if is, err := done(ctx); err != nil || is {
+				return await.Reached(), err
+			}
+			wrong, err := c.complains(ctx, other)
+			told = wrong
+			return await.ReachedIf(told != "", "it says %s, as PVC %s does, and there is no warning", other.said, other.Name), err
+		})
+	}
+	if a != nil {
+		until("bound", func(ctx context.Context) (bool, error) {
+			pvc, err := c.get(ctx)
+			return err == nil && pvc.Status.Phase == corev1.ClaimBound, err
+		})
+		if told == "" {
+			a.Running(ctx)
+			a.PutSentinel(ctx, "to be backed up")
 		}
-		if len(snapshots) > 0 {
-			told = "it is backed up"
-			return await.Reached(), nil
-		}
-		told, err = c.complains(ctx, other)
-		return await.ReachedIf(told != "", "no snapshot, and it says %s, as PVC %s does, and there is no warning", other.said, other.Name), err
-	})
-	e.Evidence("seen", fmt.Sprintf("PVC %s: %s", c.Name, told), nil)
+	}
+	if told == "" {
+		until("backed up", func(ctx context.Context) (bool, error) {
+			if snapshots, err := c.repos().ListSnapshotKeys(ctx, c.Name); err != nil || len(snapshots) > 0 {
+				return err == nil, err
+			}
+			_, err := c.askForBackup(ctx) // VolSync is content with a first backup of what was empty
+			return false, err
+		})
+	}
+	e.Evidence("seen", fmt.Sprintf("PVC %s: %s", c.Name, cmp.Or(told, "it is backed up")), nil)
 }
 
 // complains is what whoever looks at the claim is told is wrong with it; empty: nothing.
