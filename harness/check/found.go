@@ -374,6 +374,9 @@ func (f *found) backsUpAsPromised() {
 		if method := stringAt(o, "spec", "restic", "copyMethod"); method != f.contract.CopyMethod {
 			f.wrong(e.Policy, "ReplicationSource %s has the copyMethod %q, wanted %s", o.GetName(), method, f.contract.CopyMethod)
 		}
+		if retain, _, _ := unstructured.NestedMap(o.Object, "spec", "restic", "retain"); f.contract.Retain.None && len(retain) > 0 {
+			f.wrong(e.Policy, "ReplicationSource %s %s", o.GetName(), f.contract.Retain.Broken(retain))
+		}
 		for _, kept := range f.contract.Retain.Named() {
 			value, _, _ := unstructured.NestedFieldNoCopy(o.Object, "spec", "restic", "retain", kept.Name)
 			if fmt.Sprint(value) != kept.Value {

@@ -201,6 +201,8 @@ type Retain struct {
 	Last string `json:"last,omitempty"`
 	// The period within which to keep all snapshots, such as 3d12h.
 	Within string `json:"within,omitempty"`
+	// Whether the ReplicationSource has no retain. VolSync 0.14 then keeps the last snapshot only.
+	None bool `json:"none,omitempty"`
 }
 
 // Expectation is a requirement that the policy is known to fail.
@@ -220,11 +222,24 @@ func (k Kept) String() string { return k.Value + " " + k.Name }
 func (r Retain) Named() (kept []Kept) {
 	of := reflect.ValueOf(r)
 	for i, name := range strict.Fields(of.Type()) {
-		if field := of.Field(i); !field.IsZero() {
+		if field := of.Field(i); !field.IsZero() && field.Kind() != reflect.Bool {
 			kept = append(kept, Kept{name, fmt.Sprint(field)})
 		}
 	}
 	return kept
+}
+
+// Broken is what of a ReplicationSource's spec.restic.retain is not as promised; empty: nothing.
+func (r Retain) Broken(found map[string]any) string {
+	if r.None && len(found) > 0 {
+		return fmt.Sprintf("keeps %v, promised is no retain", found)
+	}
+	for _, kept := range r.Named() {
+		if value, ok := found[kept.Name]; !ok || fmt.Sprint(value) != kept.Value {
+			return fmt.Sprintf("keeps %v, promised is %s: %s", found, kept.Name, kept.Value)
+		}
+	}
+	return ""
 }
 
 // Default is the contract of a policy without a conformance.yaml, and the defaults of one that omits fields. Its values come

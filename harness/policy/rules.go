@@ -198,6 +198,9 @@ func (c *Contract) validate() error {
 	if len(problems) > 0 {
 		return errors.Join(problems...) // what follows would only repeat them
 	}
+	if c.Retain.None && c.Retain != (Retain{None: true}) {
+		report("it says that there is no retain, and what is kept", "retain", "none")
+	}
 	c.validateLists(report)
 	c.validatePlaces(report)
 	c.validateDecisions(report)

@@ -93,6 +93,49 @@ names`), `there is no placeholder "{app}" here`},
 	}
 }
 
+// Templates alone need no Kyverno, and their classes are looked for once their variables are filled in.
+func TestTheStacksOfTemplates(t *testing.T) {
+	known := append(stacksNamed("kyverno-1.19"), csiStack)
+	load := func(of string) *Policy {
+		p, err := Load(filepath.Join("..", "..", "fixtures", "gallery", of), endpoint.Endpoint{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	app, populator := load("app-template"), load("populator-template")
+	if names, err := app.Contract.MadeFor(known); err != nil || !slices.Equal(names, []string{"kyverno-1.19", "volsync-csi"}) {
+		t.Errorf("made for %v, %v", names, err)
+	}
+	for _, c := range []struct {
+		of    *Policy
+		stack string
+		want  string
+	}{
+		{app, "kyverno-1.19", ""}, {app, "volsync-csi", ""}, {populator, "volsync-csi", ""},
+		{populator, "kyverno-1.19", "copyMethod Snapshot needs volumes that can be snapshotted; the stack kyverno-1.19 has none: choose with STACK=volsync-csi"},
+	} {
+		if err := c.of.CheckStack(c.stack, known); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s on %s: %v, wanted %q", c.of.Contract.Name, c.stack, err, c.want)
+		}
+	}
+	populator.Templates.Variables["VOLSYNC_SNAPSHOTCLASS"] = "ceph"
+	if err := populator.CheckStack("volsync-csi", known); err == nil || !strings.Contains(err.Error(), `has no VolumeSnapshotClass "ceph"`) {
+		t.Errorf("a class that is not there: %v", err)
+	}
+}
+
+func TestNoRetain(t *testing.T) {
+	c := parsed(t, "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: a\ndescription: b\nretain: {none: true}\n")
+	if len(c.Retain.Named()) > 0 || c.Retain.Broken(nil) != "" || c.Retain.Broken(map[string]any{"hourly": 1}) == "" || (Retain{Hourly: 1}).Broken(nil) == "" {
+		t.Errorf("%+v", c.Retain)
+	}
+	_, err := parseContract("conformance.yaml", []byte("apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: a\ndescription: b\nretain: {none: true, hourly: 2}\n"))
+	if err == nil || !strings.Contains(err.Error(), "conformance.yaml:5:16: it says that there is no retain") {
+		t.Error(err)
+	}
+}
+
 func TestTemplatesWithoutARestore(t *testing.T) {
 	p, err := Load(templated(t, "kustomization.yaml", func(text string) string { return strings.Replace(text, "- destination.yaml\n", "", 1) }), endpoint.Endpoint{})
 	if err != nil {
