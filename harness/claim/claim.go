@@ -3,8 +3,10 @@ package claim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -210,9 +212,22 @@ func (c *Claims) pvc(name string, labels map[string]string) *corev1.PersistentVo
 		pvc.Spec.StorageClassName = &class
 	}
 	if c.templated() {
-		return c.pvcOf(pvc, labels)
+		pvc = c.pvcOf(pvc, labels)
+	}
+	if selected := c.env.Testbed.Contract.PVC; labels != nil {
+		annotate(pvc, selected.Annotations)
+	} else {
+		annotate(pvc, selected.OptOut)
 	}
 	return pvc
+}
+
+// annotate gives a PVC more annotations.
+func annotate(pvc *corev1.PersistentVolumeClaim, more map[string]string) {
+	if pvc.Annotations == nil && len(more) > 0 {
+		pvc.Annotations = map[string]string{}
+	}
+	maps.Copy(pvc.Annotations, more)
 }
 
 // create creates a PVC. If it is refused, by the API server or by a webhook that could not be asked, the requirement fails; that
@@ -530,30 +545,34 @@ func (c *Claim) Patch(ctx context.Context, what, patch string) (allowed bool) {
 
 // Unlabel takes from the claim the label that the policy is about.
 func (c *Claim) Unlabel(ctx context.Context) bool {
-	if c.claims.templated() && c.env().Testbed.Contract.PVC.Label == "" {
-		c.env().Unknownf("PVC %s has no label to be taken off: its contract names none", c.Name)
-	}
-	return c.Patch(ctx, "unlabelled", fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, c.env().Testbed.Contract.PVC.Label))
+	return c.selects(ctx, "unlabelled", c.env().Testbed.Contract.PVC.Metadata(false))
 }
 
 // Relabel gives the claim the label that the policy is about.
 func (c *Claim) Relabel(ctx context.Context) bool {
+	selected := c.env().Testbed.Contract.PVC.Metadata(true)
 	if c.claims.templated() {
 		c.appliedLater(ctx)
-		if c.env().Testbed.Contract.PVC.Label == "" {
+		if len(selected) == 0 {
 			return true
 		}
 	}
-	return c.RelabelAs(ctx, c.env().Testbed.Contract.PVC.Value)
+	return c.selects(ctx, "labelled", selected)
 }
 
 // RelabelAs gives the label that the policy is about this value.
 func (c *Claim) RelabelAs(ctx context.Context, value string) bool {
-	label := c.env().Testbed.Contract.PVC.Label
-	if label == "" {
-		c.env().Unknownf("PVC %s has no label to be changed: its contract names none", c.Name)
+	return c.selects(ctx, "labelled with the value "+value, c.env().Testbed.Contract.PVC.Of(value).Metadata(true))
+}
+
+// selects changes what the policy selects the claim by.
+func (c *Claim) selects(ctx context.Context, what string, metadata map[string]any) bool {
+	if len(metadata) == 0 {
+		c.env().Unknownf("PVC %s cannot be %s: its contract names nothing that selects PVCs", c.Name, what)
 	}
-	return c.Patch(ctx, "labelled "+label+": "+value, fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, label, value))
+	patch, err := json.Marshal(map[string]any{"metadata": metadata})
+	c.env().Must(err)
+	return c.Patch(ctx, what, string(patch))
 }
 
 // StaysAdmitted watches, for as long as Kyverno may take, that the claim is there and not being deleted.

@@ -245,6 +245,42 @@ func TestARestoreIsASnapshotThatWasRestored(t *testing.T) {
 	}
 }
 
+// What selects a PVC is set on those that are backed up, kept through changes of the manifest, and is no policy's word.
+func TestPVCsThatAreSelectedByAnnotations(t *testing.T) {
+	c, _ := claims(t, interceptor.Funcs{})
+	c.env.Testbed.Contract.PVC = policy.PVC{Annotations: map[string]string{"example.com/backup": "please"}, OptOut: map[string]string{"example.com/never": "true"}}
+	annotations := func(claim *Claim) map[string]string {
+		pvc := &corev1.PersistentVolumeClaim{}
+		claim.there(t, pvc, claim.Name)
+		if len(pvc.Labels) > 0 {
+			t.Errorf("labels %v", pvc.Labels)
+		}
+		return pvc.Annotations
+	}
+	backedUp := c.create(t.Context(), "data", c.labels(), annotated(Annotations{"example.com/by": "the spec"}))
+	if got := annotations(backedUp); got["example.com/backup"] != "please" || got["example.com/by"] == "" || len(got) != 2 || strings.Contains(backedUp.said, "please") {
+		t.Errorf("annotated %v, said %q", got, backedUp.said)
+	}
+	backedUp.WithoutAnnotations(t.Context())
+	if got := annotations(backedUp); len(got) != 1 || got["example.com/backup"] != "please" {
+		t.Errorf("put as it is in Git: %v", got)
+	}
+	alone := c.UnlabelledClaim(t.Context(), "alone")
+	alone.HasNoAnnotations(t.Context())
+	if got := annotations(alone); got["example.com/never"] != "true" || len(got) != 1 {
+		t.Errorf("left alone: %v", got)
+	}
+	if alone.Relabel(t.Context()); annotations(alone)["example.com/backup"] != "please" || annotations(alone)["example.com/never"] != "" {
+		t.Errorf("selected later: %v", annotations(alone))
+	}
+	if alone.RelabelAs(t.Context(), "never"); annotations(alone)["example.com/backup"] != "never" {
+		t.Errorf("another value: %v", annotations(alone))
+	}
+	if alone.Unlabel(t.Context()); len(annotations(alone)) != 1 {
+		t.Errorf("not selected any more: %v", annotations(alone))
+	}
+}
+
 // Without a namespace in the path, specs side by side must not share repositories, and PVCs of one name in a spec's namespaces must.
 func TestNamesWhereThePathHasNoNamespace(t *testing.T) {
 	c, _ := templated(t, templates(), interceptor.Funcs{})

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -105,6 +106,11 @@ type PVC struct {
 	Label string `json:"label"`
 	// The value of that label. Quote a value that YAML would read as something else than a string: "yes", "true", "1".
 	Value string `json:"value"`
+	// Annotations that select a PVC, beside the label or, without one, instead of it. With annotations, the label has no default.
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// Annotations that keep a PVC from being selected, of a policy that selects every other PVC: by its storage class, or by its
+	// namespace's labels. With optOut, the label has no default.
+	OptOut map[string]string `json:"optOut,omitempty"`
 	// The storageClassName of the PVCs. The suite creates a class of this name, as a copy of the cluster's default class, if
 	// there is none. Defaults to no storageClassName.
 	StorageClass string `json:"storageClass,omitempty"`
@@ -271,7 +277,7 @@ func (c *Contract) fillIn() {
 	d := Default()
 	c.AdmissionSeconds = cmp.Or(c.AdmissionSeconds, d.AdmissionSeconds)
 	c.Unknown = cmp.Or(c.Unknown, d.Unknown)
-	if c.PVC.Label == "" && len(c.Templates) == 0 {
+	if c.PVC.Label == "" && len(c.Templates)+len(c.PVC.Annotations)+len(c.PVC.OptOut) == 0 {
 		c.PVC.Label, c.PVC.Value = d.PVC.Label, d.PVC.Value
 	}
 	c.S3.Endpoint = cmp.Or(c.S3.Endpoint, d.S3.Endpoint)
@@ -341,6 +347,55 @@ func (p PVC) Labels() map[string]string {
 		return map[string]string{}
 	}
 	return map[string]string{p.Label: p.Value}
+}
+
+// Metadata is what selects a PVC or, where selected is false, keeps it from being selected: labels and annotations, with nil for what
+// must not be there. It is a JSON merge patch of metadata.
+func (p PVC) Metadata(selected bool) map[string]any {
+	metadata := map[string]any{}
+	set := func(where string, values map[string]string, there bool) {
+		for key, value := range values {
+			if metadata[where] == nil {
+				metadata[where] = map[string]any{}
+			}
+			metadata[where].(map[string]any)[key] = nil
+			if there {
+				metadata[where].(map[string]any)[key] = value
+			}
+		}
+	}
+	set("labels", p.Labels(), selected)
+	set("annotations", p.Annotations, selected)
+	set("annotations", p.OptOut, !selected)
+	return metadata
+}
+
+// Of is the same with this value of the label and of each annotation that selects.
+func (p PVC) Of(value string) PVC {
+	p.Value = value
+	p.Annotations = maps.Clone(p.Annotations)
+	for key := range p.Annotations {
+		p.Annotations[key] = value
+	}
+	return p
+}
+
+// String is what selects a PVC, in words.
+func (p PVC) String() string {
+	var parts []string
+	if p.Label != "" {
+		parts = append(parts, fmt.Sprintf("labelled %s=%s", p.Label, p.Value))
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.Annotations)) {
+		parts = append(parts, fmt.Sprintf("annotated %s=%s", key, p.Annotations[key]))
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.OptOut)) {
+		parts = append(parts, fmt.Sprintf("not annotated %s=%s", key, p.OptOut[key]))
+	}
+	if p.StorageClass != "" {
+		parts = append(parts, "of the class "+p.StorageClass)
+	}
+	return strings.Join(parts, " and ")
 }
 
 // Prefix is the key prefix of a PVC's repository in the bucket. It ends with a slash.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -122,6 +123,40 @@ func TestTheStacksOfTemplates(t *testing.T) {
 	populator.Templates.Variables["VOLSYNC_SNAPSHOTCLASS"] = "ceph"
 	if err := populator.CheckStack("volsync-csi", known); err == nil || !strings.Contains(err.Error(), `has no VolumeSnapshotClass "ceph"`) {
 		t.Errorf("a class that is not there: %v", err)
+	}
+}
+
+// A PVC is selected by a label, by annotations, or by not having opted out.
+func TestWhatSelectsPVCs(t *testing.T) {
+	head := "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: a\ndescription: b\n"
+	for pvc, want := range map[string][3]string{
+		"": {"labelled backup=hourly", `{"labels":{"backup":"hourly"}}`, `{"labels":{"backup":null}}`},
+		"pvc: {annotations: {example.com/backup: yes-please}}": {"annotated example.com/backup=yes-please",
+			`{"annotations":{"example.com/backup":"yes-please"}}`, `{"annotations":{"example.com/backup":null}}`},
+		"pvc: {storageClass: ceph, optOut: {example.com/backup: never}}": {"not annotated example.com/backup=never and of the class ceph",
+			`{"annotations":{"example.com/backup":null}}`, `{"annotations":{"example.com/backup":"never"}}`},
+		"pvc: {label: a, value: b, annotations: {c: d}}": {"labelled a=b and annotated c=d", `{"annotations":{"c":"d"},"labels":{"a":"b"}}`, `{"annotations":{"c":null},"labels":{"a":null}}`},
+	} {
+		c := parsed(t, head+pvc)
+		selected, err := json.Marshal(c.PVC.Metadata(true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		not, err := json.Marshal(c.PVC.Metadata(false))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [3]string{c.PVC.String(), string(selected), string(not)}; got != want {
+			t.Errorf("%s:\ngot  %q\nwant %q", pvc, got, want)
+		}
+	}
+	other := PVC{Label: "a", Value: "b", Annotations: map[string]string{"c": "d"}}
+	if of := other.Of("x"); of.Value != "x" || of.Annotations["c"] != "x" || other.Annotations["c"] != "d" {
+		t.Errorf("%+v of %+v", of, other)
+	}
+	_, err := parseContract("conformance.yaml", []byte(head+"pvc: {annotations: {a: b}, optOut: {a: b}}\n"))
+	if err == nil || !strings.Contains(err.Error(), "conformance.yaml:5:37: the annotation a: b both selects") {
+		t.Error(err)
 	}
 }
 
