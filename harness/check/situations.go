@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"encoding/base64"
 	"maps"
 	"slices"
@@ -285,9 +286,9 @@ func reference(name string) map[string]any {
 }
 
 func (p plot) claim(name string) map[string]any {
-	spec := map[string]any{"accessModes": []any{"ReadWriteOnce"}, "resources": map[string]any{"requests": map[string]any{"storage": "256Mi"}}}
-	if p.PVC.StorageClass != "" {
-		spec["storageClassName"] = p.PVC.StorageClass
+	spec := map[string]any{
+		"accessModes": []any{"ReadWriteOnce"}, "resources": map[string]any{"requests": map[string]any{"storage": "256Mi"}},
+		"storageClassName": cmp.Or(p.PVC.StorageClass, "standard"), // the API server names its default class before any policy sees the PVC
 	}
 	return merge(reference(name), map[string]any{
 		"metadata": p.metadata(name, true),

@@ -414,7 +414,8 @@ func (c *Claim) BackedUp(ctx context.Context) {
 	written := c.env().Now().Add(c.env().ClockError()) // movers date snapshots by their node's clock
 	source := c.HasReplicationSource(ctx)
 	c.awaitFirstSync(ctx, source)
-	if len(c.repos().Listing(ctx, c.Name)) > 0 {
+	late := volsync.OfAMoment(source) && !volsync.Began(source).After(written)
+	if !late && len(c.repos().Listing(ctx, c.Name)) > 0 {
 		for _, snapshot := range c.repos().Snapshots(ctx, c.Name) {
 			if snapshot.Time.After(written) {
 				return
@@ -442,14 +443,15 @@ func (c *Claim) triggerBackup(ctx context.Context, source *unstructured.Unstruct
 }
 
 // awaitFirstSync waits for the sync that VolSync starts with a new ReplicationSource. One that is triggered while it
-// runs would be called done when the first one is.
+// runs would be called done when the first one is. So would it be in a later one: where a backup is of a moment, none may be under way.
 func (c *Claim) awaitFirstSync(ctx context.Context, source *unstructured.Unstructured) {
 	e := c.env()
 	e.Eventually(ctx, fmt.Sprintf("first sync of ReplicationSource %s ended", source.GetName()), e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
-		return await.ReachedIf(volsync.Nested(source, "status", "lastSyncTime") != "", "%s", volsync.Progress(source)), nil
+		over := volsync.Nested(source, "status", "lastSyncTime") != "" && !(volsync.OfAMoment(source) && volsync.Working(source))
+		return await.ReachedIf(over, "%s", volsync.Progress(source)), nil
 	})
 }
 

@@ -35,6 +35,7 @@ func (c *Claim) HalfBackedUp(ctx context.Context) {
 func (c *Claim) failsHalfWay(ctx context.Context, source *unstructured.Unstructured) (failed bool) {
 	e := c.env()
 	wait := c.patiently()
+	wait.until = wait.until.Add(e.Times.Scan - e.Times.Backup/2) // a policy may release the backups at the next scan
 	e.Arrange(ctx, "a first backup of PVC "+c.Name+" that failed half-way, or none", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err

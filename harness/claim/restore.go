@@ -382,7 +382,9 @@ func (c *Claims) LeftOver(ctx context.Context, model *Claim, name string, restor
 		if object == source {
 			set(name, "spec", "sourcePVC")
 		} else {
-			set(name, "spec", "restic", "destinationPVC")
+			if volsync.Nested(destination, "spec", "restic", "destinationPVC") != "" { // where VolSync fills the PVC itself, it names none
+				set(name, "spec", "restic", "destinationPVC")
+			}
 			set("an-earlier-life", "spec", "trigger", "manual")
 			set(restoreAsOf.UTC().Format(time.RFC3339), "spec", "restic", "restoreAsOf")
 		}

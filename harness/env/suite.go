@@ -50,7 +50,7 @@ type Suite struct {
 	Created   absence.Creations
 	Gateway   *fault.Gateway
 	Firewall  *fault.Firewall
-	Node      cluster.Exec // runs a command on the node
+	Node      cluster.Exec // runs a command on each of the cluster's nodes
 	Pods      podexec.Runner
 	Redactor  *redact.Redactor
 	Artifacts artifacts.Dir

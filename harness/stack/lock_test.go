@@ -321,3 +321,45 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A node pulls nothing: what the driver's manifests run must be in the node, under the same tag.
+func TestTheImagesOfTheDriverAreInTheNode(t *testing.T) {
+	lock, err := Load(fixtures.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var run []string
+	for file, found := range map[string]*regexp.Regexp{
+		"manifests/csi/driver.yaml":                   regexp.MustCompile(`(?m)^ +image: (\S+:)(\S+)$`),
+		"manifests/csi/controller/kustomization.yaml": regexp.MustCompile(`(?m)^- \{name: (\S+), newTag: (\S+)\}$`),
+	} {
+		raw, err := fixtures.Files.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range found.FindAllStringSubmatch(string(raw), -1) {
+			run = append(run, strings.TrimSuffix(match[1], ":")+":"+match[2])
+		}
+	}
+	slices.Sort(run)
+	looked := 0
+	for _, s := range lock.Stacks {
+		if len(s.Storage.SnapshotClasses) == 0 {
+			continue
+		}
+		looked++
+		var preloaded []string
+		for _, name := range s.Preload {
+			if image, _ := lock.Image(name); strings.Contains(image.Reference, "csi-") || strings.Contains(image.Reference, "snapshot-") {
+				preloaded = append(preloaded, image.Reference)
+			}
+		}
+		slices.Sort(preloaded)
+		if !slices.Equal(preloaded, run) || len(run) == 0 {
+			t.Errorf("stack %s: %q are preloaded, its manifests run %q", s.Name, preloaded, run)
+		}
+	}
+	if looked != 3 {
+		t.Errorf("looked at %d stacks with snapshots, wanted 3", looked)
+	}
+}

@@ -317,5 +317,9 @@ func (s *Testbed) deleteLeftovers(ctx context.Context) error {
 	if deleted > 0 {
 		s.Log.Printf("deleted %d namespaces that an earlier run left", deleted)
 	}
-	return nil
+	folders, err := s.leftByDriver(ctx, api)
+	if len(folders) > 0 {
+		s.Log.Printf("the CSI driver has folders that are of no volume and no snapshot: %s", strings.Join(folders, ", "))
+	}
+	return err
 }

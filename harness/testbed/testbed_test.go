@@ -65,6 +65,7 @@ type world struct {
 	gateway  []string // rules in force
 	firewall []string // chains of faults
 	noRoute  bool     // the node has no way to S3
+	folders  []string // of the CSI driver
 	blind    error    // what the API server answers; nil: as it should
 
 	idle    bool         // policies do nothing
@@ -86,6 +87,9 @@ func (w *world) HealAll(context.Context) error { w.gateway = nil; return nil }
 
 // node is the node's shell.
 func (w *world) node(_ context.Context, args ...string) (string, error) {
+	if args[len(args)-1] == driverFolders {
+		return strings.Join(w.folders, "\n"), w.blind
+	}
 	if args[0] != "bash" {
 		w.noRoute = false
 		return "", w.blind
@@ -125,6 +129,7 @@ var kinds = sync.OnceValue(func() meta.RESTMapper {
 	mapper.Add(install.ReplicationDestination, meta.RESTScopeNamespace)
 	mapper.Add(generatingPolicy, meta.RESTScopeRoot)
 	mapper.Add(crd, meta.RESTScopeRoot)
+	mapper.Add(snapshotContent, meta.RESTScopeRoot)
 	return mapper
 })
 
@@ -775,6 +780,42 @@ func TestWhatAKilledRunLeftIsDeletedBeforeAKeptTestbedIsUsed(t *testing.T) {
 		slices.Sort(left)
 		if want := []string{"default", "others", ToolsNamespace}; !slices.Equal(left, want) {
 			t.Errorf("left are %q, wanted %q", left, want)
+		}
+	})
+}
+
+func TestFoldersOfTheDriverThatNobodyHasAreSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := installedTestbed(t,
+			&corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v"}, Spec: corev1.PersistentVolumeSpec{
+				PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: driverName, VolumeHandle: "node_a"}}}},
+			&corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "folder"}},
+			object(snapshotContent, "made", map[string]any{"status": map[string]any{"snapshotHandle": "node_s"}}),
+			object(snapshotContent, "brought", map[string]any{"spec": map[string]any{"source": map[string]any{"snapshotHandle": "node_t"}}}),
+			object(snapshotContent, "not-yet", nil))
+		up := a.load(t)
+		api, err := up.api()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, c := range map[string]struct{ folders, want []string }{
+			"none":             {nil, nil},
+			"all are known":    {[]string{"volumes/node_a", "snapshots/node_s", "snapshots/node_t"}, nil},
+			"a volume's":       {[]string{"volumes/node_a", "volumes/node_b"}, []string{"volumes/node_b"}},
+			"a snapshot's":     {[]string{"snapshots/node_a", "snapshots/node_s"}, []string{"snapshots/node_a"}},
+			"named as another": {[]string{"volumes/node_s"}, []string{"volumes/node_s"}},
+		} {
+			a.world.folders = c.folders
+			if got, err := up.leftByDriver(t.Context(), api); err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("%s: found %q, %v, wanted %q", name, got, err, c.want)
+			}
+		}
+		if err := up.MakeWhole(t.Context()); err != nil {
+			t.Errorf("a folder that is left makes no testbed unusable: %v", err)
+		}
+		a.world.blind = apierrors.NewInternalError(errors.New("etcdserver: leader changed"))
+		if left, err := up.leftByDriver(t.Context(), api); err == nil {
+			t.Errorf("nobody could see: found %q", left)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -51,6 +52,26 @@ func TriggerDone(o *unstructured.Unstructured) bool {
 // Synced says whether VolSync has done what it was last asked for: by the manual trigger, or at all.
 func Synced(o *unstructured.Unstructured) bool {
 	return TriggerDone(o) && (Nested(o, "spec", "trigger", "manual") != "" || Nested(o, "status", "lastSyncTime") != "")
+}
+
+// OfAMoment says whether a ReplicationSource backs up a copy of its PVC, as that was when the sync began, and not the PVC itself.
+func OfAMoment(source *unstructured.Unstructured) bool {
+	return Nested(source, "spec", "restic", "copyMethod") != "Direct"
+}
+
+// Working says whether a sync of the object has begun and is not over.
+func Working(o *unstructured.Unstructured) bool {
+	return Nested(o, "status", "lastSyncStartTime") != ""
+}
+
+// Began is when the last sync that is over began, to the second; the zero time: none is over.
+func Began(o *unstructured.Unstructured) time.Time {
+	ended, err := time.Parse(time.RFC3339, Nested(o, "status", "lastSyncTime"))
+	took, errTook := time.ParseDuration(Nested(o, "status", "lastSyncDuration"))
+	if err != nil || errTook != nil {
+		return time.Time{}
+	}
+	return ended.Add(-took)
 }
 
 // Progress is what VolSync says of its work on an object.

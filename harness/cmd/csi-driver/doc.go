@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command csi-driver is a CSI driver with snapshots, small enough to be read in ten minutes: a volume is a folder of one node, a
 // snapshot a copy of it. Identity, controller and node service are one process behind one socket, one process on each node.
 //
@@ -8,8 +10,9 @@
 //     shares blocks where the file system can (FICLONE).
 //   - A snapshot is a moment: the pods that have the volume stand still while it is copied (--cgroups), and a copy during which
 //     something changed is thrown away. It is not ready in parts: it is there whole, or not at all. The same is true of a clone.
-//   - State is on disk only: one folder for each volume and snapshot, with meta.json beside the data. What was not
-//     finished when the driver ended is removed when it starts.
+//   - State is on disk only: ROOT/volumes/ID and ROOT/snapshots/ID, each with data and meta.json. The ID is the PV's volumeHandle or the
+//     VolumeSnapshotContent's snapshotHandle, NODE_pvc-UID or NODE_snapshot-UID. What was not finished when the driver ended is removed
+//     when it starts.
 //
 // # What it does not
 //
@@ -76,5 +79,6 @@
 //   - No space: write a size into ROOT/capacity (such as 0); it is read at each call, and stands for --capacity while the file is there.
 //     Creating and expanding then answer RESOURCE_EXHAUSTED.
 //   - A snapshot that never gets ready: parameter neverReady: "true" of the VolumeSnapshotClass.
-//   - A driver that is away: delete the DaemonSet or keep its pods off the node. Published volumes stay mounted.
+//   - A driver that is away: delete the DaemonSet or keep its pods off the node. Published volumes stay mounted. SIGTERM lets a copy
+//     end; a driver that is killed while it copies leaves the pods of that volume standing still until it starts again.
 package main

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -376,6 +378,42 @@ func TestPages(t *testing.T) {
 	refused(t, "less than nothing", err, codes.InvalidArgument, "0 or more")
 }
 
+func TestExpanding(t *testing.T) {
+	p := start(t, "node-1", t.TempDir())
+	v := p.volume(t, request("a", 2*gib)).VolumeId
+	target := p.publish(t, v)
+	bytes := func(required, limit int64) *csi.CapacityRange {
+		return &csi.CapacityRange{RequiredBytes: required, LimitBytes: limit}
+	}
+	for name, c := range map[string]struct {
+		size  *csi.CapacityRange
+		code  codes.Code
+		words string
+	}{
+		"no size":              {nil, codes.InvalidArgument, "bytes that are required"},
+		"a limit below":        {bytes(3*gib, 2*gib), codes.OutOfRange, "at most"},
+		"a limit that is past": {bytes(gib, gib), codes.OutOfRange, "at most"},
+	} {
+		_, err := p.ControllerExpandVolume(t.Context(), &csi.ControllerExpandVolumeRequest{VolumeId: v, CapacityRange: c.size})
+		refused(t, name, err, c.code, c.words)
+		_, err = p.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{VolumeId: v, VolumePath: target, CapacityRange: c.size})
+		refused(t, name+", on the node", err, c.code, c.words)
+	}
+	is := func(want, answered int64, err error) {
+		t.Helper()
+		found, errGet := p.ControllerGetVolume(t.Context(), &csi.ControllerGetVolumeRequest{VolumeId: v})
+		if must(t, err, errGet); answered != want || found.Volume.CapacityBytes != want {
+			t.Errorf("found %d bytes, answered %d, want %d", found.Volume.CapacityBytes, answered, want)
+		}
+	}
+	for _, want := range []int64{3 * gib, 3 * gib, gib} { // once, again, and no volume gets smaller
+		r, err := p.ControllerExpandVolume(t.Context(), &csi.ControllerExpandVolumeRequest{VolumeId: v, CapacityRange: bytes(want, 0)})
+		is(3*gib, r.GetCapacityBytes(), err)
+	}
+	r, err := p.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{VolumeId: v, VolumePath: target, CapacityRange: bytes(4*gib, 0)})
+	is(4*gib, r.GetCapacityBytes(), err)
+}
+
 // Everything is there after the driver was away, but for what it had not finished.
 func TestARestart(t *testing.T) {
 	folder := t.TempDir()
@@ -494,4 +532,37 @@ func TestACopyWaitsForThePods(t *testing.T) {
 	_, errA := d.CreateSnapshot(t.Context(), snapshot)
 	_, errB := d.CreateVolume(t.Context(), clone)
 	must(t, errA, errB)
+}
+
+func TestWhatTheNodeIs(t *testing.T) {
+	p := start(t, "node-1", t.TempDir(), "--max-volumes=7")
+	info, err := p.NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
+	if err != nil || info.NodeId != "node-1" || info.MaxVolumesPerNode != 7 || info.AccessibleTopology.Segments[topologyKey] != "node-1" {
+		t.Errorf("found %v, %v", info, err)
+	}
+}
+
+func TestWhatAVolumeCanBe(t *testing.T) {
+	p := start(t, "node-1", t.TempDir())
+	v := p.volume(t, request("a", gib)).VolumeId
+	many := mounted(csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER)
+	for name, c := range map[string]struct {
+		request *csi.ValidateVolumeCapabilitiesRequest
+		message string
+	}{
+		"a writer": {&csi.ValidateVolumeCapabilitiesRequest{VolumeId: v, VolumeCapabilities: []*csi.VolumeCapability{writer}}, ""},
+		"many":     {&csi.ValidateVolumeCapabilitiesRequest{VolumeId: v, VolumeCapabilities: []*csi.VolumeCapability{writer, many}}, "ReadWriteOnce"},
+		"a parameter": {&csi.ValidateVolumeCapabilitiesRequest{VolumeId: v, VolumeCapabilities: []*csi.VolumeCapability{writer},
+			Parameters: map[string]string{"fast": "yes"}}, `"fast"`},
+	} {
+		r, err := p.ValidateVolumeCapabilities(t.Context(), c.request)
+		if must(t, err); (r.Confirmed != nil) != (c.message == "") || !strings.Contains(r.Message, c.message) {
+			t.Errorf("%s: found %v, want %q", name, r, c.message)
+		}
+	}
+	_, err := p.NodePublishVolume(t.Context(), &csi.NodePublishVolumeRequest{VolumeId: v, TargetPath: "/nowhere", VolumeCapability: many})
+	refused(t, "publish for many", err, codes.InvalidArgument, "ReadWriteOnce")
+	if none, err := p.GetCapacity(t.Context(), &csi.GetCapacityRequest{VolumeCapabilities: []*csi.VolumeCapability{many}}); err != nil || none.AvailableCapacity != 0 {
+		t.Errorf("found %v (%v) for many", none, err)
+	}
 }

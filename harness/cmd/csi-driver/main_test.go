@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -28,8 +30,7 @@ const inside = "CSI_DRIVER_TEST_NAMESPACE"
 func TestMain(m *testing.M) {
 	if os.Getenv(inside) != "" {
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			fmt.Fprintln(os.Stderr, "making the tests' mounts private:", err)
-			os.Exit(1)
+			noNamespace(err)
 		}
 		os.Exit(m.Run())
 	}
@@ -45,10 +46,15 @@ func TestMain(m *testing.M) {
 	err := again.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		fmt.Fprintf(os.Stderr, "want a mount namespace for the tests, found %v: run them as root, or allow user namespaces\n", err)
-		os.Exit(1)
+		noNamespace(err)
 	}
 	os.Exit(again.ProcessState.ExitCode())
+}
+
+func noNamespace(err error) {
+	fmt.Fprintf(os.Stderr, "want a mount namespace for the tests, found %v: run them as root, "+
+		"or allow user namespaces, on Ubuntu by sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0\n", err)
+	os.Exit(1)
 }
 
 // output is what the driver writes, which tests read while it runs.

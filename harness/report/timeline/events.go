@@ -23,7 +23,7 @@ func (e event) at() time.Time {
 }
 
 var (
-	controllers = []string{"kyverno", "volsync-system"}
+	controllers = []string{"kyverno", "volsync-system", "csi-driver"}
 	// ofNamespace finds the namespace in what Kyverno says about an object, as in "Pod core-fresh-abcdef/app: fail".
 	ofNamespace = regexp.MustCompile(`\b([a-z0-9][a-z0-9-]*)/[a-z0-9]`)
 	// podOfJob splits a mover's pod from its random end.
