@@ -317,9 +317,13 @@ func (f *found) hasSource(within int64) {
 		if stringAt(object(e), "spec", "sourcePVC") != claimName {
 			continue
 		}
-		if late := f.since(e); late > time.Duration(within)*time.Millisecond {
+		if late := f.since(e) - f.contract.BackupSource.Delay(); late > time.Duration(within)*time.Millisecond {
 			f.wrongBy("late", e.Policy, "ReplicationSource %s comes %s after the PVC", object(e).GetName(), seconds(late))
 		}
+		return
+	}
+	if f.contract.BackupSource.Late() {
+		f.unknown = "the ReplicationSource comes later than the PVC, as the contract says, and no situation waits for that"
 		return
 	}
 	maker := f.subjects.makes(source)

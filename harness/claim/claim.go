@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +23,7 @@ import (
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/s3down"
 	"github.com/smart-restore/conformance/harness/scrape"
@@ -294,19 +296,36 @@ func (c *Claim) AdmittedInTime() {
 
 // HasReplicationSource waits for the claim's ReplicationSource and returns it.
 func (c *Claim) HasReplicationSource(ctx context.Context) *unstructured.Unstructured {
-	return c.has(ctx, volsync.Source, c.isSource)
+	when := c.env().Testbed.Contract.BackupSource
+	if when.When == policy.WhenBound {
+		c.bindForSource(ctx)
+	}
+	return c.has(ctx, volsync.Source, c.isSource, when.Delay())
 }
 
 // HasReplicationDestination waits for the claim's ReplicationDestination and returns it. One that belongs to an earlier claim
 // is that one's.
 func (c *Claim) HasReplicationDestination(ctx context.Context) *unstructured.Unstructured {
-	return c.has(ctx, volsync.Destination, c.isDestination)
+	return c.has(ctx, volsync.Destination, c.isDestination, 0)
+}
+
+// bindForSource binds the claim, which its ReplicationSource waits for, by a pod that writes nothing and is gone then.
+func (c *Claim) bindForSource(ctx context.Context) {
+	e := c.env()
+	if c.now(ctx).Status.Phase == corev1.ClaimBound {
+		return
+	}
+	pod := app.Of(e, c.Name)
+	pod.Name = "binds" + strings.TrimPrefix(pod.Name, "app")
+	consumer := app.Create(ctx, e, pod)
+	c.Bound(ctx)
+	consumer.Delete(ctx)
 }
 
 // has waits for an object of the kind that is for this claim, and no earlier one's.
-func (c *Claim) has(ctx context.Context, kind schema.GroupVersionKind, isFor func(*unstructured.Unstructured) bool) (found *unstructured.Unstructured) {
+func (c *Claim) has(ctx context.Context, kind schema.GroupVersionKind, isFor func(*unstructured.Unstructured) bool, late time.Duration) (found *unstructured.Unstructured) {
 	e := c.env()
-	e.Eventually(ctx, fmt.Sprintf("%s for PVC %s", kind.Kind, c.Name), e.Times.Generate, func(ctx context.Context) (await.State, error) {
+	e.Eventually(ctx, fmt.Sprintf("%s for PVC %s", kind.Kind, c.Name), e.Times.Generate+late, func(ctx context.Context) (await.State, error) {
 		objects, err := c.claims.list(ctx, kind)
 		if err != nil {
 			return await.State{}, err

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -241,6 +242,68 @@ func TestARestoreIsASnapshotThatWasRestored(t *testing.T) {
 			of, _ := templated(t, templates(), interceptor.Funcs{}, done("data-dst", c.logs))
 			claim := of.claim("data")
 			return func() { c.part(claim, t.Context()) }
+		})
+	}
+}
+
+// A ReplicationSource that comes when the PVC is bound is waited for with a pod that binds it, and one that comes late is waited for so long.
+func TestASourceThatComesLate(t *testing.T) {
+	source := of("ReplicationSource")
+	source.SetNamespace("ns")
+	source.SetName("data")
+	source.Object["spec"] = map[string]any{"sourcePVC": "data"}
+	for name, c := range map[string]struct {
+		when      policy.BackupSource
+		comes     time.Duration // after the PVC is bound or, where that is of no matter, after the PVC; 0: never
+		ofBound   bool
+		how, says string
+	}{
+		"when bound":                  {policy.BackupSource{When: policy.WhenBound}, time.Second, true, "pass", ""},
+		"when bound, of another kind": {policy.BackupSource{When: policy.WhenCreated}, time.Second, true, "fail", "wanted: ReplicationSource for PVC data"},
+		"in time":                     {policy.BackupSource{When: policy.WhenCreated, After: "2m"}, 150 * time.Second, false, "pass", ""},
+		"too late":                    {policy.BackupSource{When: policy.WhenCreated, After: "1m"}, 150 * time.Second, false, "fail", "wanted: ReplicationSource for PVC data"},
+	} {
+		inBubble(t, name, c.how, c.says, func(t *testing.T) func() {
+			pvc := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "data"}}
+			begun := time.Now()
+			var bound time.Time
+			of, _ := claims(t, interceptor.Funcs{
+				Create: func(ctx context.Context, api client.WithWatch, o client.Object, options ...client.CreateOption) error {
+					if pod, ok := o.(*corev1.Pod); ok && bound.IsZero() {
+						if pod.Name != "binds-data" || pod.Spec.Volumes[len(pod.Spec.Volumes)-1].PersistentVolumeClaim.ClaimName != "data" {
+							t.Errorf("bound by %+v", pod)
+						}
+						bound = time.Now()
+					}
+					return api.Create(ctx, o, options...)
+				},
+				Get: func(ctx context.Context, api client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+					err := api.Get(ctx, key, o, options...)
+					if pvc, ok := o.(*corev1.PersistentVolumeClaim); ok && !bound.IsZero() {
+						pvc.Status.Phase = corev1.ClaimBound
+					}
+					return err
+				},
+				List: func(ctx context.Context, api client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+					since := begun
+					if c.ofBound {
+						since = bound
+					}
+					if sources, ok := list.(*unstructured.UnstructuredList); ok && !since.IsZero() && time.Since(since) >= c.comes {
+						sources.Items = []unstructured.Unstructured{*source}
+						return nil
+					}
+					return api.List(ctx, list, options...)
+				},
+			}, pvc)
+			of.env.Testbed.Contract.BackupSource = c.when
+			claim := of.claim("data")
+			return func() {
+				claim.HasReplicationSource(t.Context())
+				if claim.there(t, &corev1.Pod{}, "binds-data") {
+					t.Error("the pod that bound it is still there")
+				}
+			}
 		})
 	}
 }

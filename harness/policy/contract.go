@@ -76,6 +76,8 @@ type Contract struct {
 	// How a person lets an app start on its volume as it is, without the restore that was decided on: an annotation of the PVC. Set
 	// annotation and value together. Without it, the specs' steps that override a restore are left out.
 	Override Override `json:"override"`
+	// When the ReplicationSource comes. Defaults to when the PVC is created.
+	BackupSource BackupSource `json:"backupSource"`
 	// Features that the policy promises beyond core and safety. Specs of other features are reported as not-promised.
 	Features []string `json:"features,omitempty"`
 	// What the policy writes on a PVC, for the feature visible-decision. With it, the specs check what the policy says; without it,
@@ -183,6 +185,29 @@ type Names struct {
 	Secret Template `json:"secret,omitempty"`
 }
 
+// BackupSource is when the ReplicationSource of a PVC comes.
+type BackupSource struct {
+	// created: with the PVC. bound: when the PVC is bound, so that specs bind it first, by a pod that writes nothing.
+	When string `json:"when"`
+	// How much later it may come than that, such as 2m. At most 5m, since specs wait for it.
+	After string `json:"after,omitempty"`
+}
+
+// The moments after which a ReplicationSource comes.
+const (
+	WhenCreated = "created"
+	WhenBound   = "bound"
+)
+
+// Delay is how much later it may come than that. A contract's was looked at when it was read.
+func (b BackupSource) Delay() time.Duration {
+	delay, _ := time.ParseDuration(b.After)
+	return delay
+}
+
+// Late says that it does not come with the PVC.
+func (b BackupSource) Late() bool { return b.When == WhenBound || b.After != "" }
+
 // Override is how a person overrides a restore.
 type Override struct {
 	// The key of the annotation, such as example.com/accept.
@@ -259,7 +284,7 @@ func Default() Contract {
 		BaseSecret: BaseSecret{Name: "volsync-rustfs-base", Keys: SecretKeys{ //nolint:gosec // names
 			AccessKey: "AWS_ACCESS_KEY_ID", SecretKey: "AWS_SECRET_ACCESS_KEY", ResticPassword: "RESTIC_PASSWORD",
 		}},
-		Unknown:    StartsEmpty,
+		Unknown: StartsEmpty, BackupSource: BackupSource{When: WhenCreated},
 		CopyMethod: CopyDirect,
 		Schedule:   "@hourly",
 		Retain:     Retain{Hourly: 24, Daily: 7},
@@ -277,6 +302,7 @@ func (c *Contract) fillIn() {
 	d := Default()
 	c.AdmissionSeconds = cmp.Or(c.AdmissionSeconds, d.AdmissionSeconds)
 	c.Unknown = cmp.Or(c.Unknown, d.Unknown)
+	c.BackupSource.When = cmp.Or(c.BackupSource.When, d.BackupSource.When)
 	if c.PVC.Label == "" && len(c.Templates)+len(c.PVC.Annotations)+len(c.PVC.OptOut) == 0 {
 		c.PVC.Label, c.PVC.Value = d.PVC.Label, d.PVC.Value
 	}

@@ -92,6 +92,8 @@ var rules = map[string]rule{
 	"retain.within":                  {pattern: whole(`([1-9][0-9]*[ymdh])+`), wanted: "a time like 3d12h"},
 	"override.annotation":            annotationKey,
 	"override.value":                 text,
+	"backupSource.when":              {oneOf: []string{WhenCreated, WhenBound}},
+	"backupSource.after":             {pattern: whole(`[1-5]m|[1-9][0-9]?s`), wanted: "a time of at most 5m, like 90s or 2m"},
 	"features.*":                     {oneOf: features()},
 	"decisions.annotation":           labelKey,
 	"decisions.restore":              text,

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/smart-restore/conformance/harness/endpoint"
 )
@@ -157,6 +158,32 @@ func TestWhatSelectsPVCs(t *testing.T) {
 	_, err := parseContract("conformance.yaml", []byte(head+"pvc: {annotations: {a: b}, optOut: {a: b}}\n"))
 	if err == nil || !strings.Contains(err.Error(), "conformance.yaml:5:37: the annotation a: b both selects") {
 		t.Error(err)
+	}
+}
+
+func TestAReplicationSourceThatComesLate(t *testing.T) {
+	head := "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: a\ndescription: b\n"
+	for text, want := range map[string]struct {
+		late  bool
+		delay time.Duration
+		err   string
+	}{
+		"":                              {},
+		"backupSource: {when: created}": {},
+		"backupSource: {when: bound}":   {late: true},
+		"backupSource: {after: 2m}":     {late: true, delay: 2 * time.Minute},
+		"backupSource: {when: bound, after: 90s}": {late: true, delay: 90 * time.Second},
+		"backupSource: {when: later}":             {err: `"later" is not known here: wanted is created, bound`},
+		"backupSource: {after: 2h}":               {err: `"2h" will not do: wanted is a time of at most 5m`},
+	} {
+		c, err := parseContract("conformance.yaml", []byte(head+text))
+		if (err == nil) != (want.err == "") || err != nil && !strings.Contains(err.Error(), want.err) {
+			t.Errorf("%s: %v, wanted %q", text, err, want.err)
+			continue
+		}
+		if err == nil && (c.BackupSource.Late() != want.late || c.BackupSource.Delay() != want.delay) {
+			t.Errorf("%s: %+v", text, c.BackupSource)
+		}
 	}
 }
 
