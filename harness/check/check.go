@@ -287,7 +287,7 @@ func (c *checker) acts() {
 			return
 		}
 	}
-	p := problem{text: fmt.Sprintf("none of its policies is about a PVC labelled %s=%s", c.contract.PVC.Label, c.contract.PVC.Value), cause: "acts"}
+	p := problem{text: fmt.Sprintf("none of its policies is about a PVC %s", c.contract.PVC), cause: "acts"}
 	for _, s := range c.subjects.all {
 		if selects, line := c.subjects.otherLabel(s.name, c.contract.PVC); selects != "" {
 			p.text += ": " + selects

@@ -317,9 +317,13 @@ func (f *found) hasSource(within int64) {
 		if stringAt(object(e), "spec", "sourcePVC") != claimName {
 			continue
 		}
-		if late := f.since(e); late > time.Duration(within)*time.Millisecond {
+		if late := f.since(e) - f.contract.BackupSource.Delay(); late > time.Duration(within)*time.Millisecond {
 			f.wrongBy("late", e.Policy, "ReplicationSource %s comes %s after the PVC", object(e).GetName(), seconds(late))
 		}
+		return
+	}
+	if f.contract.BackupSource.Late() {
+		f.unknown = "the ReplicationSource comes later than the PVC, as the contract says, and no situation waits for that"
 		return
 	}
 	maker := f.subjects.makes(source)
@@ -373,6 +377,9 @@ func (f *found) backsUpAsPromised() {
 		}
 		if method := stringAt(o, "spec", "restic", "copyMethod"); method != f.contract.CopyMethod {
 			f.wrong(e.Policy, "ReplicationSource %s has the copyMethod %q, wanted %s", o.GetName(), method, f.contract.CopyMethod)
+		}
+		if retain, _, _ := unstructured.NestedMap(o.Object, "spec", "restic", "retain"); f.contract.Retain.None && len(retain) > 0 {
+			f.wrong(e.Policy, "ReplicationSource %s %s", o.GetName(), f.contract.Retain.Broken(retain))
 		}
 		for _, kept := range f.contract.Retain.Named() {
 			value, _, _ := unstructured.NestedFieldNoCopy(o.Object, "spec", "restic", "retain", kept.Name)

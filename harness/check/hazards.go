@@ -30,20 +30,20 @@ func (p plot) hazards() []situation {
 		},
 		{
 			name: "the label goes during a restore", requirement: "safety/label-is-not-the-gate", wanted: "no backup meanwhile, the app waits",
-			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), change("labels", p.PVC.Label, nil), wait(afterMillis),
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), selects(p.PVC, false), wait(afterMillis),
 				create(pod("early")), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).restoreIsGuarded,
 		},
 		{
 			name: "the label goes while backups are held", requirement: "safety/label-is-not-the-gate", wanted: "no backup",
 			play: p.scene(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
-				change("labels", p.PVC.Label, nil), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+				selects(p.PVC, false), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).noBackupLetIn,
 		},
 		{
 			name: "the label's value changes while backups are held", requirement: "safety/label-is-not-the-gate", wanted: "no backup",
 			play: p.scene(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
-				change("labels", p.PVC.Label, "another"), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+				selects(p.PVC.Of("another"), true), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).noBackupLetIn,
 		},
 		{
@@ -78,7 +78,7 @@ func (p plot) hazards() []situation {
 		},
 		{
 			name: "another webhook adds the label later", requirement: "safety/label-by-webhook", wanted: "restored, or no backup",
-			play: p.scene(p.backup(), play.Step{Create: unlabelled(p.claim(claimName)), Later: map[string]any{"metadata": map[string]any{"labels": map[string]any{p.PVC.Label: p.PVC.Value}}}},
+			play: p.scene(p.backup(), play.Step{Create: p.unlabelled(claimName), Later: map[string]any{"metadata": p.PVC.Metadata(true)}},
 				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).restoredOrHeld,
 		},
@@ -128,7 +128,7 @@ func (p plot) hazards() []situation {
 		},
 		{
 			name: "Kyverno is away, and pods without such a PVC start", requirement: "resilience/blast-radius", wanted: "they are admitted",
-			play: p.scene(create(unlabelled(p.claim(claimName))), wait(afterMillis), play.Step{AdmissionOff: true},
+			play: p.scene(create(p.unlabelled(claimName)), wait(afterMillis), play.Step{AdmissionOff: true},
 				create(pod("early")), create(in(elsewhere, pod("late"))), create(withoutVolumes(pod("none")))),
 			verify: (*found).podsStart,
 		},
@@ -181,7 +181,7 @@ func (p plot) overridden() situation {
 		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis),
 			p.override(), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), // the mover that is at work ends
 			create(pod("late")), play.Step{Movers: true}, wait(afterMillis),
-			change("labels", p.PVC.Label, nil), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			selects(p.PVC, false), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 		verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp() },
 	}
 }

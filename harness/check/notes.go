@@ -53,7 +53,7 @@ func notesOn(p *policy.Policy, s subjects) (notes []Note) {
 					note(number, "it names %q, the contract's %s is %q", l.found, l.what, l.wanted)
 				}
 			}
-			if label := defaults.PVC; label.Label != contract.PVC.Label && (readsLabel(line, label.Label) || says(line, fmt.Sprintf("%q: %q", label.Label, label.Value))) {
+			if label := defaults.PVC; contract.PVC.Label != "" && label.Label != contract.PVC.Label && (readsLabel(line, label.Label) || says(line, fmt.Sprintf("%q: %q", label.Label, label.Value))) {
 				note(number, "it reads the label %s, the contract says %s=%s", label.Label, contract.PVC.Label, contract.PVC.Value)
 			}
 		}

@@ -74,7 +74,7 @@ func situations(p plot) []situation {
 		},
 		{
 			name: "no label", requirement: "core/unlabelled", wanted: "nothing",
-			play:   p.scene(p.backup(), create(unlabelled(p.claim(claimName))), wait(afterMillis)),
+			play:   p.scene(p.backup(), create(p.unlabelled(claimName)), wait(afterMillis)),
 			verify: func(f *found) { f.untouched() },
 		},
 	}
@@ -134,8 +134,8 @@ func (p plot) safety() []situation {
 			name: "volume in use is annotated, relabelled, resized", requirement: "safety/live-immunity", wanted: "no RD",
 			play: p.scene(create(p.claim(claimName)), wait(afterMillis), p.backup(),
 				change("annotations", "example.com/touched", "yes"), wait(afterMillis),
-				change("labels", p.PVC.Label, nil), wait(afterMillis),
-				change("labels", p.PVC.Label, p.PVC.Value), wait(afterMillis),
+				selects(p.PVC, false), wait(afterMillis),
+				selects(p.PVC, true), wait(afterMillis),
 				play.Step{Update: merge(reference(claimName), map[string]any{"spec": map[string]any{"resources": map[string]any{"requests": map[string]any{"storage": "300Mi"}}}})},
 				wait(afterMillis), create(pod("late"))),
 			verify: func(f *found) { f.neverRestored(); f.podsStart() },
@@ -192,7 +192,7 @@ func (p plot) safety() []situation {
 		},
 		{
 			name: "a PVC is labelled later", requirement: "resilience/relabel", wanted: "RS, no RD, says so", feature: "relabel",
-			play:   p.scene(p.backup(), create(unlabelled(p.claim(claimName))), wait(afterMillis), change("labels", p.PVC.Label, p.PVC.Value), wait(afterMillis)),
+			play:   p.scene(p.backup(), create(p.unlabelled(claimName)), wait(afterMillis), selects(p.PVC, true), wait(afterMillis)),
 			verify: func(f *found) { f.hasSource(2*afterMillis + 1000); f.neverRestored(); f.saysUndecided() },
 		},
 	}
@@ -268,6 +268,12 @@ func change(where, key string, value any) play.Step {
 	return play.Step{Update: merge(reference(claimName), map[string]any{"metadata": map[string]any{"name": claimName, "namespace": namespace, where: map[string]any{key: value}}})}
 }
 
+// selects changes what a PVC is selected by.
+func selects(by policy.PVC, selected bool) play.Step {
+	metadata := merge(by.Metadata(selected), map[string]any{"name": claimName, "namespace": namespace})
+	return play.Step{Update: merge(reference(claimName), map[string]any{"metadata": metadata})}
+}
+
 func merge(object, more map[string]any) map[string]any {
 	for key, value := range more {
 		object[key] = value
@@ -285,14 +291,26 @@ func (p plot) claim(name string) map[string]any {
 		"storageClassName": cmp.Or(p.PVC.StorageClass, "standard"), // the API server names its default class before any policy sees the PVC
 	}
 	return merge(reference(name), map[string]any{
-		"metadata": map[string]any{"name": name, "namespace": namespace, "labels": map[string]any{p.PVC.Label: p.PVC.Value}},
+		"metadata": p.metadata(name, true),
 		"spec":     spec,
 	})
 }
 
-func unlabelled(claim map[string]any) map[string]any {
-	delete(claim["metadata"].(map[string]any), "labels")
-	return claim
+// metadata is that of a PVC that is selected, or is not.
+func (p plot) metadata(name string, selected bool) map[string]any {
+	metadata := p.PVC.Metadata(selected)
+	for field, values := range metadata { // of a patch, nil says what must not be there
+		of := values.(map[string]any)
+		maps.DeleteFunc(of, func(_ string, value any) bool { return value == nil })
+		if len(of) == 0 {
+			delete(metadata, field)
+		}
+	}
+	return merge(metadata, map[string]any{"name": name, "namespace": namespace})
+}
+
+func (p plot) unlabelled(name string) map[string]any {
+	return merge(p.claim(name), map[string]any{"metadata": p.metadata(name, false)})
 }
 
 func in(namespace string, object map[string]any) map[string]any {

@@ -254,7 +254,7 @@ func (s subjects) position(name, field string) (file string, line int) {
 // that, or none.
 func (s subjects) otherLabel(name string, pvc policy.PVC) (text string, line int) {
 	one, known := s.named(name)
-	if !known || len(one.selected) == 0 {
+	if !known || len(one.selected) == 0 || pvc.Label == "" {
 		return "", 0
 	}
 	wanted := pvc.Label + "=" + pvc.Value

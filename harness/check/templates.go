@@ -96,11 +96,9 @@ func (t *templates) backsUp(one template) {
 	if method := stringAt(one.Unstructured, "spec", "restic", "copyMethod"); method != t.contract.CopyMethod {
 		t.wrong(requirement, one, []any{"spec", "restic", "copyMethod"}, "%s has the copyMethod %q, wanted %s", name, method, t.contract.CopyMethod)
 	}
-	for _, kept := range t.contract.Retain.Named() {
-		value, _, _ := unstructured.NestedFieldNoCopy(one.Object, "spec", "restic", "retain", kept.Name)
-		if fmt.Sprint(value) != kept.Value {
-			t.wrong(requirement, one, []any{"spec", "restic", "retain", kept.Name}, "%s keeps %v %s snapshots, wanted %s", name, value, kept.Name, kept.Value)
-		}
+	retain, _, _ := unstructured.NestedMap(one.Object, "spec", "restic", "retain")
+	if broken := t.contract.Retain.Broken(retain); broken != "" {
+		t.wrong(requirement, one, []any{"spec", "restic", "retain"}, "%s %s", name, broken)
 	}
 	t.named(requirement, one, t.contract.Names.ReplicationSource)
 	t.repository(requirement, one)

@@ -29,7 +29,7 @@ func TestTemplatesAreRead(t *testing.T) {
 		"populator-template":       {"populator-template", "", "", "", ""},
 		"another schedule":         {"app-template", "source.yaml", "0 * * * *", "30 1 * * *", `core/backup source.yaml:8 ReplicationSource data has the schedule "30 1 * * *"`},
 		"another copyMethod":       {"app-template", "source.yaml", "Direct", "Clone", `core/backup source.yaml:10 ReplicationSource data has the copyMethod "Clone"`},
-		"another retention":        {"app-template", "source.yaml", "hourly: 24", "hourly: 2", "core/backup source.yaml:14 ReplicationSource data keeps 2 hourly"},
+		"another retention":        {"app-template", "source.yaml", "hourly: 24", "hourly: 2", "core/backup source.yaml:14 ReplicationSource data keeps map[daily:7 hourly:2], promised is hourly: 24"},
 		"on a schedule":            {"app-template", "destination.yaml", "manual: restore-once", "schedule: 0 * * * *", "core/restore destination.yaml:8 ReplicationDestination data-dst has no manual trigger"},
 		"into nothing":             {"app-template", "destination.yaml", "    destinationPVC: ${APP}\n", "", "core/restore destination.yaml:10 ReplicationDestination data-dst restores into no PVC"},
 		"populator without images": {"populator-template", "destination.yaml", "copyMethod: Snapshot", "copyMethod: Direct", "core/restore destination.yaml:10 ReplicationDestination data-dst has the copyMethod Direct"},

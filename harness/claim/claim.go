@@ -3,8 +3,11 @@ package claim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +23,7 @@ import (
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/s3down"
 	"github.com/smart-restore/conformance/harness/scrape"
@@ -210,9 +214,22 @@ func (c *Claims) pvc(name string, labels map[string]string) *corev1.PersistentVo
 		pvc.Spec.StorageClassName = &class
 	}
 	if c.templated() {
-		return c.pvcOf(pvc, labels)
+		pvc = c.pvcOf(pvc, labels)
+	}
+	if selected := c.env.Testbed.Contract.PVC; labels != nil {
+		annotate(pvc, selected.Annotations)
+	} else {
+		annotate(pvc, selected.OptOut)
 	}
 	return pvc
+}
+
+// annotate gives a PVC more annotations.
+func annotate(pvc *corev1.PersistentVolumeClaim, more map[string]string) {
+	if pvc.Annotations == nil && len(more) > 0 {
+		pvc.Annotations = map[string]string{}
+	}
+	maps.Copy(pvc.Annotations, more)
 }
 
 // create creates a PVC. If it is refused, by the API server or by a webhook that could not be asked, the requirement fails; that
@@ -279,19 +296,36 @@ func (c *Claim) AdmittedInTime() {
 
 // HasReplicationSource waits for the claim's ReplicationSource and returns it.
 func (c *Claim) HasReplicationSource(ctx context.Context) *unstructured.Unstructured {
-	return c.has(ctx, volsync.Source, c.isSource)
+	when := c.env().Testbed.Contract.BackupSource
+	if when.When == policy.WhenBound {
+		c.bindForSource(ctx)
+	}
+	return c.has(ctx, volsync.Source, c.isSource, when.Delay())
 }
 
 // HasReplicationDestination waits for the claim's ReplicationDestination and returns it. One that belongs to an earlier claim
 // is that one's.
 func (c *Claim) HasReplicationDestination(ctx context.Context) *unstructured.Unstructured {
-	return c.has(ctx, volsync.Destination, c.isDestination)
+	return c.has(ctx, volsync.Destination, c.isDestination, 0)
+}
+
+// bindForSource binds the claim, which its ReplicationSource waits for, by a pod that writes nothing and is gone then.
+func (c *Claim) bindForSource(ctx context.Context) {
+	e := c.env()
+	if c.now(ctx).Status.Phase == corev1.ClaimBound {
+		return
+	}
+	pod := app.Of(e, c.Name)
+	pod.Name = "binds" + strings.TrimPrefix(pod.Name, "app")
+	consumer := app.Create(ctx, e, pod)
+	c.Bound(ctx)
+	consumer.Delete(ctx)
 }
 
 // has waits for an object of the kind that is for this claim, and no earlier one's.
-func (c *Claim) has(ctx context.Context, kind schema.GroupVersionKind, isFor func(*unstructured.Unstructured) bool) (found *unstructured.Unstructured) {
+func (c *Claim) has(ctx context.Context, kind schema.GroupVersionKind, isFor func(*unstructured.Unstructured) bool, late time.Duration) (found *unstructured.Unstructured) {
 	e := c.env()
-	e.Eventually(ctx, fmt.Sprintf("%s for PVC %s", kind.Kind, c.Name), e.Times.Generate, func(ctx context.Context) (await.State, error) {
+	e.Eventually(ctx, fmt.Sprintf("%s for PVC %s", kind.Kind, c.Name), e.Times.Generate+late, func(ctx context.Context) (await.State, error) {
 		objects, err := c.claims.list(ctx, kind)
 		if err != nil {
 			return await.State{}, err
@@ -535,30 +569,34 @@ func (c *Claim) Patch(ctx context.Context, what, patch string) (allowed bool) {
 
 // Unlabel takes from the claim the label that the policy is about.
 func (c *Claim) Unlabel(ctx context.Context) bool {
-	if c.claims.templated() && c.env().Testbed.Contract.PVC.Label == "" {
-		c.env().Unknownf("PVC %s has no label to be taken off: its contract names none", c.Name)
-	}
-	return c.Patch(ctx, "unlabelled", fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, c.env().Testbed.Contract.PVC.Label))
+	return c.selects(ctx, "unlabelled", c.env().Testbed.Contract.PVC.Metadata(false))
 }
 
 // Relabel gives the claim the label that the policy is about.
 func (c *Claim) Relabel(ctx context.Context) bool {
+	selected := c.env().Testbed.Contract.PVC.Metadata(true)
 	if c.claims.templated() {
 		c.appliedLater(ctx)
-		if c.env().Testbed.Contract.PVC.Label == "" {
+		if len(selected) == 0 {
 			return true
 		}
 	}
-	return c.RelabelAs(ctx, c.env().Testbed.Contract.PVC.Value)
+	return c.selects(ctx, "labelled", selected)
 }
 
 // RelabelAs gives the label that the policy is about this value.
 func (c *Claim) RelabelAs(ctx context.Context, value string) bool {
-	label := c.env().Testbed.Contract.PVC.Label
-	if label == "" {
-		c.env().Unknownf("PVC %s has no label to be changed: its contract names none", c.Name)
+	return c.selects(ctx, "labelled with the value "+value, c.env().Testbed.Contract.PVC.Of(value).Metadata(true))
+}
+
+// selects changes what the policy selects the claim by.
+func (c *Claim) selects(ctx context.Context, what string, metadata map[string]any) bool {
+	if len(metadata) == 0 {
+		c.env().Unknownf("PVC %s cannot be %s: its contract names nothing that selects PVCs", c.Name, what)
 	}
-	return c.Patch(ctx, "labelled "+label+": "+value, fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, label, value))
+	patch, err := json.Marshal(map[string]any{"metadata": metadata})
+	c.env().Must(err)
+	return c.Patch(ctx, what, string(patch))
 }
 
 // StaysAdmitted watches, for as long as Kyverno may take, that the claim is there and not being deleted.

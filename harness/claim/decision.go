@@ -162,6 +162,9 @@ func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string,
 		claim.HasNewReplicationDestination(ctx)
 		return claim
 	}
+	if c.env.Testbed.Contract.BackupSource.Late() { // no app has bound the PVC so far, or the time is not over
+		return claim
+	}
 	// A policy that makes a ReplicationDestination may hold the ReplicationSource back for it: no use waiting then.
 	e := c.env
 	e.Eventually(ctx, "ReplicationSource for PVC "+name, e.Times.Generate, func(ctx context.Context) (await.State, error) {

@@ -58,7 +58,7 @@ func (c *Claims) ClaimFrom(ctx context.Context, name string, annotations Annotat
 }
 
 func annotated(annotations Annotations) func(*corev1.PersistentVolumeClaim) {
-	return func(pvc *corev1.PersistentVolumeClaim) { pvc.Annotations = maps.Clone(annotations) }
+	return func(pvc *corev1.PersistentVolumeClaim) { annotate(pvc, annotations) }
 }
 
 // Apply applies the claim's manifest again, which has these annotations. The API server, or the policy, may refuse it.
@@ -78,6 +78,10 @@ func (c *Claim) WithoutAnnotations(ctx context.Context) {
 			return await.State{}, err
 		}
 		gone := policys(pvc.Annotations)
+		without(gone, e.Testbed.Contract.PVC.Annotations) // they are in Git
+		if from := c.claims.template(c.Name).Claim; from != nil {
+			without(gone, from.Annotations)
+		}
 		maps.DeleteFunc(pvc.Annotations, func(key, _ string) bool { _, is := gone[key]; return is })
 		switch err := e.API.Update(ctx, pvc); {
 		case env.NotAllowed(err):

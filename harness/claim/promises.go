@@ -32,10 +32,8 @@ func brokenPromise(contract policy.Contract, source *unstructured.Unstructured) 
 		return fmt.Sprintf("has the schedule %q, promised is %s", found, contract.Schedule)
 	}
 	retain, _, _ := unstructured.NestedMap(source.Object, "spec", "restic", "retain")
-	for _, kept := range contract.Retain.Named() {
-		if found, ok := retain[kept.Name]; !ok || fmt.Sprint(found) != kept.Value {
-			return fmt.Sprintf("keeps %v, promised is %s: %s", retain, kept.Name, kept.Value)
-		}
+	if broken := contract.Retain.Broken(retain); broken != "" {
+		return broken
 	}
 	// VolSync's own default is Snapshot.
 	if found := volsync.Nested(source, "spec", "restic", "copyMethod"); found != contract.CopyMethod {

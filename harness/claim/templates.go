@@ -33,6 +33,9 @@ func (c *Claims) alwaysRestores() bool { return c.env.Testbed.Templates.Has(subj
 
 // template is what is applied for a PVC of this name, with nothing in it that is secret.
 func (c *Claims) template(name string) *subject.Instance {
+	if !c.templated() {
+		return &subject.Instance{}
+	}
 	given := map[string]string{}
 	for _, variable := range c.env.Testbed.Contract.BaseSecret.Variables() {
 		given[variable] = variable
@@ -94,9 +97,8 @@ func (c *Claims) written(pvc *corev1.PersistentVolumeClaim) string {
 // beside are the annotations and labels of a PVC without those that the templates bring.
 func (c *Claims) beside(pvc *corev1.PersistentVolumeClaim) (annotations, labels map[string]string) {
 	annotations, labels = maps.Clone(pvc.Annotations), maps.Clone(pvc.Labels)
-	if !c.templated() {
-		return annotations, labels
-	}
+	without(annotations, c.env.Testbed.Contract.PVC.Annotations)
+	without(annotations, c.env.Testbed.Contract.PVC.OptOut)
 	if from := c.template(pvc.Name).Claim; from != nil {
 		without(annotations, from.Annotations)
 		without(labels, from.Labels)

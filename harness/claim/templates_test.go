@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -242,6 +243,104 @@ func TestARestoreIsASnapshotThatWasRestored(t *testing.T) {
 			claim := of.claim("data")
 			return func() { c.part(claim, t.Context()) }
 		})
+	}
+}
+
+// A ReplicationSource that comes when the PVC is bound is waited for with a pod that binds it, and one that comes late is waited for so long.
+func TestASourceThatComesLate(t *testing.T) {
+	source := of("ReplicationSource")
+	source.SetNamespace("ns")
+	source.SetName("data")
+	source.Object["spec"] = map[string]any{"sourcePVC": "data"}
+	for name, c := range map[string]struct {
+		when      policy.BackupSource
+		comes     time.Duration // after the PVC is bound or, where that is of no matter, after the PVC; 0: never
+		ofBound   bool
+		how, says string
+	}{
+		"when bound":                  {policy.BackupSource{When: policy.WhenBound}, time.Second, true, "pass", ""},
+		"when bound, of another kind": {policy.BackupSource{When: policy.WhenCreated}, time.Second, true, "fail", "wanted: ReplicationSource for PVC data"},
+		"in time":                     {policy.BackupSource{When: policy.WhenCreated, After: "2m"}, 150 * time.Second, false, "pass", ""},
+		"too late":                    {policy.BackupSource{When: policy.WhenCreated, After: "1m"}, 150 * time.Second, false, "fail", "wanted: ReplicationSource for PVC data"},
+	} {
+		inBubble(t, name, c.how, c.says, func(t *testing.T) func() {
+			pvc := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "data"}}
+			begun := time.Now()
+			var bound time.Time
+			of, _ := claims(t, interceptor.Funcs{
+				Create: func(ctx context.Context, api client.WithWatch, o client.Object, options ...client.CreateOption) error {
+					if pod, ok := o.(*corev1.Pod); ok && bound.IsZero() {
+						if pod.Name != "binds-data" || pod.Spec.Volumes[len(pod.Spec.Volumes)-1].PersistentVolumeClaim.ClaimName != "data" {
+							t.Errorf("bound by %+v", pod)
+						}
+						bound = time.Now()
+					}
+					return api.Create(ctx, o, options...)
+				},
+				Get: func(ctx context.Context, api client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+					err := api.Get(ctx, key, o, options...)
+					if pvc, ok := o.(*corev1.PersistentVolumeClaim); ok && !bound.IsZero() {
+						pvc.Status.Phase = corev1.ClaimBound
+					}
+					return err
+				},
+				List: func(ctx context.Context, api client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+					since := begun
+					if c.ofBound {
+						since = bound
+					}
+					if sources, ok := list.(*unstructured.UnstructuredList); ok && !since.IsZero() && time.Since(since) >= c.comes {
+						sources.Items = []unstructured.Unstructured{*source}
+						return nil
+					}
+					return api.List(ctx, list, options...)
+				},
+			}, pvc)
+			of.env.Testbed.Contract.BackupSource = c.when
+			claim := of.claim("data")
+			return func() {
+				claim.HasReplicationSource(t.Context())
+				if claim.there(t, &corev1.Pod{}, "binds-data") {
+					t.Error("the pod that bound it is still there")
+				}
+			}
+		})
+	}
+}
+
+// What selects a PVC is set on those that are backed up, kept through changes of the manifest, and is no policy's word.
+func TestPVCsThatAreSelectedByAnnotations(t *testing.T) {
+	c, _ := claims(t, interceptor.Funcs{})
+	c.env.Testbed.Contract.PVC = policy.PVC{Annotations: map[string]string{"example.com/backup": "please"}, OptOut: map[string]string{"example.com/never": "true"}}
+	annotations := func(claim *Claim) map[string]string {
+		pvc := &corev1.PersistentVolumeClaim{}
+		claim.there(t, pvc, claim.Name)
+		if len(pvc.Labels) > 0 {
+			t.Errorf("labels %v", pvc.Labels)
+		}
+		return pvc.Annotations
+	}
+	backedUp := c.create(t.Context(), "data", c.labels(), annotated(Annotations{"example.com/by": "the spec"}))
+	if got := annotations(backedUp); got["example.com/backup"] != "please" || got["example.com/by"] == "" || len(got) != 2 || strings.Contains(backedUp.said, "please") {
+		t.Errorf("annotated %v, said %q", got, backedUp.said)
+	}
+	backedUp.WithoutAnnotations(t.Context())
+	if got := annotations(backedUp); len(got) != 1 || got["example.com/backup"] != "please" {
+		t.Errorf("put as it is in Git: %v", got)
+	}
+	alone := c.UnlabelledClaim(t.Context(), "alone")
+	alone.HasNoAnnotations(t.Context())
+	if got := annotations(alone); got["example.com/never"] != "true" || len(got) != 1 {
+		t.Errorf("left alone: %v", got)
+	}
+	if alone.Relabel(t.Context()); annotations(alone)["example.com/backup"] != "please" || annotations(alone)["example.com/never"] != "" {
+		t.Errorf("selected later: %v", annotations(alone))
+	}
+	if alone.RelabelAs(t.Context(), "never"); annotations(alone)["example.com/backup"] != "never" {
+		t.Errorf("another value: %v", annotations(alone))
+	}
+	if alone.Unlabel(t.Context()); len(annotations(alone)) != 1 {
+		t.Errorf("not selected any more: %v", annotations(alone))
 	}
 }
 

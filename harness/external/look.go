@@ -16,7 +16,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -319,10 +318,11 @@ func StillNobodys(ctx context.Context, api client.Client, r Request) error {
 // foreignClaims refuses to apply a policy that would act on somebody's volumes.
 func (l *looker) foreignClaims() error {
 	pvcs := &corev1.PersistentVolumeClaimList{}
-	want := l.Policy.Contract.PVC.Labels()
-	if err := l.api.List(l.ctx, pvcs, client.MatchingLabels(want)); err != nil {
+	want := l.Policy.Contract.PVC
+	if err := l.api.List(l.ctx, pvcs, client.MatchingLabels(want.Labels())); err != nil {
 		return err
 	}
+	pvcs.Items = slices.DeleteFunc(pvcs.Items, func(pvc corev1.PersistentVolumeClaim) bool { return !selectedBy(pvc.Annotations, want) })
 	var foreign []string
 	for _, pvc := range pvcs.Items {
 		if !strings.HasPrefix(pvc.Namespace, testbed.NamespacePrefix(l.RunID)) {
@@ -330,10 +330,25 @@ func (l *looker) foreignClaims() error {
 		}
 	}
 	if len(foreign) > 0 {
-		l.refuse("no PVC labelled "+labels.Set(want).String()+" in the cluster, as the policy would be applied and would act on it", fmt.Sprintf("%d: %s", len(foreign), some(foreign)),
+		l.refuse("no PVC "+want.String()+" in the cluster, as the policy would be applied and would act on it", fmt.Sprintf("%d: %s", len(foreign), some(foreign)),
 			"use a cluster without, or one in which the policy is already deployed: then it is used as it is")
 	}
 	return nil
+}
+
+// selectedBy says whether a PVC with these annotations, and with the label, is one that the policy would act on.
+func selectedBy(annotations map[string]string, by policy.PVC) bool {
+	for key, value := range by.Annotations {
+		if annotations[key] != value {
+			return false
+		}
+	}
+	for key, value := range by.OptOut {
+		if annotations[key] == value {
+			return false
+		}
+	}
+	return true
 }
 
 func some(names []string) string {

@@ -21,12 +21,12 @@ type Plan struct {
 	NotAsked   []string            // requirements that the policy does not promise
 }
 
-// labelledLike says what label PVCs have, if any.
+// labelledLike says what PVCs are selected by, if anything.
 func labelledLike(pvc policy.PVC) string {
-	if pvc.Label == "" {
-		return ""
+	if text := pvc.String(); text != "" {
+		return " " + text
 	}
-	return fmt.Sprintf(" labelled %s=%s", pvc.Label, pvc.Value)
+	return ""
 }
 
 // Lines is the plan as text.

@@ -106,6 +106,7 @@ func cleanUp(ctx context.Context, api client.Client, object client.Object, optio
 // Canary describes the PVC by which PolicyActs sees a policy act.
 type Canary struct {
 	PVCLabels       map[string]string
+	PVCAnnotations  map[string]string
 	StorageClass    string // of the PVC; empty: one that no provisioner serves, so that no mover starts
 	NamespacePrefix string // begins the namespace's name; empty: smart-restore-canary-
 	NamespaceLabels map[string]string
@@ -313,7 +314,7 @@ func acts(ctx context.Context, api client.Client, namespace string, canary Canar
 		}
 	}
 	pvc := &corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "canary", Labels: maps.Clone(canary.PVCLabels)},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "canary", Labels: maps.Clone(canary.PVCLabels), Annotations: maps.Clone(canary.PVCAnnotations)},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Mi")}},
@@ -328,7 +329,7 @@ func acts(ctx context.Context, api client.Client, namespace string, canary Canar
 	if err != nil {
 		return false, err
 	}
-	if len(pvc.Annotations) > 0 || len(pvc.Labels) > len(canary.PVCLabels) {
+	if len(pvc.Annotations) > len(canary.PVCAnnotations) || len(pvc.Labels) > len(canary.PVCLabels) {
 		// Mutated at admission; a policy of several parts must have all of them at work.
 		canary.Status("it mutates PVCs; waiting for it to generate")
 	}

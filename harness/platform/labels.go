@@ -17,6 +17,9 @@ import (
 func (p *Platform) LabelledByWebhook(ctx context.Context, name string) {
 	p.needsKyverno()
 	e := p.env
+	if e.Testbed.Contract.PVC.Label == "" {
+		e.Unknownf("the contract names no label that a webhook could add")
+	}
 	labels := map[string]any{}
 	for key, value := range e.Testbed.Contract.PVC.Labels() {
 		labels[key] = value

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -75,6 +76,8 @@ type Contract struct {
 	// How a person lets an app start on its volume as it is, without the restore that was decided on: an annotation of the PVC. Set
 	// annotation and value together. Without it, the specs' steps that override a restore are left out.
 	Override Override `json:"override"`
+	// When the ReplicationSource comes. Defaults to when the PVC is created.
+	BackupSource BackupSource `json:"backupSource"`
 	// Features that the policy promises beyond core and safety. Specs of other features are reported as not-promised.
 	Features []string `json:"features,omitempty"`
 	// What the policy writes on a PVC, for the feature visible-decision. With it, the specs check what the policy says; without it,
@@ -105,6 +108,11 @@ type PVC struct {
 	Label string `json:"label"`
 	// The value of that label. Quote a value that YAML would read as something else than a string: "yes", "true", "1".
 	Value string `json:"value"`
+	// Annotations that select a PVC, beside the label or, without one, instead of it. With annotations, the label has no default.
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// Annotations that keep a PVC from being selected, of a policy that selects every other PVC: by its storage class, or by its
+	// namespace's labels. With optOut, the label has no default.
+	OptOut map[string]string `json:"optOut,omitempty"`
 	// The storageClassName of the PVCs. The suite creates a class of this name, as a copy of the cluster's default class, if
 	// there is none. Defaults to no storageClassName.
 	StorageClass string `json:"storageClass,omitempty"`
@@ -177,6 +185,29 @@ type Names struct {
 	Secret Template `json:"secret,omitempty"`
 }
 
+// BackupSource is when the ReplicationSource of a PVC comes.
+type BackupSource struct {
+	// created: with the PVC. bound: when the PVC is bound, so that specs bind it first, by a pod that writes nothing.
+	When string `json:"when"`
+	// How much later it may come than that, such as 2m. At most 5m, since specs wait for it.
+	After string `json:"after,omitempty"`
+}
+
+// The moments after which a ReplicationSource comes.
+const (
+	WhenCreated = "created"
+	WhenBound   = "bound"
+)
+
+// Delay is how much later it may come than that. A contract's was looked at when it was read.
+func (b BackupSource) Delay() time.Duration {
+	delay, _ := time.ParseDuration(b.After)
+	return delay
+}
+
+// Late says that it does not come with the PVC.
+func (b BackupSource) Late() bool { return b.When == WhenBound || b.After != "" }
+
 // Override is how a person overrides a restore.
 type Override struct {
 	// The key of the annotation, such as example.com/accept.
@@ -201,6 +232,8 @@ type Retain struct {
 	Last string `json:"last,omitempty"`
 	// The period within which to keep all snapshots, such as 3d12h.
 	Within string `json:"within,omitempty"`
+	// Whether the ReplicationSource has no retain. VolSync 0.14 then keeps the last snapshot only.
+	None bool `json:"none,omitempty"`
 }
 
 // Expectation is a requirement that the policy is known to fail.
@@ -220,11 +253,24 @@ func (k Kept) String() string { return k.Value + " " + k.Name }
 func (r Retain) Named() (kept []Kept) {
 	of := reflect.ValueOf(r)
 	for i, name := range strict.Fields(of.Type()) {
-		if field := of.Field(i); !field.IsZero() {
+		if field := of.Field(i); !field.IsZero() && field.Kind() != reflect.Bool {
 			kept = append(kept, Kept{name, fmt.Sprint(field)})
 		}
 	}
 	return kept
+}
+
+// Broken is what of a ReplicationSource's spec.restic.retain is not as promised; empty: nothing.
+func (r Retain) Broken(found map[string]any) string {
+	if r.None && len(found) > 0 {
+		return fmt.Sprintf("keeps %v, promised is no retain", found)
+	}
+	for _, kept := range r.Named() {
+		if value, ok := found[kept.Name]; !ok || fmt.Sprint(value) != kept.Value {
+			return fmt.Sprintf("keeps %v, promised is %s: %s", found, kept.Name, kept.Value)
+		}
+	}
+	return ""
 }
 
 // Default is the contract of a policy without a conformance.yaml, and the defaults of one that omits fields. Its values come
@@ -238,7 +284,7 @@ func Default() Contract {
 		BaseSecret: BaseSecret{Name: "volsync-rustfs-base", Keys: SecretKeys{ //nolint:gosec // names
 			AccessKey: "AWS_ACCESS_KEY_ID", SecretKey: "AWS_SECRET_ACCESS_KEY", ResticPassword: "RESTIC_PASSWORD",
 		}},
-		Unknown:    StartsEmpty,
+		Unknown: StartsEmpty, BackupSource: BackupSource{When: WhenCreated},
 		CopyMethod: CopyDirect,
 		Schedule:   "@hourly",
 		Retain:     Retain{Hourly: 24, Daily: 7},
@@ -256,7 +302,8 @@ func (c *Contract) fillIn() {
 	d := Default()
 	c.AdmissionSeconds = cmp.Or(c.AdmissionSeconds, d.AdmissionSeconds)
 	c.Unknown = cmp.Or(c.Unknown, d.Unknown)
-	if c.PVC.Label == "" && len(c.Templates) == 0 {
+	c.BackupSource.When = cmp.Or(c.BackupSource.When, d.BackupSource.When)
+	if c.PVC.Label == "" && len(c.Templates)+len(c.PVC.Annotations)+len(c.PVC.OptOut) == 0 {
 		c.PVC.Label, c.PVC.Value = d.PVC.Label, d.PVC.Value
 	}
 	c.S3.Endpoint = cmp.Or(c.S3.Endpoint, d.S3.Endpoint)
@@ -326,6 +373,55 @@ func (p PVC) Labels() map[string]string {
 		return map[string]string{}
 	}
 	return map[string]string{p.Label: p.Value}
+}
+
+// Metadata is what selects a PVC or, where selected is false, keeps it from being selected: labels and annotations, with nil for what
+// must not be there. It is a JSON merge patch of metadata.
+func (p PVC) Metadata(selected bool) map[string]any {
+	metadata := map[string]any{}
+	set := func(where string, values map[string]string, there bool) {
+		for key, value := range values {
+			if metadata[where] == nil {
+				metadata[where] = map[string]any{}
+			}
+			metadata[where].(map[string]any)[key] = nil
+			if there {
+				metadata[where].(map[string]any)[key] = value
+			}
+		}
+	}
+	set("labels", p.Labels(), selected)
+	set("annotations", p.Annotations, selected)
+	set("annotations", p.OptOut, !selected)
+	return metadata
+}
+
+// Of is the same with this value of the label and of each annotation that selects.
+func (p PVC) Of(value string) PVC {
+	p.Value = value
+	p.Annotations = maps.Clone(p.Annotations)
+	for key := range p.Annotations {
+		p.Annotations[key] = value
+	}
+	return p
+}
+
+// String is what selects a PVC, in words.
+func (p PVC) String() string {
+	var parts []string
+	if p.Label != "" {
+		parts = append(parts, fmt.Sprintf("labelled %s=%s", p.Label, p.Value))
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.Annotations)) {
+		parts = append(parts, fmt.Sprintf("annotated %s=%s", key, p.Annotations[key]))
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.OptOut)) {
+		parts = append(parts, fmt.Sprintf("not annotated %s=%s", key, p.OptOut[key]))
+	}
+	if p.StorageClass != "" {
+		parts = append(parts, "of the class "+p.StorageClass)
+	}
+	return strings.Join(parts, " and ")
 }
 
 // Prefix is the key prefix of a PVC's repository in the bucket. It ends with a slash.

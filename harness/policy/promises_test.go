@@ -45,7 +45,7 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 		BaseSecret: BaseSecret{Name: "s3-credentials", Namespace: "backup-system",
 			Keys: SecretKeys{AccessKey: "id", SecretKey: "key", ResticPassword: "password"}, Data: map[string]string{"AWS_DEFAULT_REGION": "us-east-1"}},
 		Names:   Names{ReplicationSource: "{pvc}-backup", ReplicationDestination: "{namespace}.{pvc}", Secret: "r-{uid}"},
-		Unknown: Waits, CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
+		Unknown: Waits, BackupSource: BackupSource{When: WhenCreated}, CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
 		Features:  []string{"visible-decision"},
 		Decisions: Decisions{Annotation: "backups.example.org/state", Restore: "yes", Fresh: "no", Unknown: "perhaps.*"},
 		Override:  Override{Annotation: "example.org/accept", Value: "as it is: {uid}"},

@@ -61,6 +61,8 @@ var rules = map[string]rule{
 	"admissionSeconds":               {min: 1, max: 60},
 	"pvc.label":                      labelKey,
 	"pvc.value":                      labelVal,
+	"pvc.annotations.{}":             annotationKey,
+	"pvc.optOut.{}":                  annotationKey,
 	"pvc.storageClass":               object,
 	"namespaceLabels.{}":             labelKey,
 	"namespaceLabels.*":              labelVal,
@@ -90,6 +92,8 @@ var rules = map[string]rule{
 	"retain.within":                  {pattern: whole(`([1-9][0-9]*[ymdh])+`), wanted: "a time like 3d12h"},
 	"override.annotation":            annotationKey,
 	"override.value":                 text,
+	"backupSource.when":              {oneOf: []string{WhenCreated, WhenBound}},
+	"backupSource.after":             {pattern: whole(`[1-5]m|[1-9][0-9]?s`), wanted: "a time of at most 5m, like 90s or 2m"},
 	"features.*":                     {oneOf: features()},
 	"decisions.annotation":           labelKey,
 	"decisions.restore":              text,
@@ -197,6 +201,14 @@ func (c *Contract) validate() error {
 	})
 	if len(problems) > 0 {
 		return errors.Join(problems...) // what follows would only repeat them
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.PVC.OptOut)) {
+		if value, also := c.PVC.Annotations[key]; also && value == c.PVC.OptOut[key] {
+			report(fmt.Sprintf("the annotation %s: %s both selects a PVC and keeps it from being selected", key, value), "pvc", "optOut", strict.Key(key))
+		}
+	}
+	if c.Retain.None && c.Retain != (Retain{None: true}) {
+		report("it says that there is no retain, and what is kept", "retain", "none")
 	}
 	c.validateLists(report)
 	c.validatePlaces(report)

@@ -1,11 +1,13 @@
 package policy
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/smart-restore/conformance/harness/endpoint"
 )
@@ -90,6 +92,109 @@ names`), `there is no placeholder "{app}" here`},
 				t.Errorf("got %v\nwant %s", err, c.want)
 			}
 		})
+	}
+}
+
+// Templates alone need no Kyverno, and their classes are looked for once their variables are filled in.
+func TestTheStacksOfTemplates(t *testing.T) {
+	known := append(stacksNamed("kyverno-1.19"), csiStack)
+	load := func(of string) *Policy {
+		p, err := Load(filepath.Join("..", "..", "fixtures", "gallery", of), endpoint.Endpoint{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	app, populator := load("app-template"), load("populator-template")
+	if names, err := app.Contract.MadeFor(known); err != nil || !slices.Equal(names, []string{"kyverno-1.19", "volsync-csi"}) {
+		t.Errorf("made for %v, %v", names, err)
+	}
+	for _, c := range []struct {
+		of    *Policy
+		stack string
+		want  string
+	}{
+		{app, "kyverno-1.19", ""}, {app, "volsync-csi", ""}, {populator, "volsync-csi", ""},
+		{populator, "kyverno-1.19", "copyMethod Snapshot needs volumes that can be snapshotted; the stack kyverno-1.19 has none: choose with STACK=volsync-csi"},
+	} {
+		if err := c.of.CheckStack(c.stack, known); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s on %s: %v, wanted %q", c.of.Contract.Name, c.stack, err, c.want)
+		}
+	}
+	populator.Templates.Variables["VOLSYNC_SNAPSHOTCLASS"] = "ceph"
+	if err := populator.CheckStack("volsync-csi", known); err == nil || !strings.Contains(err.Error(), `has no VolumeSnapshotClass "ceph"`) {
+		t.Errorf("a class that is not there: %v", err)
+	}
+}
+
+// A PVC is selected by a label, by annotations, or by not having opted out.
+func TestWhatSelectsPVCs(t *testing.T) {
+	head := "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: a\ndescription: b\n"
+	for pvc, want := range map[string][3]string{
+		"": {"labelled backup=hourly", `{"labels":{"backup":"hourly"}}`, `{"labels":{"backup":null}}`},
+		"pvc: {annotations: {example.com/backup: yes-please}}": {"annotated example.com/backup=yes-please",
+			`{"annotations":{"example.com/backup":"yes-please"}}`, `{"annotations":{"example.com/backup":null}}`},
+		"pvc: {storageClass: ceph, optOut: {example.com/backup: never}}": {"not annotated example.com/backup=never and of the class ceph",
+			`{"annotations":{"example.com/backup":null}}`, `{"annotations":{"example.com/backup":"never"}}`},
+		"pvc: {label: a, value: b, annotations: {c: d}}": {"labelled a=b and annotated c=d", `{"annotations":{"c":"d"},"labels":{"a":"b"}}`, `{"annotations":{"c":null},"labels":{"a":null}}`},
+	} {
+		c := parsed(t, head+pvc)
+		selected, err := json.Marshal(c.PVC.Metadata(true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		not, err := json.Marshal(c.PVC.Metadata(false))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [3]string{c.PVC.String(), string(selected), string(not)}; got != want {
+			t.Errorf("%s:\ngot  %q\nwant %q", pvc, got, want)
+		}
+	}
+	other := PVC{Label: "a", Value: "b", Annotations: map[string]string{"c": "d"}}
+	if of := other.Of("x"); of.Value != "x" || of.Annotations["c"] != "x" || other.Annotations["c"] != "d" {
+		t.Errorf("%+v of %+v", of, other)
+	}
+	_, err := parseContract("conformance.yaml", []byte(head+"pvc: {annotations: {a: b}, optOut: {a: b}}\n"))
+	if err == nil || !strings.Contains(err.Error(), "conformance.yaml:5:37: the annotation a: b both selects") {
+		t.Error(err)
+	}
+}
+
+func TestAReplicationSourceThatComesLate(t *testing.T) {
+	head := "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: a\ndescription: b\n"
+	for text, want := range map[string]struct {
+		late  bool
+		delay time.Duration
+		err   string
+	}{
+		"":                              {},
+		"backupSource: {when: created}": {},
+		"backupSource: {when: bound}":   {late: true},
+		"backupSource: {after: 2m}":     {late: true, delay: 2 * time.Minute},
+		"backupSource: {when: bound, after: 90s}": {late: true, delay: 90 * time.Second},
+		"backupSource: {when: later}":             {err: `"later" is not known here: wanted is created, bound`},
+		"backupSource: {after: 2h}":               {err: `"2h" will not do: wanted is a time of at most 5m`},
+	} {
+		c, err := parseContract("conformance.yaml", []byte(head+text))
+		if (err == nil) != (want.err == "") || err != nil && !strings.Contains(err.Error(), want.err) {
+			t.Errorf("%s: %v, wanted %q", text, err, want.err)
+			continue
+		}
+		if err == nil && (c.BackupSource.Late() != want.late || c.BackupSource.Delay() != want.delay) {
+			t.Errorf("%s: %+v", text, c.BackupSource)
+		}
+	}
+}
+
+func TestNoRetain(t *testing.T) {
+	c := parsed(t, "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: a\ndescription: b\nretain: {none: true}\n")
+	if len(c.Retain.Named()) > 0 || c.Retain.Broken(nil) != "" || c.Retain.Broken(map[string]any{"hourly": 1}) == "" || (Retain{Hourly: 1}).Broken(nil) == "" {
+		t.Errorf("%+v", c.Retain)
+	}
+	_, err := parseContract("conformance.yaml", []byte("apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: a\ndescription: b\nretain: {none: true, hourly: 2}\n"))
+	if err == nil || !strings.Contains(err.Error(), "conformance.yaml:5:16: it says that there is no retain") {
+		t.Error(err)
 	}
 }
 

@@ -268,7 +268,7 @@ func (s *Testbed) PolicyActs(ctx context.Context, api client.Client, status func
 	}
 	return install.PolicyActs(ctx, api, install.Canary{
 		Templates: templates,
-		PVCLabels: s.Contract.PVC.Labels(), StorageClass: s.Contract.PVC.StorageClass, NamespacePrefix: canary,
+		PVCLabels: s.Contract.PVC.Labels(), PVCAnnotations: s.Contract.PVC.Annotations, StorageClass: s.Contract.PVC.StorageClass, NamespacePrefix: canary,
 		NamespaceLabels: s.NamespaceLabels(), BaseSecret: s.BaseSecret(),
 		Policies: policy.Kyverno(s.PolicyObjects()), Status: status,
 	})
