@@ -386,6 +386,9 @@ stacks: ["*-eso"]
 			if err != nil {
 				t.Fatal(err)
 			}
+			if slices.ContainsFunc(r.Rows, func(row Row) bool { return strings.HasPrefix(row.Requirement, "resilience/base-secret") }) {
+				t.Error("the base Secret is looked at, which nothing is taken from")
+			}
 			all := causes(r)
 			if c.want == "" && len(all) > 0 || c.want != "" && (len(all) != 1 || !strings.Contains(all[0].Text, c.want)) {
 				t.Errorf("%+v, wanted %q", all, c.want)

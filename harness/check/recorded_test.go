@@ -44,7 +44,7 @@ func TestEveryPolicyWasCheckedForEveryRequirement(t *testing.T) {
 		known[name] = true
 		wanted := map[string]bool{}
 		for _, s := range situations(plot{p.Contract, p.Endpoint.URL}) {
-			if s.feature == "" || p.Contract.Promises(s.feature) {
+			if s.isFor(p.Contract) {
 				wanted[s.requirement] = true
 			}
 		}
