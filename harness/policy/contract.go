@@ -442,12 +442,12 @@ func (c Contract) MadeFor(known []stack.Stack) ([]string, error) {
 	var names, withKyverno []string
 	for i := range known {
 		names = append(names, known[i].Name)
-		if known[i].HasKyverno() && (!c.SecretStore.Named() || known[i].HasExternalSecrets()) {
+		if known[i].HasKyverno() {
 			withKyverno = append(withKyverno, known[i].Name)
 		}
 	}
 	if len(c.Stacks) == 0 {
-		return withKyverno, nil
+		return c.withOperator(known, withKyverno), nil
 	}
 	var madeFor []string
 	for i, pattern := range c.Stacks {
@@ -460,7 +460,10 @@ func (c Contract) MadeFor(known []stack.Stack) ([]string, error) {
 		}
 		madeFor = append(madeFor, matches...)
 	}
-	return madeFor, nil
+	if able := c.withOperator(known, madeFor); len(able) > 0 {
+		return able, nil
+	}
+	return madeFor, nil // which CheckStack refuses
 }
 
 // CheckStack refuses a stack that the policy does not support, one whose volumes cannot be copied as the policy copies them, and a

@@ -110,6 +110,17 @@ func (c *Contract) validateSecretStore(report func(string, ...any)) (problems []
 	return problems
 }
 
+// withOperator are those of the named stacks that have what the contract's store needs.
+func (c Contract) withOperator(known []stack.Stack, names []string) (able []string) {
+	for _, name := range names {
+		i := slices.IndexFunc(known, func(s stack.Stack) bool { return s.Name == name })
+		if !c.SecretStore.Named() || known[i].HasExternalSecrets() {
+			able = append(able, name)
+		}
+	}
+	return able
+}
+
 // checkOperator refuses a stack without the External Secrets Operator where the contract names a store of it.
 func (c Contract) checkOperator(of *stack.Stack, known []stack.Stack) error {
 	if !c.SecretStore.Named() || of.HasExternalSecrets() {

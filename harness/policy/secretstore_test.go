@@ -164,8 +164,12 @@ func TestAStoreNeedsTheOperator(t *testing.T) {
 			}
 		})
 	}
-	if made, err := contract.MadeFor(known); err != nil || !reflect.DeepEqual(made, []string{"with-eso"}) {
-		t.Errorf("made for %v, %v", made, err)
+	for _, stacks := range [][]string{nil, {"*"}} {
+		of := contract
+		of.Stacks = stacks
+		if made, err := of.MadeFor(known); err != nil || !reflect.DeepEqual(made, []string{"with-eso"}) {
+			t.Errorf("%v: made for %v, %v", stacks, made, err)
+		}
 	}
 	for label, of := range map[string]Contract{ChangesBaseSecret: contract, ChangesSecretStore: Default()} {
 		if of.NotPromised([]string{label}) == "" {
