@@ -67,6 +67,9 @@ type needs []string
 // changesBaseSecret is for specs that change the base Secret of their namespace.
 var changesBaseSecret = Label(scenario.ChangesBaseSecret)
 
+// changesSecretStore is for specs that change the store of secrets that the contract names: not every contract names one.
+var changesSecretStore = Label(scenario.ChangesSecretStore)
+
 // judgesPolicy is for specs about what a policy does by itself: a subject without one has nothing to be judged there.
 var judgesPolicy = Label(scenario.JudgesPolicy)
 

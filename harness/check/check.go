@@ -165,7 +165,7 @@ func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulato
 		c.acts()
 	}
 	for i, s := range all {
-		if s.feature == "" || p.Contract.Promises(s.feature) {
+		if s.isFor(p.Contract) {
 			c.row(s, record.Situations[i], reason)
 		}
 	}

@@ -343,3 +343,56 @@ func TestTheSimulatorsStackIsOneThatThePolicyIsMadeFor(t *testing.T) {
 		}
 	}
 }
+
+// What the External Secrets Operator would make of an ExternalSecret that a policy makes is looked at like a Secret of the policy's.
+func TestAnExternalSecretIsReadAsTheSecretThatIsMadeOfIt(t *testing.T) {
+	const contract = `secretStore:
+  name: s
+  entries:
+  - key: k
+    properties: {REPO: "s3:{endpoint}/{bucket}", A: "{accessKey}", S: "{secretKey}", P: "{resticPassword}"}
+stacks: ["*-eso"]
+`
+	for name, c := range map[string]struct{ repository, password, want string }{
+		"right":                      {"{{ .REPO }}/shop/data", "{{ .P }}", ""},
+		"another repository":         {"{{ .REPO }}", "{{ .P }}", `has the repository "s3:http://192.168.10.133:9000/volsync-backups", wanted`},
+		"another password":           {"{{ .REPO }}/shop/data", "{{ .A }}", "RESTIC_PASSWORD in Secret data of ReplicationSource data is not the value"},
+		"a field that is not there":  {"{{ .REPO }}/shop/data", "{{ .NOPE }}", "the template of RESTIC_PASSWORD cannot be filled in"},
+		"what only the operator can": {"{{ .REPO }}/shop/data", "{{ .P | b64dec }}", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := Run(t.Context(), loaded(t, contract), "kyverno-1.19-csi-eso", fake{acceptances: taken, course: func(s play.Situation) play.Course {
+				course := good(s)
+				course.Objects = slices.Clone(course.Objects)
+				for i, o := range course.Objects {
+					data, ok := o["data"].(map[string]any)
+					if !ok || data["RESTIC_REPOSITORY"] == nil {
+						continue
+					}
+					metadata, _ := o["metadata"].(map[string]any)
+					repository := strings.ReplaceAll(c.repository, "shop", fmt.Sprint(metadata["namespace"]))
+					course.Objects[i] = map[string]any{
+						"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": metadata,
+						"spec": map[string]any{
+							"dataFrom": []any{map[string]any{"extract": map[string]any{"key": "k"}}},
+							"target": map[string]any{"template": map[string]any{"data": map[string]any{
+								"RESTIC_REPOSITORY": repository, "RESTIC_PASSWORD": c.password, "AWS_ACCESS_KEY_ID": "{{ .A }}", "AWS_SECRET_ACCESS_KEY": "{{ .S }}",
+							}}},
+						},
+					}
+				}
+				return course
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.ContainsFunc(r.Rows, func(row Row) bool { return strings.HasPrefix(row.Requirement, "resilience/base-secret") }) {
+				t.Error("the base Secret is looked at, which nothing is taken from")
+			}
+			all := causes(r)
+			if c.want == "" && len(all) > 0 || c.want != "" && (len(all) != 1 || !strings.Contains(all[0].Text, c.want)) {
+				t.Errorf("%+v, wanted %q", all, c.want)
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package check
 import (
 	"cmp"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -398,12 +399,23 @@ func (f *found) repositoryIs(endpoint string) {
 			o := object(e)
 			name := stringAt(o, "spec", "restic", "repository")
 			secret := f.secret(o.GetNamespace(), name)
+			made := secret // what the policy made of it
+			if secret == nil {
+				var err error
+				if made, secret, err = f.fromStore(o.GetNamespace(), name, endpoint); errors.Is(err, policy.ErrNotRead) {
+					f.unknown = fmt.Sprintf("only a cluster can tell what Secret %s holds: ExternalSecret %s: %v", name, made.GetName(), err)
+					continue
+				} else if err != nil {
+					f.wrongBy("template", f.makerOf(made, e.Policy), "ExternalSecret %s: %v", made.GetName(), err)
+					continue
+				}
+			}
 			if secret == nil {
 				maker := cmp.Or(f.subjects.makes("Secret"), e.Policy)
 				f.missing(maker, maker, "%s %s names the Secret %q, which nothing makes", kind, o.GetName(), name)
 				continue
 			}
-			maker := f.makerOf(secret, e.Policy)
+			maker := f.makerOf(made, e.Policy)
 			of := fmt.Sprintf("Secret %s of %s %s", name, kind, o.GetName())
 			if got, want := decoded(secret, "RESTIC_REPOSITORY"), repository(f.contract, endpoint, o.GetNamespace(), claimName); got != want {
 				f.wrongBy("repository", maker, "%s has the repository %q, wanted %q", of, got, want)
@@ -443,6 +455,30 @@ func decoded(secret *unstructured.Unstructured, key string) string {
 		return stringAt(secret, "data", key)
 	}
 	return string(value)
+}
+
+// fromStore is the Secret that the External Secrets Operator makes, and the ExternalSecret that it makes it of; nil: there is none.
+func (f *found) fromStore(namespace, name, endpoint string) (of, secret *unstructured.Unstructured, err error) {
+	keys := f.contract.BaseSecret.Keys
+	for _, content := range f.course.Objects {
+		o := &unstructured.Unstructured{Object: content}
+		if o.GetKind() != externalSecret || o.GetNamespace() != namespace {
+			continue
+		}
+		made, data, err := f.contract.SecretStore.Secret(o, policy.StoreValues{
+			AccessKey: sourceOf(keys.AccessKey), SecretKey: sourceOf(keys.SecretKey), ResticPassword: sourceOf(keys.ResticPassword),
+			Endpoint: endpoint, Bucket: f.contract.S3.Bucket,
+		})
+		if made != name {
+			continue
+		}
+		encoded := map[string]any{}
+		for key, value := range data {
+			encoded[key] = base64.StdEncoding.EncodeToString([]byte(value))
+		}
+		return o, &unstructured.Unstructured{Object: map[string]any{"data": encoded}}, err
+	}
+	return nil, nil, nil
 }
 
 func (f *found) secret(namespace, name string) *unstructured.Unstructured {

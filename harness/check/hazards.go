@@ -348,6 +348,9 @@ func (f *found) goesWithItsClaim() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(secrets)) {
 		secret := f.secret(namespace, name)
+		if secret == nil { // the operator's goes with the ExternalSecret
+			secret, _, _ = f.fromStore(namespace, name, "")
+		}
 		if secret == nil || used[name] || name == f.contract.BaseSecret.Name {
 			continue
 		}

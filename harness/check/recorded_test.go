@@ -44,7 +44,7 @@ func TestEveryPolicyWasCheckedForEveryRequirement(t *testing.T) {
 		known[name] = true
 		wanted := map[string]bool{}
 		for _, s := range situations(plot{p.Contract, p.Endpoint.URL}) {
-			if len(p.Kyverno()) > 0 && (s.feature == "" || p.Contract.Promises(s.feature)) { // templates are not played
+			if len(p.Kyverno()) > 0 && s.isFor(p.Contract) { // templates are not played
 				wanted[s.requirement] = true
 			}
 		}

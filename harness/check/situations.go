@@ -48,6 +48,11 @@ type situation struct {
 	verify func(*found)
 }
 
+// isFor says whether a contract promises what the situation is about: not the base Secret's, where credentials come from a store.
+func (s *situation) isFor(c policy.Contract) bool {
+	return (s.feature == "" || c.Promises(s.feature)) && !(c.SecretStore.Named() && strings.HasPrefix(s.requirement, "resilience/base-secret"))
+}
+
 // situations are all that a policy is tried in.
 func situations(p plot) []situation {
 	all := []situation{

@@ -2,7 +2,9 @@ package check
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -73,6 +75,7 @@ type templates struct {
 	populatedBy string
 	all         []template
 	elsewhere   []string // Secrets that no template is
+	broken      []string // ExternalSecrets of which nothing can be made
 }
 
 // wrong takes down what is wrong with a field of a template.
@@ -137,31 +140,68 @@ func (t *templates) named(requirement string, one template, promised policy.Temp
 // repository is about the Secret that an object names: where it is, and what VolSync's movers read in it.
 func (t *templates) repository(requirement string, one template) {
 	name := stringAt(one.Unstructured, "spec", "restic", "repository")
-	i := slices.IndexFunc(t.all, func(other template) bool { return other.GetKind() == "Secret" && other.GetName() == name })
-	if i < 0 {
-		if text := fmt.Sprintf("the Secret %s of %s/%s, which no template is", name, one.source.GetKind(), one.source.GetName()); !slices.Contains(t.elsewhere, text) {
+	secret, at, data := t.secret(name)
+	if data == nil {
+		why := "which no template is"
+		if secret.Unstructured != nil {
+			why = "which the External Secrets Operator makes in a way that is not read here"
+		}
+		if text := fmt.Sprintf("the Secret %s of %s/%s, %s", name, one.source.GetKind(), one.source.GetName(), why); !slices.Contains(t.elsewhere, text) {
 			t.elsewhere = append(t.elsewhere, text)
 			t.NotLookedAt = append(t.NotLookedAt, text)
 		}
 		return
 	}
-	secret := t.all[i]
-	read := func(key string) string {
-		if value := stringAt(secret.Unstructured, "stringData", key); value != "" {
-			return value
-		}
-		value, _ := base64.StdEncoding.DecodeString(stringAt(secret.Unstructured, "data", key))
-		return string(value)
-	}
-	if got, want := read("RESTIC_REPOSITORY"), repository(t.contract, t.endpoint, templatesNamespace, claimName); got != want {
-		t.wrong(requirement, secret, []any{"stringData", "RESTIC_REPOSITORY"}, "the Secret of %s has the repository %q for the PVC %s/%s, wanted %q", one.GetKind(), got, templatesNamespace, claimName, want)
+	place := func(key string) []any { return append(slices.Clone(at), key) }
+	if got, want := data["RESTIC_REPOSITORY"], repository(t.contract, t.endpoint, templatesNamespace, claimName); got != want {
+		t.wrong(requirement, secret, place("RESTIC_REPOSITORY"), "the Secret of %s has the repository %q for the PVC %s/%s, wanted %q", one.GetKind(), got, templatesNamespace, claimName, want)
 	}
 	keys := t.contract.BaseSecret.Keys
 	for _, k := range [][2]string{{"AWS_ACCESS_KEY_ID", keys.AccessKey}, {"AWS_SECRET_ACCESS_KEY", keys.SecretKey}, {"RESTIC_PASSWORD", keys.ResticPassword}} {
-		if got := read(k[0]); got != t.given[k[1]] {
-			t.wrong(requirement, secret, []any{"stringData", k[0]}, "%s in the Secret of %s is not what the base Secret has as %s: write ${%[3]s}", k[0], one.GetKind(), k[1])
+		switch {
+		case data[k[0]] == t.given[k[1]]:
+		case secret.GetKind() == externalSecret:
+			t.wrong(requirement, secret, place(k[0]), "%s in the Secret of %s is not that of the store, by the placeholders of secretStore in the contract", k[0], one.GetKind())
+		default:
+			t.wrong(requirement, secret, place(k[0]), "%s in the Secret of %s is not what the base Secret has as %s: write ${%[3]s}", k[0], one.GetKind(), k[1])
 		}
 	}
+}
+
+const externalSecret = "ExternalSecret"
+
+// secret is the template that is a Secret of this name, or that the operator makes one of; where its data are written; and the data. Without
+// data, they are not known.
+func (t *templates) secret(name string) (found template, at []any, data map[string]string) {
+	for _, one := range t.all {
+		switch {
+		case one.GetKind() == "Secret" && one.GetName() == name:
+			data = map[string]string{}
+			encoded, _, _ := unstructured.NestedStringMap(one.Object, "data")
+			for key, value := range encoded {
+				decoded, _ := base64.StdEncoding.DecodeString(value)
+				data[key] = string(decoded)
+			}
+			plain, _, _ := unstructured.NestedStringMap(one.Object, "stringData")
+			maps.Copy(data, plain)
+			return one, []any{"stringData"}, data
+		case one.GetKind() == externalSecret:
+			keys := t.contract.BaseSecret.Keys
+			made, data, err := t.contract.SecretStore.Secret(one.Unstructured, policy.StoreValues{
+				AccessKey: t.given[keys.AccessKey], SecretKey: t.given[keys.SecretKey], ResticPassword: t.given[keys.ResticPassword],
+				Endpoint: t.endpoint, Bucket: t.contract.S3.Bucket,
+			})
+			if made != name {
+				continue
+			}
+			if err != nil && !errors.Is(err, policy.ErrNotRead) && !slices.Contains(t.broken, one.GetName()) {
+				t.broken = append(t.broken, one.GetName())
+				t.wrong("core/backup", one, []any{"spec", "target", "template", "data"}, "%s %s: %v", one.GetKind(), one.GetName(), err)
+			}
+			return one, []any{"spec", "target", "template", "data"}, data
+		}
+	}
+	return template{}, nil, nil
 }
 
 // notPlayed is what a check says nothing about where there is no policy to be played.

@@ -27,6 +27,10 @@ func TestTemplatesAreRead(t *testing.T) {
 	for name, c := range map[string]struct{ of, file, old, by, want string }{
 		"app-template":             {"app-template", "", "", "", "safety/two-inits destination.yaml:11 ReplicationDestination data-dst restores into the volume that is backed up"},
 		"populator-template":       {"populator-template", "", "", "", ""},
+		"external-secret":          {"external-secret", "", "", "", ""},
+		"nothing of that name":     {"external-secret", "external-secret.yaml", ".RESTIC_PASSWORD", ".NOPE", "core/backup external-secret.yaml:15 ExternalSecret data-volsync: the template of RESTIC_PASSWORD cannot be filled in"},
+		"all in one repository":    {"external-secret", "external-secret.yaml", "/{namespace}/${APP}", "", `core/backup external-secret.yaml:15 the Secret of ReplicationSource has the repository "s3:http://192.168.10.133:9000/volsync-backups"`},
+		"the wrong key":            {"external-secret", "external-secret.yaml", "{{ .AWS_SECRET_ACCESS_KEY }}", "{{ .AWS_ACCESS_KEY_ID }}", "core/backup external-secret.yaml:18 AWS_SECRET_ACCESS_KEY in the Secret of ReplicationSource is not that of the store"},
 		"another schedule":         {"app-template", "source.yaml", "0 * * * *", "30 1 * * *", `core/backup source.yaml:8 ReplicationSource data has the schedule "30 1 * * *"`},
 		"another copyMethod":       {"app-template", "source.yaml", "Direct", "Clone", `core/backup source.yaml:10 ReplicationSource data has the copyMethod "Clone"`},
 		"another retention":        {"app-template", "source.yaml", "hourly: 24", "hourly: 2", "core/backup source.yaml:14 ReplicationSource data keeps map[daily:7 hourly:2], promised is hourly: 24"},

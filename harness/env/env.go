@@ -130,7 +130,7 @@ func (e *Env) CreateNamespace(ctx context.Context) {
 		e.Must(e.watch.Follow(ctx, e.Namespace))
 	}
 	e.Arrange(ctx, "the base Secret in namespace "+e.Namespace, e.Times.Gone, func(ctx context.Context) (await.State, error) {
-		return await.Reached(), e.ApplyBaseSecret(ctx, e.Namespace)
+		return await.Reached(), errors.Join(e.ApplyBaseSecret(ctx, e.Namespace), e.ApplySecretStore(ctx, e.Namespace))
 	})
 }
 

@@ -14,7 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -23,7 +23,9 @@ import (
 	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/env/recorded"
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/redact"
+	"github.com/smart-restore/conformance/harness/testbed"
 	"github.com/smart-restore/conformance/harness/timing"
 )
 
@@ -108,6 +110,27 @@ func TestUndo(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A store that is not the cluster's is in each namespace, and may be there already.
+func TestTheStoreOfSecretsOfANamespace(t *testing.T) {
+	for kind, want := range map[string]int{policy.NamespaceSecretStore: 1, policy.ClusterSecretStore: 0, "": 0} {
+		s, _ := newEnv(t)
+		s.Testbed, s.API = &testbed.Testbed{}, fake.NewClientBuilder().Build()
+		if kind != "" {
+			s.Testbed.Contract.SecretStore = policy.SecretStore{Kind: kind, Name: "vault", Entries: []policy.StoreEntry{{Key: "k", Value: "v"}}}
+		}
+		for range 2 {
+			if err := s.ApplySecretStore(t.Context(), "ns"); err != nil {
+				t.Error(err)
+			}
+		}
+		stores := &unstructured.UnstructuredList{}
+		stores.SetGroupVersionKind(schema.GroupVersionKind{Group: "external-secrets.io", Version: "v1", Kind: policy.NamespaceSecretStore})
+		if err := s.API.List(t.Context(), stores, client.InNamespace("ns")); want > 0 && err != nil || len(stores.Items) != want {
+			t.Errorf("%q: %d stores, %v", kind, len(stores.Items), err)
+		}
 	}
 }
 

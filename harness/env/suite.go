@@ -205,6 +205,15 @@ func (s *Suite) ApplyBaseSecret(ctx context.Context, namespace string) error {
 	return client.IgnoreAlreadyExists(s.API.Create(ctx, secret))
 }
 
+// ApplySecretStore makes the store of secrets that the contract names in a namespace, where it is to be in each.
+func (s *Suite) ApplySecretStore(ctx context.Context, namespace string) error {
+	store := s.Testbed.SecretStore(namespace)
+	if store == nil || store.GetNamespace() == "" {
+		return nil
+	}
+	return client.IgnoreAlreadyExists(s.API.Create(ctx, store))
+}
+
 // SharedFile is the path of a file that all processes of the run share.
 func (s *Suite) SharedFile(name string) string { return filepath.Join(s.folder, name) }
 

@@ -403,3 +403,13 @@ func TestOnlyTheClusterThatIsNamedIsAllowed(t *testing.T) {
 		}
 	}
 }
+
+// A store of secrets is the cluster's, or another's in its namespace: none is made where others are.
+func TestAStoreIsNotMadeInAnExternalCluster(t *testing.T) {
+	contract := policy.Default()
+	contract.SecretStore = policy.SecretStore{Kind: policy.ClusterSecretStore, Name: "vault"}
+	l := &looker{Request: Request{Policy: &policy.Policy{Contract: contract}}, Facts: &Facts{}}
+	if err := l.baseSecret(); err != nil || len(l.Refusals) != 1 || !strings.Contains(l.Refused().Error(), "its contract names the ClusterSecretStore vault") {
+		t.Errorf("%v, refused: %v", err, l.Refused())
+	}
+}

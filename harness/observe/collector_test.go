@@ -397,6 +397,7 @@ func TestDumpNamespace(t *testing.T) {
 	f.Put("namespaces/ns/events", event("ns", "e", "x", "a mover's \x7f and \u0085"))
 	f.Put("batch/v1/namespaces/ns/jobs", anObject("Job", "j", nil))
 	f.Put("volsync.backube/v1alpha1/namespaces/ns/replicationsources", anObject("ReplicationSource", "rs", nil))
+	f.Put("external-secrets.io/v1/namespaces/ns/externalsecrets", anObject("ExternalSecret", "es", nil))
 	f.Put("namespaces/ns/configmaps", anObject("ConfigMap", "cm", fakeapi.Object{"data": fakeapi.Object{"file": "content-of-it"}}))
 	f.Put("namespaces/ns/secrets", anObject("Secret", "s", fakeapi.Object{"type": "Opaque", "data": fakeapi.Object{"RESTIC_PASSWORD": "c2VjcmV0LXZhbHVl"}}))
 	f.Put("persistentvolumes", fakeapi.Object{"kind": "PersistentVolume", "metadata": fakeapi.Object{"name": "pv1"}, "spec": fakeapi.Object{"claimRef": fakeapi.Object{"namespace": "ns"}}})
@@ -423,6 +424,7 @@ func TestDumpNamespace(t *testing.T) {
 		"events.yaml":                 {"reason: Pulled", `\x7F and \N`},
 		"jobs.yaml":                   {"name: j"},
 		"replicationsources.yaml":     {"name: rs"},
+		"externalsecrets.yaml":        {"name: es"},
 		"configmaps.yaml":             {"name: cm", "- file"},
 		"secrets.yaml":                {"name: s", "- RESTIC_PASSWORD", "type: Opaque"},
 		"persistentvolumes.yaml":      {"name: pv1"},
@@ -445,6 +447,16 @@ func TestDumpNamespace(t *testing.T) {
 	}
 	if n := strings.Count(content(filepath.Join(dir, "dump-errors.txt")), "\n"); n != 1 {
 		t.Errorf("%d errors", n)
+	}
+
+	// Not every stack has the External Secrets Operator.
+	f.Do(func() { delete(f.Objects, "external-secrets.io/v1/namespaces/ns/externalsecrets") })
+	dir = filepath.Join(t.TempDir(), "dump")
+	if err := DumpNamespace(t.Context(), f.Config(), "ns", dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := content(filepath.Join(dir, "dump-errors.txt")); strings.Contains(got, "externalsecrets") {
+		t.Error(got)
 	}
 
 	// Without a cluster there is still a folder that says why.

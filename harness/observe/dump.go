@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -29,6 +30,8 @@ type dumped struct {
 	// clusterWide is the whole cluster.
 	namespace   string
 	clusterWide bool
+	// optional is a resource that not every stack has.
+	optional bool
 	// keep selects objects; nil is all.
 	keep func(o map[string]any, namespace string) bool
 	// show is what is written of an object; nil is all of it.
@@ -56,6 +59,8 @@ var dumps = []dumped{
 	{resource: volsync("replicationdestinations")},
 	{resource: snapshot("volumesnapshots")},
 	{resource: snapshot("volumesnapshotcontents"), clusterWide: true, keep: snapshottedIn},
+	// What it takes, and whether the operator could read it; never a value. The stores, which have the values, are not written down.
+	{resource: schema.GroupVersionResource{Group: "external-secrets.io", Version: "v1", Resource: "externalsecrets"}, optional: true},
 	{resource: core("configmaps"), show: namesOnly},
 	{resource: core("secrets"), show: namesOnly},
 	{resource: core("persistentvolumes"), clusterWide: true, keep: boundIn},
@@ -68,7 +73,7 @@ var dumps = []dumped{
 
 // DumpNamespace writes what is in a namespace into dir, a YAML list a file:
 // PVCs and the volumes bound to them, snapshots, pods, events, jobs, ReplicationSources
-// and -Destinations, and the Kyverno UpdateRequests about that namespace; of
+// and -Destinations, ExternalSecrets, and the Kyverno UpdateRequests about that namespace; of
 // Secrets and ConfigMaps only names and keys. What cannot be read is left out
 // and recorded in dump-errors.txt. The error is about writing to dir.
 func DumpNamespace(ctx context.Context, config *rest.Config, namespace, dir string, redactor *redact.Redactor) error {
@@ -82,6 +87,9 @@ func DumpNamespace(ctx context.Context, config *rest.Config, namespace, dir stri
 	} else {
 		for _, d := range dumps {
 			text, err := d.text(ctx, k, namespace)
+			if d.optional && apierrors.IsNotFound(err) {
+				continue
+			}
 			if err != nil {
 				problems = append(problems, fmt.Errorf("%s: %w", d.resource.GroupResource(), err))
 				continue

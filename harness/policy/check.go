@@ -140,7 +140,7 @@ func (p *Policy) Check() error {
 	if named := otherLabel(pvc, labels, text); named != "" && len(p.Kyverno()) > 0 && pvc.Label != "" {
 		found(Label, "it is for other PVCs than those labelled %s=%s, as its contract has it: %s%s", pvc.Label, pvc.Value, named, p.orSay("pvc.label"))
 	}
-	if bucket := p.Contract.S3.Bucket; !p.names(bucket) {
+	if bucket := p.Contract.S3.Bucket; !p.names(bucket) && !p.Contract.SecretStore.says("{bucket}") {
 		found(InBucket, "it nowhere names the bucket %s%s", bucket, p.orSay("s3.bucket"))
 	}
 	return errors.Join(problems...)

@@ -62,6 +62,9 @@ type Contract struct {
 	// The Secret that holds the credentials for S3 and restic. The suite creates it, with new credentials for each run, so a
 	// policy that carries its own credentials cannot be tested.
 	BaseSecret BaseSecret `json:"baseSecret"`
+	// The store of the External Secrets Operator's from which ExternalSecrets take what the policy needs. The suite makes it, and it
+	// answers with the credentials and the address of the run. It needs a stack with the operator, such as kyverno-1.19-csi-eso.
+	SecretStore SecretStore `json:"secretStore,omitzero"`
 	// Name templates of the objects that the policy creates for a PVC. Without a template, the suite finds the object by what it does.
 	Names Names `json:"names"`
 	// The copyMethod of the ReplicationSource. Snapshot and Clone need a stack whose volumes can be snapshotted, such as
@@ -173,6 +176,29 @@ type SecretKeys struct {
 	SecretKey string `json:"secretKey"`
 	// The key that holds the restic password.
 	ResticPassword string `json:"resticPassword"`
+}
+
+// SecretStore is a store of the External Secrets Operator's, from which ExternalSecrets take credentials and addresses.
+type SecretStore struct {
+	// ClusterSecretStore, or SecretStore: one in every namespace with labelled PVCs. Defaults to ClusterSecretStore.
+	Kind string `json:"kind"`
+	// The name of the store, as secretStoreRef has it.
+	Name string `json:"name"`
+	// What the store holds.
+	Entries []StoreEntry `json:"entries"`
+}
+
+// StoreEntry is what a store holds under one key.
+type StoreEntry struct {
+	// The key, as remoteRef.key and extract.key have it.
+	Key string `json:"key"`
+	// The version, as remoteRef.version has it. Defaults to none.
+	Version string `json:"version,omitempty"`
+	// What the entry is, where it is one text. Placeholders: {accessKey}, {secretKey}, {resticPassword}, {endpoint}, {host}, {bucket}.
+	// Quote a value that begins with a brace.
+	Value string `json:"value,omitempty"`
+	// What the entry is, where it has fields: those that remoteRef.property names, or that extract takes. Each has a value.
+	Properties map[string]string `json:"properties,omitempty"`
 }
 
 // Names are templates of the names of what a policy creates.
@@ -317,6 +343,9 @@ func (c *Contract) fillIn() {
 	keys.AccessKey = cmp.Or(keys.AccessKey, defaults.AccessKey)
 	keys.SecretKey = cmp.Or(keys.SecretKey, defaults.SecretKey)
 	keys.ResticPassword = cmp.Or(keys.ResticPassword, defaults.ResticPassword)
+	if c.SecretStore.Named() {
+		c.SecretStore.Kind = cmp.Or(c.SecretStore.Kind, ClusterSecretStore)
+	}
 	c.CopyMethod = cmp.Or(c.CopyMethod, d.CopyMethod)
 	c.Schedule = cmp.Or(c.Schedule, d.Schedule)
 	c.Retain = cmp.Or(c.Retain, d.Retain)
@@ -348,6 +377,10 @@ func (c Contract) NotPromised(labels []string) string {
 			return "the policy does not promise " + label
 		case label == JudgesAnEmptyStart && c.Unknown != StartsEmpty:
 			return fmt.Sprintf("while nobody can know whether there is a backup, a PVC %s (unknown: %s): no app writes on a volume that started empty", map[string]string{Waits: "waits", IsRefused: "is refused"}[c.Unknown], c.Unknown)
+		case label == ChangesBaseSecret && c.SecretStore.Named():
+			return fmt.Sprintf("the policy takes its credentials from the %s %s, and not from a base Secret", c.SecretStore.Kind, c.SecretStore.Name)
+		case label == ChangesSecretStore && !c.SecretStore.Named():
+			return "the contract names no store of the External Secrets Operator's (secretStore)"
 		case label == ChangesBaseSecret && c.BaseSecret.Namespace != "":
 			return fmt.Sprintf("the policy takes its base Secret from the namespace %s: it is every spec's", c.BaseSecret.Namespace)
 		}
@@ -523,9 +556,9 @@ func (c Contract) MadeFor(known []stack.Stack) ([]string, error) {
 	}
 	switch {
 	case len(c.Stacks) == 0 && c.OnlyTemplates():
-		return names, nil
+		return c.withOperator(known, names), nil
 	case len(c.Stacks) == 0:
-		return withKyverno, nil
+		return c.withOperator(known, withKyverno), nil
 	}
 	var madeFor []string
 	for i, pattern := range c.Stacks {
@@ -538,7 +571,10 @@ func (c Contract) MadeFor(known []stack.Stack) ([]string, error) {
 		}
 		madeFor = append(madeFor, matches...)
 	}
-	return madeFor, nil
+	if able := c.withOperator(known, madeFor); len(able) > 0 {
+		return able, nil
+	}
+	return madeFor, nil // which CheckStack refuses
 }
 
 // CheckStack refuses a stack that the policy does not support, one whose volumes cannot be copied as the policy copies them, and a
@@ -549,6 +585,11 @@ func (c Contract) CheckStack(name string, known []stack.Stack) error {
 		return err
 	}
 	i := slices.IndexFunc(known, func(s stack.Stack) bool { return s.Name == name })
+	if i >= 0 {
+		if err := c.checkOperator(&known[i], known); err != nil {
+			return err
+		}
+	}
 	switch {
 	case i >= 0 && slices.Contains(madeFor, name):
 		return c.checkStorage(&known[i].Storage, name, snapshotting(known, madeFor))

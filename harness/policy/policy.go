@@ -62,7 +62,11 @@ func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 	if len(p.Kyverno()) == 0 && p.Templates == nil {
 		return nil, fmt.Errorf("POLICY=%s: none of its %d objects is a Kyverno policy (of kyverno.io or policies.kyverno.io); manifests that are applied for each PVC are listed as templates in %s", path, len(objects), contractFile)
 	}
-	if address := strings.TrimPrefix(endpoint.URL, "http://"); !p.names(address) {
+	if err := p.checkSecretStore(); err != nil {
+		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
+	}
+	store := contract.SecretStore
+	if address := strings.TrimPrefix(endpoint.URL, "http://"); !p.names(address) && !store.says("{endpoint}") && !store.says("{host}") {
 		if promised := contract.S3.Endpoint; set.URL != "" && set.URL != promised {
 			return nil, fmt.Errorf("POLICY=%s: no object in it mentions the S3 endpoint %s, which S3_ENDPOINT sets; its contract says %s: leave S3_ENDPOINT out, or set the endpoint that the policy mentions", path, address, promised)
 		}
@@ -121,7 +125,7 @@ func (p *Policy) names(text string) bool {
 			return true
 		}
 	}
-	return false
+	return p.Contract.SecretStore.says(text)
 }
 
 // Kyverno lists the Kyverno policies among the policy's objects.

@@ -104,6 +104,14 @@ var rules = map[string]rule{
 	"expectedFailures.*.requirement": text,
 	"expectedFailures.*.reason":      text,
 	"caughtBy.*":                     text,
+
+	"secretStore.kind":                    {oneOf: []string{ClusterSecretStore, NamespaceSecretStore}},
+	"secretStore.name":                    object,
+	"secretStore.entries.*.key":           text,
+	"secretStore.entries.*.version":       text,
+	"secretStore.entries.*.value":         text,
+	"secretStore.entries.*.properties.{}": text,
+	"secretStore.entries.*.properties.*":  text,
 }
 
 func features() (names []string) {
@@ -116,9 +124,11 @@ func features() (names []string) {
 // needed are the fields that a mapping must have; together, those that it has both or neither of.
 var (
 	needed = map[string][]string{
-		"":                   {"apiVersion", "kind", "name", "description"},
-		"expectedFailures.*": {"requirement", "reason"},
-		"decisions":          {"annotation", "restore", "fresh", "unknown"},
+		"":                      {"apiVersion", "kind", "name", "description"},
+		"expectedFailures.*":    {"requirement", "reason"},
+		"decisions":             {"annotation", "restore", "fresh", "unknown"},
+		"secretStore":           {"name", "entries"},
+		"secretStore.entries.*": {"key"},
 	}
 	together = map[string][2]string{"pvc": {"label", "value"}, "override": {"annotation", "value"}}
 )
@@ -172,8 +182,13 @@ func (c *Contract) validate() error {
 	for i := range c.ExpectedFailures {
 		lacks([]any{"expectedFailures", i}, needed["expectedFailures.*"]...)
 	}
-	if c.doc.Has("decisions") {
-		lacks([]any{"decisions"}, needed["decisions"]...)
+	for _, optional := range []string{"decisions", "secretStore"} {
+		if c.doc.Has(optional) {
+			lacks([]any{optional}, needed[optional]...)
+		}
+	}
+	for i := range c.SecretStore.Entries {
+		lacks([]any{"secretStore", "entries", i}, needed["secretStore.entries.*"]...)
 	}
 	for at, both := range together {
 		for i := range both {
@@ -213,6 +228,7 @@ func (c *Contract) validate() error {
 	c.validateLists(report)
 	c.validatePlaces(report)
 	c.validateDecisions(report)
+	problems = append(problems, c.validateSecretStore(report)...)
 	for _, t := range []struct {
 		field string
 		Template
@@ -234,7 +250,7 @@ func (c *Contract) validate() error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Variables)) {
 		if problem := Template(c.Variables[name]).check("namespace", "pvc"); problem != nil {
-			problems = append(problems, c.doc.In(problem.offset, problem.text, "variables", strict.Key(name)))
+			problems = append(problems, c.doc.In(problem.offset, problem.text, "variables", name))
 		}
 	}
 	if problem := c.Override.Value.check("namespace", "pvc", "uid"); problem != nil {

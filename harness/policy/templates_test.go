@@ -14,7 +14,7 @@ import (
 
 // The gallery's setups are read as what they are: templates without a policy.
 func TestTheGallerysTemplates(t *testing.T) {
-	for _, name := range []string{"app-template", "populator-template", "path-by-app"} {
+	for _, name := range []string{"app-template", "populator-template", "path-by-app", "external-secret"} {
 		t.Run(name, func(t *testing.T) {
 			p, err := Load(filepath.Join("..", "..", "fixtures", "gallery", name), endpoint.Endpoint{})
 			if err != nil {
@@ -37,7 +37,7 @@ func TestTheGallerysTemplates(t *testing.T) {
 			if one.Claim == nil || one.Claim.Name != "data" || one.Claim.Namespace != "ns" {
 				t.Errorf("the PVC is %+v", one.Claim)
 			}
-			if len(one.Before) != 1 || one.Before[0].GetName() != "data-volsync" || len(one.After) != 2 {
+			if all := one.Rest(); len(all) != 3 || all[0].GetName() != "data-volsync" {
 				t.Errorf("%d objects before the PVC, %d after it", len(one.Before), len(one.After))
 			}
 		})

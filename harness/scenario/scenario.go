@@ -30,6 +30,9 @@ const (
 // ChangesBaseSecret labels specs that change the base Secret of their namespace: not every policy has one there.
 const ChangesBaseSecret = policy.ChangesBaseSecret
 
+// ChangesSecretStore labels specs that change the store of secrets that the contract names: not every contract names one.
+const ChangesSecretStore = policy.ChangesSecretStore
+
 // JudgesPolicy labels specs that judge what a policy does by itself: not every subject has one.
 const JudgesPolicy = policy.JudgesPolicy
 

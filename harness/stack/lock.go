@@ -75,6 +75,12 @@ const KyvernoModule = "github.com/kyverno/kyverno"
 // HasKyverno says whether Kyverno is part of the stack.
 func (s *Stack) HasKyverno() bool { return s.Versions["kyverno"] != "" }
 
+// ExternalSecretsModule is the module of the manifests that install the External Secrets Operator.
+const ExternalSecretsModule = "github.com/external-secrets/external-secrets"
+
+// HasExternalSecrets says whether the External Secrets Operator is part of the stack.
+func (s *Stack) HasExternalSecrets() bool { return s.Versions["external-secrets"] != "" }
+
 // Class finds a storage class by name; the empty name is the default one.
 func (s *Storage) Class(name string) (StorageClass, bool) {
 	i := slices.IndexFunc(s.Classes, func(c StorageClass) bool { return name == "" || c.Name == name })
@@ -416,8 +422,11 @@ func (l *Lock) validate() error {
 		if s.Versions["kubernetes"] == "" || s.Versions["volsync"] == "" {
 			report("stacks", s.Name, "versions must name kubernetes and volsync")
 		}
-		if l.installsKyverno(s) != s.HasKyverno() {
+		if l.installs(s, KyvernoModule) != s.HasKyverno() {
 			report("stacks", s.Name, "versions must name kyverno where a manifest of %s is among its manifests, and only there", KyvernoModule)
+		}
+		if l.installs(s, ExternalSecretsModule) != s.HasExternalSecrets() {
+			report("stacks", s.Name, "versions must name external-secrets where a manifest of %s is among its manifests, and only there", ExternalSecretsModule)
 		}
 		if s.Nodes < 1 || s.Nodes > MaxNodes {
 			report("stacks", s.Name, "nodes: want 1 to %d, found %d", MaxNodes, s.Nodes)
@@ -465,11 +474,11 @@ func (l *Lock) validate() error {
 // MaxNodes is how many nodes a cluster may have: each has the next /24 of the pods' addresses, and all of them share this machine.
 const MaxNodes = 3
 
-// installsKyverno says whether a manifest of the stack is Kyverno's.
-func (l *Lock) installsKyverno(s Stack) bool {
+// installs says whether a manifest of the stack is of the module.
+func (l *Lock) installs(s Stack, module string) bool {
 	return slices.ContainsFunc(s.Manifests, func(name string) bool {
 		m, ok := l.Manifest(name)
-		return ok && m.Module == KyvernoModule
+		return ok && m.Module == module
 	})
 }
 

@@ -14,10 +14,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/timing"
 )
 
-// makePrerequisites makes what the policy's contract says that there is: the bucket with its marker, the storage class, and the base Secret
-// where that is in a namespace of its own. Another policy on the same testbed may want others; those of before stay.
+// makePrerequisites makes what the policy's contract says that there is: the bucket with its marker, the storage class, the store of
+// secrets where that is the cluster's, and the base Secret where that is in a namespace of its own. Another policy on the same testbed may want others; those of before stay.
 func (s *Testbed) makePrerequisites(ctx context.Context, api client.Client) error {
 	if bucket := s.Contract.S3.Bucket; bucket != s.Store.Bucket {
 		if err := s.Store.UseBucket(ctx, s.Credentials, bucket); err != nil {
@@ -31,6 +33,11 @@ func (s *Testbed) makePrerequisites(ctx context.Context, api client.Client) erro
 	}
 	if err := s.makeStorageClass(ctx, api); err != nil {
 		return err
+	}
+	if store := s.SecretStore(""); store != nil && s.Contract.SecretStore.Kind == policy.ClusterSecretStore {
+		if err := install.SecretStore(ctx, api, store, timing.Setup.Policy); err != nil {
+			return err
+		}
 	}
 	namespace := s.Contract.BaseSecret.Namespace
 	if namespace == "" {
@@ -82,6 +89,23 @@ func (s *Testbed) BaseSecret() *corev1.Secret {
 		return nil
 	}
 	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: s.Contract.BaseSecret.Name}, StringData: s.baseSecretData()}
+}
+
+// SecretStore is the store of the External Secrets Operator's that the contract names, with the run's credentials and address. One that is
+// not the cluster's is in this namespace. nil: the contract names none.
+func (s *Testbed) SecretStore(namespace string) *unstructured.Unstructured {
+	if !s.Contract.SecretStore.Named() {
+		return nil
+	}
+	return s.Contract.SecretStore.Object(namespace, s.StoreValues())
+}
+
+// StoreValues are what the placeholders of the store's values stand for in this run.
+func (s *Testbed) StoreValues() policy.StoreValues {
+	return policy.StoreValues{
+		AccessKey: s.Credentials.AccessKey, SecretKey: s.Credentials.SecretKey, ResticPassword: s.Credentials.ResticPassword,
+		Endpoint: s.Endpoint.URL, Bucket: s.Contract.S3.Bucket,
+	}
 }
 
 func (s *Testbed) baseSecretData() map[string]string {

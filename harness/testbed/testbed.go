@@ -234,6 +234,9 @@ func installing(of *stack.Stack) string {
 	if len(of.Storage.SnapshotClasses) > 0 {
 		parts = append(parts, "the CSI driver")
 	}
+	if of.HasExternalSecrets() {
+		parts = append(parts, "the External Secrets Operator")
+	}
 	return strings.Join(parts, ", ") + " and the snapshot CRDs"
 }
 

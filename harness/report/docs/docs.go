@@ -175,9 +175,9 @@ func stacks(lock *stack.Lock) string {
 			label += " (default)"
 		}
 		rows = append(rows, []string{label, s.Versions["kubernetes"], cmp.Or(s.Versions["kyverno"], "none"), s.Versions["volsync"],
-			s.Versions["restic"], s.Versions["s3"], snapshots, fmt.Sprint(s.Nodes)})
+			s.Versions["restic"], s.Versions["s3"], cmp.Or(s.Versions["external-secrets"], "none"), snapshots, fmt.Sprint(s.Nodes)})
 	}
-	return table([]string{"stack", "Kubernetes", "Kyverno", "VolSync", "restic", "S3 server", "storage classes with snapshots", "nodes"}, rows)
+	return table([]string{"stack", "Kubernetes", "Kyverno", "VolSync", "restic", "S3 server", "External Secrets", "storage classes with snapshots", "nodes"}, rows)
 }
 
 func settingsTable(all []settings.Setting) string {

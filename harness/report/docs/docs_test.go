@@ -141,6 +141,7 @@ func TestStacksNameTheDefault(t *testing.T) {
 		f.Lock.DefaultStack:  "| none | 1 |",
 		"kyverno-1.19-csi-2": "| `csi`, `csi-immediate` | 2 |",
 		"volsync-csi":        "| v1.34.4 | none | v0.14.0 |",
+		"volsync-csi-eso":    "| v0.16.2 | `csi`, `csi-immediate` | 1 |",
 	} {
 		if !slices.ContainsFunc(strings.Split(got, "\n"), func(line string) bool {
 			return strings.HasPrefix(line, "| `"+name+"`") && strings.Contains(line, want)
