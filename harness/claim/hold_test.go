@@ -118,12 +118,15 @@ func TestBackedUpByAnyClock(t *testing.T) {
 	for name, c := range map[string]struct {
 		external bool
 		begun    time.Duration // after what the app wrote
+		copied   time.Duration // that copyMethod Snapshot copied the volume, after what the app wrote; zero: copyMethod Direct
 		another  bool          // backup is asked for
 	}{
-		"before":                     {false, -time.Second, true},
-		"after":                      {false, time.Second, false},
-		"after, by another's clock":  {true, time.Second, true},
-		"well after, by any's clock": {true, 10 * time.Second, false},
+		"before":                     {false, -time.Second, 0, true},
+		"after":                      {false, time.Second, 0, false},
+		"after, by another's clock":  {true, time.Second, 0, true},
+		"well after, by any's clock": {true, 10 * time.Second, 0, false},
+		"after, of a copy of before": {false, 10 * time.Second, -20 * time.Second, true},
+		"after, of a copy of after":  {false, 20 * time.Second, 10 * time.Second, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var n atomic.Int64
@@ -132,6 +135,10 @@ func TestBackedUpByAnyClock(t *testing.T) {
 			claims, _ := claimsOf(t, env.Parts{
 				API: interceptor.NewClient(fake.NewClientBuilder().WithObjects(source(func(o *unstructured.Unstructured) {
 					o.Object["status"] = map[string]any{"lastSyncTime": "2026-11-26T12:00:00Z"}
+					if c.copied != 0 {
+						o.Object["spec"].(map[string]any)["restic"] = map[string]any{"copyMethod": "Snapshot"}
+						o.Object["status"] = map[string]any{"lastSyncTime": time.Now().Add(c.copied + time.Minute).Format(time.RFC3339), "lastSyncDuration": "1m0s"}
+					}
 				})).Build(), interceptor.Funcs{Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
 					return errTransport
 				}}),

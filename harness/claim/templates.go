@@ -126,7 +126,9 @@ func (c *Claims) apply(ctx context.Context, pvc string, objects []*unstructured.
 
 // applied has the claim's templates be applied, and remembers what that is, so that it goes with the claim.
 func (c *Claim) applied(ctx context.Context, pvc *corev1.PersistentVolumeClaim, rest *subject.Instance) {
-	c.populatedBy, _ = subject.Populates(pvc)
+	if pvc.Spec.VolumeName == "" { // else it is bound to that volume, and filled from nothing
+		c.populatedBy, _ = subject.Populates(pvc)
+	}
 	c.claims.apply(ctx, c.Name, rest.After)
 	c.rest = rest.Rest()
 }

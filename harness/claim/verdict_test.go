@@ -188,7 +188,7 @@ func TestBound(t *testing.T) {
 
 // source is a ReplicationSource of the PVC data.
 func source(change ...func(*unstructured.Unstructured)) *unstructured.Unstructured {
-	o := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"sourcePVC": "data"}}}
+	o := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"sourcePVC": "data", "restic": map[string]any{"copyMethod": "Direct"}}}}
 	o.SetGroupVersionKind(volsync.Source)
 	o.SetNamespace("ns")
 	o.SetName("data-backup")

@@ -24,6 +24,7 @@ import (
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/testbed"
 	"github.com/smart-restore/conformance/harness/timing"
@@ -232,5 +233,48 @@ func TestAFaultThatStays(t *testing.T) {
 			}
 		}
 		server.Close()
+	}
+}
+
+// That movers ran into an outage, or were told the same together, is seen in requests of theirs, and of nobody else's.
+func TestMoversAreSeenAtTheGateway(t *testing.T) {
+	begun := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	told := func(client string, status int, rule string) gateway.Record {
+		return gateway.Record{Client: client, Status: status, Rule: rule, Auth: gateway.AuthAWS4, Time: begun.Add(time.Second)}
+	}
+	asks := func(change func(*gateway.Record)) []gateway.Record {
+		r := told("10.0.0.1:1", 503, "ns")
+		change(&r)
+		return []gateway.Record{r}
+	}
+	moverAsks := func(ctx context.Context, s *S3) { s.MoverAsks(ctx, "data", begun) }
+	together := func(ctx context.Context, s *S3) { s.ToldTogether(ctx, "data", 2) }
+	for name, c := range map[string]struct {
+		part    func(context.Context, *S3)
+		records []gateway.Record
+		want    string
+	}{
+		"a mover asks":                 {moverAsks, asks(func(*gateway.Record) {}), "pass"},
+		"a mover asks and is let by":   {moverAsks, asks(func(r *gateway.Record) { r.Rule = "" }), "unknown"},
+		"another spec's outage":        {moverAsks, asks(func(r *gateway.Record) { r.Rule = "ns-2" }), "unknown"},
+		"somebody else asks":           {moverAsks, asks(func(r *gateway.Record) { r.Auth = gateway.AuthNone }), "unknown"},
+		"the suite's own probe asks":   {moverAsks, asks(func(r *gateway.Record) { r.UserAgent = probe.UserAgent }), "unknown"},
+		"an earlier PVC's mover asked": {moverAsks, asks(func(r *gateway.Record) { r.Time = begun.Add(-time.Second) }), "unknown"},
+		"two are told":                 {together, []gateway.Record{told("10.0.0.1:1", 404, "ns-hold-config"), told("10.0.0.2:1", 404, "ns-hold-config")}, "pass"},
+		"one is told twice":            {together, []gateway.Record{told("10.0.0.1:1", 404, "ns-hold-config"), told("10.0.0.1:2", 404, "ns-hold-config")}, "unknown"},
+		"one finds a repository":       {together, []gateway.Record{told("10.0.0.1:1", 404, "ns-hold-config"), told("10.0.0.2:1", 200, "ns-hold-config")}, "unknown"},
+		"one was not held":             {together, []gateway.Record{told("10.0.0.1:1", 404, "ns-hold-config"), told("10.0.0.2:1", 404, "")}, "unknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_ = json.NewEncoder(w).Encode(gateway.RecordsPage{Records: c.records})
+			}))
+			defer server.Close()
+			s, _ := s3In(t.TempDir(), &node{}, fault.New(server.URL, ""))
+			s.env.Times.Mover, s.env.Times.Probe = 30*time.Millisecond, 30*time.Millisecond
+			if got := recorded.Outcome(func() { c.part(t.Context(), s) }); got.How != c.want {
+				t.Errorf("%+v, wanted %s", got, c.want)
+			}
+		})
 	}
 }
