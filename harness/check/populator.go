@@ -106,10 +106,15 @@ func (f *found) notFilledFromBefore(step int) {
 			return done.Step < step && done.What == play.Admitted && isDone(object(done)) && object(done).GetName() == name
 		})
 		if e.Step >= step && before {
-			decider := f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim")
+			decider := f.decider()
 			f.missing(decider, decider, "the PVC is bound to what ReplicationDestination %s restored for an earlier one: what was written and backed up since is missing, and the next backup pushes it out", name)
 		}
 	}
+}
+
+// decider is the policy that decides what a PVC is filled from: the one that asks S3, or else the first that sees PVCs.
+func (f *found) decider() string {
+	return cmp.Or(f.subjects.asks(), f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim"))
 }
 
 // notForNobody wants the PVC not to wait for a ReplicationDestination that nobody makes. The one that a PVC comes with is there.
@@ -117,24 +122,22 @@ func (f *found) notForNobody() {
 	e, admitted := f.claim()
 	from := populatedBy(object(e))
 	if made := slices.ContainsFunc(f.made(destination), func(rd play.Event) bool { return object(rd).GetName() == from }); admitted && from != "" && from != restoredName && !made {
-		decider := cmp.Or(f.subjects.asks(), f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim"))
-		f.wrongBy("for nobody", decider, "PVC %s waits for ReplicationDestination %s, which nobody makes: it is Pending for ever%s", claimName, from, f.because())
+		f.wrongBy("for nobody", f.decider(), "PVC %s waits for ReplicationDestination %s, which nobody makes: it is Pending for ever%s", claimName, from, f.because())
 	}
 }
 
 // asPromisedOfTheUnknown wants of a PVC, of which nobody can know whether there is a backup, what the contract says of it.
 func (f *found) asPromisedOfTheUnknown() {
 	e, admitted := f.claim()
-	decider := cmp.Or(f.subjects.asks(), f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim"))
 	switch f.contract.Unknown {
 	case policy.IsRefused:
 		if admitted {
-			f.wrongBy("admitted", decider, "the PVC is admitted while nobody knows whether there is a backup, and the contract says that it is refused (unknown: %s)%s", policy.IsRefused, f.because())
+			f.wrongBy("admitted", f.decider(), "the PVC is admitted while nobody knows whether there is a backup, and the contract says that it is refused (unknown: %s)%s", policy.IsRefused, f.because())
 		}
 	case policy.Waits:
 		f.admittedInTime()
 		if admitted && populatedBy(object(e)) == "" {
-			f.wrongBy("waits for nobody", decider, "the PVC has no dataSourceRef to a ReplicationDestination, so it is bound and empty while nobody knows whether there is a backup; the contract says that it waits (unknown: %s)%s", policy.Waits, f.because())
+			f.wrongBy("waits for nobody", f.decider(), "the PVC has no dataSourceRef to a ReplicationDestination, so it is bound and empty while nobody knows whether there is a backup; the contract says that it waits (unknown: %s)%s", policy.Waits, f.because())
 		}
 	default:
 		f.admittedInTime()
