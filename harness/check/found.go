@@ -155,11 +155,11 @@ func stringAt(o *unstructured.Unstructured, fields ...string) string {
 	return value
 }
 
-// sent are the events in which objects of a kind were admitted or refused, in order.
+// sent are the events in which objects of a kind were admitted or refused, in order, but for PVCs that were bound.
 func (f *found) sent(kind string) []play.Event {
 	var all []play.Event
 	for _, e := range f.course.Events {
-		if (e.What == play.Admitted || e.What == play.Refusal) && object(e).GetKind() == kind {
+		if (e.What == play.Admitted || e.What == play.Refusal) && object(e).GetKind() == kind && e.By != play.PVController {
 			all = append(all, e)
 		}
 	}
@@ -191,11 +191,6 @@ const (
 	source      = "ReplicationSource"
 	destination = "ReplicationDestination"
 )
-
-// intoClaim says whether a ReplicationDestination restores into the PVC itself.
-func intoClaim(e play.Event) bool {
-	return stringAt(object(e), "spec", "restic", "destinationPVC") == claimName
-}
 
 // since is how long after the PVC's admission something was.
 func (f *found) since(e play.Event) time.Duration {
@@ -234,9 +229,14 @@ func (f *found) slowest() string {
 	return cmp.Or(f.subjects.asks(), f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim"))
 }
 
-// neverRestored is about all that could restore, at any time of the situation.
+// neverRestored is about all that could restore, at any time of the situation. A ReplicationDestination that no PVC is filled from, and that
+// names none, is no restore.
 func (f *found) neverRestored() {
+	f.notForNobody()
 	for _, e := range f.made(destination) {
+		if f.claimOf(e) == "" {
+			continue
+		}
 		late, cause := "", "restored "+f.answerKinds()
 		if f.since(e) >= outageMillis*time.Millisecond {
 			cause = "restored late"
@@ -338,9 +338,9 @@ func (f *found) hasDestination(within int64) {
 	}
 	aside := ""
 	for _, e := range f.made(destination) {
-		if !intoClaim(e) {
+		if !f.intoClaim(e) {
 			aside = e.Policy
-			f.wrongBy("aside", e.Policy, "ReplicationDestination %s does not restore into PVC %s: its destinationPVC is %q", object(e).GetName(), claimName, stringAt(object(e), "spec", "restic", "destinationPVC"))
+			f.wrongBy("aside", e.Policy, "ReplicationDestination %s does not restore into PVC %s: its destinationPVC is %q, and it is not the PVC's dataSourceRef", object(e).GetName(), claimName, stringAt(object(e), "spec", "restic", "destinationPVC"))
 			continue
 		}
 		if late := f.since(e); late > time.Duration(within)*time.Millisecond {
@@ -354,10 +354,14 @@ func (f *found) hasDestination(within int64) {
 }
 
 // restoresOnce wants every ReplicationDestination to restore once, and to be done then: without a manual trigger, VolSync restores
-// again and again, and with another copyMethod than Direct it is not done before there is a VolumeSnapshot of the volume.
+// again and again, and with another copyMethod than Direct it is not done before there is a VolumeSnapshot of the volume, which is what
+// the populator fills a volume from.
 func (f *found) restoresOnce() {
 	for _, e := range f.made(destination) {
-		if method := stringAt(object(e), "spec", "restic", "copyMethod"); method != "Direct" && method != f.contract.CopyMethod {
+		switch method := stringAt(object(e), "spec", "restic", "copyMethod"); {
+		case f.fills(e) && method != "Snapshot":
+			f.wrongBy("copyMethod", e.Policy, "ReplicationDestination %s has the copyMethod %q, wanted Snapshot: VolSync's populator fills a volume from a snapshot only, and PVC %s waits for ever", object(e).GetName(), method, claimName)
+		case !f.fills(e) && method != "Direct" && method != f.contract.CopyMethod:
 			f.wrongBy("copyMethod", e.Policy, "ReplicationDestination %s has the copyMethod %q, wanted Direct: VolSync restores into PVC %s itself then", object(e).GetName(), method, claimName)
 		}
 		if schedule, manual := stringAt(object(e), "spec", "trigger", "schedule"), stringAt(object(e), "spec", "trigger", "manual"); schedule != "" || manual == "" {
@@ -603,7 +607,7 @@ func (f *found) noBackupWhileRestoring() {
 	}
 }
 
-// appWaits wants a pod to be refused before the restore is done, and taken after.
+// appWaits wants a pod to be refused before the restore is done, unless it waits for its volume, and to be taken after.
 func (f *found) appWaits() {
 	if len(f.made(destination)) == 0 {
 		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
@@ -614,7 +618,7 @@ func (f *found) appWaits() {
 			continue // a mover
 		}
 		switch early := object(e).GetName() == "early"; {
-		case early && e.What == play.Admitted:
+		case early && e.What == play.Admitted && !f.waitsForVolume(e):
 			gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.makes(destination))
 			f.missing(gate, gate, "a pod that uses the PVC is taken before the restore is done")
 		case !early && e.What == play.Refusal:
@@ -636,9 +640,10 @@ func (f *found) hasDestinationOfItsOwn() {
 	}
 	uid := object(claims[1]).GetUID()
 	for _, e := range f.made(destination) {
-		if e.Step < claims[1].Step || !intoClaim(e) {
+		if e.Step < claims[1].Step || !f.intoClaim(e) {
 			continue
 		}
+		f.notFilledFromBefore(claims[1].Step)
 		for _, owner := range object(e).GetOwnerReferences() {
 			if owner.UID != uid {
 				f.wrong(e.Policy, "ReplicationDestination %s of the new PVC belongs to the old one: it goes with that", object(e).GetName())
@@ -649,6 +654,9 @@ func (f *found) hasDestinationOfItsOwn() {
 	maker := f.subjects.makes(destination)
 	if len(f.made(destination)) == 0 {
 		f.missing(maker, f.subjects.asks(), "there is a backup, and no ReplicationDestination is made")
+		return
+	}
+	if f.notFilledFromBefore(claims[1].Step); len(f.problems) > 0 {
 		return
 	}
 	f.missing(maker, maker, "the new PVC gets no ReplicationDestination: what the old one left is in its place")

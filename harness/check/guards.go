@@ -15,7 +15,7 @@ func (p plot) guards() []situation {
 			name: "Kyverno is away when the PVC is created", requirement: "resilience/kyverno-down", wanted: "admitted, no restore later",
 			play: p.scene(p.backup(), play.Step{AdmissionOff: true}, create(p.claim(claimName)), wait(afterMillis), play.Step{AdmissionOn: true},
 				change("annotations", "example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
-			verify: func(f *found) { f.admittedInTime(); f.neverRestored() },
+			verify: (*found).asPromisedOfTheUnknown,
 		},
 		{
 			name: "a restore is done while Kyverno is scaled to zero", requirement: "resilience/kyverno-scaled-to-zero", wanted: "the app starts, backups",
@@ -171,15 +171,16 @@ func (f *found) annotationsDecideNothing() {
 		return
 	}
 	for _, e := range f.made(destination) {
-		if e.Step >= second.Step && intoClaim(e) {
+		if e.Step >= second.Step && f.intoClaim(e) {
 			f.wrong(e.Policy, "ReplicationDestination %s is made for a PVC because of annotations that came with it%s", object(e).GetName(), f.because())
 			return
 		}
 	}
+	f.notFilledFromBefore(second.Step)
 	let := map[string]string{} // the pod of a backup, by PVC
 	for _, e := range f.backups() {
 		if e.Step > second.Step {
-			let[mounted(e)] = object(e).GetName()
+			let[f.savedBy(e)] = object(e).GetName()
 		}
 	}
 	if name := let[claimName]; name != "" && let[twinName] == "" {

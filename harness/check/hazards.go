@@ -74,7 +74,7 @@ func (p plot) hazards() []situation {
 			name: "a PVC is created while Kyverno does not answer", requirement: "resilience/kyverno-down", wanted: "admitted, no RD, no backup",
 			play: p.scene(p.backup(), play.Step{AdmissionOff: true}, create(p.claim(claimName)), wait(afterMillis), play.Step{AdmissionOn: true},
 				create(pod("early")), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
-			verify: func(f *found) { f.admittedInTime(); f.neverRestored(); f.podsStart(); f.noBackupLetIn() },
+			verify: func(f *found) { f.asPromisedOfTheUnknown(); f.podsStart(); f.noBackupLetIn() },
 		},
 		{
 			name: "another webhook adds the label later", requirement: "safety/label-by-webhook", wanted: "restored, or no backup",
@@ -139,13 +139,13 @@ func (p plot) hazards() []situation {
 	}{
 		{"volumeName", "pv-1"},
 		{"dataSource", map[string]any{"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snapshot-1"}},
-		{"dataSourceRef", map[string]any{"apiGroup": "volsync.backube", "kind": "ReplicationDestination", "name": "destination-1"}},
+		{"dataSourceRef", map[string]any{"apiGroup": "volsync.backube", "kind": "ReplicationDestination", "name": restoredName}},
 	} {
 		claim := p.claim(claimName)
 		claim["spec"].(map[string]any)[content.field] = content.value
 		all = append(all, situation{
 			name: "a PVC comes with content: " + content.field, requirement: "safety/volume-with-content", wanted: "no restore, backups",
-			play:   p.scene(p.backup(), create(claim), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			play:   withRestored(p.scene(p.backup(), create(claim), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), play.Step{Scan: true}, wait(afterMillis))),
 			verify: func(f *found) { f.neverRestored(); f.backedUp() },
 		})
 	}
@@ -191,6 +191,22 @@ func (p plot) override() play.Step {
 	return change("annotations", p.Override.Annotation, string(p.Override.Value))
 }
 
+// restoredName is the ReplicationDestination of somebody who fills volumes without the policy.
+const restoredName = "destination-1"
+
+// withRestored is a situation in which it is there, and done.
+func withRestored(s play.Situation) play.Situation {
+	s.Objects = append(s.Objects, merge(anyOf(destination), map[string]any{
+		"metadata": map[string]any{"name": restoredName, "namespace": namespace},
+		"spec":     map[string]any{"trigger": map[string]any{"manual": "once"}, "restic": map[string]any{"repository": "theirs", "copyMethod": "Snapshot"}},
+		"status": map[string]any{
+			"lastManualSync": "once", "lastSyncTime": "2026-11-01T00:00:00Z",
+			"latestImage": map[string]any{"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snapshot-1"},
+		},
+	}))
+	return s
+}
+
 // anyOf is the first of VolSync's objects of a kind.
 func anyOf(kind string) map[string]any {
 	return map[string]any{"apiVersion": "volsync.backube/v1alpha1", "kind": kind, "metadata": map[string]any{"namespace": namespace}}
@@ -217,7 +233,7 @@ func (f *found) noRestoreBesideApp() {
 		case e.What != play.Admitted:
 		case e.By != play.JobController:
 			app = object(e).GetName()
-		case app != "" && isRestore(e):
+		case app != "" && overwrites(e):
 			gate := f.moverGate(destination)
 			f.missing(gate, gate, "VolSync may restore (pod %s) beside pod %s, which uses the PVC: what the app writes is overwritten", object(e).GetName(), app)
 			return
@@ -231,7 +247,7 @@ func (f *found) noAppBesideRestore() {
 	for _, e := range f.sent("Pod") {
 		switch {
 		case e.What != play.Admitted:
-		case isRestore(e):
+		case overwrites(e):
 			mover = object(e).GetName()
 		case mover != "" && object(e).GetName() == "early":
 			gate := cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.makes(destination))
@@ -275,7 +291,7 @@ func (f *found) notRestoredAgain() {
 		if e.What == play.Admitted && isDone(object(e)) {
 			done = true
 		}
-		if done && e.What == play.Admitted && isRestore(e) {
+		if done && e.What == play.Admitted && overwrites(e) {
 			gate := f.moverGate(destination)
 			f.missing(gate, gate, "VolSync may restore again (pod %s) when the restore is long done: what the app wrote since is overwritten", object(e).GetName())
 			return
@@ -336,7 +352,7 @@ func (f *found) goesWithItsClaim() {
 	for _, e := range slices.Concat(f.made(source), f.made(destination)) {
 		o := object(e)
 		secret := stringAt(o, "spec", "restic", "repository")
-		if claim := cmp.Or(stringAt(o, "spec", "sourcePVC"), stringAt(o, "spec", "restic", "destinationPVC")); claim != claimName {
+		if f.claimOf(e) != claimName {
 			used[secret] = true
 			continue
 		}
@@ -428,8 +444,7 @@ func (f *found) nothingForNobody() {
 				return
 			}
 		}
-		claim := cmp.Or(stringAt(o, "spec", "sourcePVC"), stringAt(o, "spec", "restic", "destinationPVC"))
-		if claim != "" && !there[o.GetNamespace()+"/"+claim] {
+		if claim := f.claimOf(e); claim != "" && !there[o.GetNamespace()+"/"+claim] {
 			f.wrong(e.Policy, "%s %s is made for PVC %s, which is not there: its creation came to nothing", o.GetKind(), o.GetName(), claim)
 			return
 		}

@@ -75,6 +75,7 @@ func situations(p plot) []situation {
 				f.restoresOnce()
 				f.repositoryIs(p.endpoint)
 				f.hasSource(2*afterMillis + 1000)
+				f.isFilled()
 			},
 		},
 		{
@@ -86,18 +87,28 @@ func situations(p plot) []situation {
 	for _, row := range outage.Faults {
 		all = append(all, p.outage(row))
 	}
-	return slices.Concat(all, p.safety(), p.hazards(), p.guards())
+	all = slices.Concat(all, p.safety(), p.hazards(), p.guards())
+	if p.Unknown != policy.StartsEmpty {
+		all = slices.DeleteFunc(all, func(s situation) bool { return slices.Contains(judgesAnEmptyStart, s.requirement) })
+	}
+	return all
 }
 
 // outage is a row of the fault table. VolSync tries to begin backups in the outage and after it.
 func (p plot) outage(row outage.Fault) situation {
 	const beforeMovers = 15_000
 	s := situation{
-		name: "S3 down: " + row.Name, requirement: "core/s3-down/" + row.Name, wanted: "RS, no RD, no backup, also later",
+		name: "S3 down: " + row.Name, requirement: "core/s3-down/" + row.Name, wanted: p.ofTheUnknown(),
 		play: p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(beforeMovers), play.Step{Movers: true}, wait(outageMillis-beforeMovers),
 			play.Step{Heal: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 	}
 	s.verify = func(f *found) {
+		if row.Outcome == outage.OutcomeUnknown && p.Unknown != policy.StartsEmpty {
+			f.asPromisedOfTheUnknown()
+			f.decisionVisible(row.Outcome)
+			f.noBackupLetIn()
+			return
+		}
 		f.admittedInTime()
 		f.decisionVisible(row.Outcome)
 		if row.Outcome == outage.OutcomeNothing {

@@ -60,12 +60,8 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, one := range suspects {
-		for _, p := range []*policy.Policy{one.control, one.Policy} {
-			if err := p.CheckStack(s.Stack.Name, s.Lock.Stacks); err != nil {
-				return fmt.Errorf("POLICY=%s: %w", p.Path, err)
-			}
-		}
+	if suspects, err = s.madeForStack(suspects, len(names) > 0); err != nil {
+		return err
 	}
 	if err := s.makeReady(ctx); err != nil {
 		return err
@@ -92,6 +88,31 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	var table bytes.Buffer
 	missed := printCatches(&table, catches)
 	return s.conclude(filepath.Join(artifacts, "known-bad.txt"), table.Bytes(), !missed)
+}
+
+// madeForStack are the suspects that are made for the stack, with their controls. One of another stack is left out, and said, or refused
+// where it was asked for by name.
+func (s *Session) madeForStack(suspects []suspect, named bool) (made []suspect, err error) {
+	for _, one := range suspects {
+		var problem error
+		for _, p := range []*policy.Policy{one.Policy, one.control} {
+			if err := p.CheckStack(s.Stack.Name, s.Lock.Stacks); err != nil {
+				problem = errors.Join(problem, fmt.Errorf("POLICY=%s: %w", p.Path, err))
+			}
+		}
+		switch {
+		case problem == nil:
+			made = append(made, one)
+		case named:
+			return nil, problem
+		default:
+			s.Log.Printf("not tried here: %s", verdict.FirstLine(problem.Error()))
+		}
+	}
+	if len(made) == 0 {
+		return nil, fmt.Errorf("none of the policies that are known to be bad is made for the stack %s", s.Stack.Name)
+	}
+	return made, nil
 }
 
 // conclude writes what a test of the suite itself came to into a file of its artifacts, and prints it.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/smart-restore/conformance/fixtures"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/progress"
 	"github.com/smart-restore/conformance/harness/settings"
@@ -116,6 +117,42 @@ func TestAKnownBadContractIsChecked(t *testing.T) {
 	_, err := s.loadKnownBad([]string{"never-restore", "nobody"}, []string{"core/fresh"})
 	if err == nil || !strings.Contains(err.Error(), `no spec has the requirement "core/restore"`) || !strings.Contains(err.Error(), `has no "nobody"`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A known-bad policy of another stack is left out, unless it was asked for.
+func TestKnownBadPoliciesOfAnotherStack(t *testing.T) {
+	t.Chdir("../..")
+	lock, err := stack.Load(fixtures.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		stack string
+		named bool
+		want  string // those that are tried, or the error
+	}{
+		{"kyverno-1.19", false, "names-without-uid"},
+		{"kyverno-1.19-csi", false, "names-without-uid populator-same-name"},
+		{"kyverno-1.19", true, "POLICY=fixtures/known-bad/populator-same-name: the policy populator-same-name is made for kyverno-1.19-csi"},
+	} {
+		var log bytes.Buffer
+		s := &Session{Settings: &settings.Settings{}, Lock: lock, Stack: &stack.Stack{Name: c.stack}, Log: progress.New(&log)}
+		suspects, err := s.loadKnownBad([]string{"names-without-uid", "populator-same-name"}, []string{"safety/stale-destination"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := s.madeForStack(suspects, c.named)
+		var got []string
+		for _, one := range made {
+			got = append(got, one.Contract.Name)
+		}
+		if text := strings.Join(got, " "); err == nil && text != c.want || err != nil && !strings.HasPrefix(err.Error(), c.want) || err == nil && c.named {
+			t.Errorf("%s: got %q, %v, want %q", c.stack, text, err, c.want)
+		}
+		if said := strings.Contains(log.String(), "not tried here: POLICY=fixtures/known-bad/populator-same-name"); said != (c.stack == "kyverno-1.19" && !c.named) {
+			t.Errorf("%s: it said %q", c.stack, log.String())
+		}
 	}
 }
 

@@ -39,7 +39,9 @@ type Situation struct {
 	Steps   []Step           `json:"steps"`
 }
 
-// Step is one thing that happens. Exactly one field is set, besides those that say how a write is sent.
+// Step is one thing that happens. Exactly one field is set, besides those that say how a write is sent. After each step, and when a pod is
+// there, PVCs are bound that have what they wait for: a pod that uses them, or, where a dataSourceRef names a ReplicationDestination,
+// that its restore is done.
 type Step struct {
 	// Create, Update and Replace send an object to the API server: admission, then the background controller. An update is a
 	// JSON merge patch of the object of that kind and name; {uid} in it is the UID of that object. Replace is a PUT: what it leaves out is gone, but for the status
@@ -61,7 +63,8 @@ type Step struct {
 	Outage *Outage `json:"outage,omitempty"`
 	Heal   bool    `json:"heal,omitempty"`
 	// Movers lets VolSync create or update the Job of every ReplicationSource and of every ReplicationDestination that is not
-	// done, and the Job controller create the pod of every Job that is not paused. What was refused is tried again.
+	// done, and the Job controller create the pod of every Job that is not paused. What was refused is tried again. VolSync takes a
+	// snapshot or a clone of a PVC that is bound only: where the copyMethod is not Direct, an app is taken to use the PVC by then.
 	Movers bool `json:"movers,omitempty"`
 	// Restored lets VolSync do what Movers does for every ReplicationDestination, and report each done whose pod is there. A
 	// restore whose mover is paused or refused is never done.
@@ -104,6 +107,7 @@ type Step struct {
 const (
 	VolSync       = "system:serviceaccount:volsync-system:volsync"
 	JobController = "system:serviceaccount:kube-system:job-controller"
+	PVController  = "system:serviceaccount:kube-system:persistent-volume-binder"
 	Background    = "system:serviceaccount:kyverno:kyverno-background-controller"
 )
 
@@ -201,4 +205,7 @@ const (
 	Asked    = "asked"    // Policy's question reached S3's address: Text is the request and what came of it
 	Strayed  = "strayed"  // a question to another address: nothing was sent
 	Waiting  = "waiting"  // Policy was still waiting for an answer at the end
+	// Populated says that a PVC, namespace/name in Text, is bound to a volume that VolSync's populator filled from a ReplicationDestination,
+	// which is Object as it was then.
+	Populated = "populated"
 )
