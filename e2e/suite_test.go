@@ -76,6 +76,12 @@ var judgesPolicy = Label(scenario.JudgesPolicy)
 // judgesAnEmptyStart is for specs about a volume that started empty in an outage: not every subject starts one.
 var judgesAnEmptyStart = Label(scenario.JudgesAnEmptyStart)
 
+// judgesCopies is for specs about the VolumeSnapshots of backups and restores: not every subject makes one.
+var judgesCopies = Label(scenario.JudgesCopies)
+
+// judgesPopulator is for specs about a restore before the PVC is bound: not every subject restores then.
+var judgesPopulator = Label(scenario.JudgesPopulator)
+
 // Prove registers the spec of one requirement. Its level, its feature, and its labels among the decorators, can be selected
 // with LABELS.
 func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), decorators ...any) bool {

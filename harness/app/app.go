@@ -125,6 +125,12 @@ func TakenAtOnce(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
 	return app
 }
 
+// CreateAtOnce is TakenAtOnce of a pod that cannot run yet: it does not wait until it runs.
+func CreateAtOnce(ctx context.Context, e *env.Env, pod *corev1.Pod) *App {
+	taken(ctx, e, pod)
+	return &App{env: e, pod: pod.Name}
+}
+
 // WouldBeTaken is TakenAtOnce, and nothing is made.
 func WouldBeTaken(ctx context.Context, e *env.Env, pod *corev1.Pod) {
 	taken(ctx, e, pod, client.DryRunAll)

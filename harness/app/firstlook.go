@@ -2,9 +2,12 @@ package app
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -30,6 +33,38 @@ func ThatLooks(e *env.Env, pvc string) *corev1.Pod {
 // SawAtFirst fails the spec unless what the app found when it started was exactly this.
 func (a *App) SawAtFirst(ctx context.Context, want dataset.Manifest) {
 	repository.Same(a.env, want, a.sawAtFirst(ctx), "what the app saw first")
+}
+
+// SawTheBackup fails the spec unless what the app found when it started was one of these backups: the volume's sentinel, with that
+// content, and nothing else. Without any, it is the good backup.
+func (a *App) SawTheBackup(ctx context.Context, contents ...string) {
+	if len(contents) == 0 {
+		contents = []string{repository.SeedContent}
+	}
+	if violation := notTheBackup(a.sawAtFirst(ctx), contents); violation != "" {
+		a.env.Failf("when pod %s started, it found %s: it must find the backup, whole", a.pod, violation)
+	}
+	a.env.Evidence("volume", "the app found the backup when it started", nil)
+}
+
+// notTheBackup is what a volume holds that is not exactly one of these sentinels; empty: it is.
+func notTheBackup(found dataset.Manifest, contents []string) string {
+	var paths []string
+	for _, entry := range found.Entries {
+		paths = append(paths, entry.Path)
+	}
+	switch {
+	case len(paths) == 0:
+		return "an empty volume"
+	case len(paths) != 1 || paths[0] != dataset.SentinelName:
+		return strings.Join(paths, ", ")
+	}
+	for _, content := range contents {
+		if sum := sha256.Sum256([]byte(content)); found.Entries[0].SHA256 == hex.EncodeToString(sum[:]) {
+			return ""
+		}
+	}
+	return fmt.Sprintf("a %s with another content", dataset.SentinelName)
 }
 
 func (a *App) sawAtFirst(ctx context.Context) (manifest dataset.Manifest) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
@@ -25,6 +26,7 @@ type Workload struct {
 	kind, name string
 	App        *App // its present pod; nil: it has none
 	uid        types.UID
+	wrote      []string  // what its earlier pods wrote: a backup may hold the last of it
 	since      time.Time // on the API server's clock: an earlier refusal was of an earlier pod
 }
 
@@ -105,6 +107,7 @@ func (w *Workload) Running(ctx context.Context) *App {
 // Replace deletes the workload's pod, and waits until the next is there, or is held back. It says which.
 func (w *Workload) Replace(ctx context.Context) (there bool) {
 	e, old := w.env, w.uid
+	w.wrote = append(w.wrote, string(old))
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: w.App.pod}}
 	w.App, w.since = nil, e.Now().Truncate(time.Second)
 	e.Do(ctx, func(ctx context.Context) error { return client.IgnoreNotFound(e.API.Delete(ctx, pod)) })
@@ -170,6 +173,12 @@ func (w *Workload) SawAllOrNothing(ctx context.Context) {
 		}
 		w.env.Failf("the app found neither an empty volume nor the backup when it started, but %s", strings.Join(paths, ", "))
 	}
+}
+
+// SawTheBackup fails the spec unless what the workload's pod found when it started was the good backup, or one of what its earlier pods
+// wrote.
+func (w *Workload) SawTheBackup(ctx context.Context) {
+	w.App.SawTheBackup(ctx, append([]string{repository.SeedContent}, w.wrote...)...)
 }
 
 // KeepsOwnWrite is a watch for what the workload's pod wrote at its start being gone.

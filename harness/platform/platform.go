@@ -48,6 +48,8 @@ type controllers interface {
 	policyActs(ctx context.Context) error
 	// volSyncAnswers waits until VolSync reconciles.
 	volSyncAnswers(ctx context.Context) error
+	// driverRegistered waits until the kubelet of each node knows the CSI driver.
+	driverRegistered(ctx context.Context) error
 }
 
 // Of is the platform as a spec changes it.
@@ -74,6 +76,10 @@ func (i installed) policyActs(ctx context.Context) error {
 
 func (i installed) volSyncAnswers(ctx context.Context) error {
 	return install.VolSyncAnswers(ctx, i.env.API, i.env.Times.Platform)
+}
+
+func (i installed) driverRegistered(ctx context.Context) error {
+	return install.DriversRegistered(ctx, i.env.API, []string{Driver}, i.env.Times.Platform)
 }
 
 // needsKyverno ends the spec as unknown where the stack has no Kyverno: what is about it can be neither done nor seen.
@@ -682,7 +688,8 @@ func (p *Platform) setResticPassword(ctx context.Context, password string) {
 const Driver = "csi.smart-restore.io"
 
 // PruneVolumes removes what earlier runs on this cluster left of their volumes, where the storage class keeps them: the
-// folders on the nodes, and the PVs; and of their snapshots, where the class of these keeps them.
+// folders on the nodes, and the PVs; and of their snapshots, where the class of these keeps them. One that was killed may have left the
+// CSI driver without room.
 func PruneVolumes(ctx context.Context, s *env.Suite) error {
 	volumes := &corev1.PersistentVolumeList{}
 	if err := s.API.List(ctx, volumes); err != nil {
@@ -708,6 +715,11 @@ func PruneVolumes(ctx context.Context, s *env.Suite) error {
 		}
 		released = append(released, volume)
 		remove = append(remove, volume.Spec.HostPath.Path)
+	}
+	if s.Testbed != nil && s.Testbed.HasSnapshots() {
+		if err := makeRoom(ctx, s); err != nil {
+			return fmt.Errorf("make room for volumes: %w", err)
+		}
 	}
 	if err := pruneSnapshots(ctx, s); err != nil {
 		return fmt.Errorf("remove the snapshots of earlier runs: %w", err)

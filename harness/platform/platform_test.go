@@ -61,8 +61,9 @@ func (l *log) remove(ctx context.Context, objects []*unstructured.Unstructured) 
 func (l *log) ready(ctx context.Context, namespace string) error {
 	return l.do(ctx, "ready "+namespace)
 }
-func (l *log) policyActs(ctx context.Context) error     { return l.do(ctx, "acts") }
-func (l *log) volSyncAnswers(ctx context.Context) error { return l.do(ctx, "answers") }
+func (l *log) policyActs(ctx context.Context) error       { return l.do(ctx, "acts") }
+func (l *log) driverRegistered(ctx context.Context) error { return l.do(ctx, "registered") }
+func (l *log) volSyncAnswers(ctx context.Context) error   { return l.do(ctx, "answers") }
 
 func object(apiVersion, kind, name string) map[string]any {
 	return map[string]any{"apiVersion": apiVersion, "kind": kind, "metadata": map[string]any{"name": name}}

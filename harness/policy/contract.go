@@ -364,6 +364,19 @@ const JudgesPolicy = "judges-policy"
 // JudgesAnEmptyStart labels specs about a volume that an app wrote on because nobody could know whether there is a backup of it.
 const JudgesAnEmptyStart = "judges-an-empty-start"
 
+// NeedsSnapshots labels specs about volumes that can be snapshotted: not every stack has them.
+const NeedsSnapshots = "needs-snapshots"
+
+// JudgesCopies labels specs about the VolumeSnapshots that a backup and a restore are made by.
+const JudgesCopies = "judges-copies"
+
+// JudgesPopulator labels specs about a restore before the PVC is bound that are no requirement of the feature itself: what comes of
+// VolSync's own failures is not the policy's to hold, and its restore before the PVC is bound is there all the same.
+const JudgesPopulator = "judges-populator"
+
+// CopySnapshot is the copy method by which VolSync backs up a VolumeSnapshot, and restores into one.
+const CopySnapshot = "Snapshot"
+
 // OnlyTemplates says that there is no policy: the subject is what is applied for each PVC.
 func (c Contract) OnlyTemplates() bool { return len(c.Templates) > 0 && len(c.Policy) == 0 }
 
@@ -375,6 +388,10 @@ func (c Contract) NotPromised(labels []string) string {
 			return "there is no policy of Kyverno's: the templates are applied for each PVC, and nothing of them asks, makes or reacts by itself"
 		case verdict.IsFeature(label) && !c.Promises(label):
 			return "the policy does not promise " + label
+		case label == JudgesCopies && c.CopyMethod != CopySnapshot:
+			return fmt.Sprintf("nothing is backed up or restored by a VolumeSnapshot (copyMethod: %s)", c.CopyMethod)
+		case label == JudgesPopulator && !c.Promises(verdict.Populator):
+			return "the policy does not promise " + verdict.Populator
 		case label == JudgesAnEmptyStart && c.Unknown != StartsEmpty:
 			return fmt.Sprintf("while nobody can know whether there is a backup, a PVC %s (unknown: %s): no app writes on a volume that started empty", map[string]string{Waits: "waits", IsRefused: "is refused"}[c.Unknown], c.Unknown)
 		case label == ChangesBaseSecret && c.SecretStore.Named():

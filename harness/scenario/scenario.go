@@ -13,11 +13,13 @@ import (
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/claim"
 	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/platform"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/s3down"
 	"github.com/smart-restore/conformance/harness/testbed"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
 // What a spec can need of a testbed; see testbed.Testbed.Lacks.
@@ -25,6 +27,7 @@ const (
 	NeedsGateway    = testbed.NeedsGateway
 	NeedsPlatform   = testbed.NeedsPlatform
 	NeedsAgentImage = testbed.NeedsAgentImage
+	NeedsSnapshots  = testbed.NeedsSnapshots
 )
 
 // ChangesBaseSecret labels specs that change the base Secret of their namespace: not every policy has one there.
@@ -38,6 +41,12 @@ const JudgesPolicy = policy.JudgesPolicy
 
 // JudgesAnEmptyStart labels specs about a volume that started empty because S3 was down: not every subject has one.
 const JudgesAnEmptyStart = policy.JudgesAnEmptyStart
+
+// JudgesCopies labels specs about the VolumeSnapshots of backups and restores: not every subject makes one.
+const JudgesCopies = policy.JudgesCopies
+
+// JudgesPopulator labels specs about a restore before the PVC is bound: not every subject restores then.
+const JudgesPopulator = policy.JudgesPopulator
 
 // The controllers that can be switched off.
 var (
@@ -70,6 +79,12 @@ var (
 
 // Reporter takes what a scenario sees.
 type Reporter = env.Reporter
+
+// Listing is what the bucket holds of a repository.
+type Listing = objectstore.Listing
+
+// Manifest is what is on a volume.
+type Manifest = dataset.Manifest
 
 // App is an app that uses PVCs.
 type App = app.App
@@ -134,6 +149,9 @@ func (s *Scenario) UnknownWaits() bool { return s.env.Testbed.Contract.Unknown =
 
 // UnknownIsRefused says that, by its contract, a PVC is not admitted while nobody can know whether there is a backup of it.
 func (s *Scenario) UnknownIsRefused() bool { return s.env.Testbed.Contract.Unknown == policy.IsRefused }
+
+// HasPolicy says that there is a policy, which also acts on a PVC that a controller makes: templates are applied by name.
+func (s *Scenario) HasPolicy() bool { return !s.env.Testbed.NoPolicy() }
 
 // Step says what the spec is doing: in the terminal, and as evidence.
 func (s *Scenario) Step(format string, args ...any) { s.env.Step(format, args...) }

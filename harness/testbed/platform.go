@@ -74,6 +74,9 @@ func (s *Testbed) HasKyverno() bool {
 	return len(s.Controllers) == 0 || slices.Contains(s.Controllers, kyvernoNamespace)
 }
 
+// HasSnapshots says whether the stack has volumes that can be snapshotted: those of a CSI driver.
+func (s *Testbed) HasSnapshots() bool { return s.Platform != nil && len(s.Platform.drivers()) > 0 }
+
 // Platform is what was seen when the installation came to its end, and, of the policy, when it was seen to act. Examine
 // compares the cluster with it.
 type Platform struct {

@@ -303,7 +303,13 @@ func (s *Testbed) NotPromised(labels []string) string {
 	if s.NoPolicy() {
 		contract.Policy = nil
 	}
-	return contract.NotPromised(labels)
+	if reason := contract.NotPromised(labels); reason != "" {
+		return reason
+	}
+	if s.External == nil && slices.Contains(labels, NeedsSnapshots) && !s.HasSnapshots() {
+		return fmt.Sprintf("no volume of the stack %s can be snapshotted", s.Stack)
+	}
+	return ""
 }
 
 // PolicyObjects are the objects of the applied policy, as they were applied: on a testbed of ours with its labels.

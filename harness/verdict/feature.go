@@ -18,6 +18,9 @@ type Feature struct {
 // ClusterInPath is the feature that needs the cluster's part of the path in the contract.
 const ClusterInPath = "cluster-in-path"
 
+// Populator is the feature of a restore before the PVC is bound.
+const Populator = "populator"
+
 // Features lists every known feature, in the order in which errors list them.
 var Features = []Feature{
 	{"gated-start", "The first read of an app returns the restored data.", ""},
@@ -25,6 +28,7 @@ var Features = []Feature{
 	{"existing-volumes", "A PVC that exists before the policy is applied gets a ReplicationSource, and its volume is never restored over.", ""},
 	{"catches-up", "A PVC that is created while Kyverno is down gets a ReplicationSource once Kyverno is back.", ""},
 	{"relabel", "A PVC that is labelled after its creation gets a ReplicationSource, and never a ReplicationDestination.", ""},
+	{Populator, "A PVC is filled before it is bound, so that its app waits for the data, and no webhook has to hold pods back.", ""},
 	{ClusterInPath, "Clusters that share a bucket have a path each.", ""},
 }
 
