@@ -7,7 +7,7 @@ import (
 	"github.com/smart-restore/conformance/harness/verdict"
 )
 
-// Secrets that come from a store, by the External Secrets Operator: the store is late, has a mistake, or is away.
+// Secrets that come from a store, by the External Secrets Operator: the store is late, has a mistake, is away, or has something new.
 
 var _ = Prove("resilience/secret-store-late", verdict.Resilience,
 	"A PVC is created before the store of its credentials exists. It is restored and backed up once the store is there.",
@@ -42,5 +42,15 @@ var _ = Prove("resilience/secret-store-away", verdict.Resilience,
 		back := s.WithoutSecretStore(ctx)
 		claim.BackUp(ctx)
 		back(ctx)
+		claim.BackUp(ctx)
+	}, long, alone, changesSecretStore)
+
+var _ = Prove("resilience/secret-store-rotated", verdict.Resilience,
+	"The restic password is changed, in the repository and in the store. Once the ExternalSecret is refreshed, the PVC is backed up with the new one.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		claim := s.ClaimWithBackupSource(ctx, "data")
+		claim.App(ctx)
+		claim.BackedUp(ctx)
+		s.RotatedInSecretStore(ctx, s.NewPassword(ctx, "data"))
 		claim.BackUp(ctx)
 	}, long, alone, changesSecretStore)

@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -9,10 +10,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 var externalSecret = schema.GroupVersionKind{Group: "external-secrets.io", Version: "v1", Kind: "ExternalSecret"}
@@ -84,19 +87,61 @@ func (p *Platform) externalSecrets(ctx context.Context) (read, all int, err erro
 // WrongPasswordInSecretStore has the store answer with another restic password until the spec has ended, and returns when the operator is
 // seen to answer with it.
 func (p *Platform) WrongPasswordInSecretStore(ctx context.Context) {
+	p.passwordInSecretStore(ctx, wrongPassword)
+	p.env.Step("the store of secrets has another restic password")
+}
+
+// RotatedInSecretStore has the store answer with a new restic password until the spec has ended, and refreshes the ExternalSecrets of the
+// namespace, as a person does who does not want to wait for the refreshInterval. It returns when the Secrets that are made of them hold
+// the new one.
+func (p *Platform) RotatedInSecretStore(ctx context.Context, password string) {
+	e := p.env
+	p.passwordInSecretStore(ctx, password)
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(externalSecret)
+	e.Do(ctx, func(ctx context.Context) error { return e.API.List(ctx, list, client.InNamespace(e.Namespace)) })
+	for i := range list.Items {
+		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"force-sync":%q}}}`, time.Now().UTC().Format(time.RFC3339Nano))
+		e.Do(ctx, func(ctx context.Context) error {
+			return e.API.Patch(ctx, &list.Items[i], client.RawPatch(types.MergePatchType, patch))
+		})
+	}
+	e.Arrange(ctx, "the new password in the Secrets that are made of ExternalSecrets", e.Times.Platform, func(ctx context.Context) (await.State, error) {
+		renewed, old := 0, 0
+		for i := range list.Items {
+			name := volsync.Nested(&list.Items[i], "spec", "target", "name")
+			secret := &corev1.Secret{}
+			if err := e.API.Get(ctx, client.ObjectKey{Namespace: e.Namespace, Name: cmp.Or(name, list.Items[i].GetName())}, secret); err != nil {
+				return await.State{}, err
+			}
+			for _, value := range secret.Data {
+				switch string(value) {
+				case password:
+					renewed++
+				case e.Testbed.Credentials.ResticPassword:
+					old++
+				}
+			}
+		}
+		return await.ReachedIf(renewed > 0 && old == 0, "%d hold it, %d the old one", renewed, old), nil
+	})
+	e.Step("the store of secrets has a new restic password, and the ExternalSecrets are refreshed")
+}
+
+// passwordInSecretStore has the store answer with this restic password until the spec has ended.
+func (p *Platform) passwordInSecretStore(ctx context.Context, password string) {
 	e, values := p.env, p.env.Testbed.StoreValues()
 	right := p.store(values)
-	values.ResticPassword = wrongPassword
-	wrong, ref := p.store(values), passwordIn(e.Testbed.Contract.SecretStore)
+	values.ResticPassword = password
+	other, ref := p.store(values), passwordIn(e.Testbed.Contract.SecretStore)
 	if ref == nil {
-		e.Unknownf("no value of the store has {resticPassword}: it can have no wrong one")
+		e.Unknownf("no value of the store is {resticPassword}: it can have no other one")
 	}
 	e.Undo("what the "+right.GetKind()+" "+right.GetName()+" holds", func(ctx context.Context) error {
 		return p.apply(ctx, []*unstructured.Unstructured{right})
 	})
-	e.Do(ctx, func(ctx context.Context) error { return p.apply(ctx, []*unstructured.Unstructured{wrong}) })
-	p.answers(ctx, right, ref)
-	e.Step("the %s %s has another restic password", right.GetKind(), right.GetName())
+	e.Do(ctx, func(ctx context.Context) error { return p.apply(ctx, []*unstructured.Unstructured{other}) })
+	p.answers(ctx, right, ref, password)
 }
 
 // passwordIn is a reference to a value that is the restic password; nil: there is none.
@@ -120,9 +165,9 @@ func passwordIn(store policy.SecretStore) map[string]any {
 	return nil
 }
 
-// answers waits until an ExternalSecret of the suite's own, made anew each time, gets the wrong password: the operator may have kept what the
-// store held before.
-func (p *Platform) answers(ctx context.Context, store *unstructured.Unstructured, ref map[string]any) {
+// answers waits until an ExternalSecret of the suite's own, made anew each time, gets this password: the operator may have kept what the store
+// held before.
+func (p *Platform) answers(ctx context.Context, store *unstructured.Unstructured, ref map[string]any, password string) {
 	e, tries := p.env, 0
 	e.Arrange(ctx, "the operator answering with what the store holds now", e.Times.Platform, func(ctx context.Context) (await.State, error) {
 		probe := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{
@@ -148,6 +193,6 @@ func (p *Platform) answers(ctx context.Context, store *unstructured.Unstructured
 			return await.State{}, err
 		}
 		tries++
-		return await.ReachedIf(string(secret.Data["value"]) == wrongPassword, "it answers with what the store held before"), nil
+		return await.ReachedIf(string(secret.Data["value"]) == password, "it answers with what the store held before"), nil
 	})
 }

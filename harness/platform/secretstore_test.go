@@ -142,3 +142,57 @@ func TestAWrongPasswordIsSeenToBeAnswered(t *testing.T) {
 		})
 	}
 }
+
+// The spec goes on when all Secrets of ExternalSecrets have the new password: those are read anew only when they are told to.
+func TestAStoreIsRotated(t *testing.T) {
+	const old, renewed = "the-right-one", "the-new-one"
+	for name, c := range map[string]struct {
+		refreshed map[string]bool // the ExternalSecrets that the operator refreshes
+		want      string
+	}{
+		"all":  {map[string]bool{"a": true, "b": true}, "pass"},
+		"one":  {map[string]bool{"a": true}, "unknown"},
+		"none": {nil, "unknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := &log{}
+				p := stored(t, l, policy.StoreEntry{Key: "k", Value: "{resticPassword}"})
+				b := external("b", "True")
+				if err := unstructured.SetNestedField(b.Object, "target-of-b", "spec", "target", "name"); err != nil {
+					t.Fatal(err)
+				}
+				targets := map[string]string{"a": "a", "b": "target-of-b"}
+				for _, o := range []client.Object{external("a", "True"), b, secretOf("a", old), secretOf("target-of-b", old)} {
+					if err := l.api.Create(t.Context(), o); err != nil {
+						t.Fatal(err)
+					}
+				}
+				p.env.API = interceptor.NewClient(l.api.(client.WithWatch), interceptor.Funcs{
+					Create: func(ctx context.Context, api client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+						if err := api.Create(ctx, o, opts...); err != nil {
+							return err
+						}
+						return api.Create(ctx, secretOf(o.GetName(), renewed)) // of the probe
+					},
+					Patch: func(ctx context.Context, api client.WithWatch, o client.Object, patch client.Patch, opts ...client.PatchOption) error {
+						if err := api.Patch(ctx, o, patch, opts...); err != nil || !c.refreshed[o.GetName()] || o.GetAnnotations()["force-sync"] == "" {
+							return err
+						}
+						return api.Update(ctx, secretOf(targets[o.GetName()], renewed))
+					},
+				})
+				if got := recorded.Outcome(func() { p.RotatedInSecretStore(t.Context(), renewed) }); got.How != c.want || strings.Contains(got.Reason, renewed) {
+					t.Errorf("%+v, wanted %s", got, c.want)
+				}
+				if len(l.did) == 0 || l.did[0] != "register: put back what the ClusterSecretStore s holds" {
+					t.Errorf("did %q", l.did)
+				}
+			})
+		})
+	}
+}
+
+func secretOf(name, password string) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}, Data: map[string][]byte{"value": []byte(password)}}
+}

@@ -41,7 +41,7 @@ type Contract struct {
 	// folder, or to x.yaml for x.conformance.yaml.
 	Policy []string `json:"policy,omitempty"`
 	// The manifests, folders of manifests, kustomizations or kustomize components that are applied for each PVC, as paths relative to
-	// this file: PVC, ReplicationSource, ReplicationDestination, Secret. With templates, policy has no default, and may be left out.
+	// this file: PVC, ReplicationSource, ReplicationDestination, Secret or ExternalSecret. With templates, policy has no default, and may be left out.
 	// Placeholders: {namespace}, {pvc}, and Flux's ${NAME}, ${NAME:-default} and ${NAME:=default}. The keys of the base Secret are
 	// variables, too, as with Flux's substituteFrom.
 	Templates []string `json:"templates,omitempty"`

@@ -102,6 +102,17 @@ func (r *Repositories) GoodBackup(ctx context.Context, pvc string) objectstore.L
 	return r.Listing(ctx, pvc)
 }
 
+// NewPassword gives the repository of a PVC of this name another password, which is returned: with the run's it can be opened no more, not by
+// the suite either.
+func (r *Repositories) NewPassword(ctx context.Context, pvc string) string {
+	e, password := r.env, rand.Text()
+	e.Redactor.Add(password)
+	const script = `file=$(mktemp) && trap 'rm -f "$file"' EXIT && printf %s "$2" >"$file" && restic -r "$1" --no-cache key passwd --new-password-file "$file"`
+	r.tool(ctx, e.Pods.Once, r.tools.restic(), podexec.ByShell("/bin/bash", "-c", script, "bash", r.Address(pvc), password))
+	e.Step("the repository of PVC %s has a new password", pvc)
+	return password
+}
+
 // Listing lists what the bucket holds for a PVC of this name.
 func (r *Repositories) Listing(ctx context.Context, pvc string) objectstore.Listing {
 	var listing objectstore.Listing
