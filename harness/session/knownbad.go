@@ -60,12 +60,8 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, one := range suspects {
-		for _, p := range []*policy.Policy{one.control, one.Policy} {
-			if err := p.CheckStack(s.Stack.Name, s.Lock.Stacks); err != nil {
-				return fmt.Errorf("POLICY=%s: %w", p.Path, err)
-			}
-		}
+	if suspects, err = s.madeForStack(suspects, len(names) > 0); err != nil {
+		return err
 	}
 	if err := s.makeReady(ctx); err != nil {
 		return err
@@ -92,6 +88,31 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	var table bytes.Buffer
 	missed := printCatches(&table, catches)
 	return s.conclude(filepath.Join(artifacts, "known-bad.txt"), table.Bytes(), !missed)
+}
+
+// madeForStack are those that can be tried on the stack. Of those that were asked for by name, each must be; others are left out, and
+// it is said.
+func (s *Session) madeForStack(suspects []suspect, asked bool) (made []suspect, err error) {
+	for _, one := range suspects {
+		problem := error(nil)
+		for _, p := range []*policy.Policy{one.control, one.Policy} {
+			if err := p.CheckStack(s.Stack.Name, s.Lock.Stacks); err != nil && problem == nil {
+				problem = fmt.Errorf("POLICY=%s: %w", p.Path, err)
+			}
+		}
+		switch {
+		case problem == nil:
+			made = append(made, one)
+		case asked:
+			return nil, problem
+		default:
+			fmt.Fprintf(s.Out, "left out: %v\n", problem)
+		}
+	}
+	if len(made) == 0 {
+		return nil, fmt.Errorf("no policy that is known to be bad is made for the stack %s", s.Stack.Name)
+	}
+	return made, nil
 }
 
 // conclude writes what a test of the suite itself came to into a file of its artifacts, and prints it.

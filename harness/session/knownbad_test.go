@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/smart-restore/conformance/fixtures"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/progress"
 	"github.com/smart-restore/conformance/harness/settings"
@@ -110,6 +111,45 @@ func TestKnownBadHasItsControl(t *testing.T) {
 }
 
 // A known-bad policy's contract is held to its folder and to the specs.
+// Policies that need another stack are left out, unless somebody asks for them.
+func TestKnownBadOfAnotherStack(t *testing.T) {
+	lock, err := stack.Load(fixtures.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	suspectOf := func(name string, stacks ...string) suspect {
+		return suspect{Policy: &policy.Policy{Path: name, Contract: policy.Contract{Name: name, Stacks: stacks, CopyMethod: policy.CopyDirect}},
+			control: &policy.Policy{Path: "good", Contract: policy.Contract{Name: "good", Stacks: stacks, CopyMethod: policy.CopyDirect}}}
+	}
+	here, elsewhere := suspectOf("here", "kyverno-1.19"), suspectOf("elsewhere", "kyverno-1.19-csi")
+	for name, c := range map[string]struct {
+		suspects   []suspect
+		asked      bool
+		made, want string // want is of the error or, without one, of what is said
+	}{
+		"one of two":             {[]suspect{here, elsewhere}, false, "here", "left out: POLICY=good: the policy good is made for kyverno-1.19-csi"},
+		"one of two, by name":    {[]suspect{here, elsewhere}, true, "", "POLICY=good: the policy good is made for kyverno-1.19-csi"},
+		"none that is for it":    {[]suspect{elsewhere}, false, "", "no policy that is known to be bad is made for the stack kyverno-1.19"},
+		"all that there are":     {[]suspect{here}, false, "here", ""},
+		"all that are asked for": {[]suspect{here}, true, "here", ""},
+	} {
+		var out strings.Builder
+		s := &Session{Lock: lock, Stack: &stack.Stack{Name: "kyverno-1.19"}, Out: &out}
+		made, err := s.madeForStack(c.suspects, c.asked)
+		var names []string
+		for _, one := range made {
+			names = append(names, one.Contract.Name)
+		}
+		said := out.String()
+		if err != nil {
+			said = err.Error()
+		}
+		if strings.Join(names, " ") != c.made || (err != nil) != (c.made == "") || !strings.Contains(said, c.want) || c.want == "" && said != "" {
+			t.Errorf("%s: %v, %v, said %q", name, names, err, out.String())
+		}
+	}
+}
+
 func TestAKnownBadContractIsChecked(t *testing.T) {
 	t.Chdir("../..")
 	s := &Session{Settings: &settings.Settings{}}
