@@ -101,9 +101,22 @@ func deployment(namespace, name string, replicas int32) *appsv1.Deployment {
 	}
 }
 
+func classOf(driver string) *unstructured.Unstructured {
+	class := &unstructured.Unstructured{Object: map[string]any{"driver": driver, "deletionPolicy": "Delete"}}
+	class.SetGroupVersionKind(snapshotClass)
+	class.SetName("of-" + driver)
+	return class
+}
+
 // What is taken away is put back by the clean-up, whatever becomes of the spec, and that is registered before it is taken away.
 func TestTakersRegisterTheirUndoFirst(t *testing.T) {
 	scale := func(name string, n int) string { return fmt.Sprintf(`patch %s {"spec":{"replicas":%d}}`, name, n) }
+	const (
+		away = `patch csi-driver {"spec":{"template":{"spec":{"nodeSelector":{"conformance.smart-restore.io/no-node":"true"}}}}}`
+		here = `patch csi-driver {"spec":{"template":{"spec":{"nodeSelector":null}}}}`
+		full = `node bash -c echo 0 > "$0" ` + capacityFile
+		room = "node rm -f -- " + capacityFile
+	)
 	for name, c := range map[string]struct {
 		take func(context.Context, *Platform) Back
 		fail string // what cannot be done
@@ -134,6 +147,34 @@ func TestTakersRegisterTheirUndoFirst(t *testing.T) {
 			func(ctx context.Context, p *Platform) Back { return p.WithoutRights(ctx) }, "remove 2", "unknown",
 			[]string{"register: put back the policy's roles and bindings", "apply 2"},
 		},
+		"the snapshot classes": {
+			func(ctx context.Context, p *Platform) Back { return p.WithoutSnapshotClasses(ctx) }, "", "pass",
+			[]string{"register: put back the VolumeSnapshotClasses", "remove 1", "apply 1"},
+		},
+		"the snapshot classes, which is not done": {
+			func(ctx context.Context, p *Platform) Back { return p.WithoutSnapshotClasses(ctx) }, "remove 1", "unknown",
+			[]string{"register: put back the VolumeSnapshotClasses", "apply 1"},
+		},
+		"snapshots that get ready": {
+			func(ctx context.Context, p *Platform) Back { return p.SnapshotsNeverReady(ctx) }, "", "pass",
+			[]string{"register: put back the VolumeSnapshotClasses", "remove 1", "apply 1", "remove 1", "apply 1"},
+		},
+		"the driver": {
+			func(ctx context.Context, p *Platform) Back { return p.DriverAway(ctx) }, "", "pass",
+			[]string{"register: put back the CSI driver", away, here, "ready csi-driver", "registered"},
+		},
+		"the driver, which is not done": {
+			func(ctx context.Context, p *Platform) Back { return p.DriverAway(ctx) }, away, "unknown",
+			[]string{"register: put back the CSI driver", here, "ready csi-driver", "registered"},
+		},
+		"room": {
+			func(ctx context.Context, p *Platform) Back { return p.NoSpace(ctx) }, "", "pass",
+			[]string{"register: put back room for volumes", full, room},
+		},
+		"room, which is not done": {
+			func(ctx context.Context, p *Platform) Back { return p.NoSpace(ctx) }, full, "unknown",
+			[]string{"register: put back room for volumes", room},
+		},
 	} {
 		for who, bySpec := range map[string]bool{"the spec": true, "the clean-up": false} {
 			if bySpec && c.want != "pass" {
@@ -142,7 +183,11 @@ func TestTakersRegisterTheirUndoFirst(t *testing.T) {
 			t.Run(name+", put back by "+who, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					l := &log{fail: c.fail}
-					p := platformWith(t, l, env.Parts{}, deployment("volsync-system", "a", 3), deployment("volsync-system", "off", 0))
+					node := func(ctx context.Context, args ...string) (string, error) {
+						return "", l.do(ctx, "node "+strings.Join(args, " "))
+					}
+					p := platformWith(t, l, env.Parts{Node: node}, deployment("volsync-system", "a", 3), deployment("volsync-system", "off", 0),
+						classOf(Driver), classOf("another.example.com"), &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "csi-driver", Name: "csi-driver"}})
 					got := recorded.Outcome(func() {
 						back := c.take(t.Context(), p)
 						if bySpec {
@@ -170,6 +215,7 @@ func TestWhatIsNotThereCannotBeTakenAway(t *testing.T) {
 	for name, take := range map[string]func(context.Context, *Platform){
 		"a controller": func(ctx context.Context, p *Platform) { p.Off(ctx, KyvernoBackground) },
 		"rights":       func(ctx context.Context, p *Platform) { p.WithoutRights(ctx) },
+		"classes":      func(ctx context.Context, p *Platform) { p.WithoutSnapshotClasses(ctx) },
 	} {
 		l := &log{}
 		p := platformWith(t, l, env.Parts{Testbed: &testbed.Testbed{}})

@@ -29,9 +29,6 @@ func (p *Platform) WithoutSnapshotClasses(ctx context.Context) Back {
 	classes := p.snapshotClasses(ctx)
 	back := p.env.Undo("the VolumeSnapshotClasses", func(ctx context.Context) error { return p.apply(ctx, classes) })
 	p.env.Do(ctx, func(ctx context.Context) error { return p.remove(ctx, classes) })
-	for _, class := range classes {
-		p.env.Arrange(ctx, "VolumeSnapshotClass "+class.GetName()+" gone", p.env.Times.Gone, p.env.Gone(class.DeepCopy()))
-	}
 	p.env.Step("there is no VolumeSnapshotClass: %d are deleted", len(classes))
 	return back
 }

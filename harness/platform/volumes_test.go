@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/testbed"
 )
 
 func TestOnlyReleasedVolumesOfTheProvisionersAreRemoved(t *testing.T) {
@@ -59,6 +60,29 @@ func TestOnlyReleasedVolumesOfTheProvisionersAreRemoved(t *testing.T) {
 	}
 	if want := []string{"bound", "deleted", "elsewhere", "nowhere", "unclaimed"}; !slices.Equal(names, want) {
 		t.Errorf("left %q, wanted %q", names, want)
+	}
+}
+
+// What a run left that was killed while the nodes had no room is taken away, where there is a driver that goes by it.
+func TestRoomIsMade(t *testing.T) {
+	for name, c := range map[string]struct {
+		objects []testbed.Object
+		want    []string
+	}{
+		"a driver":  {[]testbed.Object{{Group: "storage.k8s.io", Version: "v1", Kind: "CSIDriver", Name: Driver}}, []string{"rm", "-f", "--", capacityFile}},
+		"no driver": {nil, nil},
+	} {
+		var ran []string
+		s := &env.Suite{
+			API: fake.NewClientBuilder().Build(), Testbed: &testbed.Testbed{Platform: &testbed.Platform{Objects: c.objects}},
+			Node: func(_ context.Context, args ...string) (string, error) {
+				ran = append(ran, args...)
+				return "", nil
+			},
+		}
+		if err := PruneVolumes(t.Context(), s); err != nil || !slices.Equal(ran, c.want) {
+			t.Errorf("%s: ran %q, %v, wanted %q", name, ran, err, c.want)
+		}
 	}
 }
 

@@ -86,6 +86,11 @@ func TestWhatASpecsLabelsAskOfAPolicy(t *testing.T) {
 		{c, []string{"resilience", "needs-gateway", "relabel", ChangesBaseSecret}, ""},
 		{c, []string{"safety", "gated-start"}, "the policy does not promise gated-start"},
 		{shared, []string{"resilience"}, ""},
+		{Contract{CopyMethod: CopySnapshot}, []string{"resilience", JudgesCopies, NeedsSnapshots}, ""},
+		{Contract{CopyMethod: CopyDirect}, []string{"resilience", JudgesCopies}, "nothing is backed up or restored by a VolumeSnapshot (copyMethod: Direct)"},
+		{Contract{CopyMethod: CopyDirect}, []string{"resilience", NeedsSnapshots}, ""},
+		{Contract{Features: []string{"populator"}}, []string{"safety", JudgesPopulator}, ""},
+		{c, []string{"safety", JudgesPopulator}, "the policy does not promise populator"},
 		{shared, []string{"resilience", ChangesBaseSecret}, "the policy takes its base Secret from the namespace backup: it is every spec's"},
 	} {
 		if got := test.contract.NotPromised(test.labels); got != test.want {

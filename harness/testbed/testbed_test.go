@@ -856,3 +856,26 @@ func TestTheKindsThatAPolicyCanBeMadeOf(t *testing.T) {
 		}
 	}
 }
+
+// What needs snapshots is not asked for on a stack without a driver that takes them. Of a cluster that is somebody's, nobody knows.
+func TestSnapshotsArePromisedWhereADriverIs(t *testing.T) {
+	driver := &Platform{Objects: []Object{{Group: "storage.k8s.io", Version: "v1", Kind: csiDriver, Name: "csi.example.com"}}}
+	for name, c := range map[string]struct {
+		testbed *Testbed
+		labels  []string
+		want    string
+	}{
+		"a driver":            {&Testbed{Stack: "s", Platform: driver}, []string{"safety", NeedsSnapshots}, ""},
+		"no driver":           {&Testbed{Stack: "s", Platform: &Platform{}}, []string{"safety", NeedsSnapshots}, "no volume of the stack s can be snapshotted"},
+		"no driver, no need":  {&Testbed{Stack: "s", Platform: &Platform{}}, []string{"safety"}, ""},
+		"somebody's":          {&Testbed{External: &External{}}, []string{"safety", NeedsSnapshots}, ""},
+		"the contract's says": {&Testbed{Stack: "s", Platform: driver}, []string{"safety", "gated-start", NeedsSnapshots}, "the policy does not promise gated-start"},
+	} {
+		if got := c.testbed.NotPromised(c.labels); got != c.want {
+			t.Errorf("%s: got %q, wanted %q", name, got, c.want)
+		}
+	}
+	if lack := (&Testbed{External: &External{}}).Lacks(NeedsSnapshots); lack == "" {
+		t.Error("an external testbed lacks nothing")
+	}
+}

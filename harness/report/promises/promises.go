@@ -38,7 +38,7 @@ func Table(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (str
 	if len(contracts) == 0 {
 		return "", errors.New("a table needs a policy")
 	}
-	t := table{contracts: contracts}
+	t := table{contracts: contracts, snapshotting: map[string]bool{}}
 	labels := map[string][]string{}
 	var requirements []verdict.Requirement
 	var ids []string
@@ -88,8 +88,9 @@ func Table(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (str
 
 // table is one that is being made.
 type table struct {
-	contracts []policy.Contract
-	reasons   []string // by number, from 1
+	contracts    []policy.Contract
+	snapshotting map[string]bool // the policies that are made for a stack whose volumes can be snapshotted
+	reasons      []string        // by number, from 1
 }
 
 func (t *table) cells(of func(policy.Contract) string) (cells []string) {
@@ -110,7 +111,7 @@ func yes(is bool) string {
 func (t *table) requirement(c policy.Contract, id string, labels []string) string {
 	reason, known := c.Reasons()[id]
 	switch {
-	case c.NotPromised(labels) != "": // and so it is not tried
+	case c.NotPromised(labels) != "", slices.Contains(labels, policy.NeedsSnapshots) && !t.snapshotting[c.Name]: // and so it is not tried
 		return notPromised
 	case !known:
 		return promised
@@ -133,6 +134,9 @@ func (t *table) stacks(stacks []stack.Stack) (rows []markdown.Row, err error) {
 			problems = append(problems, fmt.Errorf("%s: %w", c.Name, err))
 		}
 		madeFor[c.Name] = names
+		t.snapshotting[c.Name] = slices.ContainsFunc(stacks, func(s stack.Stack) bool {
+			return len(s.Storage.Snapshotted()) > 0 && slices.Contains(names, s.Name)
+		})
 	}
 	var groups [][]string
 	var names []string

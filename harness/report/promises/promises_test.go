@@ -63,6 +63,17 @@ func TestTableOfContracts(t *testing.T) {
 	}
 }
 
+// A policy that is made for no stack with snapshots is asked for nothing that needs them.
+func TestTableOfWhatNeedsSnapshots(t *testing.T) {
+	with, without := withKyverno("with"), withKyverno("without")
+	with.Storage.Classes = []stack.StorageClass{{Name: "csi", Snapshots: true}}
+	got, err := Table([]policy.Contract{{Name: "any"}, {Name: "one", Stacks: []string{"without"}}},
+		[]Spec{{"safety/clone", []string{"safety", policy.NeedsSnapshots}}}, []stack.Stack{with, without})
+	if want := "| `safety/clone` | ✓ | – |\n"; err != nil || !strings.Contains(got, want) {
+		t.Errorf("%v, got\n%s\nwant %s", err, got, want)
+	}
+}
+
 func TestTableRefuses(t *testing.T) {
 	of := func(c policy.Contract) []policy.Contract { return []policy.Contract{c} }
 	for name, c := range map[string]struct {

@@ -1,0 +1,151 @@
+package claim
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/env/recorded"
+	"github.com/smart-restore/conformance/harness/volsync"
+)
+
+func pvcThat(phase corev1.PersistentVolumeClaimPhase) *corev1.PersistentVolumeClaim {
+	return &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "data", UID: types.UID("u-1")}, Status: corev1.PersistentVolumeClaimStatus{Phase: phase},
+	}
+}
+
+// restores is the ReplicationDestination that fills the PVC, with what VolSync keeps of its mover's log.
+func restores(logs string) *unstructured.Unstructured {
+	d := &unstructured.Unstructured{Object: map[string]any{"status": map[string]any{
+		"lastSyncTime": "2026-11-26T12:00:00Z", "latestMoverStatus": map[string]any{"result": "Successful", "logs": logs},
+	}}}
+	d.SetGroupVersionKind(volsync.Destination)
+	d.SetNamespace("ns")
+	d.SetName("restore")
+	return d
+}
+
+func TestAPVCIsBoundToItsData(t *testing.T) {
+	const found, nothing = "restoring snapshot 01234567 to .", "No eligible snapshots found"
+	for name, c := range map[string]struct {
+		phase corev1.PersistentVolumeClaimPhase
+		logs  string // empty: there is no ReplicationDestination
+		want  string
+	}{
+		"bound, and restored":                   {corev1.ClaimBound, found, "pass"},
+		"bound, and nothing restores":           {corev1.ClaimBound, "", "fail"},
+		"bound, and nothing found to restore":   {corev1.ClaimBound, nothing, "fail"},
+		"never bound, though it was restored":   {corev1.ClaimPending, found, "fail"},
+		"never bound, and nothing was restored": {corev1.ClaimPending, "", "fail"},
+		"lost":                                  {corev1.ClaimLost, found, "fail"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			objects := []client.Object{pvcThat(c.phase)}
+			if c.logs != "" {
+				objects = append(objects, restores(c.logs))
+			}
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(objects...).Build()})
+			e := claims.env
+			e.Times.Mover, e.Times.Poll, e.Times.PollMax = 50*time.Millisecond, time.Millisecond, time.Millisecond
+			claim := claims.claim("data")
+			claim.UID, claim.populatedBy = "u-1", "restore"
+			if got := recorded.Outcome(func() { claim.BoundToItsData(t.Context()) }); got.How != c.want {
+				t.Errorf("%+v, wanted %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestAPVCStaysPending(t *testing.T) {
+	for phase, want := range map[corev1.PersistentVolumeClaimPhase]string{corev1.ClaimPending: "pass", corev1.ClaimBound: "fail"} {
+		claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(pvcThat(phase)).Build()})
+		e := claims.env
+		e.Times.Backup, e.Times.Poll, e.Times.PollMax = 20*time.Millisecond, time.Millisecond, time.Millisecond
+		if got := recorded.Outcome(func() { claims.claim("data").StaysPending(t.Context(), "meanwhile") }); got.How != want {
+			t.Errorf("%s: %+v, wanted %s", phase, got, want)
+		}
+	}
+}
+
+func TestNoRestoreIsCalledASuccess(t *testing.T) {
+	failed := restores("")
+	_ = unstructured.SetNestedField(failed.Object, "Failed", "status", "latestMoverStatus", "result")
+	for name, c := range map[string]struct {
+		objects []client.Object
+		want    string
+	}{
+		"none":    {nil, "pass"},
+		"failed":  {[]client.Object{failed}, "pass"},
+		"success": {[]client.Object{restores("No eligible snapshots found")}, "fail"},
+	} {
+		claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(c.objects...).Build()})
+		claim := claims.claim("data")
+		claim.populatedBy = "restore"
+		if got := recorded.Outcome(func() { claim.NoSuccessSoFar(t.Context(), "meanwhile") }); got.How != c.want {
+			t.Errorf("%s: %+v, wanted %s", name, got, c.want)
+		}
+	}
+}
+
+func TestOnlySnapshotsThatAreNotReadyAreDeleted(t *testing.T) {
+	snapshot := func(name string, status map[string]any) *unstructured.Unstructured {
+		s := &unstructured.Unstructured{Object: map[string]any{"status": status}}
+		s.SetGroupVersionKind(volumeSnapshot)
+		s.SetNamespace("ns")
+		s.SetName(name)
+		return s
+	}
+	ready := snapshot("ready", map[string]any{"readyToUse": true})
+	for name, c := range map[string]struct {
+		objects []client.Object
+		want    string
+	}{
+		"two are not ready": {[]client.Object{ready, snapshot("never", map[string]any{"readyToUse": false}), snapshot("new", nil)}, "pass"},
+		"all are ready":     {[]client.Object{ready}, "unknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := fake.NewClientBuilder().WithObjects(c.objects...).Build()
+			claims, _ := claimsOf(t, env.Parts{API: api})
+			if got := recorded.Outcome(func() { claims.UnreadySnapshotsDeleted(t.Context()) }); got.How != c.want {
+				t.Errorf("%+v, wanted %s", got, c.want)
+			}
+			left, err := claims.list(t.Context(), volumeSnapshot)
+			if err != nil || len(left) != 1 || left[0].GetName() != "ready" {
+				t.Errorf("left %v, %v", left, err)
+			}
+		})
+	}
+}
+
+// A clone, and a volume made from a snapshot, are asked for as such, and a PVC that is made from something else is not taken for one.
+func TestAVolumeIsMadeFromItsOrigin(t *testing.T) {
+	group := volumeSnapshot.Group
+	snapshot := Origin{corev1.TypedObjectReference{APIGroup: &group, Kind: "VolumeSnapshot", Name: "s"}, "made from s"}
+	for name, c := range map[string]struct {
+		from *corev1.TypedObjectReference
+		want string
+	}{
+		"it":           {&snapshot.from, "pass"},
+		"nothing":      {nil, "fail"},
+		"another":      {&corev1.TypedObjectReference{APIGroup: &group, Kind: "VolumeSnapshot", Name: "t"}, "fail"},
+		"another kind": {&corev1.TypedObjectReference{Kind: "PersistentVolumeClaim", Name: "s"}, "fail"},
+	} {
+		pvc := pvcThat(corev1.ClaimPending)
+		pvc.Spec.DataSourceRef = c.from
+		claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(pvc).Build()})
+		if got := recorded.Outcome(func() { claims.claim("data").isStillFrom(t.Context(), snapshot) }); got.How != c.want {
+			t.Errorf("%s: %+v, wanted %s", name, got, c.want)
+		}
+	}
+	if origin := (&Claim{Name: "data"}).Itself(); origin.from.Kind != "PersistentVolumeClaim" || origin.from.APIGroup != nil || origin.from.Name != "data" {
+		t.Errorf("a clone is of %+v", origin.from)
+	}
+}
