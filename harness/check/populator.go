@@ -117,11 +117,15 @@ func (f *found) decider() string {
 	return cmp.Or(f.subjects.asks(), f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim"))
 }
 
-// notForNobody wants the PVC not to wait for a ReplicationDestination that nobody makes. The one that a PVC comes with is there.
+// notForNobody wants the PVC not to wait for a ReplicationDestination that nobody makes. The one that a PVC comes with is there, and a PVC
+// that names its volume waits for none.
 func (f *found) notForNobody() {
 	e, admitted := f.claim()
 	from := populatedBy(object(e))
-	if made := slices.ContainsFunc(f.made(destination), func(rd play.Event) bool { return object(rd).GetName() == from }); admitted && from != "" && from != restoredName && !made {
+	if !admitted || from == "" || from == restoredName || stringAt(object(e), "spec", "volumeName") != "" {
+		return
+	}
+	if !slices.ContainsFunc(f.made(destination), func(rd play.Event) bool { return object(rd).GetName() == from }) {
 		f.wrongBy("for nobody", f.decider(), "PVC %s waits for ReplicationDestination %s, which nobody makes: it is Pending for ever%s", claimName, from, f.because())
 	}
 }

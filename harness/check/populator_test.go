@@ -76,6 +76,8 @@ func TestLooksAtThePopulator(t *testing.T) {
 		"nothing to fill":                  {(*found).isFilled, []play.Event{plain}, ""},
 		"restored":                         {(*found).neverRestored, []play.Event{claim, rd}, "ReplicationDestination data-1 is made"},
 		"it always stands there":           {(*found).neverRestored, []play.Event{plain, aside}, ""},
+		"it names its volume":              {(*found).neverRestored, []play.Event{{What: play.Admitted, Object: bound(claim).Object}}, ""},
+		"it comes with its own":            {(*found).neverRestored, []play.Event{toBeFilled(restoredName)}, ""},
 		"it waits for nobody":              {(*found).neverRestored, []play.Event{claim}, "which nobody makes: it is Pending for ever"},
 		"the app waits for its volume":     {(*found).appWaits, []play.Event{claim, rd, early}, ""},
 		"the app has its volume":           {(*found).appWaits, []play.Event{claim, rd, bound(claim), early}, "taken before the restore is done"},
