@@ -360,7 +360,7 @@ func TestTheImagesOfTheDriverAreInTheNode(t *testing.T) {
 			t.Errorf("stack %s: %q are preloaded, its manifests run %q", s.Name, preloaded, run)
 		}
 	}
-	if looked != 3 {
-		t.Errorf("looked at %d stacks with snapshots, wanted 3", looked)
+	if looked == 0 {
+		t.Error("looked at no stack with snapshots")
 	}
 }
