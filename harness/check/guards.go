@@ -14,7 +14,7 @@ func (p plot) guards() []situation {
 		{
 			name: "Kyverno is away when the PVC is created", requirement: "resilience/kyverno-down", wanted: "admitted, no restore later",
 			play: p.scene(p.backup(), play.Step{AdmissionOff: true}, create(p.claim(claimName)), wait(afterMillis), play.Step{AdmissionOn: true},
-				change("annotations", "example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+				annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
 			verify: (*found).asPromisedOfTheUnknown,
 		},
 		{
@@ -31,19 +31,19 @@ func (p plot) guards() []situation {
 		{
 			name: "the PVC of an outage changes when S3 is back", requirement: "safety/good-snapshot-survives", wanted: "no backup by that",
 			play: p.scene(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
-				play.Step{Movers: true}, wait(afterMillis), change("annotations", "example.com/touched", "yes"), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+				play.Step{Movers: true}, wait(afterMillis), annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).changeLetsNoBackupIn,
 		},
 		{
 			name: "a PVC in use is created once more", requirement: "safety/request-that-came-to-nothing", wanted: "no restore",
 			play: p.scene(create(p.claim(claimName)), wait(afterMillis), p.backup(), create(p.claim(claimName)), wait(afterMillis),
-				change("annotations", "example.com/touched", "yes"), wait(afterMillis)),
+				annotate("example.com/touched", "yes"), wait(afterMillis)),
 			verify: func(f *found) { f.neverRestored(); f.nothingForNobody() },
 		},
 		{
 			name: "the restic password is another one, and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "the old one for the old repository",
 			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{Update: p.mistaken(p.baseSecretNamespaces()[0])}, wait(afterMillis),
-				change("annotations", "example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+				annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
 			verify: func(f *found) { f.repositoryIs(p.endpoint) },
 		},
 		{

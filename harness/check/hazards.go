@@ -78,7 +78,7 @@ func (p plot) hazards() []situation {
 		},
 		{
 			name: "another webhook adds the label later", requirement: "safety/label-by-webhook", wanted: "restored, or no backup",
-			play: p.scene(p.backup(), play.Step{Create: p.unlabelled(claimName), Later: map[string]any{"metadata": p.PVC.Metadata(true)}},
+			play: p.scene(p.backup(), play.Step{Create: p.unlabelled(), Later: map[string]any{"metadata": p.PVC.Metadata(true)}},
 				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).restoredOrHeld,
 		},
@@ -109,14 +109,14 @@ func (p plot) hazards() []situation {
 		{
 			name: "a restore that is done is deleted", requirement: "resilience/finished-destination-deleted", wanted: "the app starts, backups, no restore",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
-				play.Step{Delete: anyOf(destination)}, change("annotations", "example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis),
+				play.Step{Delete: anyOf(destination)}, annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis),
 				create(pod("late")), play.Step{Movers: true}, wait(afterMillis)),
 			verify: func(f *found) { f.podsStart(); f.backedUp(); f.notRestoredAgain() },
 		},
 		{
 			name: "a ReplicationSource is deleted", requirement: "safety/own-repository", wanted: "backups go on",
 			play: p.scene(p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis), play.Step{Scan: true},
-				wait(afterMillis), play.Step{BackedUp: true}, p.backup(), wait(afterMillis), play.Step{Delete: anyOf(source)}, change("annotations", "example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis),
+				wait(afterMillis), play.Step{BackedUp: true}, p.backup(), wait(afterMillis), play.Step{Delete: anyOf(source)}, annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis),
 				play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).backedUpAtTheEnd,
 		},
@@ -128,7 +128,7 @@ func (p plot) hazards() []situation {
 		},
 		{
 			name: "Kyverno is away, and pods without such a PVC start", requirement: "resilience/blast-radius", wanted: "they are admitted",
-			play: p.scene(create(p.unlabelled(claimName)), wait(afterMillis), play.Step{AdmissionOff: true},
+			play: p.scene(create(p.unlabelled()), wait(afterMillis), play.Step{AdmissionOff: true},
 				create(pod("early")), create(in(elsewhere, pod("late"))), create(withoutVolumes(pod("none")))),
 			verify: (*found).podsStart,
 		},
@@ -188,7 +188,7 @@ func (p plot) overridden() situation {
 
 // override is what a person does who lets the app start on the volume as it is.
 func (p plot) override() play.Step {
-	return change("annotations", p.Override.Annotation, string(p.Override.Value))
+	return annotate(p.Override.Annotation, string(p.Override.Value))
 }
 
 // restoredName is the ReplicationDestination of somebody who fills volumes without the policy.

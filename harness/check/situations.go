@@ -50,7 +50,8 @@ type situation struct {
 
 // isFor says whether a contract promises what the situation is about: not the base Secret's, where credentials come from a store.
 func (s *situation) isFor(c policy.Contract) bool {
-	return (s.feature == "" || c.Promises(s.feature)) && !(c.SecretStore.Named() && strings.HasPrefix(s.requirement, "resilience/base-secret"))
+	fromStore := c.SecretStore.Named() && strings.HasPrefix(s.requirement, "resilience/base-secret")
+	return (s.feature == "" || c.Promises(s.feature)) && !fromStore
 }
 
 // situations are all that a policy is tried in.
@@ -80,7 +81,7 @@ func situations(p plot) []situation {
 		},
 		{
 			name: "no label", requirement: "core/unlabelled", wanted: "nothing",
-			play:   p.scene(p.backup(), create(p.unlabelled(claimName)), wait(afterMillis)),
+			play:   p.scene(p.backup(), create(p.unlabelled()), wait(afterMillis)),
 			verify: func(f *found) { f.untouched() },
 		},
 	}
@@ -143,13 +144,13 @@ func (p plot) safety() []situation {
 		{
 			name: "S3 holds the question, app writes, PVC changes", requirement: "safety/late-restore", wanted: "no RD, also later",
 			play: p.scene(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
-				change("annotations", "example.com/touched", "yes"), wait(afterMillis), create(pod("late"))),
+				annotate("example.com/touched", "yes"), wait(afterMillis), create(pod("late"))),
 			verify: func(f *found) { f.neverRestored(); f.podsStart() },
 		},
 		{
 			name: "volume in use is annotated, relabelled, resized", requirement: "safety/live-immunity", wanted: "no RD",
 			play: p.scene(create(p.claim(claimName)), wait(afterMillis), p.backup(),
-				change("annotations", "example.com/touched", "yes"), wait(afterMillis),
+				annotate("example.com/touched", "yes"), wait(afterMillis),
 				selects(p.PVC, false), wait(afterMillis),
 				selects(p.PVC, true), wait(afterMillis),
 				play.Step{Update: merge(reference(claimName), map[string]any{"spec": map[string]any{"resources": map[string]any{"requests": map[string]any{"storage": "300Mi"}}}})},
@@ -208,7 +209,7 @@ func (p plot) safety() []situation {
 		},
 		{
 			name: "a PVC is labelled later", requirement: "resilience/relabel", wanted: "RS, no RD, says so", feature: "relabel",
-			play:   p.scene(p.backup(), create(p.unlabelled(claimName)), wait(afterMillis), selects(p.PVC, true), wait(afterMillis)),
+			play:   p.scene(p.backup(), create(p.unlabelled()), wait(afterMillis), selects(p.PVC, true), wait(afterMillis)),
 			verify: func(f *found) { f.hasSource(2*afterMillis + 1000); f.neverRestored(); f.saysUndecided() },
 		},
 	}
@@ -279,9 +280,9 @@ func (p plot) subject() outage.Subject {
 // dialFaults is what faults on packets are to somebody who connects.
 var dialFaults = map[fault.PacketFault]string{fault.Refused: play.Refused, fault.BlackHole: play.BlackHole, fault.NoRoute: play.NoRoute}
 
-// change merges one label or annotation into the PVC.
-func change(where, key string, value any) play.Step {
-	return play.Step{Update: merge(reference(claimName), map[string]any{"metadata": map[string]any{"name": claimName, "namespace": namespace, where: map[string]any{key: value}}})}
+// annotate merges an annotation into the PVC.
+func annotate(key string, value any) play.Step {
+	return play.Step{Update: merge(reference(claimName), map[string]any{"metadata": map[string]any{"name": claimName, "namespace": namespace, "annotations": map[string]any{key: value}}})}
 }
 
 // selects changes what a PVC is selected by.
@@ -325,8 +326,8 @@ func (p plot) metadata(name string, selected bool) map[string]any {
 	return merge(metadata, map[string]any{"name": name, "namespace": namespace})
 }
 
-func (p plot) unlabelled(name string) map[string]any {
-	return merge(p.claim(name), map[string]any{"metadata": p.metadata(name, false)})
+func (p plot) unlabelled() map[string]any {
+	return merge(p.claim(claimName), map[string]any{"metadata": p.metadata(claimName, false)})
 }
 
 func in(namespace string, object map[string]any) map[string]any {

@@ -472,7 +472,8 @@ func (c *Claim) awaitFirstSync(ctx context.Context, source *unstructured.Unstruc
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
-		over := volsync.Nested(source, "status", "lastSyncTime") != "" && !(volsync.OfAMoment(source) && volsync.Working(source))
+		under := volsync.OfAMoment(source) && volsync.Working(source)
+		over := volsync.Nested(source, "status", "lastSyncTime") != "" && !under
 		return await.ReachedIf(over, "%s", volsync.Progress(source)), nil
 	})
 }

@@ -76,7 +76,7 @@ const KyvernoModule = "github.com/kyverno/kyverno"
 func (s *Stack) HasKyverno() bool { return s.Versions["kyverno"] != "" }
 
 // ExternalSecretsModule is the module of the manifests that install the External Secrets Operator.
-const ExternalSecretsModule = "github.com/external-secrets/external-secrets"
+const ExternalSecretsModule = "github.com/external-secrets/external-secrets" //nolint:gosec // no credential
 
 // HasExternalSecrets says whether the External Secrets Operator is part of the stack.
 func (s *Stack) HasExternalSecrets() bool { return s.Versions["external-secrets"] != "" }

@@ -115,7 +115,7 @@ func (s *Testbed) examineOnce(ctx context.Context, api client.Client, withPolicy
 			return []Damage{{What: "node's firewall", Wanted: "no fault in force", Found: strings.Join(left, ", "), kind: faultLeft}}, nil
 		},
 		func(ctx context.Context) ([]Damage, error) {
-			return s.eachNetwork(ctx, func(node cluster.Exec, routes []cluster.PodRoute) ([]Damage, error) {
+			return s.eachNetwork(func(node cluster.Exec, routes []cluster.PodRoute) ([]Damage, error) {
 				wrong, err := cluster.CheckNetwork(ctx, node, s.Endpoint.Addr.Addr().String(), s.Store.GatewayIP, routes...)
 				if err != nil || len(wrong) == 0 {
 					return nil, err

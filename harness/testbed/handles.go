@@ -66,7 +66,7 @@ func (s *Testbed) execs() (nodes []cluster.Exec) {
 }
 
 // eachNetwork looks at the network of each node, or mends it. routes are those to the pods of the others.
-func (s *Testbed) eachNetwork(ctx context.Context, do func(node cluster.Exec, routes []cluster.PodRoute) ([]Damage, error)) ([]Damage, error) {
+func (s *Testbed) eachNetwork(do func(node cluster.Exec, routes []cluster.PodRoute) ([]Damage, error)) ([]Damage, error) {
 	var all []Damage
 	var problems []error
 	for i, node := range s.execs() {

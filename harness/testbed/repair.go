@@ -115,7 +115,7 @@ func (s *Testbed) endFaults(ctx context.Context, damage []Damage) error {
 		problems = append(problems, rules.HealAll(ctx), firewall.HealAll(ctx))
 	}
 	if slices.ContainsFunc(damage, func(d Damage) bool { return d.kind == network }) {
-		_, err := s.eachNetwork(ctx, func(node cluster.Exec, routes []cluster.PodRoute) ([]Damage, error) {
+		_, err := s.eachNetwork(func(node cluster.Exec, routes []cluster.PodRoute) ([]Damage, error) {
 			return nil, cluster.RestoreNetwork(ctx, node, s.Endpoint.Addr.Addr().String(), s.Store.GatewayIP, routes...)
 		})
 		problems = append(problems, err)
