@@ -36,18 +36,19 @@ var _ = Prove("resilience/snapshot-class-missing", verdict.Resilience,
 	}, judgesCopies, alone, needs{scenario.NeedsSnapshots})
 
 var _ = Prove("resilience/snapshot-never-ready", verdict.Resilience,
-	"VolumeSnapshots never get ready while a first backup and a restore are wanted. Within a bound, each PVC says that something is wrong, and none is bound empty. When new ones get ready, a person deletes those that did not, and makes the PVC again that waits for its restore: it is restored, and the other is backed up.",
+	"VolumeSnapshots never get ready while a first backup and a restore are wanted. Within a bound, each PVC says that something is wrong, and none is bound empty. When new ones get ready, a person makes the PVC again that waits for its restore, and deletes those that did not: it is restored, and the other is backed up.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		c := wantCopies(ctx, s, s.SnapshotsNeverReady)
 		s.SnapshotWaits(ctx)
 		c.back(ctx)
-		s.UnreadySnapshotsDeleted(ctx)
+		removeThem := s.UnreadySnapshots(ctx)
 		again := c.restoring
 		if c.restoring.FilledBeforeItIsBound() {
 			again = c.restoring.Recreate(ctx)
 			again.IsNot(c.restoring)
 			again.TryApp(ctx)
 		}
+		removeThem(ctx)
 		c.restoredAndBackedUp(ctx, s, again)
 	}, judgesCopies, alone, needs{scenario.NeedsSnapshots})
 

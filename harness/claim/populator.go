@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/app"
@@ -121,38 +122,42 @@ func (c *Claim) isStillFrom(ctx context.Context, origin Origin) {
 	}
 }
 
-// UnreadySnapshotsDeleted deletes the namespace's VolumeSnapshots that are not ready, as a person would who has found out that they never
-// will be, and waits until they are gone.
-func (c *Claims) UnreadySnapshotsDeleted(ctx context.Context) {
-	e, deleted := c.env, map[string]*unstructured.Unstructured{}
+// UnreadySnapshots are the namespace's VolumeSnapshots that are not ready. The returned function deletes them, as a person would who has
+// found out that they never will be, and waits until they are gone: one that a PVC is made from goes after that PVC.
+func (c *Claims) UnreadySnapshots(ctx context.Context) (remove func(context.Context)) {
+	e, unready := c.env, map[types.UID]*unstructured.Unstructured{}
 	e.Do(ctx, func(ctx context.Context) error {
 		snapshots, err := c.list(ctx, volumeSnapshot)
-		if err != nil {
-			return err
-		}
 		for i := range snapshots {
-			if snapshot := &snapshots[i]; !readyToUse(snapshot) {
-				deleted[snapshot.GetName()] = snapshot
-				if err := client.IgnoreNotFound(e.API.Delete(ctx, snapshot)); err != nil {
-					return err
-				}
+			if !readyToUse(&snapshots[i]) {
+				unready[snapshots[i].GetUID()] = &snapshots[i]
 			}
 		}
-		return nil
+		return err
 	})
-	if len(deleted) == 0 {
+	if len(unready) == 0 {
 		e.Unknownf("there is no VolumeSnapshot in the namespace that is not ready")
 	}
-	e.Arrange(ctx, fmt.Sprintf("%d VolumeSnapshots gone", len(deleted)), e.Times.Gone, func(ctx context.Context) (await.State, error) {
-		snapshots, err := c.list(ctx, volumeSnapshot)
-		for i := range snapshots {
-			if was := deleted[snapshots[i].GetName()]; was != nil && was.GetUID() == snapshots[i].GetUID() {
-				return await.NotYet("%s is there, finalizers %v", was.GetName(), snapshots[i].GetFinalizers()), err
+	return func(ctx context.Context) {
+		e.Step("a person deletes %d VolumeSnapshots that are not ready", len(unready))
+		e.Arrange(ctx, fmt.Sprintf("%d VolumeSnapshots gone", len(unready)), e.Times.Gone, func(ctx context.Context) (await.State, error) {
+			snapshots, err := c.list(ctx, volumeSnapshot)
+			if err != nil {
+				return await.State{}, err
 			}
-		}
-		return await.Reached(), err
-	})
-	e.Step("a person deletes %d VolumeSnapshots that are not ready", len(deleted))
+			left := ""
+			for i := range snapshots {
+				if unready[snapshots[i].GetUID()] == nil {
+					continue
+				}
+				left = fmt.Sprintf("%s is there, finalizers %v", snapshots[i].GetName(), snapshots[i].GetFinalizers())
+				if err := e.API.Delete(ctx, &snapshots[i]); client.IgnoreNotFound(err) != nil {
+					return await.State{}, err
+				}
+			}
+			return await.ReachedIf(left == "", "%s", left), nil
+		})
+	}
 }
 
 // SnapshotWaits ends the spec as unknown unless there is a VolumeSnapshot in the namespace that is not ready: what is to be seen meanwhile

@@ -101,6 +101,7 @@ func TestOnlySnapshotsThatAreNotReadyAreDeleted(t *testing.T) {
 		s.SetGroupVersionKind(volumeSnapshot)
 		s.SetNamespace("ns")
 		s.SetName(name)
+		s.SetUID(types.UID("uid-of-" + name))
 		return s
 	}
 	ready := snapshot("ready", map[string]any{"readyToUse": true})
@@ -114,7 +115,7 @@ func TestOnlySnapshotsThatAreNotReadyAreDeleted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			api := fake.NewClientBuilder().WithObjects(c.objects...).Build()
 			claims, _ := claimsOf(t, env.Parts{API: api})
-			if got := recorded.Outcome(func() { claims.UnreadySnapshotsDeleted(t.Context()) }); got.How != c.want {
+			if got := recorded.Outcome(func() { claims.UnreadySnapshots(t.Context())(t.Context()) }); got.How != c.want {
 				t.Errorf("%+v, wanted %s", got, c.want)
 			}
 			left, err := claims.list(t.Context(), volumeSnapshot)
