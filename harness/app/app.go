@@ -393,7 +393,12 @@ func (a *App) SeesGoodBackups(ctx context.Context, pvcs []string) {
 
 // asInGoodBackup says whether these entries, by their paths on the volume, are what the seed repository's snapshot holds.
 func asInGoodBackup(entries []dataset.Entry) bool {
-	sum := sha256.Sum256([]byte(repository.SeedContent))
+	return onlySentinel(entries, repository.SeedContent)
+}
+
+// onlySentinel says whether these entries are a sentinel with this content, and nothing else.
+func onlySentinel(entries []dataset.Entry, content string) bool {
+	sum := sha256.Sum256([]byte(content))
 	return len(entries) == 1 && entries[0].Path == dataset.SentinelName && entries[0].SHA256 == hex.EncodeToString(sum[:])
 }
 

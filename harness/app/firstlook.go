@@ -2,11 +2,10 @@ package app
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,22 +48,25 @@ func (a *App) SawTheBackup(ctx context.Context, contents ...string) {
 
 // notTheBackup is what a volume holds that is not exactly one of these sentinels; empty: it is.
 func notTheBackup(found dataset.Manifest, contents []string) string {
+	entries := found.Entries
+	switch {
+	case slices.ContainsFunc(contents, func(content string) bool { return onlySentinel(entries, content) }):
+		return ""
+	case len(entries) == 0:
+		return "an empty volume"
+	case len(entries) == 1 && entries[0].Path == dataset.SentinelName:
+		return fmt.Sprintf("a %s with another content", dataset.SentinelName)
+	}
+	return pathsOf(entries)
+}
+
+// pathsOf are the paths of entries, in words.
+func pathsOf(entries []dataset.Entry) string {
 	var paths []string
-	for _, entry := range found.Entries {
+	for _, entry := range entries {
 		paths = append(paths, entry.Path)
 	}
-	switch {
-	case len(paths) == 0:
-		return "an empty volume"
-	case len(paths) != 1 || paths[0] != dataset.SentinelName:
-		return strings.Join(paths, ", ")
-	}
-	for _, content := range contents {
-		if sum := sha256.Sum256([]byte(content)); found.Entries[0].SHA256 == hex.EncodeToString(sum[:]) {
-			return ""
-		}
-	}
-	return fmt.Sprintf("a %s with another content", dataset.SentinelName)
+	return strings.Join(paths, ", ")
 }
 
 func (a *App) sawAtFirst(ctx context.Context) (manifest dataset.Manifest) {

@@ -167,11 +167,7 @@ func (w *Workload) SawAllOrNothing(ctx context.Context) {
 	case len(found) == 1 && found[0].Path == dataset.SentinelName:
 		w.env.Evidence("volume", "the app found the backup when it started", nil)
 	default:
-		var paths []string
-		for _, entry := range found {
-			paths = append(paths, entry.Path)
-		}
-		w.env.Failf("the app found neither an empty volume nor the backup when it started, but %s", strings.Join(paths, ", "))
+		w.env.Failf("the app found neither an empty volume nor the backup when it started, but %s", pathsOf(found))
 	}
 }
 

@@ -542,14 +542,14 @@ func (c *Claim) AppBeforeRestore(ctx context.Context) *LateApp {
 // quicker than its late restore, which then restores what the app has written.
 func (l *LateApp) LosesNothing(ctx context.Context) {
 	c, e := l.claim, l.claim.env()
-	switch {
-	case l.waits:
-		l.app.Running(ctx)
-	case l.app == nil:
-		l.app, l.waits = c.App(ctx), true
-	}
-	if l.waits {
-		l.app.Holds(ctx, repository.SeedContent, "the app was held back, and must find the restored data")
+	if l.app == nil || l.waits {
+		started := l.app
+		if started == nil {
+			started = c.App(ctx)
+		} else {
+			started.Running(ctx)
+		}
+		started.Holds(ctx, repository.SeedContent, "the app was held back, and must find the restored data")
 		e.Evidence("volume", "the app was held back until its data was restored", nil)
 		return
 	}

@@ -31,11 +31,11 @@ func (s *Set) Check(files []string, given []string, beside bool) error {
 	if c.placeholders(s, given); len(c.problems) > 0 {
 		return errors.Join(c.problems...)
 	}
-	first, err := s.render(triedIn, tried, known)
+	first, err := s.All(triedIn, tried, known)
 	if err != nil {
 		return c.nowhere(err)
 	}
-	second, err := s.render(triedIn, triedBeside, known)
+	second, err := s.All(triedIn, triedBeside, known)
 	if err != nil {
 		return c.nowhere(err)
 	}

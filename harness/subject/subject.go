@@ -49,7 +49,7 @@ func (s *Set) For(namespace, pvc string, given map[string]string) (*Instance, er
 	if s == nil {
 		return &Instance{}, nil
 	}
-	objects, err := s.render(namespace, pvc, given)
+	objects, err := s.All(namespace, pvc, given)
 	if err != nil {
 		return nil, err
 	}
@@ -92,13 +92,8 @@ func isVolSync(o *unstructured.Unstructured, kind string) bool {
 	return o.GroupVersionKind().Group == Group && o.GetKind() == kind
 }
 
-// All is what is applied for a PVC, the PVC too, in the order of the templates.
+// All is what is applied for a PVC, the PVC too, in the order of the templates, with every placeholder filled in.
 func (s *Set) All(namespace, pvc string, given map[string]string) ([]*unstructured.Unstructured, error) {
-	return s.render(namespace, pvc, given)
-}
-
-// render fills every placeholder in. The objects are in the order of the templates.
-func (s *Set) render(namespace, pvc string, given map[string]string) ([]*unstructured.Unstructured, error) {
 	braces := strings.NewReplacer("{namespace}", namespace, "{pvc}", pvc)
 	variables := maps.Clone(given)
 	if variables == nil {
