@@ -8,22 +8,25 @@ import (
 )
 
 var _ = Prove("safety/two-inits", verdict.Safety,
-	"The first backup of a fresh PVC and whatever restores into it are told at the same moment that there is no repository. The volume's backups can be read, then and later.",
+	"The first backup of a fresh PVC and whatever else uses its repository are all told that there is none, and each makes one. The volume's backups can be read, then and later.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		release := s.HoldConfig(ctx, "data")
+		release := s.HoldInits(ctx, "data")
 		defer release()
 		claim := s.ClaimAtOnce(ctx, "data")
-		if claim.FilledBeforeItIsBound() {
-			s.Step("the volume is filled before it is bound: there is no backup beside that")
+		beside := !claim.FilledBeforeItIsBound() && claim.TryApp(ctx) != nil
+		if !beside {
+			s.Step("no app uses the volume before its restore is over: there is no backup beside that")
 			release()
 		}
 		app := claim.App(ctx)
-		claim.SyncedEmpty(ctx)
-		written := app.Write(ctx, small(s))
-		if !claim.FilledBeforeItIsBound() {
-			movers := claim.MoversAtWork(ctx)
+		if beside && !claim.BackupsRun(ctx) {
+			s.Step("no backup runs before the restore is over: there is none beside that")
+			beside = false
 			release()
-			s.ToldTogether(ctx, "data", movers)
+		}
+		written := app.Write(ctx, small(s))
+		if beside {
+			s.OneOverTheOther(ctx, "data", claim.InitsHeld(ctx), release)
 		}
 		claim.BackedUp(ctx)
 		claim.BackUp(ctx)

@@ -15,9 +15,9 @@ import (
 
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/env"
-	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/s3down"
 	"github.com/smart-restore/conformance/harness/subject"
 	"github.com/smart-restore/conformance/harness/volsync"
 )
@@ -212,50 +212,74 @@ func (c *Claim) HasTriedToRestore(ctx context.Context) {
 // FilledBeforeItIsBound says whether the claim's volume is filled before it is bound, so that nothing is backed up meanwhile.
 func (c *Claim) FilledBeforeItIsBound() bool { return c.populatedBy != "" }
 
-// SyncedEmpty waits for the end of VolSync's first sync, of a volume that is empty: its mover asks S3 for nothing.
-func (c *Claim) SyncedEmpty(ctx context.Context) {
-	c.awaitFirstSync(ctx, c.HasReplicationSource(ctx))
-}
-
-// MoversAtWork asks for a backup of the claim, and waits until its mover and, where the claim has a ReplicationDestination that is not done,
-// that one's both wait for S3 to say whether there is a repository. It says how many movers there are.
-func (c *Claim) MoversAtWork(ctx context.Context) (movers int) {
-	e, source := c.env(), c.HasReplicationSource(ctx)
-	e.Arrange(ctx, "the movers of PVC "+c.Name+" at work", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+// BackupsRun says whether VolSync's first sync of the claim ends, of a volume that is empty: its mover asks S3 for nothing. Where a
+// restore into the claim is not done, backups may have to wait for it: then there is no mover of one for as long as it would take.
+func (c *Claim) BackupsRun(ctx context.Context) (run bool) {
+	e, source, wait := c.env(), c.HasReplicationSource(ctx), c.patiently()
+	e.Eventually(ctx, fmt.Sprintf("first sync of ReplicationSource %s ended, or held back", source.GetName()), 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
-		if volsync.TriggerDone(source) {
-			if err := c.ask(ctx, source); err != nil {
-				return await.State{}, err
-			}
+		if volsync.Nested(source, "status", "lastSyncTime") != "" {
+			run = true
+			return await.Reached(), nil
 		}
 		destination, err := c.destination(ctx)
+		if err == nil && (destination == nil || volsync.TriggerDone(destination)) {
+			wait.renew() // nothing to wait for
+		}
+		if err == nil {
+			_, err = wait.look(ctx, moverOf(source))
+		}
+		return await.ReachedIf(wait.over(), "%s", volsync.Progress(source)), err
+	})
+	return run
+}
+
+// moverOf is the name of the Job of a ReplicationSource or a ReplicationDestination.
+func moverOf(o *unstructured.Unstructured) string {
+	if o.GetKind() == volsync.Destination.Kind {
+		return "volsync-dst-" + o.GetName()
+	}
+	return "volsync-src-" + o.GetName()
+}
+
+// InitsHeld asks each of the claim's ReplicationSources for a backup, and waits until their movers, and those of the claim's
+// ReplicationDestinations that are not done, are all about to make a repository. HoldInits, in package s3down, holds them there.
+func (c *Claim) InitsHeld(ctx context.Context) (held []s3down.Init) {
+	e := c.env()
+	e.Arrange(ctx, "the movers of PVC "+c.Name+" about to make a repository", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		sources, err := c.claims.list(ctx, volsync.Source)
 		if err != nil {
 			return await.State{}, err
 		}
-		jobs := []string{"volsync-src-" + source.GetName()}
-		if destination != nil && !volsync.TriggerDone(destination) {
-			jobs = append(jobs, "volsync-dst-"+destination.GetName())
-		}
-		page, err := e.Gateway.Records(ctx, 0, c.repos().Path(c.Name)+"config")
+		destinations, err := c.claims.list(ctx, volsync.Destination)
 		if err != nil {
 			return await.State{}, err
 		}
-		asking := map[string]bool{}
-		for _, r := range page.Records {
-			if host, _, ok := strings.Cut(r.Client, ":"); ok && r.InFlight && r.Auth == gateway.AuthAWS4 {
-				asking[host] = true
+		var jobs []string
+		for i := range sources {
+			source := &sources[i]
+			if !c.isSource(source) {
+				continue
+			}
+			jobs = append(jobs, moverOf(source))
+			if volsync.TriggerDone(source) {
+				if err := c.ask(ctx, source); err != nil {
+					return await.State{}, err
+				}
 			}
 		}
-		if len(asking) < len(jobs) {
-			return await.NotYet("%d of %v ask S3 whether there is a repository", len(asking), jobs), nil
+		for i := range destinations {
+			if destination := &destinations[i]; c.isDestination(destination) && !volsync.TriggerDone(destination) {
+				jobs = append(jobs, moverOf(destination))
+			}
 		}
-		movers = len(jobs)
-		return await.Reached(), nil
+		held, err = c.claims.s3.InitsHeld(ctx, c.Name)
+		return await.ReachedIf(len(jobs) > 0 && len(held) >= len(jobs), "%d of %v make a repository", len(held), jobs), err
 	})
-	e.Evidence("seen", fmt.Sprintf("%d movers of PVC %s are at work", movers, c.Name), nil)
-	return movers
+	e.Evidence("seen", fmt.Sprintf("%d movers of PVC %s were told that there is no repository, and make one", len(held), c.Name), nil)
+	return held
 }
 
 // staysUnfilled watches, as long as a restore that was begun could take, that none ends that has found a snapshot.

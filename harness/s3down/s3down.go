@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -396,31 +397,85 @@ func (s *S3) HoldBackups(ctx context.Context, pvc string) (release func()) {
 	return func() { _ = takeAway() } // what is left of it is said, and nothing of the spec follows
 }
 
-// HoldConfig has S3 answer no mover that asks for the config of a PVC's repository, until the returned function is called: then it answers
-// all, with what is there at that time. All who then find none make a repository.
-func (s *S3) HoldConfig(ctx context.Context, pvc string) (release func()) {
-	takeAway := s.putFault(ctx, "hold-config", "holding every question about the config of PVC "+pvc, gateway.Rule{
-		PathPrefix: s.repos.Path(pvc) + "config", Methods: []string{http.MethodGet, http.MethodHead}, Auth: []string{gateway.AuthAWS4},
+// Init is a mover that makes a repository.
+type Init struct{ mover, key string }
+
+// HoldInits keeps movers from making a repository for a PVC, until the returned function is called: S3 does not answer to a key, the first
+// that restic init writes, after all that it asks. Whoever is held makes a repository whatever others do meanwhile.
+func (s *S3) HoldInits(ctx context.Context, pvc string) (release func()) {
+	takeAway := s.putFault(ctx, holdInits, "holding every new key for PVC "+pvc, gateway.Rule{
+		PathPrefix: s.repos.Path(pvc) + keys, Methods: []string{http.MethodPut}, Auth: []string{gateway.AuthAWS4},
 		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
 	})
 	return func() { _ = takeAway() }
 }
 
-// ToldTogether ends the spec as unknown unless, when what HoldConfig held was let go, at least so many movers were told that there is no
-// config: else none made a repository beside another.
-func (s *S3) ToldTogether(ctx context.Context, pvc string, movers int) {
-	e := s.env
-	e.Arrange(ctx, fmt.Sprintf("%d movers that were told together that PVC %s has no repository", movers, pvc), e.Times.Probe, func(ctx context.Context) (await.State, error) {
-		page, err := e.Gateway.Records(ctx, 0, s.repos.Path(pvc)+"config")
-		told := map[string]bool{}
-		for _, r := range page.Records {
-			if r.Rule == e.Namespace+"-hold-config" && r.Status == http.StatusNotFound {
-				host, _, _ := strings.Cut(r.Client, ":")
-				told[host] = true
-			}
+const (
+	holdInits = "hold-inits"
+	keys      = "keys/"
+)
+
+// InitsHeld are the movers that HoldInits holds at this moment, in the order in which restic tries their keys.
+func (s *S3) InitsHeld(ctx context.Context, pvc string) (held []Init, err error) {
+	page, err := s.env.Gateway.Records(ctx, 0, s.repos.Path(pvc)+keys)
+	for _, r := range page.Records {
+		if r.InFlight && r.Rule == s.env.Namespace+"-"+holdInits {
+			held = append(held, Init{hostOf(r), r.Path})
 		}
-		return await.ReachedIf(len(told) >= movers, "%d were", len(told)), err
+	}
+	slices.SortFunc(held, func(a, b Init) int { return strings.Compare(a.key, b.key) })
+	return held, err
+}
+
+// OneOverTheOther lets the movers that HoldInits holds, by release, make one repository over the other: the last config is of the mover
+// whose key restic tries last. So restic opens the repository by a key that does not fit the config. In any other order, it is luck
+// whether it can be read. The spec is unknown unless each wrote its config so.
+func (s *S3) OneOverTheOther(ctx context.Context, pvc string, inits []Init, release func()) {
+	if len(inits) < 2 {
+		release()
+		return
+	}
+	e, config := s.env, s.repos.Path(pvc)+"config"
+	last := inits[len(inits)-1]
+	since, err := e.Gateway.Records(ctx, 1<<62, "")
+	e.Must(err)
+	letLast := s.putFault(ctx, "hold-config", "holding the config of the mover at "+last.mover, gateway.Rule{
+		PathPrefix: config, Methods: []string{http.MethodPut}, Clients: []string{last.mover},
+		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
 	})
+	wrote := func(of []Init, want string, is func(gateway.Record) bool) {
+		e.Arrange(ctx, want, e.Times.Mover, func(ctx context.Context) (await.State, error) {
+			page, err := e.Gateway.Records(ctx, since.LastSeq, config)
+			seen := map[string]bool{}
+			for _, r := range page.Records {
+				if r.Method == http.MethodPut && is(r) {
+					seen[hostOf(r)] = true
+				}
+			}
+			for _, init := range of {
+				if !seen[init.mover] {
+					return await.NotYet("the mover at %s has not", init.mover), err
+				}
+			}
+			return await.Reached(), err
+		})
+	}
+	answered := func(r gateway.Record) bool { return !r.InFlight && r.Status != 0 }
+	release()
+	wrote(inits[:len(inits)-1], "a config written by each mover but the last", answered)
+	wrote(inits[len(inits)-1:], "a config from the last mover", func(r gateway.Record) bool { return r.InFlight })
+	e.Must(letLast())
+	wrote(inits[len(inits)-1:], "the config of the last mover written over that", answered)
+	e.Evidence("s3", fmt.Sprintf("%d movers, told that there is no repository of PVC %s, each made one: the config is of the one whose key comes last", len(inits), pvc), nil)
+}
+
+// hostOf is the address of whoever sent a request.
+func hostOf(r gateway.Record) string {
+	client, err := netip.ParseAddrPort(r.Client)
+	if err != nil {
+		return r.Client
+	}
+	return client.Addr().Unmap().String()
 }
 
 // putFault puts a fault of the spec's own in force until the returned function is called, which may be done twice: as soon

@@ -9,7 +9,9 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -236,7 +238,7 @@ func TestAFaultThatStays(t *testing.T) {
 	}
 }
 
-// That movers ran into an outage, or were told the same together, is seen in requests of theirs, and of nobody else's.
+// That movers ran into an outage is seen in requests of theirs, and of nobody else's.
 func TestMoversAreSeenAtTheGateway(t *testing.T) {
 	begun := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	told := func(client string, status int, rule string) gateway.Record {
@@ -248,7 +250,6 @@ func TestMoversAreSeenAtTheGateway(t *testing.T) {
 		return []gateway.Record{r}
 	}
 	moverAsks := func(ctx context.Context, s *S3) { s.MoverAsks(ctx, "data", begun) }
-	together := func(ctx context.Context, s *S3) { s.ToldTogether(ctx, "data", 2) }
 	for name, c := range map[string]struct {
 		part    func(context.Context, *S3)
 		records []gateway.Record
@@ -260,10 +261,6 @@ func TestMoversAreSeenAtTheGateway(t *testing.T) {
 		"somebody else asks":           {moverAsks, asks(func(r *gateway.Record) { r.Auth = gateway.AuthNone }), "unknown"},
 		"the suite's own probe asks":   {moverAsks, asks(func(r *gateway.Record) { r.UserAgent = probe.UserAgent }), "unknown"},
 		"an earlier PVC's mover asked": {moverAsks, asks(func(r *gateway.Record) { r.Time = begun.Add(-time.Second) }), "unknown"},
-		"two are told":                 {together, []gateway.Record{told("10.0.0.1:1", 404, "ns-hold-config"), told("10.0.0.2:1", 404, "ns-hold-config")}, "pass"},
-		"one is told twice":            {together, []gateway.Record{told("10.0.0.1:1", 404, "ns-hold-config"), told("10.0.0.1:2", 404, "ns-hold-config")}, "unknown"},
-		"one finds a repository":       {together, []gateway.Record{told("10.0.0.1:1", 404, "ns-hold-config"), told("10.0.0.2:1", 200, "ns-hold-config")}, "unknown"},
-		"one was not held":             {together, []gateway.Record{told("10.0.0.1:1", 404, "ns-hold-config"), told("10.0.0.2:1", 404, "")}, "unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -276,5 +273,108 @@ func TestMoversAreSeenAtTheGateway(t *testing.T) {
 				t.Errorf("%+v, wanted %s", got, c.want)
 			}
 		})
+	}
+}
+
+// bucket is the S3 behind the gateway's records: a mover's config is held by a rule, and is written when that is gone.
+type bucket struct {
+	mu      sync.Mutex
+	held    []string // the movers whose config a rule holds
+	configs []gateway.Record
+	order   []string
+}
+
+func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch r.Method {
+	case http.MethodGet:
+		_ = json.NewEncoder(w).Encode(gateway.RecordsPage{Records: b.configs})
+	case http.MethodDelete:
+		for i := range b.configs {
+			if b.configs[i].InFlight && strings.HasSuffix(r.URL.Path, "hold-config") {
+				b.configs[i].InFlight, b.configs[i].Status = false, 200
+				b.order = append(b.order, b.configs[i].Client)
+			}
+		}
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		var rule gateway.Rule
+		_ = json.NewDecoder(r.Body).Decode(&rule)
+		b.held = append(b.held, rule.Clients...)
+		_ = json.NewEncoder(w).Encode(gateway.RuleStatus{Rule: rule})
+	}
+}
+
+// writes has a mover write its config.
+func (b *bucket) writes(client string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	host, _, _ := strings.Cut(client, ":")
+	record := gateway.Record{Client: client, Method: http.MethodPut, Auth: gateway.AuthAWS4, InFlight: slices.Contains(b.held, host)}
+	if !record.InFlight {
+		record.Status = 200
+		b.order = append(b.order, client)
+	}
+	b.configs = append(b.configs, record)
+}
+
+// Of movers that make a repository each, the one whose key comes last writes its config last, whoever is quicker.
+func TestOneRepositoryOverTheOther(t *testing.T) {
+	const first, last = "10.0.0.2:1", "10.0.0.1:7"
+	two := []Init{{"10.0.0.2", "/bucket/ns/data/keys/1"}, {"10.0.0.1", "/bucket/ns/data/keys/2"}}
+	for name, c := range map[string]struct {
+		inits  []Init
+		writes []string
+		order  []string
+		want   string
+	}{
+		"the first is quicker":      {two, []string{first, last}, []string{first, last}, "pass"},
+		"the last is quicker":       {two, []string{last, first}, []string{first, last}, "pass"},
+		"the first is gone":         {two, []string{last}, nil, "unknown"},
+		"the last is gone":          {two, []string{first}, []string{first}, "unknown"},
+		"there is one":              {two[:1], []string{first}, []string{first}, "pass"},
+		"another has written twice": {two, []string{first, first}, []string{first, first}, "unknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &bucket{}
+			server := httptest.NewServer(b)
+			defer server.Close()
+			s, _ := s3In(t.TempDir(), &node{}, fault.New(server.URL, ""))
+			s.env.Times.Mover = 30 * time.Millisecond
+			got := recorded.Outcome(func() {
+				s.OneOverTheOther(t.Context(), "data", c.inits, func() {
+					for _, client := range c.writes {
+						b.writes(client)
+					}
+				})
+			})
+			if got.How != c.want {
+				t.Errorf("%+v, wanted %s", got, c.want)
+			}
+			if c.want == "pass" && !slices.Equal(b.order, c.order) {
+				t.Errorf("configs written by %v, wanted %v", b.order, c.order)
+			}
+		})
+	}
+}
+
+// Held is a mover whose key is not answered, by the rule of this spec, in the order of the keys.
+func TestInitsHeld(t *testing.T) {
+	held := func(client, key, rule string, inFlight bool) gateway.Record {
+		return gateway.Record{Client: client, Path: "/bucket/ns/data/keys/" + key, Rule: rule, InFlight: inFlight}
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(gateway.RecordsPage{Records: []gateway.Record{
+			held("10.0.0.1:1", "b", "ns-hold-inits", true), held("10.0.0.2:1", "a", "ns-hold-inits", true),
+			held("10.0.0.3:1", "c", "ns-hold-inits", false), held("10.0.0.4:1", "d", "", true),
+		}})
+	}))
+	defer server.Close()
+	s, _ := s3In(t.TempDir(), &node{}, fault.New(server.URL, ""))
+	got, err := s.InitsHeld(t.Context(), "data")
+	want := []Init{{"10.0.0.2", "/bucket/ns/data/keys/a"}, {"10.0.0.1", "/bucket/ns/data/keys/b"}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v, wanted %v", got, err, want)
 	}
 }

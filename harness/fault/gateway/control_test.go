@@ -44,6 +44,7 @@ func TestControlRefusesBadRules(t *testing.T) {
 		{"x", `{"pathPrefix":"/b?x","fault":{"kind":"reset"}}`, "pathPrefix: want an escaped path without query"},
 		{"x", `{"methods":["get"],"fault":{"kind":"reset"}}`, `methods[0]: want a method in capitals`},
 		{"x", `{"auth":["aws4","signed"],"fault":{"kind":"reset"}}`, `auth[1]: want one of none, aws4, bearer, basic, other, found "signed"`},
+		{"x", `{"clients":["10.0.0.1:9"],"fault":{"kind":"reset"}}`, `clients[0]: want an address without a port, found "10.0.0.1:9"`},
 		{"x", `{"about":"buckets","fault":{"kind":"reset"}}`, `about: want objects or listings, found "buckets"`},
 		{"x", `{"ttlSeconds":-1,"fault":{"kind":"reset"}}`, "ttlSeconds: want 0 to 3600, found -1"},
 		{"x", `{"ttlSeconds":3601,"fault":{"kind":"reset"}}`, "found 3601"},

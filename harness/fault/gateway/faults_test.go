@@ -354,6 +354,8 @@ func TestRuleSelectors(t *testing.T) {
 		"anybody, of movers":          {api.Rule{Auth: []string{api.AuthAWS4}}, "GET", "/", false},
 		"presigned":                   {api.Rule{Auth: []string{api.AuthBasic, api.AuthAWS4}}, "GET", "/?X-Amz-Signature=x", true},
 		"presigned, of anybody":       {api.Rule{Auth: []string{api.AuthNone}}, "GET", "/?X-Amz-Signature=x", false},
+		"this client":                 {api.Rule{Clients: []string{"10.0.0.1", "192.0.2.1"}}, "GET", "/", true},
+		"another client":              {api.Rule{Clients: []string{"192.0.2.10"}}, "GET", "/", false},
 		"an object":                   {api.Rule{About: api.AboutObjects}, "GET", "/b/k?x=y", true},
 		"an object, of listings":      {api.Rule{About: api.AboutListings}, "GET", "/b/k?prefix=k", false},
 		"a listing":                   {api.Rule{About: api.AboutListings, PathPrefix: "/b/ns/"}, "GET", "/b/?list-type=2&prefix=ns%2Fp", true},

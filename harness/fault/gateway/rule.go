@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
@@ -34,6 +35,11 @@ func Validate(r api.Rule) error {
 	for i, a := range r.Auth {
 		if !slices.Contains(api.AuthKinds(), a) {
 			return fmt.Errorf("auth[%d]: want one of %s, found %q", i, strings.Join(api.AuthKinds(), ", "), a)
+		}
+	}
+	for i, c := range r.Clients {
+		if _, err := netip.ParseAddr(c); err != nil {
+			return fmt.Errorf("clients[%d]: want an address without a port, found %q", i, c)
 		}
 	}
 	if !slices.Contains([]string{"", api.AboutObjects, api.AboutListings}, r.About) {
@@ -79,7 +85,17 @@ func (a *activeRule) fits(r *http.Request, resource string) bool {
 	return strings.HasPrefix(resource, a.PathPrefix) &&
 		(len(a.Methods) == 0 || slices.Contains(a.Methods, r.Method)) &&
 		(len(a.Auth) == 0 || slices.Contains(a.Auth, authKind(r))) &&
+		(len(a.Clients) == 0 || slices.Contains(a.Clients, host(r))) &&
 		(a.About == "" || a.About == about(r))
+}
+
+// host is the address of a request's client, without its port.
+func host(r *http.Request) string {
+	client, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil { // of a pipe in memory
+		return ""
+	}
+	return client.Addr().Unmap().String()
 }
 
 // ruleSet is the rules in force, oldest first.

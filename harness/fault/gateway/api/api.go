@@ -38,6 +38,9 @@ type Rule struct {
 	// them: with ["aws4"] a rule meets those who sign their requests, such as
 	// VolSync's movers, and not those who ask as anybody. Empty: any.
 	Auth []string `json:"auth,omitempty"`
+	// Clients are addresses of clients, without a port: with a mover's, a rule
+	// meets that one and not another that asks for the same. Empty: any.
+	Clients []string `json:"clients,omitempty"`
 	// About narrows the rule to one of AboutObjects and AboutListings. Empty: any.
 	About string `json:"about,omitempty"`
 	// TTLSeconds is after how long the rule ends by itself. Defaults to
