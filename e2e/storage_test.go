@@ -27,6 +27,21 @@ var _ = Prove("safety/clone-and-snapshot", verdict.Safety,
 		}
 	}, long, needs{scenario.NeedsSnapshots})
 
+var _ = Prove("safety/snapshot-is-a-moment", verdict.Safety,
+	"An app writes each record to a log, and then to a table, and syncs each. It goes on while it is backed up. What is restored is of one moment: it has all that was written before the backup was asked for, and the table has no record that the log has not.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		first := s.ClaimWithBackupSource(ctx, "data")
+		app := first.AppThatKeepsWriting(ctx)
+		before := app.TornFileByFile(ctx)
+		first.BackUp(ctx)
+		app.WentOn(ctx, before)
+		app.Delete(ctx)
+
+		second := first.Recreate(ctx)
+		second.RestoredByItsOwn(ctx)
+		second.App(ctx).HoldsAMoment(ctx, before)
+	}, judgesMoments, long, needs{scenario.NeedsAgentImage})
+
 var _ = Prove("resilience/snapshot-class-missing", verdict.Resilience,
 	"There is no VolumeSnapshotClass while a first backup and a restore are wanted. Within a bound, each PVC says that something is wrong, and none is bound empty. When the class is there, one is restored and the other backed up, with nobody's help.",
 	func(ctx context.Context, s *scenario.Scenario) {

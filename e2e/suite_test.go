@@ -79,6 +79,9 @@ var judgesAnEmptyStart = Label(scenario.JudgesAnEmptyStart)
 // judgesCopies is for specs about the VolumeSnapshots of backups and restores: not every subject makes one.
 var judgesCopies = Label(scenario.JudgesCopies)
 
+// judgesMoments is for specs about a backup being of one moment: of a subject that promises none, they only look.
+var judgesMoments = Label(scenario.JudgesMoments)
+
 // judgesPopulator is for specs about a restore before the PVC is bound: not every subject restores then.
 var judgesPopulator = Label(scenario.JudgesPopulator)
 
@@ -106,7 +109,10 @@ func Prove(id, level, sentence string, body func(context.Context, *scenario.Scen
 	}
 	return It(id+" "+sentence, append([]any{Label(level), Label(needed...), SpecTimeout(scenario.Scaled(specTimeout))}, append(decorators, func(ctx SpecContext) {
 		recorder.Run(ctx, requirement, func(r *recorder.Spec) {
-			if reason := suite.NotPromised(CurrentSpecReport().Labels()); reason != "" {
+			labels := CurrentSpecReport().Labels()
+			if reason := suite.LooksOnly(labels); reason != "" {
+				r.LooksOnly(reason)
+			} else if reason := suite.NotPromised(labels); reason != "" {
 				r.NotPromised(reason)
 			}
 			if lack := suite.Lacks(needed...); lack != "" {

@@ -23,7 +23,7 @@ var layers = [][]string{
 	{"harness/strict", "harness/subnet", "harness/text", "harness/redact", "harness/internal/fakeapi", "harness/timing", "harness/frame", "harness/env/recorded", "harness/fault/gateway/api"},
 	{"harness/artifacts", "harness/endpoint"},
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
-		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/probe", "harness/alerts"},
+		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/workload/ledger", "harness/fault/gateway", "harness/probe", "harness/alerts"},
 	{"harness/gomod", "harness/fault", "harness/await", "harness/podexec", "harness/recorder", "harness/creations", "harness/cluster", "harness/check/play", "harness/check/rights", "harness/report/markdown", "harness/report/decisions"},
 	{"harness/images", "harness/install", "harness/matrix", "harness/report/timeline", "harness/check/network", "harness/subject"},
 	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy", "harness/report/page"},

@@ -397,6 +397,11 @@ func (c *Claim) AppThatLooks(ctx context.Context) *app.App {
 	return app.Create(ctx, c.env(), app.ThatLooks(c.env(), c.Name))
 }
 
+// AppThatKeepsWriting starts a pod that writes on the claim, which is empty, as long as it runs.
+func (c *Claim) AppThatKeepsWriting(ctx context.Context) *app.App {
+	return app.Start(ctx, c.env(), app.ThatKeepsWriting(c.env(), c.Name))
+}
+
 // AppAtOnce starts a pod that mounts the claim, which is none of the policy's business, and fails the spec where it is refused.
 func (c *Claim) AppAtOnce(ctx context.Context) *app.App {
 	return app.TakenAtOnce(ctx, c.env(), app.Of(c.env(), c.Name))

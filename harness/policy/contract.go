@@ -370,6 +370,10 @@ const NeedsSnapshots = "needs-snapshots"
 // JudgesCopies labels specs about the VolumeSnapshots that a backup and a restore are made by.
 const JudgesCopies = "judges-copies"
 
+// JudgesMoments labels specs about a backup being of one moment. Where backups read the volume itself, what comes of it is looked at, and
+// not judged.
+const JudgesMoments = "judges-moments"
+
 // JudgesPopulator labels specs about a restore before the PVC is bound that are no requirement of the feature itself: what comes of
 // VolSync's own failures is not the policy's to hold, and its restore before the PVC is bound is there all the same.
 const JudgesPopulator = "judges-populator"
@@ -390,6 +394,8 @@ func (c Contract) NotPromised(labels []string) string {
 			return "the policy does not promise " + label
 		case label == JudgesCopies && c.CopyMethod != CopySnapshot:
 			return fmt.Sprintf("nothing is backed up or restored by a VolumeSnapshot (copyMethod: %s)", c.CopyMethod)
+		case label == JudgesMoments && c.CopyMethod == CopyDirect:
+			return fmt.Sprintf("a backup reads the volume itself, file by file, while the app writes (copyMethod: %s)", c.CopyMethod)
 		case label == JudgesPopulator && !c.Promises(verdict.Populator):
 			return "the policy does not promise " + verdict.Populator
 		case label == JudgesAnEmptyStart && c.Unknown != StartsEmpty:

@@ -87,6 +87,8 @@ func TestWhatASpecsLabelsAskOfAPolicy(t *testing.T) {
 		{c, []string{"safety", "gated-start"}, "the policy does not promise gated-start"},
 		{shared, []string{"resilience"}, ""},
 		{Contract{CopyMethod: CopySnapshot}, []string{"resilience", JudgesCopies, NeedsSnapshots}, ""},
+		{Contract{CopyMethod: "Clone"}, []string{"safety", JudgesMoments}, ""},
+		{Contract{CopyMethod: CopyDirect}, []string{"safety", JudgesMoments}, "a backup reads the volume itself, file by file, while the app writes (copyMethod: Direct)"},
 		{Contract{CopyMethod: CopyDirect}, []string{"resilience", JudgesCopies}, "nothing is backed up or restored by a VolumeSnapshot (copyMethod: Direct)"},
 		{Contract{CopyMethod: CopyDirect}, []string{"resilience", NeedsSnapshots}, ""},
 		{Contract{Features: []string{"populator"}}, []string{"safety", JudgesPopulator}, ""},

@@ -51,6 +51,18 @@ var protocolCases = []protocolCase{
 	{name: "fail", body: func(_ context.Context, s *Spec, _ <-chan struct{}) { s.Fail("no RS") }, verdict: verdict.Fail, message: "no RS"},
 	{name: "unknown", body: func(_ context.Context, s *Spec, _ <-chan struct{}) { s.Unknown("no log") }, verdict: verdict.Unknown, message: "no log"},
 	{name: "not promised", body: func(_ context.Context, s *Spec, _ <-chan struct{}) { s.NotPromised("no relabel") }, verdict: verdict.NotPromised, message: "no relabel"},
+	{name: "only looks, and sees", body: func(_ context.Context, s *Spec, _ <-chan struct{}) {
+		s.LooksOnly("no Snapshot")
+		s.Evidence("k", "seen", nil)
+	}, verdict: verdict.NotPromised, message: "no Snapshot. Tried all the same, it came about this time", evidence: []string{"seen"}},
+	{name: "only looks, and sees otherwise", body: func(_ context.Context, s *Spec, _ <-chan struct{}) {
+		s.LooksOnly("no Snapshot")
+		s.Fail("it is torn")
+	}, verdict: verdict.NotPromised, message: "no Snapshot. Tried all the same, this came of it: it is torn"},
+	{name: "only looks, and is blind", body: func(_ context.Context, s *Spec, _ <-chan struct{}) {
+		s.LooksOnly("no Snapshot")
+		s.Unknown("no log")
+	}, verdict: verdict.NotPromised, message: "no Snapshot. Tried all the same, nothing could be seen: no log"},
 	{name: "fail, then unknown in deferred code", body: func(_ context.Context, s *Spec, _ <-chan struct{}) {
 		defer func() { s.Unknown("S3 is not back") }()
 		s.Fail("no RS")

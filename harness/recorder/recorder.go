@@ -39,6 +39,7 @@ type Spec struct {
 	mu     sync.Mutex
 	phase  phase
 	onFail []func(context.Context)
+	only   string // why the body judges nothing: see LooksOnly
 }
 
 // current is the spec that this process runs. A process runs one at a time.
@@ -83,6 +84,7 @@ func Run(ctx context.Context, requirement verdict.Requirement, body func(*Spec))
 		}
 	}()
 	body(s)
+	s.returned()
 	ended = verdict.BodyReturned
 }
 
@@ -181,12 +183,34 @@ func (s *Spec) end(name, reason string) {
 	if err := context.Cause(s.ctx); err != nil && name == verdict.NameFail {
 		name, reason = verdict.NameUnknown, fmt.Sprintf("%s (seen after the spec was told to stop: %v)", reason, err)
 	}
+	if s.only != "" {
+		s.skip(fmt.Sprintf("%s. Tried all the same, %s: %s", s.only, map[string]string{verdict.NameFail: "this came of it", verdict.NameUnknown: "nothing could be seen"}[name], reason))
+	}
 	add(name, reason)
 	ginkgo.Fail(name+": "+reason, callerInSpec())
 }
 
+// LooksOnly has the body judge nothing: the policy does not promise the requirement, and what the body sees of it is a note in that.
+func (s *Spec) LooksOnly(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.only = reason
+}
+
+// returned ends a spec that judges nothing, and whose body saw nothing that is not as the requirement has it.
+func (s *Spec) returned() {
+	s.mu.Lock()
+	only := s.only
+	s.mu.Unlock()
+	if only != "" {
+		s.skip(only + ". Tried all the same, it came about this time")
+	}
+}
+
 // NotPromised skips the spec: the policy does not promise the requirement.
-func (s *Spec) NotPromised(reason string) {
+func (s *Spec) NotPromised(reason string) { s.skip(reason) }
+
+func (s *Spec) skip(reason string) {
 	add(verdict.NameNotPromised, verdict.EntryNotPromised(reason))
 	ginkgo.Skip(reason, callerInSpec())
 }

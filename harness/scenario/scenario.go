@@ -45,6 +45,9 @@ const JudgesAnEmptyStart = policy.JudgesAnEmptyStart
 // JudgesCopies labels specs about the VolumeSnapshots of backups and restores: not every subject makes one.
 const JudgesCopies = policy.JudgesCopies
 
+// JudgesMoments labels specs about a backup being of one moment: of a subject that promises none, they only look.
+const JudgesMoments = policy.JudgesMoments
+
 // JudgesPopulator labels specs about a restore before the PVC is bound: not every subject restores then.
 const JudgesPopulator = policy.JudgesPopulator
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/platform"
@@ -103,6 +104,18 @@ func (s *Suite) ReadClock(ctx context.Context) error { return s.env.ReadClock(ct
 // NotPromised is why the policy's contract does not ask for a spec with these labels; empty: it does.
 func (s *Suite) NotPromised(labels []string) string {
 	return s.env.Testbed.NotPromised(labels)
+}
+
+// LooksOnly is why a spec with these labels, which is run, judges nothing. Not on a cluster that others use: it is then not run.
+func (s *Suite) LooksOnly(labels []string) string {
+	if s.env.Testbed.External != nil || !slices.Contains(labels, JudgesMoments) {
+		return ""
+	}
+	others := slices.DeleteFunc(slices.Clone(labels), func(label string) bool { return label == JudgesMoments })
+	if s.NotPromised(others) != "" {
+		return ""
+	}
+	return s.NotPromised(labels)
 }
 
 // Lacks is why the testbed does not have what a spec needs; empty: it has.

@@ -24,6 +24,7 @@ import (
 	"github.com/smart-restore/conformance/harness/frame"
 	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
+	"github.com/smart-restore/conformance/harness/workload/ledger"
 )
 
 // Exit codes.
@@ -51,6 +52,8 @@ var commands = []command{
 	{"get", "print one file", get},
 	{"probe", "look at an HTTP endpoint; exit 0 whatever it does", probeURL},
 	{"framed", "run another subcommand, and print its exit code, length and checksum before its result", nil},
+	{"keep-writing", "write a log and its table, record after record, until SIGTERM or SIGINT: a pod's main process", keepWriting},
+	{"read-ledger", "read the log, all between and the table, and say whether the two fit", readLedger},
 	{"connect", "lead stdin and stdout to a TCP address, until either ends", connect},
 }
 
@@ -121,7 +124,7 @@ func (c command) run(args []string, stdout, stderr io.Writer) int {
 func usage(w io.Writer) {
 	fmt.Fprintln(w, "usage: agent <subcommand> [flags]; -h after a subcommand lists its flags")
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.about)
+		fmt.Fprintf(w, "  %-12s %s\n", c.name, c.about)
 	}
 }
 
@@ -143,20 +146,68 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func idle(*flag.FlagSet) func(io.Writer) error {
-	return func(io.Writer) error {
-		// The kernel delivers to process 1 only the signals that it handles.
-		stop, child := make(chan os.Signal, 1), make(chan os.Signal, 1)
-		signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-		signal.Notify(child, syscall.SIGCHLD)
-		for {
-			// Before waiting too: a child may have died before Notify. One signal may stand for many children.
-			reap()
-			select {
-			case <-stop:
-				return nil
-			case <-child:
+	return func(io.Writer) error { return untilTold(nil, nil) }
+}
+
+// untilTold does something at each tick, until SIGTERM or SIGINT, and reaps orphans.
+func untilTold(ticks <-chan time.Time, do func() error) error {
+	// The kernel delivers to process 1 only the signals that it handles.
+	stop, child := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(child, syscall.SIGCHLD)
+	for {
+		// Before waiting too: a child may have died before Notify. One signal may stand for many children.
+		reap()
+		select {
+		case <-stop:
+			return nil
+		case <-child:
+		case <-ticks:
+			if err := do(); err != nil {
+				return err
 			}
 		}
+	}
+}
+
+// The ballast of keep-writing: what a mover has to read between the log and the table takes it some tenths of a second.
+const (
+	ballastFiles = 12
+	ballastBytes = 2 << 20
+)
+
+// writePause is from one record to the next, or as long as the disk takes: of a few minutes' log, some megabytes are too many.
+const writePause = 2 * time.Millisecond
+
+func keepWriting(flags *flag.FlagSet) func(io.Writer) error {
+	dir := flags.String("dir", "", "the volume's mount point, where no log is")
+	files := flags.Int("ballast", ballastFiles, "number of files between the log and the table")
+	size := flags.Int64("size", ballastBytes, "size of each of them in bytes")
+	return func(io.Writer) error {
+		if err := required("dir", *dir); err != nil {
+			return err
+		}
+		l, err := ledger.Create(*dir, *files, *size)
+		if err != nil {
+			return err
+		}
+		ticker := time.NewTicker(writePause)
+		defer ticker.Stop()
+		return errors.Join(untilTold(ticker.C, l.Add), l.Close())
+	}
+}
+
+func readLedger(flags *flag.FlagSet) func(io.Writer) error {
+	dir := flags.String("dir", "", "the volume's mount point")
+	return func(stdout io.Writer) error {
+		if err := required("dir", *dir); err != nil {
+			return err
+		}
+		state, err := ledger.Read(*dir)
+		if err != nil {
+			return err
+		}
+		return printJSON(stdout, state)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/smart-restore/conformance/harness/frame"
 	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
+	"github.com/smart-restore/conformance/harness/workload/ledger"
 )
 
 // asAgent in the environment makes the test binary the agent, to be tested as a process.
@@ -82,6 +83,10 @@ func TestUsage(t *testing.T) {
 		"probe":              {[]string{"probe"}, 2, "--url is required"},
 		"bad duration":       {[]string{"probe", "--url", "http://127.0.0.1:1", "--timeout", "2"}, 2, "invalid value"},
 		"bad URL":            {[]string{"probe", "--url", "127.0.0.1:1"}, 1, "probe"},
+		"keep writing":       {[]string{"keep-writing"}, 2, "--dir is required"},
+		"write nowhere more": {[]string{"keep-writing", "--dir", "/no/such"}, 1, "/no/such"},
+		"read no ledger":     {[]string{"read-ledger"}, 2, "--dir is required"},
+		"no ledger there":    {[]string{"read-ledger", "--dir", "/no/such"}, 1, "/no/such"},
 		"no such folder":     {[]string{"manifest", "--dir", "/no/such"}, 1, "/no/such"},
 		"write to no folder": {[]string{"write", "--seed", "s", "--dir", "/no/such"}, 1, "/no/such"},
 		"no such file":       {[]string{"get", "--file", "/no/such"}, 1, "/no/such"},
@@ -259,6 +264,46 @@ func TestIdle(t *testing.T) {
 				t.Error("does not exit")
 			}
 		})
+	}
+}
+
+// The app writes until it is told to stop, and what it leaves is whole.
+func TestKeepWriting(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command("/proc/self/exe", "keep-writing", "--dir", dir, "--ballast", "2", "--size", "1000")
+	cmd.Env = append(os.Environ(), asAgent+"=1")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		var out, errs bytes.Buffer // at first, there is no log
+		if run([]string{"read-ledger", "--dir", dir}, &out, &errs) == 0 && decode[ledger.State](t, out.String()).Log > 5 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not write: %s", errs.String())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-exited:
+		if err != nil {
+			t.Errorf("exited with %v, want 0", err)
+		}
+	case <-time.After(30 * time.Second):
+		_ = cmd.Process.Kill()
+		t.Fatal("does not exit")
+	}
+	out, _ := agent(t, 0, "read-ledger", "--dir", dir)
+	if s := decode[ledger.State](t, out); s.Broken != "" || s.Log != s.Table {
+		t.Errorf("left %+v", s)
 	}
 }
 
