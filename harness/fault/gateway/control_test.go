@@ -38,7 +38,7 @@ func TestControlRefusesBadRules(t *testing.T) {
 		{"x", `{"fault":{"kind":"status","status":"403"}}`, "byte 40: json: cannot unmarshal string"},
 		{"x", `{"id":"y","fault":{"kind":"reset"}}`, `id: want "x" as in the URL, found "y"`},
 		{"..x", `{"fault":{"kind":"reset"}}`, "id: want"},
-		{"x", `{}`, `fault.kind: want one of absent, empty-200,`},
+		{"x", `{}`, `fault.kind: want one of absent, cert-expired,`},
 		{"x", `{"fault":{"kind":"nonsense"}}`, `found "nonsense"`},
 		{"x", `{"pathPrefix":"b","fault":{"kind":"reset"}}`, "pathPrefix: want a path beginning with /"},
 		{"x", `{"pathPrefix":"/b?x","fault":{"kind":"reset"}}`, "pathPrefix: want an escaped path without query"},
