@@ -41,7 +41,7 @@ type Certificates struct {
 	CA string `json:"ca"`
 	// Good is the endpoint's own.
 	Good Pair `json:"good"`
-	// Expired was good until a year ago.
+	// Expired was good, until years ago.
 	Expired Pair `json:"expired"`
 	// OtherName is of the same CA, and for another host.
 	OtherName Pair `json:"otherName"`
@@ -54,8 +54,8 @@ const OtherHost = "login.example.net"
 
 const year = 365 * 24 * time.Hour
 
-// New makes the certificates of an endpoint at this host, a name or an IP address. They are good from a year before now on, for ten: a
-// run is short, clocks differ, and those that simulate have clocks of their own.
+// New makes the certificates of an endpoint at this host, a name or an IP address. They are good for many years before and after
+// now: those that simulate have clocks of their own.
 func New(host string, now time.Time) (*Certificates, error) {
 	trusted, err := newCA("smart-restore run CA", now)
 	if err != nil {
@@ -66,7 +66,7 @@ func New(host string, now time.Time) (*Certificates, error) {
 		return nil, err
 	}
 	c := &Certificates{CA: encode("CERTIFICATE", trusted.certificate.Raw)}
-	from, to := now.Add(-year), now.Add(10*year)
+	from, to := now.Add(-15*year), now.Add(15*year)
 	for _, one := range []struct {
 		into     *Pair
 		by       *ca

@@ -165,7 +165,7 @@ var kinds = map[string]kind{
 	api.NameFails:     {name: true},
 	api.NameUnheard:   {name: true},
 	api.NameElsewhere: {name: true},
-	"empty-200": {serve: func(x *exchange, _ api.Fault) { x.reply(http.StatusOK, "", nil, "") }},
+	"empty-200":       {serve: func(x *exchange, _ api.Fault) { x.reply(http.StatusOK, "", nil, "") }},
 	// What a captive portal or a proxy's login answers for everything.
 	"html-200": {serve: func(x *exchange, _ api.Fault) {
 		x.reply(http.StatusOK, "text/html; charset=utf-8", nil, loginPage)
