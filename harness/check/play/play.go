@@ -24,8 +24,8 @@ type Play struct {
 	// Certificates are those of an endpoint that is https.
 	Certificates *authority.Certificates `json:"certificates,omitempty"`
 	// Trusted says that Kyverno trusts the CA of these.
-	Trusted bool `json:"trusted,omitempty"`
-	Bucket   string `json:"bucket"`
+	Trusted bool   `json:"trusted,omitempty"`
+	Bucket  string `json:"bucket"`
 	// Marker is the key of an object that is in the bucket from the start, and MarkerBody what it holds. Empty: there is none.
 	Marker     string `json:"marker,omitempty"`
 	MarkerBody string `json:"markerBody,omitempty"`
