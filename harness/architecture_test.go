@@ -20,8 +20,8 @@ const module = "github.com/smart-restore/conformance/"
 // layers are in the order in which data flows: lock → images → cluster → testbed → scenario → session. A package imports
 // packages of earlier layers, never of its own or a later one.
 var layers = [][]string{
-	{"harness/strict", "harness/subnet", "harness/text", "harness/redact", "harness/internal/fakeapi", "harness/timing", "harness/frame", "harness/env/recorded", "harness/fault/gateway/api"},
-	{"harness/artifacts", "harness/endpoint"},
+	{"harness/strict", "harness/subnet", "harness/text", "harness/redact", "harness/internal/fakeapi", "harness/timing", "harness/frame", "harness/env/recorded", "harness/fault/gateway/api", "harness/authority"},
+	{"harness/artifacts", "harness/endpoint", "harness/fault/gateway/resolver"},
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/workload/ledger", "harness/fault/gateway", "harness/probe", "harness/alerts"},
 	{"harness/gomod", "harness/fault", "harness/await", "harness/podexec", "harness/recorder", "harness/creations", "harness/cluster", "harness/check/play", "harness/check/rights", "harness/report/markdown", "harness/report/decisions"},
@@ -50,7 +50,7 @@ var clusterVocabulary = []string{
 
 // clusterless are the packages that must not import any of that: what finds and says things without a cluster.
 var clusterless = []string{
-	"fixtures", "harness/alerts", "harness/strict", "harness/endpoint", "harness/outage", "harness/probe", "harness/check", "harness/check/play", "harness/check/network", "harness/check/rights",
+	"fixtures", "harness/authority", "harness/fault/gateway/resolver", "harness/alerts", "harness/strict", "harness/endpoint", "harness/outage", "harness/probe", "harness/check", "harness/check/play", "harness/check/network", "harness/check/rights",
 	"harness/fault/gateway", "harness/fault/gateway/api", "harness/policy", "harness/stack", "harness/settings", "harness/subject",
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/authority"
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/verdict"
@@ -130,9 +131,17 @@ func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulato
 		r.Millis = time.Since(began).Milliseconds()
 		return r, nil
 	}
-	all := situations(plot{p.Contract, p.Endpoint.URL})
 	s3 := p.Contract.S3
-	given := play.Play{Endpoint: p.Endpoint.URL, Bucket: s3.Bucket, Marker: s3.Marker, MarkerBody: s3.MarkerBody}
+	given := play.Play{Endpoint: p.Endpoint.URL, Address: p.Endpoint.Addr.Addr(), Bucket: s3.Bucket, Marker: s3.Marker, MarkerBody: s3.MarkerBody}
+	place := plot{Contract: p.Contract, endpoint: p.Endpoint.URL}
+	if p.Endpoint.HTTPS() {
+		certificates, err := authority.New(p.Endpoint.Hostname(), began)
+		if err != nil {
+			return nil, err
+		}
+		place.ca, given.Certificates, given.Trusted = certificates.CA, certificates, s3.Trust == policy.TrustImages
+	}
+	all := situations(place)
 	for _, o := range p.Objects {
 		given.Policies = append(given.Policies, o.Object)
 	}

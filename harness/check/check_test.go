@@ -43,7 +43,7 @@ func (f fake) Play(_ context.Context, given play.Play) (*play.Record, error) {
 var taken = []play.Acceptance{{Kind: "GeneratingPolicy", Name: "p-restore", Called: 1}}
 
 // plan is what the plan's policies are about.
-var plan = plot{policy.Default(), url}
+var plan = plot{Contract: policy.Default(), endpoint: url}
 
 // nothing happens.
 func nothing(play.Situation) play.Course {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
 )
@@ -397,7 +398,7 @@ func (f *found) backsUpAsPromised() {
 
 // repositoryIs wants every ReplicationSource and ReplicationDestination to name a Secret that is there at the end, with the
 // base Secret's keys and the repository of its PVC.
-func (f *found) repositoryIs(endpoint string) {
+func (f *found) repositoryIs(url string) {
 	for _, kind := range []string{source, destination} {
 		for _, e := range f.made(kind) {
 			o := object(e)
@@ -406,7 +407,7 @@ func (f *found) repositoryIs(endpoint string) {
 			made := secret // what the policy made of it
 			if secret == nil {
 				var err error
-				if made, secret, err = f.fromStore(o.GetNamespace(), name, endpoint); errors.Is(err, policy.ErrNotRead) {
+				if made, secret, err = f.fromStore(o.GetNamespace(), name, url); errors.Is(err, policy.ErrNotRead) {
 					f.unknown = fmt.Sprintf("only a cluster can tell what Secret %s holds: ExternalSecret %s: %v", name, made.GetName(), err)
 					continue
 				} else if err != nil {
@@ -421,7 +422,7 @@ func (f *found) repositoryIs(endpoint string) {
 			}
 			maker := f.makerOf(made, e.Policy)
 			of := fmt.Sprintf("Secret %s of %s %s", name, kind, o.GetName())
-			if got, want := decoded(secret, "RESTIC_REPOSITORY"), repository(f.contract, endpoint, o.GetNamespace(), claimName); got != want {
+			if got, want := decoded(secret, "RESTIC_REPOSITORY"), repository(f.contract, url, o.GetNamespace(), claimName); got != want {
 				f.wrongBy("repository", maker, "%s has the repository %q, wanted %q", of, got, want)
 			}
 			f.credentialsAreTheBaseSecrets(secret, maker, of)
@@ -462,7 +463,7 @@ func decoded(secret *unstructured.Unstructured, key string) string {
 }
 
 // fromStore is the Secret that the External Secrets Operator makes, and the ExternalSecret that it makes it of; nil: there is none.
-func (f *found) fromStore(namespace, name, endpoint string) (of, secret *unstructured.Unstructured, err error) {
+func (f *found) fromStore(namespace, name, url string) (of, secret *unstructured.Unstructured, err error) {
 	keys := f.contract.BaseSecret.Keys
 	for _, content := range f.course.Objects {
 		o := &unstructured.Unstructured{Object: content}
@@ -471,7 +472,7 @@ func (f *found) fromStore(namespace, name, endpoint string) (of, secret *unstruc
 		}
 		made, data, err := f.contract.SecretStore.Secret(o, policy.StoreValues{
 			AccessKey: sourceOf(keys.AccessKey), SecretKey: sourceOf(keys.SecretKey), ResticPassword: sourceOf(keys.ResticPassword),
-			Endpoint: endpoint, Bucket: f.contract.S3.Bucket,
+			Endpoint: endpoint.Endpoint{URL: url}, CA: theCA, Bucket: f.contract.S3.Bucket,
 		})
 		if made != name {
 			continue

@@ -22,7 +22,7 @@ var address = regexp.MustCompile(`\b[0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]+)?\b`)
 func notesOn(p *policy.Policy, s subjects) (notes []Note) {
 	seen := map[string]bool{}
 	contract, defaults := p.Contract, policy.Default()
-	endpoint := strings.TrimPrefix(p.Endpoint.URL, "http://")
+	endpoint := p.Endpoint.Host()
 	leftovers := []struct{ what, found, wanted string }{
 		{"bucket", defaults.S3.Bucket, contract.S3.Bucket},
 		{"base Secret", defaults.BaseSecret.Name, contract.BaseSecret.Name},

@@ -131,7 +131,7 @@ func TestTheUnknownIsAsPromised(t *testing.T) {
 		{policy.IsRefused, []play.Event{waits, rd}, "the contract says that it is refused"},
 	} {
 		p := loaded(t, "unknown: "+c.unknown+"\n")
-		of := plot{p.Contract, url}
+		of := plot{Contract: p.Contract, endpoint: url}
 		i := slices.IndexFunc(situations(of), func(s situation) bool { return s.name == "S3 down: refused" })
 		for look, verify := range map[string]func(*found){"alone": (*found).asPromisedOfTheUnknown, "in its row": situations(of)[i].verify} {
 			f := &found{course: play.Course{Events: append(slices.Clone(c.events), made(1, source, map[string]any{"name": "s"}, map[string]any{"sourcePVC": claimName}))}, contract: p.Contract, subjects: subjectsOf(p), applied: applied{}}

@@ -43,7 +43,7 @@ func TestEveryPolicyWasCheckedForEveryRequirement(t *testing.T) {
 		name := p.Contract.Name
 		known[name] = true
 		wanted := map[string]bool{}
-		for _, s := range situations(plot{p.Contract, p.Endpoint.URL}) {
+		for _, s := range situations(plot{Contract: p.Contract, endpoint: p.Endpoint.URL}) {
 			if len(p.Kyverno()) > 0 && s.isFor(p.Contract) { // templates are not played
 				wanted[s.requirement] = true
 			}

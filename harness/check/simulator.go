@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/authority"
 	"github.com/smart-restore/conformance/harness/check/network"
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/check/rights"
@@ -68,6 +69,7 @@ func (k *Kyverno) program() (gomod.TestProgram, error) {
 		"harness/check/play":        play.Source,
 		"harness/check/network":     network.Source,
 		"harness/check/rights":      rights.Source,
+		"harness/authority":         authority.Source,
 		"harness/fault/gateway":     gateway.Source,
 		"harness/fault/gateway/api": api.Source,
 	}, Needs: "simulator"}, err
@@ -171,11 +173,15 @@ func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, erro
 	if err != nil {
 		return nil, err
 	}
+	trust, err := trustIn(dir, given)
+	if err != nil {
+		return nil, err
+	}
 	file := filepath.Join(dir, "record.json")
 	ctx, cancel := context.WithTimeout(ctx, playTimeout)
 	defer cancel()
 	cmd := k.command(ctx, dir, binary, "-test.run="+playTest, "-test.timeout=0", "-record="+file)
-	cmd.Stdin = bytes.NewReader(input)
+	cmd.Stdin, cmd.Env = bytes.NewReader(input), append(cmd.Env, trust...)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("the simulator: %w\n%s", errors.Join(err, ctx.Err()), text.FirstLines(string(said), 20))
 	}
@@ -185,6 +191,18 @@ func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, erro
 	}
 	record := &play.Record{}
 	return record, json.Unmarshal(raw, record)
+}
+
+// trustIn is the environment by which Kyverno trusts the CA of an https endpoint, and nobody else, as if it were in its image.
+func trustIn(dir string, given play.Play) (env []string, err error) {
+	if given.Certificates == nil {
+		return nil, nil
+	}
+	file, ca := filepath.Join(dir, "ca.crt"), ""
+	if given.Trusted {
+		ca = given.Certificates.CA
+	}
+	return []string{"SSL_CERT_FILE=" + file, "SSL_CERT_DIR=" + dir}, os.WriteFile(file, []byte(ca), 0o600)
 }
 
 func (k *Kyverno) compiled(ctx context.Context, program gomod.TestProgram) (string, error) {

@@ -16,7 +16,8 @@ import (
 // plot is what situations are made of: what the policy under test is about, by its contract, and S3's address.
 type plot struct {
 	policy.Contract
-	endpoint string
+	endpoint string // the URL
+	ca       string // of the endpoint's certificate, PEM; empty: it is http
 }
 
 // The names in a situation.
@@ -348,10 +349,7 @@ func pod(name string) map[string]any {
 
 // baseSecretData is what the base Secret holds, with values that can be told from each other.
 func (p plot) baseSecretData() map[string]string {
-	data := maps.Clone(p.BaseSecret.Data)
-	if data == nil {
-		data = map[string]string{}
-	}
+	data := p.BaseSecret.Filled(p.ca)
 	for _, key := range []string{p.BaseSecret.Keys.AccessKey, p.BaseSecret.Keys.SecretKey, p.BaseSecret.Keys.ResticPassword} {
 		data[key] = sourceOf(key)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/strict"
 	perclaim "github.com/smart-restore/conformance/harness/subject" // a subject is something else here
@@ -26,6 +27,9 @@ type template struct {
 // twoInits is the requirement about movers that make a repository at the same moment.
 const twoInits = "safety/two-inits"
 
+// theCA stands for the certificate of the run's CA where nobody has to be trusted by it.
+const theCA = "the run's CA"
+
 // templatesNamespace is where the PVC is that templates are read for.
 const templatesNamespace = "conformance"
 
@@ -35,7 +39,7 @@ func (c *checker) templates(p *policy.Policy) error {
 	for _, key := range c.contract.BaseSecret.Variables() {
 		given[key] = sourceOf(key)
 	}
-	for key, value := range c.contract.BaseSecret.Data {
+	for key, value := range c.contract.BaseSecret.Filled(theCA) {
 		given[key] = value
 	}
 	instance, err := p.Templates.For(templatesNamespace, claimName, given)
@@ -189,7 +193,7 @@ func (t *templates) secret(name string) (found template, at []any, data map[stri
 			keys := t.contract.BaseSecret.Keys
 			made, data, err := t.contract.SecretStore.Secret(one.Unstructured, policy.StoreValues{
 				AccessKey: t.given[keys.AccessKey], SecretKey: t.given[keys.SecretKey], ResticPassword: t.given[keys.ResticPassword],
-				Endpoint: t.endpoint, Bucket: t.contract.S3.Bucket,
+				Endpoint: endpoint.Endpoint{URL: t.endpoint}, CA: theCA, Bucket: t.contract.S3.Bucket,
 			})
 			if made != name {
 				continue

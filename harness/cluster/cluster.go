@@ -48,6 +48,7 @@ type Options struct {
 	Kubeconfig string // where the kubeconfig is written, mode 0600
 	AuditDir   string // a folder of this host that gets the audit log
 	StateDir   string // a folder of this host for the cluster's configuration files
+	Trust      Trust
 	Status     func(format string, args ...any)
 }
 
@@ -311,12 +312,17 @@ func configuration(fixtures fs.FS, o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	trust, err := trustFiles(fixtures, o)
+	if err != nil {
+		return nil, err
+	}
 	var config bytes.Buffer
 	lacking := LacksSysResource()
 	err = parsed.Execute(&config, map[string]any{
 		"AuditPolicy":         auditPolicyFile,
 		"AuditFolder":         o.AuditDir,
 		"Patches":             patchesFolder,
+		"Trust":               trust,
 		"Workers":             make([]struct{}, max(o.Nodes, 1)-1),
 		"UserNamespace":       lacking,
 		"RestrictOOMScoreAdj": lacking && o.NodePulled,

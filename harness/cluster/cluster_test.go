@@ -19,6 +19,7 @@ func TestConfigurationIsKindsAndTheAuditLogIsOurs(t *testing.T) {
 }
 
 func configured(t *testing.T, nodes int, roles []string) {
+	t.Helper()
 	o := Options{AuditDir: t.TempDir(), StateDir: t.TempDir(), NodePulled: true, Nodes: nodes}
 	raw, err := configuration(fixtures.Files, o)
 	if err != nil {

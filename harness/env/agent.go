@@ -19,7 +19,7 @@ import (
 // cluster, which does not have the agent's image, BringAgent copies the agent into it.
 func (s *Suite) AgentContainer(name string) (corev1.Container, []corev1.Volume) {
 	if s.Testbed.External == nil {
-		return corev1.Container{Name: name, Image: s.Testbed.AgentImage, Command: []string{s.Testbed.AgentPath(), "idle"}, ImagePullPolicy: corev1.PullNever}, nil
+		return corev1.Container{Name: name, Image: s.Testbed.AgentImage, Command: []string{s.Testbed.AgentPath(), "idle"}, ImagePullPolicy: corev1.PullNever, Env: s.Testbed.TrustEnv()}, nil
 	}
 	const volume = "agent"
 	var root int64 // as the agent's own image has it: data sets have files of several owners

@@ -413,3 +413,14 @@ func TestAStoreIsNotMadeInAnExternalCluster(t *testing.T) {
 		t.Errorf("%v, refused: %v", err, l.Refused())
 	}
 }
+
+func TestHTTPSIsRefusedInAnExternalCluster(t *testing.T) {
+	for url, want := range map[string]bool{"https://nas": true, "http://nas": false} {
+		p := thePolicy()
+		p.Endpoint = endpoint.Endpoint{URL: url}
+		l := &looker{Request: Request{Policy: p}, Facts: &Facts{}}
+		if err := l.endpoint(); err != nil || (len(l.Refusals) == 1) != want {
+			t.Errorf("%s: refused %v, %v", url, l.Refusals, err)
+		}
+	}
+}

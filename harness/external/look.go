@@ -50,7 +50,7 @@ type Line struct{ Name, Text string }
 // Look looks at a cluster and decides whether the run may begin. It only reads. Its error is about what could not be read.
 func Look(ctx context.Context, api client.Client, r Request) (*Facts, error) {
 	l := &looker{ctx: ctx, api: api, Request: r, Facts: &Facts{}}
-	for _, look := range []func() error{l.nodes, l.controllers, l.kinds, l.storage, l.baseSecret, l.policy, l.rights, l.leftOvers} {
+	for _, look := range []func() error{l.nodes, l.endpoint, l.controllers, l.kinds, l.storage, l.baseSecret, l.policy, l.rights, l.leftOvers} {
 		if err := look(); err != nil {
 			return nil, fmt.Errorf("look at the cluster %s: %w", r.Chosen.Cluster, err)
 		}
@@ -90,6 +90,15 @@ func (l *looker) nodes() error {
 	if len(others) > 0 {
 		l.refuse("nodes of "+runtime.GOARCH+", for which this run's agent is compiled", strings.Join(others, ", "),
 			"start the run on a machine of the nodes' architecture; a mixed cluster cannot be used so far")
+	}
+	return nil
+}
+
+// endpoint refuses S3 that this run could not look at itself: the CA of its certificate is known to the cluster's pods, and not here.
+func (l *looker) endpoint() error {
+	if l.Policy.Endpoint.HTTPS() {
+		l.refuse("S3 by http, at an IPv4 address or a name", l.Policy.Endpoint.URL+": https is served in the suite's own clusters only",
+			"test on a stack of the suite's, without KUBE_CONTEXT")
 	}
 	return nil
 }

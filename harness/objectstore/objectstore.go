@@ -26,6 +26,7 @@ import (
 	tclog "github.com/testcontainers/testcontainers-go/log"
 	"github.com/testcontainers/testcontainers-go/wait"
 
+	"github.com/smart-restore/conformance/harness/authority"
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/fault"
 	"github.com/smart-restore/conformance/harness/stack"
@@ -61,6 +62,7 @@ type Options struct {
 	ServerImage  string // the engine's reference
 	GatewayImage string
 	Endpoint     endpoint.Endpoint
+	Certificates *authority.Certificates // of an endpoint that is https
 	Bucket       string
 	Credentials  Credentials
 }
@@ -89,12 +91,15 @@ func Start(ctx context.Context, o Options) (*Handle, error) {
 	port := strconv.Itoa(serverPort(o.Endpoint.Addr.Port()))
 	s3Port := port + "/tcp"
 	published := []string{controlPort, s3Port}
+	gatewayEnv, gatewayArgs, err := o.gateway(port)
+	if err != nil {
+		return nil, err
+	}
 	gateway, err := start(ctx, testcontainers.ContainerRequest{
-		Image: o.GatewayImage,
-		Name:  gatewayName,
-		Env:   map[string]string{"GATEWAY_TOKEN": o.Credentials.GatewayToken},
-		Cmd: []string{"--listen", o.Endpoint.Addr.String(), "--add-address", "--control", ":9901",
-			"--upstream", "http://" + net.JoinHostPort("127.0.0.1", port)},
+		Image:          o.GatewayImage,
+		Name:           gatewayName,
+		Env:            gatewayEnv,
+		Cmd:            gatewayArgs,
 		ExposedPorts:   published,
 		Networks:       []string{o.Network},
 		NetworkAliases: map[string][]string{o.Network: {gatewayName}},
@@ -132,6 +137,23 @@ func Start(ctx context.Context, o Options) (*Handle, error) {
 		return nil, fmt.Errorf("S3 server: %w", err)
 	}
 	return handle, handle.UseBucket(ctx, o.Credentials, o.Bucket)
+}
+
+// gateway is how the gateway is started before an S3 server at this port.
+func (o Options) gateway(port string) (env map[string]string, args []string, err error) {
+	env = map[string]string{"GATEWAY_TOKEN": o.Credentials.GatewayToken}
+	args = []string{"--listen", o.Endpoint.Addr.String(), "--add-address", "--control", ":9901", "--upstream", "http://" + net.JoinHostPort("127.0.0.1", port)}
+	if o.Endpoint.Name != "" {
+		args = append(args, "--name", o.Endpoint.Name)
+	}
+	if o.Certificates != nil {
+		raw, err := json.Marshal(o.Certificates)
+		if err != nil {
+			return nil, nil, err
+		}
+		env["GATEWAY_CERTIFICATES"] = string(raw)
+	}
+	return env, args, nil
 }
 
 // serverPort is where the S3 server listens: not where the gateway does, with which it shares its addresses.

@@ -8,6 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/authority"
+	"github.com/smart-restore/conformance/harness/endpoint"
 )
 
 func TestListingsTellWhatWasLostAndAdded(t *testing.T) {
@@ -46,6 +50,41 @@ func TestTheServerIsNotWhereTheGatewayIs(t *testing.T) {
 	for endpoint, want := range map[uint16]int{9000: 7070, 80: 7070, 7070: 7071} {
 		if got := serverPort(endpoint); got != want {
 			t.Errorf("endpoint at port %d: want the server at %d, found %d", endpoint, want, got)
+		}
+	}
+}
+
+func TestTheGatewayServesWhatTheEndpointIs(t *testing.T) {
+	for text, want := range map[string]struct {
+		args  []string
+		https bool
+	}{
+		"http://192.168.1.1:9000":     {args: []string{"--listen", "192.168.1.1:9000"}},
+		"https://192.168.1.1":         {args: []string{"--listen", "192.168.1.1:443"}, https: true},
+		"https://s3.home.example.org": {args: []string{"--listen", "192.168.10.133:443", "--name", "s3.home.example.org"}, https: true},
+	} {
+		e, err := endpoint.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := Options{Endpoint: e, Credentials: NewCredentials()}
+		if want.https {
+			if o.Certificates, err = authority.New(e.Hostname(), time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		env, args, err := o.gateway("7070")
+		if err != nil {
+			t.Fatal(err)
+		}
+		given := strings.Join(args, " ")
+		for i := 0; i < len(want.args); i += 2 {
+			if !strings.Contains(given, want.args[i]+" "+want.args[i+1]) {
+				t.Errorf("%s: want %s %s, found %q", text, want.args[i], want.args[i+1], given)
+			}
+		}
+		if strings.Contains(given, "--name") != (e.Name != "") || (env["GATEWAY_CERTIFICATES"] != "") != want.https || strings.Contains(given, "PRIVATE") {
+			t.Errorf("%s: found %q with certificates: %t", text, given, env["GATEWAY_CERTIFICATES"] != "")
 		}
 	}
 }

@@ -65,7 +65,7 @@ const written = "written-by-a-probe"
 // signed is a URL with the movers' credentials in it.
 func (s Subject) signed(ctx context.Context, target Target, key string, query url.Values) (string, error) {
 	// The host is part of what is signed, so the client must be the endpoint's. With a region it asks nobody.
-	s3, err := minio.New(s.Endpoint.Addr.String(), &minio.Options{Creds: credentials.NewStaticV4(s.AccessKey, s.SecretKey, ""), Region: "us-east-1"})
+	s3, err := minio.New(s.Endpoint.Host(), &minio.Options{Creds: credentials.NewStaticV4(s.AccessKey, s.SecretKey, ""), Region: "us-east-1", Secure: s.Endpoint.HTTPS()})
 	if err != nil {
 		return "", err
 	}

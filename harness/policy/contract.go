@@ -123,9 +123,14 @@ type PVC struct {
 
 // S3 is where a policy stores backups.
 type S3 struct {
-	// The S3 address that the policy uses: http and an IPv4 address outside the cluster's own ranges. The suite serves it
-	// inside the test network. Host names and https are not supported. The setting S3_ENDPOINT overrides it.
+	// The S3 address that the policy uses: http or https, and an IPv4 address outside the cluster's own ranges or a DNS name from
+	// outside the cluster. The suite serves it inside the test network, where alone the name exists. The setting S3_ENDPOINT overrides
+	// it.
 	Endpoint string `json:"endpoint"`
+	// Who trusts the certificate of an https endpoint, which is signed by a CA that is new for every run. images: every container does,
+	// as if the CA were added to every image. policy: nobody does who is not given the CA by the policy, which takes it from the
+	// base Secret or the secret store: see {ca} there.
+	Trust string `json:"trust,omitempty"`
 	// The bucket. The suite creates it. Anybody may read and list it without credentials.
 	Bucket string `json:"bucket"`
 	// The path of a PVC's restic repository in the bucket. It contains {pvc}, and before it {namespace}, each once. Without {namespace},
@@ -164,7 +169,8 @@ type BaseSecret struct {
 	Namespace string `json:"namespace,omitempty"`
 	// The names of the keys in the base Secret. A policy maps them to the names that VolSync needs.
 	Keys SecretKeys `json:"keys"`
-	// Further keys that the policy needs in the base Secret, with their values.
+	// Further keys that the policy needs in the base Secret, with their values. {ca} in a value is the certificate of the run's CA, PEM,
+	// by which an https endpoint is trusted.
 	Data map[string]string `json:"data,omitempty"`
 }
 
@@ -194,8 +200,8 @@ type StoreEntry struct {
 	Key string `json:"key"`
 	// The version, as remoteRef.version has it. Defaults to none.
 	Version string `json:"version,omitempty"`
-	// What the entry is, where it is one text. Placeholders: {accessKey}, {secretKey}, {resticPassword}, {endpoint}, {host}, {bucket}.
-	// Quote a value that begins with a brace.
+	// What the entry is, where it is one text. Placeholders: {accessKey}, {secretKey}, {resticPassword}, {endpoint}, {host}, {bucket},
+	// {ca}. Quote a value that begins with a brace.
 	Value string `json:"value,omitempty"`
 	// What the entry is, where it has fields: those that remoteRef.property names, or that extract takes. Each has a value.
 	Properties map[string]string `json:"properties,omitempty"`
@@ -306,7 +312,7 @@ func Default() Contract {
 		APIVersion: "conformance.smart-restore.io/v1alpha1", Kind: "PolicyContract",
 		AdmissionSeconds: 10, // Kyverno's default webhook timeout
 		PVC:              PVC{Label: "backup", Value: "hourly"},
-		S3:               S3{Endpoint: "http://192.168.10.133:9000", Bucket: "volsync-backups", Path: "{namespace}/{pvc}"},
+		S3:               S3{Endpoint: "http://192.168.10.133:9000", Trust: TrustImages, Bucket: "volsync-backups", Path: "{namespace}/{pvc}"},
 		BaseSecret: BaseSecret{Name: "volsync-rustfs-base", Keys: SecretKeys{ //nolint:gosec // names
 			AccessKey: "AWS_ACCESS_KEY_ID", SecretKey: "AWS_SECRET_ACCESS_KEY", ResticPassword: "RESTIC_PASSWORD",
 		}},
@@ -333,6 +339,7 @@ func (c *Contract) fillIn() {
 		c.PVC.Label, c.PVC.Value = d.PVC.Label, d.PVC.Value
 	}
 	c.S3.Endpoint = cmp.Or(c.S3.Endpoint, d.S3.Endpoint)
+	c.S3.Trust = cmp.Or(c.S3.Trust, d.S3.Trust)
 	c.S3.Bucket = cmp.Or(c.S3.Bucket, d.S3.Bucket)
 	c.S3.Path = cmp.Or(c.S3.Path, d.S3.Path)
 	if c.S3.Marker != "" {

@@ -65,8 +65,11 @@ func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 	if err := p.checkSecretStore(); err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 	}
+	if err := p.checkTrust(); err != nil {
+		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
+	}
 	store := contract.SecretStore
-	if address := strings.TrimPrefix(endpoint.URL, "http://"); !p.names(address) && !store.says("{endpoint}") && !store.says("{host}") {
+	if address := endpoint.Host(); !p.names(address) && !store.says("{endpoint}") && !store.says("{host}") {
 		if promised := contract.S3.Endpoint; set.URL != "" && set.URL != promised {
 			return nil, fmt.Errorf("POLICY=%s: no object in it mentions the S3 endpoint %s, which S3_ENDPOINT sets; its contract says %s: leave S3_ENDPOINT out, or set the endpoint that the policy mentions", path, address, promised)
 		}

@@ -19,7 +19,7 @@ description: It does it otherwise.
 admissionSeconds: 7
 pvc: {label: velero.example.org/protect, value: "yes", storageClass: nfs}
 namespaceLabels: {backups.example.org/enabled: "true"}
-s3: {endpoint: "http://10.0.0.5:9000", bucket: k8s-backups, path: "prod/{namespace}/{pvc}", cluster: prod, marker: prod.json, markerBody: "{}"}
+s3: {endpoint: "https://10.0.0.5:9000", trust: policy, bucket: k8s-backups, path: "prod/{namespace}/{pvc}", cluster: prod, marker: prod.json, markerBody: "{}"}
 baseSecret:
   name: s3-credentials
   namespace: backup-system
@@ -41,7 +41,7 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 		APIVersion: Default().APIVersion, Kind: Default().Kind, Name: "foreign", Description: "It does it otherwise.",
 		AdmissionSeconds: 7, PVC: PVC{Label: "velero.example.org/protect", Value: "yes", StorageClass: "nfs"},
 		NamespaceLabels: map[string]string{"backups.example.org/enabled": "true"},
-		S3:              S3{Endpoint: "http://10.0.0.5:9000", Bucket: "k8s-backups", Path: "prod/{namespace}/{pvc}", Cluster: "prod", Marker: "prod.json", MarkerBody: "{}"},
+		S3:              S3{Endpoint: "https://10.0.0.5:9000", Trust: TrustPolicy, Bucket: "k8s-backups", Path: "prod/{namespace}/{pvc}", Cluster: "prod", Marker: "prod.json", MarkerBody: "{}"},
 		BaseSecret: BaseSecret{Name: "s3-credentials", Namespace: "backup-system",
 			Keys: SecretKeys{AccessKey: "id", SecretKey: "key", ResticPassword: "password"}, Data: map[string]string{"AWS_DEFAULT_REGION": "us-east-1"}},
 		Names:   Names{ReplicationSource: "{pvc}-backup", ReplicationDestination: "{namespace}.{pvc}", Secret: "r-{uid}"},

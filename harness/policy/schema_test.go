@@ -295,7 +295,7 @@ func TestSchemaAgreesWithTheReader(t *testing.T) {
 	for _, change := range [][2]string{
 		{"name: foreign\n", ""}, {"description: It", "descripton: It"}, {"kind: PolicyContract", "kind: Policy"}, {"admissionSeconds: 7", "admissionSeconds: 0"},
 		{"admissionSeconds: 7", "admissionSeconds: soon"}, {"label: velero.example.org/protect", "label: a b"}, {`value: "yes", `, ""}, {`value: "yes"`, "value: true"},
-		{`"true"`, `"a b"`}, {`"http://10.0.0.5:9000"`, "https://10.0.0.5"}, {"k8s-backups", "K"}, {"prod/{namespace}", "/{namespace}"},
+		{`"true"`, `"a b"`}, {`"https://10.0.0.5:9000"`, "s3://10.0.0.5"}, {"trust: policy", "trust: me"}, {"k8s-backups", "K"}, {"prod/{namespace}", "/{namespace}"},
 		{"name: s3-credentials", "name: S3"}, {"accessKey: id", "accessKey: i d"}, {`"{pvc}-backup"`, "A"}, {"Snapshot", "Rsync"}, {"30 2 * * *", "daily"},
 		{"daily: 14", "daily: 0"}, {"daily: 14, within: 3d", ""}, {"id, secretKey: key, resticPassword: password}", "id}\n  extra: 1"}, {"keys: {accessKey: id, secretKey: key, resticPassword: password}", "keys: {}"}, {"within: 3d", "within: soon"}, {"marker: prod.json", "marker: /prod.json"}, {"cluster: prod", "cluster: a/b"}, {`, fresh: "no"`, ""}, {"backups.example.org/state", "a b"}, {"within", "since"},
 	} {

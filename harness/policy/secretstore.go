@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/stack"
 )
 
@@ -24,14 +25,17 @@ const (
 const ChangesSecretStore = "changes-secret-store"
 
 // storePlaceholders are those of a value in a store.
-var storePlaceholders = []string{"accessKey", "secretKey", "resticPassword", "endpoint", "host", "bucket"}
+var storePlaceholders = []string{"accessKey", "secretKey", "resticPassword", "endpoint", "host", "bucket", caPlaceholder}
 
 // StoreValues are what the placeholders of a store's values stand for.
-type StoreValues struct{ AccessKey, SecretKey, ResticPassword, Endpoint, Bucket string }
+type StoreValues struct {
+	AccessKey, SecretKey, ResticPassword, CA, Bucket string
+	Endpoint                                         endpoint.Endpoint
+}
 
 func (v StoreValues) fill(value string) string {
 	return strings.NewReplacer("{accessKey}", v.AccessKey, "{secretKey}", v.SecretKey, "{resticPassword}", v.ResticPassword,
-		"{endpoint}", v.Endpoint, "{host}", strings.TrimPrefix(v.Endpoint, "http://"), "{bucket}", v.Bucket).Replace(value)
+		"{endpoint}", v.Endpoint.URL, "{host}", v.Endpoint.Host(), "{bucket}", v.Bucket, "{ca}", v.CA).Replace(value)
 }
 
 // Filled is the text of an entry. One with properties is a JSON object of them.

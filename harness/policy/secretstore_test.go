@@ -14,11 +14,12 @@ import (
 	"github.com/smart-restore/conformance/harness/endpoint"
 )
 
-var values = StoreValues{AccessKey: "id", SecretKey: "key", ResticPassword: "password", Endpoint: "http://10.0.0.1:9000", Bucket: "b"}
+var values = StoreValues{AccessKey: "id", SecretKey: "key", ResticPassword: "password", Endpoint: endpoint.Endpoint{URL: "http://10.0.0.1:9000"}, CA: "pem", Bucket: "b"}
 
 var store = SecretStore{Kind: ClusterSecretStore, Name: "s", Entries: []StoreEntry{
 	{Key: "all", Properties: map[string]string{"REPO": "s3:{endpoint}/{bucket}", "PASSWORD": "{resticPassword}"}},
 	{Key: "id", Value: "{accessKey}"},
+	{Key: "ca", Value: "{ca}"},
 	{Key: "id", Version: "2", Value: "{secretKey}@{host}"},
 }}
 
@@ -29,6 +30,7 @@ func TestTheStoreHoldsTheRunsValues(t *testing.T) {
 		"spec": map[string]any{"provider": map[string]any{"fake": map[string]any{"data": []any{
 			map[string]any{"key": "all", "value": `{"PASSWORD":"password","REPO":"s3:http://10.0.0.1:9000/b"}`},
 			map[string]any{"key": "id", "value": "id"},
+			map[string]any{"key": "ca", "value": "pem"},
 			map[string]any{"key": "id", "version": "2", "value": "key@10.0.0.1:9000"},
 		}}}},
 	}

@@ -14,7 +14,7 @@ import (
 
 // The gallery's setups are read as what they are: templates without a policy.
 func TestTheGallerysTemplates(t *testing.T) {
-	for _, name := range []string{"app-template", "populator-template", "path-by-app", "external-secret"} {
+	for _, name := range []string{"app-template", "populator-template", "path-by-app", "external-secret", "own-ca"} {
 		t.Run(name, func(t *testing.T) {
 			p, err := Load(filepath.Join("..", "..", "fixtures", "gallery", name), endpoint.Endpoint{})
 			if err != nil {

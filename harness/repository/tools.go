@@ -102,6 +102,7 @@ func (t Tools) create(ctx context.Context) error {
 			Name: name, Image: s.Testbed.Images.Restic, ImagePullPolicy: corev1.PullIfNotPresent,
 			Command:      []string{"/bin/bash", "-c", script},
 			EnvFrom:      []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: toolsSecret}}}},
+			Env:          s.Testbed.TrustEnv(),
 			VolumeMounts: mounts,
 			Resources:    corev1.ResourceRequirements{Limits: limits},
 			// Of one that failed, its status has the last lines that it wrote.

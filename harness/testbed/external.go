@@ -78,7 +78,7 @@ func Attach(o AttachOptions) *Testbed {
 		Images:      &images.Set{Restic: o.MoverImage},
 		Credentials: o.Credentials, CreatedAt: time.Now().UTC(), Phases: o.Phases, Log: o.Log,
 		External: &External{Cluster: o.Cluster, AgentBinary: o.Agent},
-		Store:    &objectstore.Handle{Server: o.Policy.Endpoint.Addr.String(), Bucket: o.Policy.Contract.S3.Bucket},
+		Store:    &objectstore.Handle{Server: o.Policy.Endpoint.Address(), Bucket: o.Policy.Contract.S3.Bucket},
 
 		PolicySHA: o.Policy.SHA256, Alerts: string(o.Policy.Alerts), Templates: o.Policy.Templates,
 	}

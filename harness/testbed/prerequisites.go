@@ -104,7 +104,7 @@ func (s *Testbed) SecretStore(namespace string) *unstructured.Unstructured {
 func (s *Testbed) StoreValues() policy.StoreValues {
 	return policy.StoreValues{
 		AccessKey: s.Credentials.AccessKey, SecretKey: s.Credentials.SecretKey, ResticPassword: s.Credentials.ResticPassword,
-		Endpoint: s.Endpoint.URL, Bucket: s.Contract.S3.Bucket,
+		Endpoint: s.Endpoint, CA: s.CA, Bucket: s.Contract.S3.Bucket,
 	}
 }
 
@@ -115,6 +115,6 @@ func (s *Testbed) baseSecretData() map[string]string {
 		keys.SecretKey:      s.Credentials.SecretKey,
 		keys.ResticPassword: s.Credentials.ResticPassword,
 	}
-	maps.Copy(data, s.Contract.BaseSecret.Data)
+	maps.Copy(data, s.Contract.BaseSecret.Filled(s.CA))
 	return data
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/e2e-framework/klient"
 
 	"github.com/smart-restore/conformance/harness/artifacts"
+	"github.com/smart-restore/conformance/harness/authority"
 	"github.com/smart-restore/conformance/harness/cluster"
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/engine"
@@ -39,6 +41,7 @@ type Testbed struct {
 	RunID       string                  `json:"runID"`
 	Stack       string                  `json:"stack"`
 	Endpoint    endpoint.Endpoint       `json:"endpoint"`
+	CA          string                  `json:"ca,omitempty"` // of the endpoint's certificate, PEM; empty: it is http
 	EngineHost  string                  `json:"engineHost"`
 	Cluster     string                  `json:"cluster"`
 	Nodes       []string                `json:"nodes"` // containers; the control plane's comes first
@@ -102,6 +105,14 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 		AuditLog: artifacts.AuditLogIn(o.AuditDir), AgentImage: o.Images.Agent, Images: o.Images,
 		Credentials: objectstore.NewCredentials(), CreatedAt: time.Now().UTC(), Phases: o.Phases, Log: o.Log,
 	}
+	var certificates *authority.Certificates
+	if s.Endpoint.HTTPS() {
+		var err error
+		if certificates, err = authority.New(s.Endpoint.Hostname(), s.CreatedAt); err != nil {
+			return nil, err
+		}
+		s.CA = certificates.CA
+	}
 	network := cluster.ContainerPrefix + o.Run.ID
 	if _, err := o.Engine.Docker(ctx, "network", "create", "--label", runs.Label+"="+o.Run.ID, network); err != nil {
 		return nil, err
@@ -127,7 +138,7 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 			s.Store, err = objectstore.Start(groupCtx, objectstore.Options{
 				Network: network, Labels: map[string]string{runs.Label: o.Run.ID}, NamePrefix: cluster.ContainerPrefix + o.Run.ID,
 				Server: server, ServerImage: o.Images.ObjectStore, GatewayImage: o.Images.Gateway,
-				Endpoint: s.Endpoint, Bucket: o.Contract.S3.Bucket, Credentials: s.Credentials,
+				Endpoint: s.Endpoint, Certificates: certificates, Bucket: o.Contract.S3.Bucket, Credentials: s.Credentials,
 			})
 			return err
 		})
@@ -137,6 +148,7 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 			c, err = cluster.Create(groupCtx, o.Engine, o.Fixtures, cluster.Options{
 				Name: s.Cluster, Network: network, NodeImage: o.Images.Node, NodePulled: o.Images.NodePulled, Nodes: o.Stack.Nodes,
 				Kubeconfig: s.Kubeconfig, AuditDir: o.AuditDir, StateDir: o.Run.Dir, Status: task.Status,
+				Trust: cluster.Trust{CA: s.CA, ByImages: o.Contract.S3.Trust == policy.TrustImages},
 			})
 			return err
 		})
@@ -158,11 +170,21 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 	if err != nil {
 		return s, err
 	}
+	if s.Endpoint.Name != "" {
+		if err := install.ForwardName(ctx, api, s.Endpoint.Name, s.Endpoint.Addr.Addr().String()); err != nil {
+			return s, err
+		}
+	}
 	err = s.phase("install", "%s", []any{installing(o.Stack)}, func(task *progress.Task) error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error {
 			if err := c.ImportImage(ctx, s.AgentImage, o.Images.AgentArchive); err != nil || o.Prepare == nil {
 				return err
+			}
+			if s.Endpoint.Name != "" { // what is prepared asks S3 by it
+				if err := install.DeploymentsReady(ctx, api, "kube-system", timing.Setup.Ready); err != nil {
+					return err
+				}
 			}
 			return o.Prepare(ctx, s)
 		})
@@ -194,6 +216,14 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 	}
 	s.Ready = true
 	return s, nil
+}
+
+// TrustEnv has a program of the suite's own trust the endpoint's certificate, whoever else does.
+func (s *Testbed) TrustEnv() []corev1.EnvVar {
+	if s.CA == "" {
+		return nil
+	}
+	return []corev1.EnvVar{{Name: "SSL_CERT_FILE", Value: cluster.CAFile}}
 }
 
 // connect leads the endpoint's address to the gateway, in the node, and the gateway's answers back to the pods.

@@ -1,6 +1,6 @@
 // Package network is the network that the simulator gives Kyverno: pipes in memory, with S3 behind the fault gateway at one
 // address, and nothing else. Nothing that a policy asks for leaves the process. The simulator, which is compiled among
-// Kyverno's modules, imports it, so it may import the standard library, the gateway and play only.
+// Kyverno's modules, imports it, so it may import the standard library, the gateway, certificates and play only.
 package network
 
 import (
@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/authority"
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
 	"github.com/smart-restore/conformance/harness/fault/gateway/api"
@@ -28,13 +29,20 @@ import (
 //go:embed *.go
 var Source embed.FS
 
-// dialTimeout is that of Kyverno's dialer.
-const dialTimeout = 30 * time.Second
+// dialTimeout is that of Kyverno's dialer. resolveTimeout is after what Go's resolver has asked twice and got nothing.
+const (
+	dialTimeout    = 30 * time.Second
+	resolveTimeout = 10 * time.Second
+)
 
 // Config makes a Network.
 type Config struct {
-	// Endpoint is where S3 is, http://host:port. The port defaults to 80.
+	// Endpoint is where S3 is, such as http://host:port. The port defaults to the scheme's.
 	Endpoint string
+	// Address is where its name leads.
+	Address netip.Addr
+	// Certificates are those of an endpoint that is https.
+	Certificates *authority.Certificates
 	// S3 answers there.
 	S3 http.Handler
 	// Blocked are address ranges that Kyverno refuses to ask.
@@ -51,6 +59,9 @@ type Network struct {
 	strayed  func(address string)
 	gateway  *gateway.Server
 	data     *listener
+	portal   *listener // where the name leads under a fault
+	name     string    // of the endpoint; empty: it has an address only
+	address  netip.Addr
 	close    func()
 
 	mu     sync.Mutex
@@ -65,12 +76,20 @@ func New(c Config) (*Network, error) {
 		return nil, err
 	}
 	address := endpoint.Host
-	if endpoint.Port() == "" {
+	switch {
+	case endpoint.Port() != "":
+	case endpoint.Scheme == "https":
+		address += ":443"
+	default:
 		address += ":80"
 	}
-	store, data, control := newListener(), newListener(), newListener()
+	name := endpoint.Hostname()
+	if _, err := netip.ParseAddr(name); err == nil {
+		name = ""
+	}
+	store, data, control, portal := newListener(), newListener(), newListener(), newListener()
 	server, err := gateway.New(gateway.Config{
-		Upstream: &url.URL{Scheme: "http", Host: address}, Token: "none", Log: records(c.Asked), Keep: 1000,
+		Upstream: &url.URL{Scheme: "http", Host: address}, Token: "none", Log: records(c.Asked), Keep: 1000, Certificates: c.Certificates,
 		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return store.connect(ctx) },
 	})
 	if err != nil {
@@ -80,7 +99,8 @@ func New(c Config) (*Network, error) {
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = s3.Serve(store) })
 	serving.Go(func() { _ = server.Serve(data, control) })
-	return &Network{endpoint: address, blocked: c.Blocked, strayed: c.Strayed, gateway: server, data: data, close: func() {
+	serving.Go(func() { _ = server.ServePortal(portal) })
+	return &Network{endpoint: address, name: name, address: c.Address, blocked: c.Blocked, strayed: c.Strayed, gateway: server, data: data, portal: portal, close: func() {
 		_, _ = server.Close(), s3.Close()
 		serving.Wait()
 	}}, nil
@@ -98,10 +118,15 @@ func (n *Network) Dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	ip, err := netip.ParseAddr(host)
+	ip, fault, err := n.resolve(ctx, host)
 	if err != nil {
-		n.strayed(address)
-		return nil, fmt.Errorf("failed to resolve %s: %w", host, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true})
+		if host != n.name {
+			n.strayed(address)
+		}
+		return nil, fmt.Errorf("failed to resolve %s: %w", host, err)
+	}
+	if fault == api.NameElsewhere {
+		return n.portal.connect(ctx)
 	}
 	for _, prefix := range n.blocked {
 		if prefix.Contains(ip) {
@@ -132,6 +157,33 @@ func (n *Network) Dial(ctx context.Context, address string) (net.Conn, error) {
 		}
 	}
 	return n.data.connect(ctx)
+}
+
+// resolve is where a host leads, and the fault that its name has.
+func (n *Network) resolve(ctx context.Context, host string) (ip netip.Addr, fault string, err error) {
+	notFound := &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip, "", nil
+	}
+	if host != n.name || n.name == "" {
+		return netip.Addr{}, "", notFound
+	}
+	switch fault := n.gateway.NameFault("", host); fault {
+	case api.NameNotFound:
+		return netip.Addr{}, "", notFound
+	case api.NameFails:
+		return netip.Addr{}, "", &net.DNSError{Err: "server misbehaving", Name: host, IsTemporary: true}
+	case api.NameUnheard:
+		timer := time.NewTimer(resolveTimeout)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		return netip.Addr{}, "", &net.DNSError{Err: "i/o timeout", Name: host, IsTimeout: true, IsTemporary: true}
+	default:
+		return n.address, fault, nil
+	}
 }
 
 func opError(address string, err error) error {

@@ -1,10 +1,12 @@
 // Package play is what a policy is checked with and without: situations as steps, and what came of each. The simulator, which is
-// built out of a Kyverno's own modules, compiles this package too, so it may import the standard library and the gateway's API only.
+// built out of a Kyverno's own modules, compiles this package too, so it may import the standard library, the gateway's API and the certificates of an endpoint only.
 package play
 
 import (
 	"embed"
+	"net/netip"
 
+	"github.com/smart-restore/conformance/harness/authority"
 	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
@@ -15,9 +17,15 @@ var Source embed.FS
 
 // Play is what the simulator is given.
 type Play struct {
-	// Endpoint is the S3 address as policies name it, http://host:port. Nothing is sent there: it exists in the simulator only.
+	// Endpoint is the S3 address as policies name it, such as http://host:port. Nothing is sent there: it exists in the simulator only.
 	Endpoint string `json:"endpoint"`
-	Bucket   string `json:"bucket"`
+	// Address is where the endpoint's name leads, or the endpoint's own.
+	Address netip.Addr `json:"address"`
+	// Certificates are those of an endpoint that is https.
+	Certificates *authority.Certificates `json:"certificates,omitempty"`
+	// Trusted says that Kyverno trusts the CA of these.
+	Trusted bool   `json:"trusted,omitempty"`
+	Bucket  string `json:"bucket"`
 	// Marker is the key of an object that is in the bucket from the start, and MarkerBody what it holds. Empty: there is none.
 	Marker     string `json:"marker,omitempty"`
 	MarkerBody string `json:"markerBody,omitempty"`

@@ -1,7 +1,9 @@
 // Command gateway is the fault gateway of package harness/fault/gateway as a
 // container: it listens at the configured S3 endpoint, passes requests on to
 // the real S3 server, writes each request to stdout as a line of JSON, and
-// takes its orders on the control API, whose token is in GATEWAY_TOKEN.
+// takes its orders on the control API, whose token is in GATEWAY_TOKEN. With
+// GATEWAY_CERTIFICATES (package authority, as JSON) the endpoint is https. With
+// --name it resolves that name, and is a login page at its other addresses.
 //
 // It ends with 0 after SIGTERM or SIGINT, with 1 if it can't serve, with 2 if
 // it was called wrongly.
@@ -9,6 +11,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,12 +28,13 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/fault/gateway/resolver"
 )
 
 func main() {
 	zerolog.SetGlobalLevel(zerolog.WarnLevel) // toxiproxy's toxics tell of each step
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	err := run(ctx, os.Args[1:], os.Getenv("GATEWAY_TOKEN"), os.Stdout, os.Stderr)
+	err := run(ctx, os.Args[1:], secrets{os.Getenv("GATEWAY_TOKEN"), os.Getenv("GATEWAY_CERTIFICATES")}, os.Stdout, os.Stderr)
 	stop()
 	var usage usageError
 	switch {
@@ -46,14 +50,18 @@ func main() {
 
 type usageError struct{ error }
 
+// secrets are what must not be among the arguments.
+type secrets struct{ token, certificates string }
+
 // run serves until ctx ends.
-func run(ctx context.Context, args []string, token string, records, status io.Writer) error {
+func run(ctx context.Context, args []string, secrets secrets, records, status io.Writer) error {
 	flags := flag.NewFlagSet("gateway", flag.ContinueOnError)
 	flags.SetOutput(status)
 	listen := flags.String("listen", "", "the endpoint, `ip:port`")
 	upstream := flags.String("upstream", "", "the real S3 server, `http://host:port`")
 	control := flags.String("control", ":9901", "the control API, `[ip]:port`")
 	route := flags.String("route", "", "only add a route in this network namespace and end: `cidr=via`")
+	name := flags.String("name", "", "the endpoint's `name`, which is resolved on port 53 of its IP")
 	addAddress := flags.Bool("add-address", false, "give lo the endpoint's IP first (needs NET_ADMIN)")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -74,10 +82,16 @@ func run(ctx context.Context, args []string, token string, records, status io.Wr
 	if err != nil {
 		return usageError{fmt.Errorf("--upstream: %w", err)}
 	}
-	if token == "" {
+	if secrets.token == "" {
 		return usageError{errors.New("want the control API's token in GATEWAY_TOKEN, found none")}
 	}
-	server, err := gateway.New(gateway.Config{Upstream: u, Token: token, Log: records})
+	config := gateway.Config{Upstream: u, Token: secrets.token, Log: records}
+	if secrets.certificates != "" {
+		if err := json.Unmarshal([]byte(secrets.certificates), &config.Certificates); err != nil {
+			return usageError{errors.New("want the endpoint's certificates in GATEWAY_CERTIFICATES, found something else")} // not what: it has keys
+		}
+	}
+	server, err := gateway.New(config)
 	if err != nil {
 		return usageError{err}
 	}
@@ -95,9 +109,55 @@ func run(ctx context.Context, args []string, token string, records, status io.Wr
 	if err != nil {
 		return errors.Join(err, data.Close())
 	}
+	if *name != "" {
+		end, err := serveName(server, *name, endpoint)
+		if err != nil {
+			return errors.Join(err, data.Close(), ctl.Close())
+		}
+		defer end()
+	}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	fmt.Fprintf(status, "gateway: ready on %s for %s, control on %s\n", data.Addr(), u, ctl.Addr())
 	return server.Serve(data, ctl)
+}
+
+// serveName resolves the endpoint's name, and is there where it leads elsewhere: at this host's own address.
+func serveName(server *gateway.Server, name string, endpoint netip.AddrPort) (end func(), err error) {
+	elsewhere, err := ownAddress()
+	if err != nil {
+		return nil, err
+	}
+	portal, err := net.Listen("tcp", netip.AddrPortFrom(elsewhere, endpoint.Port()).String())
+	if err != nil {
+		return nil, err
+	}
+	dns := netip.AddrPortFrom(endpoint.Addr(), 53).String()
+	udp, err := net.ListenPacket("udp", dns)
+	if err != nil {
+		return nil, errors.Join(err, portal.Close())
+	}
+	tcp, err := net.Listen("tcp", dns)
+	if err != nil {
+		return nil, errors.Join(err, portal.Close(), udp.Close())
+	}
+	names := resolver.Config{Name: name, Address: endpoint.Addr(), Elsewhere: elsewhere, Fault: server.NameFault}
+	go func() { _ = names.Serve(udp, tcp) }()
+	go func() { _ = server.ServePortal(portal) }()
+	return func() { _, _ = udp.Close(), tcp.Close() }, nil
+}
+
+// ownAddress is the address of this host in its network.
+func ownAddress() (netip.Addr, error) {
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, a := range addresses {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Is4() && !prefix.Addr().IsLoopback() && prefix.Bits() < 32 {
+			return prefix.Addr(), nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("want an IPv4 address of this host in a network, found %v", addresses)
 }
 
 // addToLoopback gives lo the address, if it has not got it.

@@ -26,7 +26,7 @@ func TestRunUntilToldToStop(t *testing.T) {
 	status, statusIn := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"--listen", "127.0.0.1:0", "--upstream", upstream.URL, "--control", "127.0.0.1:0"}, "token", recordsIn, statusIn)
+		ended <- run(ctx, []string{"--listen", "127.0.0.1:0", "--upstream", upstream.URL, "--control", "127.0.0.1:0"}, secrets{token: "token"}, recordsIn, statusIn)
 		statusIn.Close()
 	}()
 
@@ -70,16 +70,19 @@ func TestRunRefuses(t *testing.T) {
 	for _, c := range []struct {
 		args, token, want string
 		usage             bool
+		certificates      string
 	}{
-		{"--upstream http://127.0.0.1:1", "t", `--listen: want ip:port, found ""`, true},
-		{"--listen nas:9000 --upstream http://127.0.0.1:1", "t", `found "nas:9000"`, true},
-		{"--listen 127.0.0.1:0", "t", "upstream: want http://host:port", true},
-		{"--listen 127.0.0.1:0 --upstream http://127.0.0.1:1", "", "GATEWAY_TOKEN", true},
-		{"--listen 127.0.0.1:0 --upstream http://127.0.0.1:1 more", "t", `found ["more"]`, true},
-		{"--token x", "t", "flag provided but not defined", true},
-		{"--listen 127.0.0.1:0 --upstream http://127.0.0.1:1 --control 127.0.0.1:x", "t", "listen tcp", false},
+		{"--upstream http://127.0.0.1:1", "t", `--listen: want ip:port, found ""`, true, ""},
+		{"--listen nas:9000 --upstream http://127.0.0.1:1", "t", `found "nas:9000"`, true, ""},
+		{"--listen 127.0.0.1:0", "t", "upstream: want http://host:port", true, ""},
+		{"--listen 127.0.0.1:0 --upstream http://127.0.0.1:1", "", "GATEWAY_TOKEN", true, ""},
+		{"--listen 127.0.0.1:0 --upstream http://127.0.0.1:1 more", "t", `found ["more"]`, true, ""},
+		{"--listen 127.0.0.1:0 --upstream http://127.0.0.1:1", "t", "want the endpoint's certificates in GATEWAY_CERTIFICATES", true, `{"key`},
+		{"--listen 127.0.0.1:0 --upstream http://127.0.0.1:1", "t", "certificate: ", true, "{}"},
+		{"--token x", "t", "flag provided but not defined", true, ""},
+		{"--listen 127.0.0.1:0 --upstream http://127.0.0.1:1 --control 127.0.0.1:x", "t", "listen tcp", false, ""},
 	} {
-		err := run(t.Context(), strings.Fields(c.args), c.token, io.Discard, io.Discard)
+		err := run(t.Context(), strings.Fields(c.args), secrets{c.token, c.certificates}, io.Discard, io.Discard)
 		var usage usageError
 		if err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &usage) != c.usage {
 			t.Errorf("%s: want %q (usage: %v), found %v", c.args, c.want, c.usage, err)

@@ -92,10 +92,7 @@ func (x *exchange) reset(last ...byte) {
 		x.awaitDelivery()
 	}
 	x.entry.ended(api.EndedReset)
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // fails only on a closed connection
-	}
-	_ = conn.Close()
+	resetConn(conn)
 }
 
 // hangUp ends the connection in order (FIN), after some last bytes. It takes
@@ -111,8 +108,10 @@ func (x *exchange) hangUp(last ...byte) {
 		x.say(conn, last)
 	}
 	x.entry.ended(api.EndedClosed)
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.CloseWrite()
+	for _, c := range []net.Conn{conn, beneath(conn)} { // TLS has an end of its own
+		if half, ok := c.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+		}
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 	_, _ = io.Copy(io.Discard, conn)

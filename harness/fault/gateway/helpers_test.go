@@ -52,8 +52,14 @@ type running struct {
 
 func startBefore(t testing.TB, upstream string, keep int) *running {
 	t.Helper()
+	return startWith(t, Config{Upstream: &url.URL{Scheme: "http", Host: upstream}, Keep: keep})
+}
+
+func startWith(t testing.TB, c Config) *running {
+	t.Helper()
 	g := &running{t: t, log: &lockedBuffer{}}
-	server, err := New(Config{Upstream: &url.URL{Scheme: "http", Host: upstream}, Token: token, Log: g.log, Keep: keep})
+	c.Token, c.Log = token, g.log
+	server, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,11 +184,16 @@ type reply struct {
 
 func do(t testing.TB, method, url, body string) reply {
 	t.Helper()
+	return doBy(t, freshClient(), method, url, body)
+}
+
+func doBy(t testing.TB, client *http.Client, method, url, body string) reply {
+	t.Helper()
 	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := freshClient().Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return reply{err: err}
 	}

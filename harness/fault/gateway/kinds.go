@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -32,7 +33,17 @@ type kind struct {
 	toxic func(api.Fault) toxics.Toxic
 	// bodies is of a toxic that the bodies of all requests of a rule share, in both directions.
 	bodies bool
+
+	// handshake is what a client that begins TLS meets instead of the endpoint's certificate: another configuration, or the
+	// connection's end.
+	handshake func(*hello) (*tls.Config, error)
+	// name says that the kind is what the resolver does (package resolver).
+	name bool
 }
+
+// beforeRequests says that the kind is met before there is a request. A connection that is there already would not meet it: those
+// of the rule's clients are closed.
+func (k kind) beforeRequests() bool { return k.handshake != nil || k.name }
 
 // kinds is every kind of fault; adding one is adding an entry, and a case of that kind to TestFaultsAsSeenByAClient or
 // TestHang. Faults below HTTP (refused, black hole, no route) are packet rules, in package fault.
@@ -140,7 +151,21 @@ var kinds = map[string]kind{
 		toxic:  func(f api.Fault) toxics.Toxic { return &toxics.BandwidthToxic{Rate: f.KilobytesPerSecond} },
 		bodies: true,
 	},
-	"empty-200": {serve: func(x *exchange, _ api.Fault) { x.reply(http.StatusOK, "", nil, "") }},
+	// What a server shows that was not renewed, is another, or is nobody's that is trusted.
+	"cert-expired":    {handshake: func(h *hello) (*tls.Config, error) { return h.show(h.server.certificates.Expired) }},
+	"cert-other-name": {handshake: func(h *hello) (*tls.Config, error) { return h.show(h.server.certificates.OtherName) }},
+	"cert-unknown-ca": {handshake: func(h *hello) (*tls.Config, error) { return h.show(h.server.certificates.UnknownCA) }},
+	// No answer to the client's hello until it goes or the rule ends: then the connection is reset.
+	"handshake-hang": {handshake: (*hello).hold},
+	// What a server says that speaks plain HTTP where TLS was meant.
+	"handshake-http": {handshake: func(h *hello) (*tls.Config, error) {
+		return h.say("HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nClient sent an HTTPS request to an HTTP server.\n")
+	}},
+	api.NameNotFound:  {name: true},
+	api.NameFails:     {name: true},
+	api.NameUnheard:   {name: true},
+	api.NameElsewhere: {name: true},
+	"empty-200":       {serve: func(x *exchange, _ api.Fault) { x.reply(http.StatusOK, "", nil, "") }},
 	// What a captive portal or a proxy's login answers for everything.
 	"html-200": {serve: func(x *exchange, _ api.Fault) {
 		x.reply(http.StatusOK, "text/html; charset=utf-8", nil, loginPage)

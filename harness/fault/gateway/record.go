@@ -41,11 +41,17 @@ func newBook(keep int, out io.Writer) *book {
 }
 
 func (b *book) start(r *http.Request, resource, rule string) *entry {
-	e := &entry{book: b, resource: resource, rec: api.Record{
-		Time: time.Now(), InFlight: true, Rule: rule,
+	return b.enter(resource, api.Record{
+		Rule:   rule,
 		Client: r.RemoteAddr, Method: r.Method, Path: rawPath(r), Query: redactQuery(r.URL.RawQuery),
 		UserAgent: r.UserAgent(), Auth: authKind(r),
-	}}
+	})
+}
+
+// enter gives a record its place in the book.
+func (b *book) enter(resource string, rec api.Record) *entry {
+	rec.Time, rec.InFlight = time.Now(), true
+	e := &entry{book: b, resource: resource, rec: rec}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last++

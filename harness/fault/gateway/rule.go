@@ -37,13 +37,16 @@ func Validate(r api.Rule) error {
 			return fmt.Errorf("auth[%d]: want one of %s, found %q", i, strings.Join(api.AuthKinds(), ", "), a)
 		}
 	}
-	for i, c := range r.Clients {
-		if _, err := netip.ParseAddr(c); err != nil {
-			return fmt.Errorf("clients[%d]: want an address without a port, found %q", i, c)
-		}
-	}
 	if !slices.Contains([]string{"", api.AboutObjects, api.AboutListings}, r.About) {
 		return fmt.Errorf("about: want %s or %s, found %q", api.AboutObjects, api.AboutListings, r.About)
+	}
+	for i, c := range r.Clients {
+		if _, err := netip.ParseAddr(c); err != nil {
+			return fmt.Errorf("clients[%d]: want an IP address, found %q", i, c)
+		}
+	}
+	if k := kinds[r.Fault.Kind]; k.beforeRequests() && (r.PathPrefix != "" || len(r.Methods) > 0 || len(r.Auth) > 0 || r.About != "") {
+		return fmt.Errorf("fault of kind %s: want no selector but clients: it is met before there is a request", r.Fault.Kind)
 	}
 	if r.TTLSeconds < 0 || r.TTLSeconds > api.MaxTTLSeconds {
 		return fmt.Errorf("ttlSeconds: want 0 to %d, found %d", api.MaxTTLSeconds, r.TTLSeconds)
@@ -82,20 +85,25 @@ type activeRule struct {
 }
 
 func (a *activeRule) fits(r *http.Request, resource string) bool {
-	return strings.HasPrefix(resource, a.PathPrefix) &&
+	return !kinds[a.Fault.Kind].beforeRequests() &&
+		a.fitsClient(clientOf(r.RemoteAddr)) &&
+		strings.HasPrefix(resource, a.PathPrefix) &&
 		(len(a.Methods) == 0 || slices.Contains(a.Methods, r.Method)) &&
 		(len(a.Auth) == 0 || slices.Contains(a.Auth, authKind(r))) &&
-		(len(a.Clients) == 0 || slices.Contains(a.Clients, host(r))) &&
 		(a.About == "" || a.About == about(r))
 }
 
-// host is the address of a request's client, without its port.
-func host(r *http.Request) string {
-	client, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil { // of a pipe in memory
+func (a *activeRule) fitsClient(client string) bool {
+	return len(a.Clients) == 0 || slices.Contains(a.Clients, client)
+}
+
+// clientOf is the IP address of ip:port, as rules have it.
+func clientOf(address string) string {
+	from, err := netip.ParseAddrPort(address)
+	if err != nil {
 		return ""
 	}
-	return client.Addr().Unmap().String()
+	return from.Addr().Unmap().String()
 }
 
 // ruleSet is the rules in force, oldest first.
@@ -147,10 +155,14 @@ func (s *ruleSet) drop(which func(*activeRule) bool) {
 
 // match returns the newest rule that fits, or nil.
 func (s *ruleSet) match(r *http.Request, resource string) *activeRule {
+	return s.newest(func(a *activeRule) bool { return a.fits(r, resource) })
+}
+
+func (s *ruleSet) newest(fits func(*activeRule) bool) *activeRule {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, a := range slices.Backward(s.rules) {
-		if a.fits(r, resource) {
+		if fits(a) {
 			return a
 		}
 	}

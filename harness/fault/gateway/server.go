@@ -11,6 +11,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/authority"
 	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
@@ -30,6 +32,8 @@ type Config struct {
 	Token string
 	// Log takes each record as a line of JSON when its request is done.
 	Log io.Writer
+	// Certificates are those of an endpoint that is https; nil: it is http.
+	Certificates *authority.Certificates
 	// Keep is how many records are kept in memory; 0: 200 000 (about 100 MB).
 	Keep int
 	// Dial connects to the real server; nil: by TCP.
@@ -44,6 +48,11 @@ type Server struct {
 	book      *book
 	data      *http.Server
 	control   *http.Server
+	portal    *http.Server // where the endpoint's name may lead
+
+	certificates *authority.Certificates
+	tls          *tls.Config // nil: the endpoint is http
+	idle         idle
 }
 
 // New checks the configuration.
@@ -62,7 +71,15 @@ func New(c Config) (*Server, error) {
 	if c.Dial == nil {
 		c.Dial = dialUpstream
 	}
-	s := &Server{upstream: c.Upstream, book: newBook(c.Keep, c.Log)}
+	s := &Server{upstream: c.Upstream, book: newBook(c.Keep, c.Log), certificates: c.Certificates}
+	if c.Certificates != nil {
+		config, err := configuration(c.Certificates.Good)
+		if err != nil {
+			return nil, fmt.Errorf("certificate: %w", err)
+		}
+		config.GetConfigForClient = s.hello
+		s.tls = config
+	}
 	// No timeouts: how long a request may take is between client and server.
 	s.transport = &http.Transport{
 		DialContext:           c.Dial,
@@ -77,9 +94,12 @@ func New(c Config) (*Server, error) {
 		Handler:                      http.HandlerFunc(s.serveData),
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the real server's to answer
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, c)
+			return context.WithValue(ctx, connKey{}, beneath(c))
 		},
+		ConnState: s.connState,
+		ErrorLog:  silent(),
 	}
+	s.portal = portal()
 	s.control = &http.Server{Handler: s.controlHandler(c.Token), ReadHeaderTimeout: 10 * time.Second}
 	return s, nil
 }
@@ -122,6 +142,9 @@ type connKey struct{}
 // Serve serves both listeners and closes them. It returns nil after Close, else
 // what ended it.
 func (s *Server) Serve(data, control net.Listener) error {
+	if s.tls != nil {
+		data = tls.NewListener(data, s.tls)
+	}
 	ended := make(chan error, 2)
 	go func() { ended <- s.data.Serve(data) }()
 	go func() { ended <- s.control.Serve(control) }()
@@ -137,7 +160,16 @@ func (s *Server) Serve(data, control net.Listener) error {
 }
 
 // Put puts a rule into force, as the control API does.
-func (s *Server) Put(r api.Rule) (api.RuleStatus, error) { return s.rules.put(r) }
+func (s *Server) Put(r api.Rule) (api.RuleStatus, error) {
+	if kinds[r.Fault.Kind].handshake != nil && s.tls == nil {
+		return api.RuleStatus{}, fmt.Errorf("fault of kind %s: the endpoint is http, which has no handshake", r.Fault.Kind)
+	}
+	status, err := s.rules.put(r)
+	if err == nil && kinds[r.Fault.Kind].beforeRequests() {
+		s.endIdle()
+	}
+	return status, err
+}
 
 // HealAll ends every rule.
 func (s *Server) HealAll() { s.rules.remove(func(*activeRule) bool { return true }) }
@@ -145,7 +177,7 @@ func (s *Server) HealAll() { s.rules.remove(func(*activeRule) bool { return true
 // Close ends everything at once, requests in flight too.
 func (s *Server) Close() error {
 	s.HealAll()
-	err := errors.Join(s.data.Close(), s.control.Close())
+	err := errors.Join(s.data.Close(), s.control.Close(), s.portal.Close())
 	s.transport.CloseIdleConnections()
 	return err
 }

@@ -45,7 +45,7 @@ func yours(folder string) (string, error) {
 func yoursOf(c policy.Contract, lines []line) (string, error) {
 	key, value := regexp.QuoteMeta(c.PVC.Label), regexp.QuoteMeta(c.PVC.Value)
 	ofLabel := fmt.Sprintf("`pvc: {label: %s, value: %s}`", c.PVC.Label, c.PVC.Value)
-	address := strings.TrimPrefix(c.S3.Endpoint, "http://")
+	_, address, _ := strings.Cut(c.S3.Endpoint, "://")
 	var rows [][]string
 	var problems []error
 	listed := map[line]bool{}

@@ -38,11 +38,11 @@ type Rule struct {
 	// them: with ["aws4"] a rule meets those who sign their requests, such as
 	// VolSync's movers, and not those who ask as anybody. Empty: any.
 	Auth []string `json:"auth,omitempty"`
-	// Clients are addresses of clients, without a port: with a mover's, a rule
-	// meets that one and not another that asks for the same. Empty: any.
-	Clients []string `json:"clients,omitempty"`
 	// About narrows the rule to one of AboutObjects and AboutListings. Empty: any.
 	About string `json:"about,omitempty"`
+	// Clients are IP addresses. Empty: any. Kinds of handshakes and of names
+	// know nothing else of whom they meet: no other selector goes with them.
+	Clients []string `json:"clients,omitempty"`
 	// TTLSeconds is after how long the rule ends by itself. Defaults to
 	// DefaultTTLSeconds; more than MaxTTLSeconds is refused.
 	TTLSeconds int `json:"ttlSeconds,omitempty"`
@@ -98,6 +98,21 @@ type Fault struct {
 	// ends: "reset" (default), or "answer", which passes them on late.
 	OnHeal string `json:"onHeal,omitempty"`
 }
+
+// The methods of records that are no request's: of a handshake, or of a question
+// for the endpoint's name, that a rule acted on. Others have no record.
+const (
+	MethodTLS = "TLS"
+	MethodDNS = "DNS"
+)
+
+// The kinds of names: what the resolver does with a question for the endpoint's name.
+const (
+	NameNotFound  = "name-not-found" // NXDOMAIN
+	NameFails     = "name-fails"     // SERVFAIL
+	NameUnheard   = "name-unheard"   // no answer
+	NameElsewhere = "name-elsewhere" // an address at which there is a login page
+)
 
 // Record is one request. It holds no header's value but the User-Agent's.
 type Record struct {
