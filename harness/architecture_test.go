@@ -35,6 +35,7 @@ var layers = [][]string{
 	{"harness/app"},
 	{"harness/s3down"},
 	{"harness/claim"},
+	{"harness/gitops"},
 	{"harness/scenario"},
 	{"harness/check"},
 	{"harness/session", "e2e"},

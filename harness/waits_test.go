@@ -24,7 +24,7 @@ func TestSpecsWaitByTheThreeVerbs(t *testing.T) {
 		"wait.For": true, "gomega.Eventually": true, "gomega.Consistently": true, "Eventually": true, "Consistently": true,
 	}
 	used := map[string]bool{}
-	for _, dir := range []string{"../e2e", "env", "app", "repository", "claim", "platform", "s3down", "scenario"} {
+	for _, dir := range []string{"../e2e", "env", "app", "repository", "claim", "platform", "s3down", "gitops", "scenario"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %v", dir, err)

@@ -23,7 +23,7 @@ import (
 var reachable = []string{
 	"harness/scenario", "harness/outage", "harness/verdict", "harness/workload/dataset", "harness/endpoint", "harness/policy", "harness/probe",
 	// The packages of the nouns that scenarios are about.
-	"harness/claim", "harness/app", "harness/repository", "harness/s3down", "harness/platform", "harness/recorder",
+	"harness/claim", "harness/app", "harness/repository", "harness/s3down", "harness/platform", "harness/gitops", "harness/recorder",
 }
 
 // values are single types of other packages that are data and lead to nothing.

@@ -35,15 +35,25 @@ const controlledBy = "conformance.smart-restore.io/app"
 
 // Deploy creates the Deployment of a PVC.
 func Deploy(ctx context.Context, e *env.Env, pvc string) *Workload {
+	return start(ctx, e, Deployment(e, pvc))
+}
+
+// Deployed is the workload of a Deployment that is not created by the suite.
+func Deployed(e *env.Env, deployment *appsv1.Deployment) *Workload {
+	return &Workload{env: e, kind: deployment.Kind, name: deployment.Name}
+}
+
+// Deployment is that of a PVC.
+func Deployment(e *env.Env, pvc string) *appsv1.Deployment {
 	pod, labels := controlled(e, pvc)
-	return start(ctx, e, &appsv1.Deployment{
-		TypeMeta:   metav1.TypeMeta{Kind: "Deployment"},
+	return &appsv1.Deployment{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: pod.Name},
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &one, Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}, Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: pod.Spec},
 		},
-	})
+	}
 }
 
 var one = int32(1)
@@ -175,6 +185,15 @@ func (w *Workload) SawAllOrNothing(ctx context.Context) {
 // wrote.
 func (w *Workload) SawTheBackup(ctx context.Context) {
 	w.App.SawTheBackup(ctx, append([]string{repository.SeedContent}, w.wrote...)...)
+}
+
+// FoundTheBackup says whether what the workload's pod found when it started was the good backup, whole. What else it found is evidence.
+func (w *Workload) FoundTheBackup(ctx context.Context) bool {
+	found := notTheBackup(w.App.sawAtFirst(ctx), []string{repository.SeedContent})
+	if found != "" {
+		w.env.Evidence("volume", fmt.Sprintf("when the pod of %s started, it found %s", w, found), nil)
+	}
+	return found == ""
 }
 
 // KeepsOwnWrite is a watch for what the workload's pod wrote at its start being gone.

@@ -74,8 +74,12 @@ const signalled = 128
 
 // Once runs a command once: one that must not be run twice.
 func (r Runner) Once(ctx context.Context, in Container, command Framed) (Result, error) {
+	return r.once(ctx, in, nil, command)
+}
+
+func (r Runner) once(ctx context.Context, in Container, stdin io.Reader, command Framed) (Result, error) {
 	var stdout, stderr bytes.Buffer
-	err := r.Stream(ctx, in, command, nil, &stdout, &stderr)
+	err := r.Stream(ctx, in, command, stdin, &stdout, &stderr)
 	said := strings.TrimSpace(stderr.String())
 	if r.Redact != nil {
 		said = r.Redact(said)
@@ -101,9 +105,18 @@ func sayIf(text string) error {
 }
 
 // Run runs a command that may be run twice, and runs it again if its reply was lost.
-func (r Runner) Run(ctx context.Context, in Container, command Framed) (result Result, err error) {
+func (r Runner) Run(ctx context.Context, in Container, command Framed) (Result, error) {
+	return r.again(ctx, func() (Result, error) { return r.once(ctx, in, nil, command) })
+}
+
+// RunWith is Run of a command that reads all of this input. One that ends before may not be seen to end.
+func (r Runner) RunWith(ctx context.Context, in Container, stdin []byte, command Framed) (Result, error) {
+	return r.again(ctx, func() (Result, error) { return r.once(ctx, in, bytes.NewReader(stdin), command) })
+}
+
+func (r Runner) again(ctx context.Context, once func() (Result, error)) (result Result, err error) {
 	for range tries {
-		if result, err = r.Once(ctx, in, command); err == nil || ctx.Err() != nil {
+		if result, err = once(); err == nil || ctx.Err() != nil {
 			break
 		}
 	}

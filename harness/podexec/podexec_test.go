@@ -102,6 +102,26 @@ func (here) Stream(ctx context.Context, _ Container, command []string, stdin io.
 	return cmd.Run()
 }
 
+// lossy loses the first reply: what a second run is given is all of the input again.
+type lossy struct {
+	here
+	lost bool
+}
+
+func (l *lossy) Stream(ctx context.Context, in Container, command []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	if !l.lost {
+		l.lost, stdout = true, io.Discard
+	}
+	return l.here.Stream(ctx, in, command, stdin, stdout, stderr)
+}
+
+func TestTheInputIsReadByEachRun(t *testing.T) {
+	result, err := Runner{Streamer: &lossy{}}.RunWith(t.Context(), Container{}, []byte("a\nb"), ByShell("cat"))
+	if err != nil || string(result.Stdout) != "a\nb" {
+		t.Errorf("got %q, %v", result.Stdout, err)
+	}
+}
+
 func TestByShell(t *testing.T) {
 	for name, c := range map[string]struct {
 		command []string

@@ -374,6 +374,9 @@ const JudgesAnEmptyStart = "judges-an-empty-start"
 // NeedsSnapshots labels specs about volumes that can be snapshotted: not every stack has them.
 const NeedsSnapshots = "needs-snapshots"
 
+// NeedsGitOps labels specs about what Argo CD deploys from git: not every stack has it.
+const NeedsGitOps = "needs-gitops"
+
 // JudgesCopies labels specs about the VolumeSnapshots that a backup and a restore are made by.
 const JudgesCopies = "judges-copies"
 

@@ -13,6 +13,7 @@ import (
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/claim"
 	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/gitops"
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/platform"
 	"github.com/smart-restore/conformance/harness/policy"
@@ -28,6 +29,7 @@ const (
 	NeedsPlatform   = testbed.NeedsPlatform
 	NeedsAgentImage = testbed.NeedsAgentImage
 	NeedsSnapshots  = testbed.NeedsSnapshots
+	NeedsGitOps     = testbed.NeedsGitOps
 )
 
 // ChangesBaseSecret labels specs that change the base Secret of their namespace: not every policy has one there.
@@ -95,6 +97,9 @@ type App = app.App
 // Workload is an app whose pods a controller makes.
 type Workload = app.Workload
 
+// Application is an Application of Argo CD's.
+type Application = gitops.Application
+
 // Claim is a PVC.
 type Claim = claim.Claim
 
@@ -116,6 +121,7 @@ type Scenario struct {
 	*claim.Claims
 	*s3down.S3
 	*platform.Platform
+	*gitops.GitOps
 	Namespace string
 
 	env *env.Env
@@ -124,7 +130,12 @@ type Scenario struct {
 func of(e *env.Env) *Scenario {
 	repos := repository.Of(e)
 	s3 := s3down.Of(e, repos)
-	return &Scenario{repos, claim.Of(e, repos, s3), s3, platform.Of(e), e.Namespace, e}
+	return put(e, repos, claim.Of(e, repos, s3), s3)
+}
+
+func put(e *env.Env, repos *repository.Repositories, claims *claim.Claims, s3 *s3down.S3) *Scenario {
+	shared := platform.Of(e)
+	return &Scenario{repos, claims, s3, shared, gitops.Of(e, claims, shared), e.Namespace, e}
 }
 
 // Sibling is the same spec in another namespace of its own, whose name is the first one's with this at the end.
@@ -132,7 +143,7 @@ func (s *Scenario) Sibling(ctx context.Context, suffix string) *Scenario {
 	e := s.env.Sibling(ctx, suffix)
 	repos := repository.Of(e)
 	s3 := s3down.Sibling(s.S3, e, repos)
-	return &Scenario{repos, claim.Sibling(s.Claims, e, repos, s3), s3, platform.Of(e), e.Namespace, e}
+	return put(e, repos, claim.Sibling(s.Claims, e, repos, s3), s3)
 }
 
 // AYearAhead are a PVC's annotations as of a cluster whose clock is a year ahead.

@@ -81,6 +81,12 @@ const ExternalSecretsModule = "github.com/external-secrets/external-secrets" //n
 // HasExternalSecrets says whether the External Secrets Operator is part of the stack.
 func (s *Stack) HasExternalSecrets() bool { return s.Versions["external-secrets"] != "" }
 
+// ArgoCDModule is the module of the manifests that install Argo CD.
+const ArgoCDModule = "github.com/argoproj/argo-cd/v3"
+
+// HasArgoCD says whether Argo CD is part of the stack.
+func (s *Stack) HasArgoCD() bool { return s.Versions["argo-cd"] != "" }
+
 // Class finds a storage class by name; the empty name is the default one.
 func (s *Storage) Class(name string) (StorageClass, bool) {
 	i := slices.IndexFunc(s.Classes, func(c StorageClass) bool { return name == "" || c.Name == name })
@@ -427,6 +433,9 @@ func (l *Lock) validate() error {
 		}
 		if l.installs(s, ExternalSecretsModule) != s.HasExternalSecrets() {
 			report("stacks", s.Name, "versions must name external-secrets where a manifest of %s is among its manifests, and only there", ExternalSecretsModule)
+		}
+		if l.installs(s, ArgoCDModule) != s.HasArgoCD() {
+			report("stacks", s.Name, "versions must name argo-cd where a manifest of %s is among its manifests, and only there", ArgoCDModule)
 		}
 		if s.Nodes < 1 || s.Nodes > MaxNodes {
 			report("stacks", s.Name, "nodes: want 1 to %d, found %d", MaxNodes, s.Nodes)

@@ -111,6 +111,7 @@ func TestParseRefusesWithAReason(t *testing.T) {
 		"no version of VolSync":  {"kyverno: v1, volsync: v1", "kyverno: v1", "must name kubernetes and volsync"},
 		"no version of Kyverno":  {"kyverno: v1, ", "", `stack "one": versions must name kyverno where a manifest of github.com/kyverno/kyverno is among its manifests, and only there`},
 		"a Kyverno of nowhere":   {"versions: {kubernetes: v1, volsync: v1}", "versions: {kubernetes: v1, kyverno: v1, volsync: v1}", `stack "bare": versions must name kyverno where`},
+		"Argo CD of nowhere":     {"kyverno: v1, volsync", "kyverno: v1, argo-cd: v1, volsync", `stack "one": versions must name argo-cd where a manifest of github.com/argoproj/argo-cd/v3 is among its manifests, and only there`},
 		"an operator of nowhere": {"kyverno: v1, volsync", "kyverno: v1, external-secrets: v1, volsync", `stack "one": versions must name external-secrets where a manifest of github.com/external-secrets/external-secrets is among its manifests, and only there`},
 		"no node":                {"nodes: 2", "nodes: -1", `stack "bare": nodes: want 1 to 3, found -1`},
 		"too many nodes":         {"nodes: 2", "nodes: 4", `nodes: want 1 to 3, found 4`},

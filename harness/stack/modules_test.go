@@ -98,8 +98,8 @@ func moduleProblems(b Build, raw []byte) (problems []string) {
 		replaced[r.Old.Path] = r.New.Version
 	}
 	for _, family := range families {
-		if !slices.ContainsFunc(file.Require, func(r *modfile.Require) bool { return r.Mod.Path == family.of }) {
-			continue
+		if !slices.ContainsFunc(b.Packages, func(pkg string) bool { return strings.HasPrefix(pkg+"/", family.of+"/") }) {
+			continue // others require what they like of them
 		}
 		want := family.version(version)
 		for _, r := range file.Require {

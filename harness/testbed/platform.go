@@ -77,6 +77,12 @@ func (s *Testbed) HasKyverno() bool {
 // HasSnapshots says whether the stack has volumes that can be snapshotted: those of a CSI driver.
 func (s *Testbed) HasSnapshots() bool { return s.Platform != nil && len(s.Platform.drivers()) > 0 }
 
+// ArgoCDNamespace is where Argo CD is, and its Applications.
+const ArgoCDNamespace = "argocd"
+
+// HasArgoCD says whether Argo CD is part of the stack.
+func (s *Testbed) HasArgoCD() bool { return slices.Contains(s.Controllers, ArgoCDNamespace) }
+
 // Platform is what was seen when the installation came to its end, and, of the policy, when it was seen to act. Examine
 // compares the cluster with it.
 type Platform struct {

@@ -267,6 +267,9 @@ func installing(of *stack.Stack) string {
 	if of.HasExternalSecrets() {
 		parts = append(parts, "the External Secrets Operator")
 	}
+	if of.HasArgoCD() {
+		parts = append(parts, "Argo CD")
+	}
 	return strings.Join(parts, ", ") + " and the snapshot CRDs"
 }
 

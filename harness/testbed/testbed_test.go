@@ -857,6 +857,27 @@ func TestTheKindsThatAPolicyCanBeMadeOf(t *testing.T) {
 	}
 }
 
+// What is deployed by Argo CD is not asked for on a stack without it.
+func TestGitOpsIsPromisedWhereArgoCDIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		testbed *Testbed
+		labels  []string
+		want    string
+	}{
+		"Argo CD":             {&Testbed{Stack: "s", Controllers: []string{"argocd", "kyverno"}}, []string{"gitops", NeedsGitOps}, ""},
+		"no Argo CD":          {&Testbed{Stack: "s", Controllers: []string{"kyverno"}}, []string{"gitops", NeedsGitOps}, "the stack s has no Argo CD"},
+		"no Argo CD, no need": {&Testbed{Stack: "s", Controllers: []string{"kyverno"}}, []string{"safety"}, ""},
+		"somebody's":          {&Testbed{External: &External{}}, []string{"gitops", NeedsGitOps}, ""},
+	} {
+		if got := c.testbed.NotPromised(c.labels); got != c.want {
+			t.Errorf("%s: got %q, wanted %q", name, got, c.want)
+		}
+	}
+	if lack := (&Testbed{External: &External{}}).Lacks(NeedsGitOps); lack == "" {
+		t.Error("an external testbed lacks nothing")
+	}
+}
+
 // What needs snapshots is not asked for on a stack without a driver that takes them. Of a cluster that is somebody's, nobody knows.
 func TestSnapshotsArePromisedWhereADriverIs(t *testing.T) {
 	driver := &Platform{Objects: []Object{{Group: "storage.k8s.io", Version: "v1", Kind: csiDriver, Name: "csi.example.com"}}}

@@ -17,11 +17,11 @@ func Slug(id string) string {
 	return strings.Trim(notInNames.ReplaceAllString(strings.ToLower(id), "-"), "-")
 }
 
-// OfKubernetes reports whether Kubernetes itself owns an annotation or a label of this key: one without a policy's or a
+// OfKubernetes reports whether Kubernetes itself, or Argo CD, owns an annotation or a label of this key: one without a policy's or a
 // user's own domain, as in "pv.kubernetes.io/bind-completed".
 func OfKubernetes(key string) bool {
 	domain, _, _ := strings.Cut(key, "/")
-	return domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io")
+	return domain == "argocd.argoproj.io" || domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io")
 }
 
 // Pairs are annotations or labels as people read them, sorted by key: "key: value, key: value".

@@ -42,12 +42,16 @@ const (
 	Core       = "core"
 	Safety     = "safety"
 	Resilience = "resilience"
+	GitOps     = "gitops"
 	Scale      = "scale"
 	// OtherLevel is where those are counted that have none.
 	OtherLevel = "other"
 )
 
-var levels = []string{Core, Safety, Resilience, Scale}
+var levels = []string{Core, Safety, Resilience, GitOps, Scale}
+
+// Levels lists the levels.
+func Levels() []string { return slices.Clone(levels) }
 
 // LevelOf is the level that an ID begins with; empty: none.
 func LevelOf(id string) string {
@@ -76,7 +80,7 @@ type Requirement struct {
 	// docs, as in "core/s3-down/refused".
 	ID       string `json:"id"`
 	Sentence string `json:"sentence,omitempty"`
-	Level    string `json:"level,omitempty"` // core, safety, resilience or scale
+	Level    string `json:"level,omitempty"` // core, safety, resilience, gitops or scale
 	// Feature is the one of Features that it belongs to; empty: every policy
 	// has to meet it.
 	Feature string `json:"feature,omitempty"`

@@ -94,7 +94,7 @@ func counts(specs []Spec) string {
 		byLevel[verdict.LevelOf(s.ID)]++
 	}
 	var parts []string
-	for _, level := range []string{verdict.Core, verdict.Safety, verdict.Resilience, verdict.Scale} {
+	for _, level := range verdict.Levels() {
 		parts = append(parts, fmt.Sprintf("%d %s", byLevel[level], level))
 	}
 	return fmt.Sprintf("%d specs prove %[1]d requirements: %s. %d of the core requirements make S3 fail in one way each.\n",
@@ -175,9 +175,9 @@ func stacks(lock *stack.Lock) string {
 			label += " (default)"
 		}
 		rows = append(rows, []string{label, s.Versions["kubernetes"], cmp.Or(s.Versions["kyverno"], "none"), s.Versions["volsync"],
-			s.Versions["restic"], s.Versions["s3"], cmp.Or(s.Versions["external-secrets"], "none"), snapshots, fmt.Sprint(s.Nodes)})
+			s.Versions["restic"], s.Versions["s3"], cmp.Or(s.Versions["external-secrets"], "none"), cmp.Or(s.Versions["argo-cd"], "none"), snapshots, fmt.Sprint(s.Nodes)})
 	}
-	return table([]string{"stack", "Kubernetes", "Kyverno", "VolSync", "restic", "S3 server", "External Secrets", "storage classes with snapshots", "nodes"}, rows)
+	return table([]string{"stack", "Kubernetes", "Kyverno", "VolSync", "restic", "S3 server", "External Secrets", "Argo CD", "storage classes with snapshots", "nodes"}, rows)
 }
 
 func settingsTable(all []settings.Setting) string {

@@ -74,7 +74,7 @@ func TestFillRefuses(t *testing.T) {
 }
 
 func TestCountsAreOfTheSpecs(t *testing.T) {
-	const want = "4 specs prove 4 requirements: 1 core, 1 safety, 1 resilience, 1 scale."
+	const want = "4 specs prove 4 requirements: 1 core, 1 safety, 1 resilience, 0 gitops, 1 scale."
 	got := counts([]Spec{{ID: "core/a"}, {ID: "safety/a"}, {ID: "resilience/a"}, {ID: "scale/a"}})
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("got %s, want %s", got, want)
@@ -138,10 +138,11 @@ func TestStacksNameTheDefault(t *testing.T) {
 		t.Errorf("got %s, want %s once", got, want)
 	}
 	for name, want := range map[string]string{
-		f.Lock.DefaultStack:  "| none | 1 |",
-		"kyverno-1.19-csi-2": "| `csi`, `csi-immediate` | 2 |",
-		"volsync-csi":        "| v1.34.4 | none | v0.14.0 |",
-		"volsync-csi-eso":    "| v0.16.2 | `csi`, `csi-immediate` | 1 |",
+		f.Lock.DefaultStack:   "| none | 1 |",
+		"kyverno-1.19-csi-2":  "| `csi`, `csi-immediate` | 2 |",
+		"volsync-csi":         "| v1.34.4 | none | v0.14.0 |",
+		"kyverno-1.19-argocd": "| none | v3.2.11 | none | 1 |",
+		"volsync-csi-eso":     "| v0.16.2 | none | `csi`, `csi-immediate` | 1 |",
 	} {
 		if !slices.ContainsFunc(strings.Split(got, "\n"), func(line string) bool {
 			return strings.HasPrefix(line, "| `"+name+"`") && strings.Contains(line, want)

@@ -74,6 +74,17 @@ func TestTableOfWhatNeedsSnapshots(t *testing.T) {
 	}
 }
 
+// A policy that is made for no stack with Argo CD is asked for nothing that it deploys.
+func TestTableOfWhatNeedsGitOps(t *testing.T) {
+	with, without := withKyverno("with"), withKyverno("without")
+	with.Versions = map[string]string{"argo-cd": "v3", "kyverno": "v1"}
+	got, err := Table([]policy.Contract{{Name: "any"}, {Name: "one", Stacks: []string{"without"}}},
+		[]Spec{{"gitops/synced", []string{"gitops", policy.NeedsGitOps}}}, []stack.Stack{with, without})
+	if want := "| `gitops/synced` | ✓ | – |\n"; err != nil || !strings.Contains(got, want) {
+		t.Errorf("%v, got\n%s\nwant %s", err, got, want)
+	}
+}
+
 func TestTableRefuses(t *testing.T) {
 	of := func(c policy.Contract) []policy.Contract { return []policy.Contract{c} }
 	for name, c := range map[string]struct {

@@ -1,0 +1,84 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/smart-restore/conformance/harness/await"
+)
+
+// A claim whose PVC is made by what deploys from git.
+
+// Manifest is a labelled PVC as it is in git.
+func Manifest(c *Claims, name string) *corev1.PersistentVolumeClaim {
+	pvc := c.pvc(name, c.labels())
+	pvc.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}
+	return pvc
+}
+
+// MadeFromGit waits for the PVC that is made of a manifest, and that is not an earlier one; nil: there was none.
+func MadeFromGit(ctx context.Context, c *Claims, name string, earlier *Claim) *Claim {
+	old := ""
+	if earlier != nil {
+		old = earlier.UID
+	}
+	return c.made(ctx, c.env.PVC(name), old)
+}
+
+// AuditIsCurrent waits until all requests so far are in the API server's audit log.
+func AuditIsCurrent(ctx context.Context, c *Claims) { c.auditIsCurrent(ctx) }
+
+// Decided is what the claim says was decided about it; empty: the contract does not say where that stands.
+func (c *Claim) Decided(ctx context.Context) string {
+	contract := c.env().Testbed.Contract
+	if !contract.Promises("visible-decision") || contract.Decisions.Annotation == "" {
+		return ""
+	}
+	return c.now(ctx).Annotations[contract.Decisions.Annotation]
+}
+
+// StillDecided fails the spec where the claim, for as long as Kyverno may take to react, says something else than was decided.
+func (c *Claim) StillDecided(ctx context.Context, decided, after string) {
+	e, annotation := c.env(), c.env().Testbed.Contract.Decisions.Annotation
+	if decided == "" {
+		return
+	}
+	e.Throughout(ctx, fmt.Sprintf("PVC %s says %q after %s", c.Name, decided, after), e.Times.Reaction, func(ctx context.Context) (string, error) {
+		pvc, err := c.get(ctx)
+		if err != nil || pvc.Annotations[annotation] == decided {
+			return "", err
+		}
+		return fmt.Sprintf("after %s, its annotation %s is %q: the decision is lost", after, annotation, pvc.Annotations[annotation]), nil
+	})
+}
+
+// LabelledAgain waits until the claim is selected by the policy again, which somebody else sees to.
+func (c *Claim) LabelledAgain(ctx context.Context) {
+	c.env().Arrange(ctx, "PVC "+c.Name+" labelled as in git", c.env().Times.Platform, func(ctx context.Context) (await.State, error) {
+		pvc, err := c.get(ctx)
+		if err != nil {
+			return await.State{}, err
+		}
+		for key, value := range c.claims.labels() {
+			if pvc.Labels[key] != value {
+				return await.NotYet("its label %s is %q", key, pvc.Labels[key]), nil
+			}
+		}
+		return await.Reached(), nil
+	})
+}
+
+// BeingDeleted waits until somebody has asked for the claim's deletion, which waits for its app, or it is another PVC.
+func (c *Claim) BeingDeleted(ctx context.Context) {
+	c.env().Arrange(ctx, "PVC "+c.Name+" being deleted", c.env().Times.Platform, func(ctx context.Context) (await.State, error) {
+		pvc, err := c.get(ctx)
+		if apierrors.IsNotFound(err) {
+			return await.Reached(), nil
+		}
+		return await.ReachedIf(err == nil && (pvc.DeletionTimestamp != nil || string(pvc.UID) != c.UID), "it is as it was"), err
+	})
+}
