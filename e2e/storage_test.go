@@ -25,7 +25,7 @@ var _ = Prove("safety/clone-and-snapshot", verdict.Safety,
 			claim.App(ctx).SeesExactly(ctx, written)
 			claim.BackupIsExactly(ctx, written)
 		}
-	}, long, needs{scenario.NeedsSnapshots})
+	}, judgesBackups, long, needs{scenario.NeedsSnapshots})
 
 var _ = Prove("resilience/snapshot-class-missing", verdict.Resilience,
 	"There is no VolumeSnapshotClass while a first backup and a restore are wanted. Within a bound, each PVC says that something is wrong, and none is bound empty. When the class is there, one is restored and the other backed up, with nobody's help.",

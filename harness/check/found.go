@@ -237,6 +237,12 @@ func (f *found) neverRestored() {
 		if f.claimOf(e) == "" {
 			continue
 		}
+		if f.contract.Restores == policy.Always {
+			if !f.fills(e) { // into a volume that an app may use by then
+				f.blind = "a ReplicationDestination comes with each PVC: what VolSync restores by it, and when, only a cluster shows"
+			}
+			continue
+		}
 		late, cause := "", "restored "+f.answerKinds()
 		if f.since(e) >= outageMillis*time.Millisecond {
 			cause = "restored late"

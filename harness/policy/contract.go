@@ -51,6 +51,10 @@ type Contract struct {
 	// What becomes of a PVC while nobody can know whether S3 holds a backup of it. starts-empty: it is bound, is empty, and is not
 	// restored over. waits: it is Pending until somebody knows. is-refused: it is not admitted, and the refusal says why.
 	Unknown string `json:"unknown"`
+	// Which PVCs have a ReplicationDestination. decided: those that are to be restored. always: every one, whether S3 holds a backup of it
+	// or not, so that one that is there says nothing, and restored is a PVC whose volume holds a snapshot that VolSync restored. never: none;
+	// what needs a restore is then reported as not-promised. Defaults to decided and, of templates that hold one, to always.
+	Restores string `json:"restores"`
 	// The number of seconds within which a labelled PVC must be admitted, whatever S3 does.
 	AdmissionSeconds int `json:"admissionSeconds"`
 	// Selects the PVCs that the policy protects. Set label and value together.
@@ -310,7 +314,7 @@ func Default() Contract {
 		BaseSecret: BaseSecret{Name: "volsync-rustfs-base", Keys: SecretKeys{ //nolint:gosec // names
 			AccessKey: "AWS_ACCESS_KEY_ID", SecretKey: "AWS_SECRET_ACCESS_KEY", ResticPassword: "RESTIC_PASSWORD",
 		}},
-		Unknown: StartsEmpty, BackupSource: BackupSource{When: WhenCreated},
+		Unknown: StartsEmpty, Restores: WhenDecided, BackupSource: BackupSource{When: WhenCreated},
 		CopyMethod: CopyDirect,
 		Schedule:   "@hourly",
 		Retain:     Retain{Hourly: 24, Daily: 7},
@@ -328,6 +332,7 @@ func (c *Contract) fillIn() {
 	d := Default()
 	c.AdmissionSeconds = cmp.Or(c.AdmissionSeconds, d.AdmissionSeconds)
 	c.Unknown = cmp.Or(c.Unknown, d.Unknown)
+	c.Restores = cmp.Or(c.Restores, d.Restores)
 	c.BackupSource.When = cmp.Or(c.BackupSource.When, d.BackupSource.When)
 	if c.PVC.Label == "" && len(c.Templates)+len(c.PVC.Annotations)+len(c.PVC.OptOut) == 0 {
 		c.PVC.Label, c.PVC.Value = d.PVC.Label, d.PVC.Value
@@ -374,6 +379,9 @@ const JudgesCopies = "judges-copies"
 // VolSync's own failures is not the policy's to hold, and its restore before the PVC is bound is there all the same.
 const JudgesPopulator = "judges-populator"
 
+// JudgesBackups labels specs that restore nothing: what is asked of a subject that backs up only.
+const JudgesBackups = "judges-backups"
+
 // CopySnapshot is the copy method by which VolSync backs up a VolumeSnapshot, and restores into one.
 const CopySnapshot = "Snapshot"
 
@@ -382,6 +390,9 @@ func (c Contract) OnlyTemplates() bool { return len(c.Templates) > 0 && len(c.Po
 
 // NotPromised is the reason why a spec with these labels is not run for the policy. Empty: it is run.
 func (c Contract) NotPromised(labels []string) string {
+	if c.Restores == Never && !slices.Contains(labels, JudgesBackups) {
+		return "it backs up only (restores: " + Never + ")"
+	}
 	for _, label := range labels {
 		switch {
 		case label == JudgesPolicy && c.OnlyTemplates():
@@ -415,6 +426,13 @@ const (
 	StartsEmpty = "starts-empty"
 	Waits       = "waits"
 	IsRefused   = "is-refused"
+)
+
+// Which PVCs have a ReplicationDestination: Contract.Restores.
+const (
+	WhenDecided = "decided"
+	Always      = "always"
+	Never       = "never"
 )
 
 // Labels select the PVCs that the policy protects. There are none where it is templates that are applied for each.

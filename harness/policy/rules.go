@@ -58,6 +58,7 @@ var rules = map[string]rule{
 	"templates.*":                    text,
 	"variables.{}":                   {pattern: whole(`[A-Za-z_][A-Za-z0-9_]*`), atMost: 253, wanted: "a variable's name: letters, digits and _, and no digit first"},
 	"unknown":                        {oneOf: []string{StartsEmpty, Waits, IsRefused}},
+	"restores":                       {oneOf: []string{WhenDecided, Always, Never}},
 	"admissionSeconds":               {min: 1, max: 60},
 	"pvc.label":                      labelKey,
 	"pvc.value":                      labelVal,

@@ -48,6 +48,9 @@ const JudgesCopies = policy.JudgesCopies
 // JudgesPopulator labels specs about a restore before the PVC is bound: not every subject restores then.
 const JudgesPopulator = policy.JudgesPopulator
 
+// JudgesBackups labels specs that restore nothing: what is asked of a subject that backs up only.
+const JudgesBackups = policy.JudgesBackups
+
 // The controllers that can be switched off.
 var (
 	KyvernoBackground = platform.KyvernoBackground
