@@ -48,6 +48,9 @@ type Contract struct {
 	// The variables of the templates, as in Flux's postBuild.substitute. Placeholders of a value: {namespace}, {pvc}. Quote a value that
 	// begins with a brace: "{pvc}".
 	Variables map[string]string `json:"variables,omitempty"`
+	// Whether the policy is about something else than PVCs, such as the Jobs of VolSync's movers, and the templates do all that is done for a
+	// PVC. Specs that judge what a policy does for PVCs are then reported as not-promised. It needs templates.
+	Companion bool `json:"companion,omitempty"`
 	// What becomes of a PVC while nobody can know whether S3 holds a backup of it. starts-empty: it is bound, is empty, and is not
 	// restored over. waits: it is Pending until somebody knows. is-refused: it is not admitted, and the refusal says why.
 	Unknown string `json:"unknown"`
@@ -366,6 +369,9 @@ const ChangesBaseSecret = "changes-base-secret"
 // becomes of that while it, or Kyverno, is away. Of templates, which somebody applies, there would be nothing to be judged.
 const JudgesPolicy = "judges-policy"
 
+// s3Down labels the rows of the fault table.
+const s3Down = "s3-down"
+
 // JudgesAnEmptyStart labels specs about a volume that an app wrote on because nobody could know whether there is a backup of it.
 const JudgesAnEmptyStart = "judges-an-empty-start"
 
@@ -395,6 +401,10 @@ func (c Contract) NotPromised(labels []string) string {
 	}
 	for _, label := range labels {
 		switch {
+		case label == JudgesPolicy && c.Restores == Always && slices.Contains(labels, s3Down):
+			return "only who asks S3 without credentials meets this fault: a ReplicationDestination comes with each PVC (restores: " + Always + "), and nobody asks"
+		case label == JudgesPolicy && c.Companion:
+			return "the policy is not about PVCs (companion): the templates are applied for each, and nothing of them asks, makes or reacts by itself"
 		case label == JudgesPolicy && c.OnlyTemplates():
 			return "there is no policy of Kyverno's: the templates are applied for each PVC, and nothing of them asks, makes or reacts by itself"
 		case verdict.IsFeature(label) && !c.Promises(label):

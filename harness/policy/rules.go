@@ -246,6 +246,9 @@ func (c *Contract) validate() error {
 			report(fmt.Sprintf("for a PVC data it would be %q: wanted is %s", t.Expand("ns", "data", "uid"), object.wanted), "names", t.field)
 		}
 	}
+	if c.Companion && len(c.Templates) == 0 {
+		report("a policy that is not about PVCs has templates beside it: list them under templates", "companion")
+	}
 	if len(c.Variables) > 0 && len(c.Templates) == 0 {
 		report("they are filled into templates: there are none", "variables")
 	}
