@@ -388,8 +388,12 @@ const JudgesPopulator = "judges-populator"
 // JudgesBackups labels specs that restore nothing: what is asked of a subject that backs up only.
 const JudgesBackups = "judges-backups"
 
-// CopySnapshot is the copy method by which VolSync backs up a VolumeSnapshot, and restores into one.
-const CopySnapshot = "Snapshot"
+// CopySnapshot is the copy method by which VolSync backs up a VolumeSnapshot, and restores into one; copyClone that by which it backs up a
+// clone of the volume.
+const (
+	CopySnapshot = "Snapshot"
+	copyClone    = "Clone"
+)
 
 // OnlyTemplates says that there is no policy: the subject is what is applied for each PVC.
 func (c Contract) OnlyTemplates() bool { return len(c.Templates) > 0 && len(c.Policy) == 0 }

@@ -82,7 +82,7 @@ var rules = map[string]rule{
 	"names.replicationSource":        named,
 	"names.replicationDestination":   named,
 	"names.secret":                   named,
-	"copyMethod":                     {oneOf: []string{CopyDirect, "Snapshot", "Clone"}},
+	"copyMethod":                     {oneOf: []string{CopyDirect, CopySnapshot, copyClone}},
 	"schedule":                       {pattern: whole(`@(hourly|daily|weekly|monthly|yearly|annually)|[0-9*,/-]+( [0-9*,/-]+){4}`), wanted: "cron's five fields, like \"30 2 * * *\", or @hourly, @daily, @weekly, @monthly, @yearly"},
 	"retain.hourly":                  positive,
 	"retain.daily":                   positive,

@@ -49,7 +49,7 @@ func templatesOf(file string, contract Contract) (*subject.Set, error) {
 	for _, o := range all {
 		set.Objects = append(set.Objects, o.Object)
 	}
-	return set, set.Check(files.files(), contract.BaseSecret.Variables(), len(contract.Policy) > 0)
+	return set, set.Check(files.files(), contract.BaseSecret.Variables(), len(contract.Policy) > 0 && !contract.Companion)
 }
 
 // restoresAs sets which PVCs have a ReplicationDestination, where templates hold one and the contract does not say, and refuses a contract

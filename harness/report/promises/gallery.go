@@ -24,7 +24,7 @@ type Setup struct {
 const (
 	notJudged = "·"
 
-	galleryLegend = promised + " holds, as far as is known; " + notHeld + " known not to hold, with the number of the reason below; " +
+	galleryLegend = promised + " promised, and not known to fail; " + notHeld + " known not to hold, with the number of the reason below; " +
 		notPromised + " not promised; " + notJudged + " not judged, because the stacks that it is made for cannot try it."
 )
 
@@ -33,9 +33,8 @@ var shapes = []struct {
 	title string
 	has   func(policy.Contract) bool
 }{
-	{"Manifests that are applied for each app", func(c policy.Contract) bool { return c.OnlyTemplates() }},
-	{"Manifests that are applied for each app, beside a policy", func(c policy.Contract) bool { return len(c.Templates) > 0 && len(c.Policy) > 0 }},
-	{"Kyverno policies alone", func(c policy.Contract) bool { return len(c.Templates) == 0 }},
+	{"Manifests that are applied for each app", func(c policy.Contract) bool { return c.OnlyTemplates() || c.Companion }},
+	{"Kyverno policies", func(c policy.Contract) bool { return !c.OnlyTemplates() && !c.Companion }},
 }
 
 // Gallery is, for each sort of setup, a list of those in the gallery, and what each is known not to hold. root leads from the page to the
@@ -65,12 +64,23 @@ func Gallery(setups []Setup, specs []Spec, stacks []stack.Stack, root string) (s
 		}
 		fmt.Fprintf(&text, "### %s\n\n", shape.title)
 		for _, s := range of {
-			fmt.Fprintf(&text, "- [`%s`](%s): %s Judged on %s.\n", s.Contract.Name, path.Join(root, s.Folder), s.Contract.Description, markdown.Names(t.madeFor[s.Contract.Name]))
+			fmt.Fprintf(&text, "- [`%s`](%s): %s Made for %s.\n", s.Contract.Name, path.Join(root, s.Folder), s.Contract.Description, madeFor(s.Contract))
 		}
 		text.WriteString("\n" + t.differences(of, requirements, labels) + "\n")
 	}
 	text.WriteString(galleryLegend + "\n\n" + t.numbered())
 	return text.String(), nil
+}
+
+// madeFor are the stacks that a setup is made for, as its contract says it.
+func madeFor(c policy.Contract) string {
+	switch {
+	case len(c.Stacks) > 0:
+		return markdown.Names(c.Stacks)
+	case c.OnlyTemplates():
+		return "every stack"
+	}
+	return "every stack with Kyverno"
 }
 
 // differences is a table of the requirements that not all of the setups hold, and a line about those that they do. Setups of which the same
@@ -118,7 +128,7 @@ func (t *table) differences(setups []Setup, requirements []verdict.Requirement, 
 	for _, line := range []struct {
 		what string
 		of   []verdict.Requirement
-	}{{"All of them hold", hold}, {"None of them promises, or can be judged by,", aside}} {
+	}{{"All of them promise", hold}, {"None of them promises, or is made for a stack that can try,", aside}} {
 		if len(line.of) > 0 {
 			var names []string
 			for _, row := range markdown.Requirements(line.of, func(verdict.Requirement) []string { return nil }) {

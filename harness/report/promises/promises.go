@@ -75,14 +75,13 @@ func Table(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (str
 // table is one that is being made.
 type table struct {
 	contracts    []policy.Contract
-	madeFor      map[string][]string // the stacks, by policy
-	snapshotting map[string]bool     // the policies that are made for a stack whose volumes can be snapshotted
-	reasons      []string            // by number, from 1
+	snapshotting map[string]bool // the policies that are made for a stack whose volumes can be snapshotted
+	reasons      []string        // by number, from 1
 }
 
 // newTable begins a table, with the specs' requirements and their labels. It refuses contracts that name others.
 func newTable(contracts []policy.Contract, specs []Spec) (*table, []verdict.Requirement, map[string][]string, error) {
-	t := &table{contracts: contracts, madeFor: map[string][]string{}, snapshotting: map[string]bool{}}
+	t := &table{contracts: contracts, snapshotting: map[string]bool{}}
 	labels := map[string][]string{}
 	var requirements []verdict.Requirement
 	var ids, names []string
@@ -149,13 +148,14 @@ func (t *table) triesSnapshots(c policy.Contract, labels []string) bool {
 
 // stacks are rows about stacks, those for which the same policies are made in one.
 func (t *table) stacks(stacks []stack.Stack) (rows []markdown.Row, err error) {
+	madeFor := map[string][]string{} // by policy
 	var problems []error
 	for _, c := range t.contracts {
 		names, err := c.MadeFor(stacks)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", c.Name, err))
 		}
-		t.madeFor[c.Name] = names
+		madeFor[c.Name] = names
 		t.snapshotting[c.Name] = slices.ContainsFunc(stacks, func(s stack.Stack) bool {
 			return len(s.Storage.Snapshotted()) > 0 && slices.Contains(names, s.Name)
 		})
@@ -166,7 +166,7 @@ func (t *table) stacks(stacks []stack.Stack) (rows []markdown.Row, err error) {
 		names = append(names, s.Name)
 	}
 	for _, name := range slices.Sorted(slices.Values(names)) {
-		cells := t.cells(func(c policy.Contract) string { return yes(slices.Contains(t.madeFor[c.Name], name)) })
+		cells := t.cells(func(c policy.Contract) string { return yes(slices.Contains(madeFor[c.Name], name)) })
 		alike := slices.IndexFunc(rows, func(row markdown.Row) bool { return slices.Equal(row.Cells, cells) })
 		if alike < 0 {
 			alike, rows, groups = len(rows), append(rows, markdown.Row{Cells: cells}), append(groups, nil)
