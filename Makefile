@@ -8,7 +8,7 @@ export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP TIME_SCALE ARTIFA
 export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e check check-policies known-bad blind test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises docs report rerun diff compare bench prune clean build
+.PHONY: help e2e check check-policies gallery known-bad blind test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises docs report rerun diff compare bench prune clean build
 
 help: ## list the commands and settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ check-policies: build ## check all that ships, and see policies known to be bad 
 	@$(BIN)/smart-restore check --record policies/checked.txt $(sort $(patsubst %/,%,$(wildcard policies/*/)))
 	@$(BIN)/smart-restore check --known-bad
 	@$(BIN)/smart-restore check --simulator
+
+gallery: build ## check the setups of fixtures/gallery, in seconds: the shapes that people have
+	@$(BIN)/smart-restore gallery $(sort $(patsubst %/,%,$(wildcard fixtures/gallery/*/)))
 
 known-bad: build ## the suite's own test: policies known to be bad are caught (NAMES="a b": only these)
 	@$(BIN)/smart-restore known-bad $(NAMES)
@@ -51,6 +54,7 @@ promises: build ## what policies/ promise, requirement by requirement: the table
 	@$(BIN)/smart-restore promises --write policies/README.md $(sort $(patsubst %/,%,$(wildcard policies/*/)))
 
 docs: promises ## write the generated tables of README.md, CONTRIBUTING.md and policies/
+	@$(BIN)/smart-restore gallery --write policies/BRING-YOUR-OWN.md $(sort $(patsubst %/,%,$(wildcard fixtures/gallery/*/)))
 	@$(BIN)/smart-restore docs README.md CONTRIBUTING.md $(wildcard policies/*.md policies/*/*.md)
 
 test: vet unit lint ## run unit tests, vet and lint; needs no Docker and no cluster

@@ -18,4 +18,4 @@ var _ = Prove("core/backup", verdict.Core,
 		claim.BackUp(ctx)
 		claim.HasSnapshots(ctx)
 		claim.BackupIsExactly(ctx, written)
-	}, long)
+	}, judgesBackups, long)

@@ -22,4 +22,4 @@ var _ = Prove("safety/bucket-forgets", verdict.Safety,
 		app.PutSentinel(ctx, newer)
 		claim.BackUp(ctx)
 		claim.SnapshotHolds(ctx, "latest", newer)
-	}, long, needs{scenario.NeedsGateway})
+	}, judgesBackups, long, needs{scenario.NeedsGateway})

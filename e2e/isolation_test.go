@@ -49,4 +49,4 @@ var _ = Prove("safety/long-names", verdict.Safety,
 				claim.SecretIsSound(ctx)
 			}
 		}
-	})
+	}, judgesBackups)

@@ -315,7 +315,7 @@ var _ = Prove("resilience/other-modes", verdict.Resilience,
 		for claim, app := range tried {
 			claim.BackedUpOrSaysSo(ctx, app, usual)
 		}
-	}, long)
+	}, judgesBackups, long)
 
 var _ = Prove("resilience/told", verdict.Resilience,
 	"A person who looks at a PVC is told within a bound if its backups wait until somebody decides, if it was never backed up because no backup can run, if it is no longer backed up, or if its restore fails. If the policy brings alerting rules, they say so, too, of the metrics that VolSync and Kyverno have, and of a PVC that is backed up they say nothing.",

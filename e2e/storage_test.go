@@ -25,7 +25,7 @@ var _ = Prove("safety/clone-and-snapshot", verdict.Safety,
 			claim.App(ctx).SeesExactly(ctx, written)
 			claim.BackupIsExactly(ctx, written)
 		}
-	}, long, needs{scenario.NeedsSnapshots})
+	}, judgesBackups, long, needs{scenario.NeedsSnapshots})
 
 var _ = Prove("safety/snapshot-is-a-moment", verdict.Safety,
 	"An app writes each record to a log, and then to a table, and syncs each. It goes on while it is backed up. What is restored is of one moment: it has all that was written before the backup was asked for, and the table has no record that the log has not.",

@@ -85,6 +85,9 @@ var judgesMoments = Label(scenario.JudgesMoments)
 // judgesPopulator is for specs about a restore before the PVC is bound: not every subject restores then.
 var judgesPopulator = Label(scenario.JudgesPopulator)
 
+// judgesBackups is for specs that restore nothing: they are for subjects that back up only, too.
+var judgesBackups = Label(scenario.JudgesBackups)
+
 // Prove registers the spec of one requirement. Its level, its feature, and its labels among the decorators, can be selected
 // with LABELS.
 func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), decorators ...any) bool {

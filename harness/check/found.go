@@ -238,6 +238,12 @@ func (f *found) neverRestored() {
 		if f.claimOf(e) == "" {
 			continue
 		}
+		if f.contract.Restores == policy.Always {
+			if !f.fills(e) { // into a volume that an app may use by then
+				f.blind = "a ReplicationDestination comes with each PVC: what VolSync restores by it, and when, only a cluster shows"
+			}
+			continue
+		}
 		late, cause := "", "restored "+f.answerKinds()
 		if f.since(e) >= outageMillis*time.Millisecond {
 			cause = "restored late"
@@ -324,12 +330,17 @@ func (f *found) hasSource(within int64) {
 		}
 		return
 	}
+	f.noSource("no ReplicationSource is made for the PVC")
+}
+
+// noSource takes down that a ReplicationSource is not there, unless it is to come later than the PVC.
+func (f *found) noSource(format string, args ...any) {
 	if f.contract.BackupSource.Late() {
 		f.unknown = "the ReplicationSource comes later than the PVC, as the contract says, and no situation waits for that"
 		return
 	}
 	maker := f.subjects.makes(source)
-	f.missing(maker, maker, "no ReplicationSource is made for the PVC")
+	f.missing(maker, maker, format, args...)
 }
 
 // hasDestination wants a ReplicationDestination into the PVC itself.
@@ -693,16 +704,14 @@ func (f *found) repositoriesDiffer() {
 		f.blind = "no ReplicationSource with a Secret is made, so nothing of it is seen: core/backup says why"
 	}
 	if claims, sources := len(f.sent("PersistentVolumeClaim")), len(f.made(source)); sources < claims {
-		maker := f.subjects.makes(source)
-		f.missing(maker, maker, "%d PVCs get %d ReplicationSources", claims, sources)
+		f.noSource("%d PVCs get %d ReplicationSources", claims, sources)
 	}
 }
 
 // worksOrRefused is about a name at the limits.
 func (f *found) worksOrRefused() {
 	if _, admitted := f.claim(); admitted && len(f.made(source)) == 0 {
-		maker := f.subjects.makes(source)
-		f.missing(maker, maker, "the PVC is admitted, and no ReplicationSource is made for it: it is never backed up, and nobody says so")
+		f.noSource("the PVC is admitted, and no ReplicationSource is made for it: it is never backed up, and nobody says so")
 	}
 }
 

@@ -301,6 +301,10 @@ func (f *found) notRestoredAgain() {
 
 // backedUpAtTheEnd wants the mover of the last ReplicationSource to be let in.
 func (f *found) backedUpAtTheEnd() {
+	if len(f.made(source)) == 0 {
+		f.noSource("no ReplicationSource is made for the PVC")
+		return
+	}
 	for _, content := range f.course.Objects {
 		o := &unstructured.Unstructured{Object: content}
 		if o.GetKind() == "Pod" && isBackup(play.Event{By: play.JobController, Object: content}) {
@@ -397,8 +401,7 @@ func (f *found) staysPaused() {
 // backedUp wants a backup's mover to be let in.
 func (f *found) backedUp() {
 	if len(f.made(source)) == 0 {
-		maker := f.subjects.makes(source)
-		f.missing(maker, maker, "no ReplicationSource is made for the PVC: it is never backed up")
+		f.noSource("no ReplicationSource is made for the PVC: it is never backed up")
 		return
 	}
 	for _, e := range f.sent("Pod") {

@@ -156,3 +156,46 @@ func TestNoEmptyStart(t *testing.T) {
 		}
 	}
 }
+
+// A ReplicationDestination that comes with each PVC is no restore by itself. What VolSync restores by one into a volume that an app may use,
+// nobody sees here.
+func TestARestoreThatIsAlwaysThere(t *testing.T) {
+	plain := play.Event{What: play.Admitted, Object: plan.claim(claimName)}
+	into := made(1, destination, map[string]any{"name": "data", "namespace": namespace}, map[string]any{"restic": map[string]any{"destinationPVC": claimName}})
+	for name, c := range map[string]struct {
+		restores string
+		events   []play.Event
+		problems int
+		blind    bool
+	}{
+		"decided, before it is bound": {policy.WhenDecided, []play.Event{toBeFilled("data-1"), restoring("data-1", "Snapshot")}, 1, false},
+		"decided, into the volume":    {policy.WhenDecided, []play.Event{plain, into}, 1, false},
+		"always, before it is bound":  {policy.Always, []play.Event{toBeFilled("data-1"), restoring("data-1", "Snapshot")}, 0, false},
+		"always, into the volume":     {policy.Always, []play.Event{plain, into}, 0, true},
+	} {
+		p := loaded(t, "restores: "+c.restores+"\n")
+		f := &found{course: play.Course{Events: c.events}, contract: p.Contract, subjects: subjectsOf(p), applied: applied{}}
+		if f.neverRestored(); len(f.problems) != c.problems || (f.blind != "") != c.blind {
+			t.Errorf("%s: found %+v, blind %q", name, f.problems, f.blind)
+		}
+	}
+}
+
+// That a ReplicationSource is not there yet which comes later than the PVC is nobody's fault.
+func TestALateSourceIsNotMissing(t *testing.T) {
+	p := loaded(t, "backupSource: {when: bound}\n")
+	events := []play.Event{{What: play.Admitted, Object: plan.claim(claimName)}}
+	for name, look := range map[string]func(*found){
+		"of a PVC": func(f *found) { f.hasSource(1000) }, "of several": (*found).repositoriesDiffer, "of a long name": (*found).worksOrRefused,
+		"to be backed up": (*found).backedUp, "to be backed up again": (*found).backedUpAtTheEnd,
+	} {
+		f := &found{course: play.Course{Events: events}, contract: p.Contract, subjects: subjectsOf(p), applied: applied{}}
+		if look(f); len(f.problems) > 0 || !strings.Contains(f.unknown, "comes later than the PVC") {
+			t.Errorf("%s: found %+v, unknown: %q", name, f.problems, f.unknown)
+		}
+		f = &found{course: play.Course{Events: events}, contract: plan.Contract, subjects: subjectsOf(p), applied: applied{}}
+		if look(f); len(f.problems) == 0 {
+			t.Errorf("%s: nothing is found where it is to come with the PVC", name)
+		}
+	}
+}

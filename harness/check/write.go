@@ -71,6 +71,25 @@ func (r *Report) Text(w io.Writer) error {
 	return err
 }
 
+// Line is the report in one line.
+func (r *Report) Line() string {
+	counts := map[Verdict]int{}
+	for _, t := range r.Findings {
+		counts[t.Verdict]++
+	}
+	for _, row := range r.Rows {
+		if row.Verdict == OK || row.Verdict == Unknown {
+			counts[row.Verdict]++
+		}
+	}
+	verdict := OK
+	if !r.OK() {
+		verdict = Finding
+	}
+	return fmt.Sprintf("%-5s %-24s %3d ok, %d wrong, %d wrong as its contract says, %d unknown, %d to be shown by a cluster, in %.1f s",
+		verdict, r.Name, counts[OK], counts[Finding], counts[Expected], counts[Unknown], len(r.NotSeen), float64(r.Millis)/1000)
+}
+
 func (r *Report) table(w io.Writer) {
 	fmt.Fprint(w, "\nRD: a ReplicationDestination (a restore) is made. RS: a ReplicationSource (backups) is made; not: a backup may run.\n\n")
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

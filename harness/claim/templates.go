@@ -28,8 +28,8 @@ import (
 // templated says whether something is applied for each PVC.
 func (c *Claims) templated() bool { return c.env.Testbed.Templates != nil }
 
-// alwaysRestores says that a ReplicationDestination is applied with each PVC, whatever S3 holds: that it is there says nothing.
-func (c *Claims) alwaysRestores() bool { return c.env.Testbed.Templates.Has(subject.Destination) }
+// alwaysRestores says that a ReplicationDestination comes with each PVC, whatever S3 holds: that it is there says nothing.
+func (c *Claims) alwaysRestores() bool { return c.env.Testbed.Contract.Restores == policy.Always }
 
 // template is what is applied for a PVC of this name, with nothing in it that is secret.
 func (c *Claims) template(name string) *subject.Instance {

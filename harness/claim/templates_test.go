@@ -88,6 +88,9 @@ func templated(t *testing.T, set *subject.Set, funcs interceptor.Funcs, objects 
 	base := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: contract.BaseSecret.Name}, Data: map[string][]byte{"RESTIC_PASSWORD": []byte("now")}}
 	c, _ := claims(t, funcs, append(objects, base)...)
 	contract.Templates = []string{"."}
+	if set.Has(subject.Destination) {
+		contract.Restores = policy.Always
+	}
 	c.env.Testbed.Contract, c.env.Testbed.Templates = contract, set
 	return c, asked
 }

@@ -30,6 +30,8 @@ var (
 	ReplicationDestination = schema.GroupVersionKind{Group: "volsync.backube", Version: "v1alpha1", Kind: "ReplicationDestination"}
 )
 
+var secrets = schema.GroupVersionKind{Version: "v1", Kind: "Secret"}
+
 // The kinds of what runs for good.
 var (
 	Deployment = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
@@ -111,6 +113,9 @@ type Canary struct {
 	NamespacePrefix string // begins the namespace's name; empty: smart-restore-canary-
 	NamespaceLabels map[string]string
 	BaseSecret      *corev1.Secret // of the PVC's namespace; nil: it has none
+	// LateSource says that the ReplicationSource comes later than the PVC, as when that is bound, which the canary's never is. A Secret beside
+	// the base Secret then shows, too, that the policy acts.
+	LateSource bool
 	// Templates is what is applied for a PVC of this namespace. nil: nothing is, and a policy acts by itself.
 	Templates func(namespace string) ([]*unstructured.Unstructured, error)
 	Policies  []*unstructured.Unstructured
@@ -118,7 +123,7 @@ type Canary struct {
 }
 
 // PolicyActs waits until every policy says that it is ready and the policies visibly act on a labelled PVC: there is a
-// ReplicationSource or ReplicationDestination beside it in its namespace.
+// ReplicationSource or ReplicationDestination beside it in its namespace or, where that comes late, a Secret.
 func PolicyActs(ctx context.Context, api client.Client, canary Canary) error {
 	canary.Status("waiting for Kyverno to compile it")
 	if err := policiesReady(ctx, api, canary.Policies); err != nil {
@@ -313,6 +318,10 @@ func acts(ctx context.Context, api client.Client, namespace string, canary Canar
 			return false, err
 		}
 	}
+	traces := []schema.GroupVersionKind{ReplicationSource, ReplicationDestination}
+	if canary.LateSource {
+		traces = append(traces, secrets)
+	}
 	pvc := &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "canary", Labels: maps.Clone(canary.PVCLabels), Annotations: maps.Clone(canary.PVCAnnotations)},
 		Spec: corev1.PersistentVolumeClaimSpec{
@@ -336,12 +345,15 @@ func acts(ctx context.Context, api client.Client, namespace string, canary Canar
 	limited, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for {
-		for _, kind := range []schema.GroupVersionKind{ReplicationSource, ReplicationDestination} {
+		for _, kind := range traces {
 			list := &unstructured.UnstructuredList{}
 			list.SetGroupVersionKind(kind)
 			err := api.List(limited, list, client.InNamespace(namespace))
 			sight.note(err)
-			if err == nil && len(list.Items) > 0 {
+			ours := func(o unstructured.Unstructured) bool {
+				return kind == secrets && canary.BaseSecret != nil && o.GetName() == canary.BaseSecret.Name
+			}
+			if err == nil && len(slices.DeleteFunc(list.Items, ours)) > 0 {
 				return true, nil
 			}
 		}

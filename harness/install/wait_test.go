@@ -239,6 +239,36 @@ func TestWhoIsToBlameWhereAPolicyIsNotSeenToAct(t *testing.T) {
 	}
 }
 
+// Of a policy whose ReplicationSource comes when the PVC is bound, the Secret shows that it acts.
+func TestAPolicyWhoseSourceIsLateIsSeenByItsSecret(t *testing.T) {
+	makesSecret := interceptor.Funcs{Create: func(ctx context.Context, api client.WithWatch, object client.Object, options ...client.CreateOption) error {
+		if err := api.Create(ctx, object, options...); err != nil || object.GetName() != "canary" {
+			return err
+		}
+		return api.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "volsync-canary", Namespace: object.GetNamespace()}})
+	}}
+	for name, c := range map[string]struct {
+		funcs interceptor.Funcs
+		late  bool
+		want  error
+	}{
+		"a Secret, and the source is late":       {makesSecret, true, nil},
+		"a Secret, and the source is to be here": {makesSecret, false, ErrIdle},
+		"nothing but the base Secret":            {interceptor.Funcs{}, true, ErrIdle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				base := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "base"}}
+				err := PolicyActs(t.Context(), anAPI(c.funcs, ready("mine")), Canary{LateSource: c.late, BaseSecret: base,
+					Policies: []*unstructured.Unstructured{ready("mine")}, Status: func(string, ...any) {}})
+				if !errors.Is(err, c.want) {
+					t.Errorf("found %v, wanted %v", err, c.want)
+				}
+			})
+		})
+	}
+}
+
 var errAny = errors.New("any")
 
 func TestAnInterruptWhileAPolicyIsWaitedForBlamesNobody(t *testing.T) {

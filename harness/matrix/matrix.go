@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/onsi/ginkgo/v2/types"
+
 	"github.com/smart-restore/conformance/harness/strict"
 )
 
@@ -47,6 +49,7 @@ type Cell struct {
 	Stack  string   `json:"stack"`
 	Policy string   `json:"policy"`           // path below the repository's root
 	Target string   `json:"target,omitempty"` // default: e2e
+	Labels string   `json:"labels,omitempty"` // Ginkgo's label filter of the specs; default: all
 	Events []string `json:"events,omitempty"` // besides the schedule
 }
 
@@ -101,6 +104,9 @@ func Parse(raw []byte, stacks []string) (*Matrix, error) {
 		}
 		if c.Target != E2E && c.Target != KnownBad {
 			report(fmt.Sprintf("target %q: wanted %s or %s", c.Target, E2E, KnownBad), "target")
+		}
+		if _, err := types.ParseLabelFilter(c.Labels); err != nil {
+			report(fmt.Sprintf("labels %q is no label filter, like 'core && !s3-down'", c.Labels), "labels")
 		}
 		for j, event := range c.Events {
 			if event != Push && event != PullRequest {

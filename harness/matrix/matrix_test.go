@@ -23,7 +23,8 @@ var stacks = []string{"one", "two"}
 func TestParseRefusesWithAReason(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
 		"no YAML":              {valid, "{", "matrix.yaml:1:1: it is no YAML"},
-		"unknown field":        {"policy: policies/b", "polcy: policies/b", `matrix.yaml:6:16: there is no field "polcy"; there are stack, policy, target, events`},
+		"unknown field":        {"policy: policies/b", "polcy: policies/b", `matrix.yaml:6:16: there is no field "polcy"; there are stack, policy, target, labels, events`},
+		"no label filter":      {"events: [push]", "labels: 'core &&'", `labels "core &&" is no label filter, like 'core && !s3-down'`},
 		"another kind":         {"kind: Matrix", "kind: StackLock", `matrix.yaml:3:7: it is "StackLock" of "conformance.smart-restore.io/v1alpha1", wanted is Matrix of ` + APIVersion},
 		"no cells":             {valid[strings.Index(valid, "cells:"):], "cells: []", "matrix.yaml:4:8: it has no cells"},
 		"no such stack":        {"{stack: two, policy: policies/a}", "{stack: three, policy: policies/a}", `matrix.yaml:7:11: cell 3 (three/a): no stack matches "three"; want one of one, two`},

@@ -126,8 +126,8 @@ func (p *Policy) Check() error {
 	found := func(requirement, format string, args ...any) {
 		problems = append(problems, &Finding{Requirement: requirement, Text: fmt.Sprintf("POLICY=%s: "+format, append([]any{p.Path}, args...)...)})
 	}
-	if !strings.Contains(text, "ReplicationDestination") {
-		found(Restores, "nothing in it makes a ReplicationDestination: it can restore nothing; add that rule")
+	if !strings.Contains(text, "ReplicationDestination") && p.Contract.Restores != Never {
+		found(Restores, "nothing in it makes a ReplicationDestination: it can restore nothing; add that rule, or say restores: %s in %s if it backs up only", Never, contractFile)
 	}
 	if !strings.Contains(text, "ReplicationSource") {
 		found(BacksUp, "nothing in it makes a ReplicationSource: it can back nothing up; add that rule")

@@ -51,20 +51,28 @@ func (c Contract) CheckClasses(objects []*unstructured.Unstructured, of *stack.S
 
 // eachClass calls do for each class that is named below a value.
 func eachClass(value any, path string, do func(path, name string, snapshot bool)) {
+	eachText(value, path, func(path, field, name string) {
+		if snapshot, isClass := classFields[field]; isClass && className.MatchString(name) {
+			do(path, name, snapshot)
+		}
+	})
+}
+
+// eachText calls do for each field below a value that holds a text.
+func eachText(value any, path string, do func(path, field, text string)) {
 	switch value := value.(type) {
 	case map[string]any:
 		for _, key := range slices.Sorted(maps.Keys(value)) {
 			below := strings.TrimPrefix(path+"."+key, ".")
-			snapshot, isClass := classFields[key]
-			if name, isText := value[key].(string); isClass && isText && className.MatchString(name) {
-				do(below, name, snapshot)
+			if text, isText := value[key].(string); isText {
+				do(below, key, text)
 				continue
 			}
-			eachClass(value[key], below, do)
+			eachText(value[key], below, do)
 		}
 	case []any:
 		for i, item := range value {
-			eachClass(item, fmt.Sprintf("%s[%d]", path, i), do)
+			eachText(item, fmt.Sprintf("%s[%d]", path, i), do)
 		}
 	}
 }
@@ -99,5 +107,53 @@ func (p *Policy) CheckStack(name string, known []stack.Stack) error {
 		}
 		objects = slices.Concat(objects, more)
 	}
-	return p.Contract.CheckClasses(objects, &known[i])
+	return errors.Join(checkCopies(objects, &known[i], known), checkServed(objects, &known[i], known), p.Contract.CheckClasses(objects, &known[i]))
+}
+
+// checkCopies refuses objects that name a copy method which no volume of the stack can have, whatever the contract says of it.
+func checkCopies(objects []*unstructured.Unstructured, of *stack.Stack, known []stack.Stack) error {
+	if len(of.Storage.Snapshotted()) > 0 {
+		return nil
+	}
+	var problems []error
+	for _, object := range objects {
+		eachText(object.Object, "", func(path, field, method string) {
+			if field == "copyMethod" && (method == CopySnapshot || method == copyClone) {
+				problems = append(problems, fmt.Errorf("%s %s: %s: %s needs volumes that can be snapshotted; the stack %s has none: %s", object.GetKind(), object.GetName(), path, method, of.Name,
+					chosen(known, func(s *stack.Stack) bool { return len(s.Storage.Snapshotted()) > 0 })))
+			}
+		})
+	}
+	return errors.Join(problems...)
+}
+
+// checkServed refuses objects of the External Secrets Operator's, or policies that make some, on a stack that does not have it.
+func checkServed(objects []*unstructured.Unstructured, of *stack.Stack, known []stack.Stack) error {
+	if of.HasExternalSecrets() {
+		return nil
+	}
+	var problems []error
+	for _, object := range objects {
+		eachText(object.Object, "", func(path, field, version string) {
+			if field == "apiVersion" && strings.HasPrefix(version, "external-secrets.io/") {
+				problems = append(problems, fmt.Errorf("%s %s: %s: the stack %s does not have the External Secrets Operator, which serves %s: %s", object.GetKind(), object.GetName(), path, of.Name, version,
+					chosen(known, (*stack.Stack).HasExternalSecrets)))
+			}
+		})
+	}
+	return errors.Join(problems...)
+}
+
+// chosen says which stacks to choose from: those that can.
+func chosen(known []stack.Stack, can func(*stack.Stack) bool) string {
+	var names []string
+	for i := range known {
+		if can(&known[i]) {
+			names = append(names, known[i].Name)
+		}
+	}
+	if len(names) == 0 {
+		return "no stack has what it needs"
+	}
+	return "choose with STACK=" + strings.Join(names, " or ")
 }

@@ -62,7 +62,9 @@ func TestClassesThatTheStackDoesNotHaveAreRefused(t *testing.T) {
 }
 
 func TestAPolicyOfKyvernosNeedsIt(t *testing.T) {
-	known := append(stacksNamed("kyverno-1.13", "kyverno-1.19"), csiStack)
+	eso := stacksNamed("eso")[0]
+	eso.Versions = map[string]string{"external-secrets": "v1"}
+	known := append(stacksNamed("kyverno-1.13", "kyverno-1.19"), csiStack, eso)
 	kyvernos := `{apiVersion: policies.kyverno.io/v1, kind: GeneratingPolicy, metadata: {name: g}}`
 	plain := `{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}`
 	for name, c := range map[string]struct {
@@ -77,7 +79,15 @@ func TestAPolicyOfKyvernosNeedsIt(t *testing.T) {
 		"not made for it":             {kyvernos, nil, "volsync-csi", "not for the stack volsync-csi"},
 		"nothing of Kyverno's":        {plain, []string{"volsync-csi"}, "volsync-csi", ""},
 		"nothing of it, with Kyverno": {plain, nil, "kyverno-1.13", ""},
-		"a class is looked at":        {`{kind: PersistentVolumeClaim, metadata: {name: c}, spec: {storageClassName: x}}`, nil, "kyverno-1.13", `no storage class "x"`},
+		"a copy method": {`{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {name: c}, spec: {rules: [{generate: {data: {spec: {restic: {copyMethod: Clone}}}}}]}}`, nil, "kyverno-1.13",
+			"ClusterPolicy c: spec.rules[0].generate.data.spec.restic.copyMethod: Clone needs volumes that can be snapshotted; the stack kyverno-1.13 has none: choose with STACK=volsync-csi"},
+		"a copy method of any volume":   {`{kind: ReplicationSource, metadata: {name: c}, spec: {restic: {copyMethod: Direct}}}`, nil, "kyverno-1.13", ""},
+		"a copy method where there are": {`{kind: ReplicationSource, metadata: {name: c}, spec: {restic: {copyMethod: Snapshot}}}`, []string{"volsync-csi"}, "volsync-csi", ""},
+		"a generated ExternalSecret": {`{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {name: c}, spec: {rules: [{generate: {apiVersion: external-secrets.io/v1, kind: ExternalSecret}}]}}`, nil, "kyverno-1.13",
+			"ClusterPolicy c: spec.rules[0].generate.apiVersion: the stack kyverno-1.13 does not have the External Secrets Operator, which serves external-secrets.io/v1: choose with STACK=eso"},
+		"a store":                    {`{apiVersion: external-secrets.io/v1, kind: ClusterSecretStore, metadata: {name: c}}`, []string{"*"}, "volsync-csi", "ClusterSecretStore c: apiVersion: the stack volsync-csi does not have"},
+		"a store where it is served": {`{apiVersion: external-secrets.io/v1, kind: ClusterSecretStore, metadata: {name: c}}`, []string{"*"}, "eso", ""},
+		"a class is looked at":       {`{kind: PersistentVolumeClaim, metadata: {name: c}, spec: {storageClassName: x}}`, nil, "kyverno-1.13", `no storage class "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			contract := Default()

@@ -48,9 +48,16 @@ type Contract struct {
 	// The variables of the templates, as in Flux's postBuild.substitute. Placeholders of a value: {namespace}, {pvc}. Quote a value that
 	// begins with a brace: "{pvc}".
 	Variables map[string]string `json:"variables,omitempty"`
+	// Whether the policy is about something else than PVCs, such as the Jobs of VolSync's movers, and the templates do all that is done for a
+	// PVC. Specs that judge what a policy does for PVCs are then reported as not-promised. It needs templates.
+	Companion bool `json:"companion,omitempty"`
 	// What becomes of a PVC while nobody can know whether S3 holds a backup of it. starts-empty: it is bound, is empty, and is not
 	// restored over. waits: it is Pending until somebody knows. is-refused: it is not admitted, and the refusal says why.
 	Unknown string `json:"unknown"`
+	// Which PVCs have a ReplicationDestination. decided: those that are to be restored. always: every one, whether S3 holds a backup of it
+	// or not, so that one that is there says nothing, and restored is a PVC whose volume holds a snapshot that VolSync restored. never: none;
+	// what needs a restore is then reported as not-promised. Defaults to decided and, of templates that hold one, to always.
+	Restores string `json:"restores"`
 	// The number of seconds within which a labelled PVC must be admitted, whatever S3 does.
 	AdmissionSeconds int `json:"admissionSeconds"`
 	// Selects the PVCs that the policy protects. Set label and value together.
@@ -316,7 +323,7 @@ func Default() Contract {
 		BaseSecret: BaseSecret{Name: "volsync-rustfs-base", Keys: SecretKeys{ //nolint:gosec // names
 			AccessKey: "AWS_ACCESS_KEY_ID", SecretKey: "AWS_SECRET_ACCESS_KEY", ResticPassword: "RESTIC_PASSWORD",
 		}},
-		Unknown: StartsEmpty, BackupSource: BackupSource{When: WhenCreated},
+		Unknown: StartsEmpty, Restores: WhenDecided, BackupSource: BackupSource{When: WhenCreated},
 		CopyMethod: CopyDirect,
 		Schedule:   "@hourly",
 		Retain:     Retain{Hourly: 24, Daily: 7},
@@ -334,6 +341,7 @@ func (c *Contract) fillIn() {
 	d := Default()
 	c.AdmissionSeconds = cmp.Or(c.AdmissionSeconds, d.AdmissionSeconds)
 	c.Unknown = cmp.Or(c.Unknown, d.Unknown)
+	c.Restores = cmp.Or(c.Restores, d.Restores)
 	c.BackupSource.When = cmp.Or(c.BackupSource.When, d.BackupSource.When)
 	if c.PVC.Label == "" && len(c.Templates)+len(c.PVC.Annotations)+len(c.PVC.OptOut) == 0 {
 		c.PVC.Label, c.PVC.Value = d.PVC.Label, d.PVC.Value
@@ -368,6 +376,9 @@ const ChangesBaseSecret = "changes-base-secret"
 // becomes of that while it, or Kyverno, is away. Of templates, which somebody applies, there would be nothing to be judged.
 const JudgesPolicy = "judges-policy"
 
+// s3Down labels the rows of the fault table.
+const s3Down = "s3-down"
+
 // JudgesAnEmptyStart labels specs about a volume that an app wrote on because nobody could know whether there is a backup of it.
 const JudgesAnEmptyStart = "judges-an-empty-start"
 
@@ -388,16 +399,30 @@ const JudgesMoments = "judges-moments"
 // VolSync's own failures is not the policy's to hold, and its restore before the PVC is bound is there all the same.
 const JudgesPopulator = "judges-populator"
 
-// CopySnapshot is the copy method by which VolSync backs up a VolumeSnapshot, and restores into one.
-const CopySnapshot = "Snapshot"
+// JudgesBackups labels specs that restore nothing: what is asked of a subject that backs up only.
+const JudgesBackups = "judges-backups"
+
+// CopySnapshot is the copy method by which VolSync backs up a VolumeSnapshot, and restores into one; copyClone that by which it backs up a
+// clone of the volume.
+const (
+	CopySnapshot = "Snapshot"
+	copyClone    = "Clone"
+)
 
 // OnlyTemplates says that there is no policy: the subject is what is applied for each PVC.
 func (c Contract) OnlyTemplates() bool { return len(c.Templates) > 0 && len(c.Policy) == 0 }
 
 // NotPromised is the reason why a spec with these labels is not run for the policy. Empty: it is run.
 func (c Contract) NotPromised(labels []string) string {
+	if c.Restores == Never && !slices.Contains(labels, JudgesBackups) {
+		return "it backs up only (restores: " + Never + ")"
+	}
 	for _, label := range labels {
 		switch {
+		case label == JudgesPolicy && c.Restores == Always && slices.Contains(labels, s3Down):
+			return "only who asks S3 without credentials meets this fault: a ReplicationDestination comes with each PVC (restores: " + Always + "), and nobody asks"
+		case label == JudgesPolicy && c.Companion:
+			return "the policy is not about PVCs (companion): the templates are applied for each, and nothing of them asks, makes or reacts by itself"
 		case label == JudgesPolicy && c.OnlyTemplates():
 			return "there is no policy of Kyverno's: the templates are applied for each PVC, and nothing of them asks, makes or reacts by itself"
 		case verdict.IsFeature(label) && !c.Promises(label):
@@ -431,6 +456,13 @@ const (
 	StartsEmpty = "starts-empty"
 	Waits       = "waits"
 	IsRefused   = "is-refused"
+)
+
+// Which PVCs have a ReplicationDestination: Contract.Restores.
+const (
+	WhenDecided = "decided"
+	Always      = "always"
+	Never       = "never"
 )
 
 // Labels select the PVCs that the policy protects. There are none where it is templates that are applied for each.

@@ -193,6 +193,9 @@ func read(path string) (objects []*unstructured.Unstructured, templates *subject
 	if templates, err = templatesOf(file, contract); err != nil {
 		return nil, nil, Contract{}, nil, err
 	}
+	if err := contract.restoresAs(templates); err != nil {
+		return nil, nil, Contract{}, nil, err
+	}
 	if len(contract.Policy) == 0 && templates == nil {
 		objects, err := readAll(sources[0])
 		return objects, nil, contract, rules, err

@@ -33,6 +33,7 @@ decisions: {annotation: backups.example.org/state, restore: "yes", fresh: "no", 
 retain: {daily: 14, within: 3d}
 override: {annotation: example.org/accept, value: "as it is: {uid}"}
 unknown: waits
+restores: always
 `
 
 func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
@@ -45,7 +46,7 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 		BaseSecret: BaseSecret{Name: "s3-credentials", Namespace: "backup-system",
 			Keys: SecretKeys{AccessKey: "id", SecretKey: "key", ResticPassword: "password"}, Data: map[string]string{"AWS_DEFAULT_REGION": "us-east-1"}},
 		Names:   Names{ReplicationSource: "{pvc}-backup", ReplicationDestination: "{namespace}.{pvc}", Secret: "r-{uid}"},
-		Unknown: Waits, BackupSource: BackupSource{When: WhenCreated}, CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
+		Unknown: Waits, Restores: Always, BackupSource: BackupSource{When: WhenCreated}, CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
 		Features:  []string{"visible-decision"},
 		Decisions: Decisions{Annotation: "backups.example.org/state", Restore: "yes", Fresh: "no", Unknown: "perhaps.*"},
 		Override:  Override{Annotation: "example.org/accept", Value: "as it is: {uid}"},
@@ -93,6 +94,14 @@ func TestWhatASpecsLabelsAskOfAPolicy(t *testing.T) {
 		{Contract{CopyMethod: CopyDirect}, []string{"resilience", NeedsSnapshots}, ""},
 		{Contract{Features: []string{"populator"}}, []string{"safety", JudgesPopulator}, ""},
 		{c, []string{"safety", JudgesPopulator}, "the policy does not promise populator"},
+		{Contract{Restores: Always}, []string{"core", "s3-down", JudgesPolicy}, "only who asks S3 without credentials meets this fault: a ReplicationDestination comes with each PVC (restores: always), and nobody asks"},
+		{Contract{Restores: Always}, []string{"core", "s3-down"}, ""},
+		{Contract{Restores: Always}, []string{"safety", JudgesPolicy}, ""},
+		{Contract{Companion: true}, []string{"core", JudgesPolicy}, "the policy is not about PVCs (companion): the templates are applied for each, and nothing of them asks, makes or reacts by itself"},
+		{Contract{Companion: true}, []string{"core"}, ""},
+		{Contract{Restores: Never}, []string{"core"}, "it backs up only (restores: never)"},
+		{Contract{Restores: Never}, []string{"core", JudgesBackups}, ""},
+		{Contract{Restores: Never}, []string{"core", JudgesBackups, "relabel"}, "the policy does not promise relabel"},
 		{shared, []string{"resilience", ChangesBaseSecret}, "the policy takes its base Secret from the namespace backup: it is every spec's"},
 	} {
 		if got := test.contract.NotPromised(test.labels); got != test.want {

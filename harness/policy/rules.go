@@ -58,6 +58,7 @@ var rules = map[string]rule{
 	"templates.*":                    text,
 	"variables.{}":                   {pattern: whole(`[A-Za-z_][A-Za-z0-9_]*`), atMost: 253, wanted: "a variable's name: letters, digits and _, and no digit first"},
 	"unknown":                        {oneOf: []string{StartsEmpty, Waits, IsRefused}},
+	"restores":                       {oneOf: []string{WhenDecided, Always, Never}},
 	"admissionSeconds":               {min: 1, max: 60},
 	"pvc.label":                      labelKey,
 	"pvc.value":                      labelVal,
@@ -82,7 +83,7 @@ var rules = map[string]rule{
 	"names.replicationSource":        named,
 	"names.replicationDestination":   named,
 	"names.secret":                   named,
-	"copyMethod":                     {oneOf: []string{CopyDirect, "Snapshot", "Clone"}},
+	"copyMethod":                     {oneOf: []string{CopyDirect, CopySnapshot, copyClone}},
 	"schedule":                       {pattern: whole(`@(hourly|daily|weekly|monthly|yearly|annually)|[0-9*,/-]+( [0-9*,/-]+){4}`), wanted: "cron's five fields, like \"30 2 * * *\", or @hourly, @daily, @weekly, @monthly, @yearly"},
 	"retain.hourly":                  positive,
 	"retain.daily":                   positive,
@@ -245,6 +246,9 @@ func (c *Contract) validate() error {
 		case object.holds(t.Expand("ns", "data", "uid")) != "":
 			report(fmt.Sprintf("for a PVC data it would be %q: wanted is %s", t.Expand("ns", "data", "uid"), object.wanted), "names", t.field)
 		}
+	}
+	if c.Companion && len(c.Templates) == 0 {
+		report("a policy that is not about PVCs has templates beside it: list them under templates", "companion")
 	}
 	if len(c.Variables) > 0 && len(c.Templates) == 0 {
 		report("they are filled into templates: there are none", "variables")

@@ -49,7 +49,20 @@ func templatesOf(file string, contract Contract) (*subject.Set, error) {
 	for _, o := range all {
 		set.Objects = append(set.Objects, o.Object)
 	}
-	return set, set.Check(files.files(), contract.BaseSecret.Variables(), len(contract.Policy) > 0)
+	return set, set.Check(files.files(), contract.BaseSecret.Variables(), len(contract.Policy) > 0 && !contract.Companion)
+}
+
+// restoresAs sets which PVCs have a ReplicationDestination, where templates hold one and the contract does not say, and refuses a contract
+// that says otherwise.
+func (c *Contract) restoresAs(templates *subject.Set) error {
+	if !templates.Has(subject.Destination) {
+		return nil
+	}
+	if c.doc.Has("restores") && c.Restores != Always {
+		return c.doc.At(fmt.Sprintf("it is %s, and a %s is among the templates, which are applied for each PVC: leave it out, or say %s", c.Restores, subject.Destination, Always), "restores")
+	}
+	c.Restores = Always
+	return nil
 }
 
 // Variables are the names of the variables that the base Secret gives to templates, as Flux's substituteFrom does: its keys.

@@ -209,6 +209,42 @@ func TestTemplatesWithoutARestore(t *testing.T) {
 	}
 }
 
+// What templates say of restores is what the contract says of them.
+func TestRestoresAsTheTemplatesDo(t *testing.T) {
+	says := func(line string) func(string) string {
+		return func(text string) string { return strings.Replace(text, "schedule: ", line+"\nschedule: ", 1) }
+	}
+	for name, c := range map[string]struct{ line, restores, problem string }{
+		"nothing":          {"# nothing", Always, ""},
+		"the same":         {"restores: always", Always, ""},
+		"the other":        {"restores: never", "", "it is never, and a ReplicationDestination is among the templates, which are applied for each PVC: leave it out, or say always"},
+		"what is not said": {"restores: sometimes", "", `"sometimes" is not known here: wanted is decided, always, never`},
+	} {
+		p, err := Load(templated(t, "conformance.yaml", says(c.line)), endpoint.Endpoint{})
+		switch {
+		case c.problem != "" && (err == nil || !strings.Contains(err.Error(), c.problem)):
+			t.Errorf("%s: got %v, wanted %s", name, err, c.problem)
+		case c.problem == "" && (err != nil || p.Contract.Restores != c.restores):
+			t.Errorf("%s: got %v, %+v", name, err, p)
+		}
+	}
+	_, err := parseContract("conformance.yaml", []byte("apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: a\ndescription: b\ncompanion: true\n"))
+	if err == nil || !strings.Contains(err.Error(), "conformance.yaml:5:12: a policy that is not about PVCs has templates beside it") {
+		t.Error(err)
+	}
+}
+
+// One that backs up only is asked for no restore.
+func TestBacksUpOnly(t *testing.T) {
+	p, err := Load(filepath.Join("..", "..", "fixtures", "gallery", "backup-only"), endpoint.Endpoint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Check(); err != nil || p.Contract.Restores != Never {
+		t.Errorf("%v, restores %s", err, p.Contract.Restores)
+	}
+}
+
 // Templates stand beside a policy, which is applied once.
 func TestTemplatesBesideAPolicy(t *testing.T) {
 	policies, err := filepath.Abs(filepath.Join("..", "..", "fixtures", "known-bad", "base"))

@@ -53,6 +53,9 @@ const JudgesMoments = policy.JudgesMoments
 // JudgesPopulator labels specs about a restore before the PVC is bound: not every subject restores then.
 const JudgesPopulator = policy.JudgesPopulator
 
+// JudgesBackups labels specs that restore nothing: what is asked of a subject that backs up only.
+const JudgesBackups = policy.JudgesBackups
+
 // The controllers that can be switched off.
 var (
 	KyvernoBackground = platform.KyvernoBackground

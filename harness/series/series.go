@@ -55,9 +55,14 @@ func (s *Series) tryCell(ctx context.Context, self string, cell matrix.Cell, art
 // runCell runs one cell with this program. An interrupt is passed on once, and waited for: the cell cleans up.
 func (s *Series) runCell(ctx context.Context, self string, cell matrix.Cell, artifacts string, keep settings.Keep) error {
 	cmd := exec.CommandContext(ctx, self, cell.Target)
-	cmd.Env = append(os.Environ(), s.Settings.Environ(map[string]string{
-		"STACK": cell.Stack, "POLICY": cell.Policy, "ARTIFACTS": artifacts, "KEEP": string(keep),
-	})...)
+	known := map[string]string{"STACK": cell.Stack, "POLICY": cell.Policy, "ARTIFACTS": artifacts, "KEEP": string(keep)}
+	switch asked := s.Settings.Labels; {
+	case cell.Labels != "" && asked != "":
+		known["LABELS"] = "(" + cell.Labels + ") && (" + asked + ")"
+	case cell.Labels != "":
+		known["LABELS"] = cell.Labels
+	}
+	cmd.Env = append(os.Environ(), s.Settings.Environ(known)...)
 	cmd.Stdout, cmd.Stderr = s.Out, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C at the terminal reaches us alone
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }

@@ -103,6 +103,13 @@ func TestTheMatrixRunsEveryCellToItsEnd(t *testing.T) {
 	if err := s.matrix(t.Context(), self, cells[2:]); err != nil {
 		t.Errorf("a matrix of which all is proven: %v", err)
 	}
+	for asked, want := range map[string]string{"": "LABELS=safety KEEP", "core": "LABELS=(safety) && (core) KEEP"} {
+		out.Reset()
+		s.Settings.Labels = asked
+		if err := s.matrix(t.Context(), self, []matrix.Cell{{Stack: "good", Policy: "policies/p", Target: matrix.E2E, Labels: "safety"}}); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("a cell with labels, LABELS=%s: %v, %q is not in what it says:\n%s", asked, err, want, out.String())
+		}
+	}
 }
 
 func TestASoakRunsAllAndSaysWhatDidNotAlwaysHold(t *testing.T) {

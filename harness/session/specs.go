@@ -184,15 +184,20 @@ func (s *Session) promises(ctx context.Context, paths []string) (string, error) 
 		}
 		contracts = append(contracts, p.Contract)
 	}
-	all, _, err := s.listSpecs(ctx, selection{})
+	specs, err := s.promisable(ctx)
 	if err != nil {
 		return "", err
 	}
-	var specs []promises.Spec
+	return promises.Table(contracts, specs, s.Lock.Stacks)
+}
+
+// promisable are the specs whose requirements a contract promises, or does not.
+func (s *Session) promisable(ctx context.Context) (specs []promises.Spec, err error) {
+	all, _, err := s.listSpecs(ctx, selection{})
 	for _, sp := range all {
 		specs = append(specs, promises.Spec{ID: sp.ID, Labels: sp.Labels})
 	}
-	return promises.Table(contracts, specs, s.Lock.Stacks)
+	return specs, err
 }
 
 // runSpecs runs the selected specs in Ginkgo's parallel processes. It returns Ginkgo's JSON report, also where specs

@@ -64,6 +64,26 @@ func TestRequirementsAreThoseOfTheSpecs(t *testing.T) {
 		}
 	})
 	t.Run("the documentation", func(t *testing.T) { checkDocs(t, s) })
+	t.Run("the gallery", func(t *testing.T) {
+		folders, err := filepath.Glob("fixtures/gallery/*")
+		if err != nil || len(folders) < 8 {
+			t.Fatalf("%v, %v", folders, err)
+		}
+		const page = "policies/BRING-YOUR-OWN.md"
+		text, err := s.gallery(t.Context(), folders, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want, err := promises.GalleryBlock.Fill(string(raw), text); err != nil {
+			t.Errorf("%s: %v", page, err)
+		} else if want != string(raw) {
+			t.Errorf("%s is out of date: make docs updates it", page)
+		}
+	})
 	t.Run("the table of promises", func(t *testing.T) {
 		paths, err := filepath.Glob("policies/*/conformance.yaml")
 		if err != nil || len(paths) == 0 {

@@ -180,17 +180,28 @@ func (c *checker) whole(s *Set, objects []*unstructured.Unstructured, beside boo
 		return
 	}
 	template, pvc := s.Objects[claims[0]], objects[claims[0]]
+	if from, is, _ := unstructured.NestedMap(pvc.Object, "spec", "dataSource"); is {
+		c.report(c.of(template, "spec", "dataSource"), "the PVC is made from a %v: known here is VolSync's volume populator, a %s of %s under dataSourceRef", from["kind"], Destination, Group)
+	}
 	from, is, _ := unstructured.NestedMap(pvc.Object, "spec", "dataSourceRef")
 	if !is {
 		return
 	}
 	switch group, kind, name := from["apiGroup"], from["kind"], fmt.Sprint(from["name"]); {
 	case group != Group || kind != Destination:
-		c.report(c.of(template, "spec", "dataSourceRef"), "the PVC is filled from a %v of %v: known here is VolSync's volume populator, a %s of %s", kind, group, Destination, Group)
+		c.report(c.of(template, "spec", "dataSourceRef"), "the PVC is filled from a %v of %v: known here is VolSync's volume populator: name a %s of %s", kind, group, Destination, Group)
 	case !destinations[name] && !beside:
-		c.report(c.of(template, "spec", "dataSourceRef", "name"), "the PVC is filled by the ReplicationDestination %s, which no template is: the PVC would wait for ever; there are %s",
-			name, strings.Join(slices.Sorted(maps.Keys(destinations)), ", "))
+		c.report(c.of(template, "spec", "dataSourceRef", "name"), "the PVC is filled by the ReplicationDestination %s, which no template is: the PVC would wait for ever; %s",
+			name, choice(destinations))
 	}
+}
+
+// choice says which ReplicationDestination a PVC may be filled from.
+func choice(destinations map[string]bool) string {
+	if len(destinations) == 0 {
+		return "there is none in the templates: add it"
+	}
+	return "choose " + strings.Join(slices.Sorted(maps.Keys(destinations)), " or ") + ", or add it"
 }
 
 func text(o *unstructured.Unstructured, fields ...string) string {

@@ -158,16 +158,21 @@ func TestTemplatesThatCannotBeAPVCs(t *testing.T) {
 		"no ReplicationSource, but a policy": {func(text string) string {
 			return strings.Split(text, "---\n")[0] + "---\n" + strings.Split(text, "---\n")[1]
 		}, true, ""},
-		"two PVCs":                        {add("apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: \"${APP}\"}\n"), false, "there are 2 PersistentVolumeClaims"},
-		"a PVC of another name":           {replace("metadata: {name: \"${APP}\"}\nspec: {accessModes", "metadata: {name: \"my-${APP}\"}\nspec: {accessModes"), false, `templates.yaml:8:18: the PVC of the templates is called "my-conformance-a"`},
-		"another namespace":               {replace("metadata: {name: \"${APP}-dst\"}", "metadata: {name: \"${APP}-dst\", namespace: volsync-system}"), false, "templates.yaml:20:43: ReplicationDestination ${APP}-dst lies in the namespace volsync-system"},
-		"the PVC's namespace":             {replace("metadata: {name: \"${APP}-dst\"}", "metadata: {name: \"${APP}-dst\", namespace: \"{namespace}\"}"), false, ""},
-		"a name for all":                  {replace("metadata: {name: \"${APP}-volsync\"}", "metadata: {name: volsync}"), false, "templates.yaml:3:18: Secret volsync has the same name for every PVC"},
-		"the cluster's":                   {add("apiVersion: v1\nkind: Namespace\nmetadata: {name: \"{pvc}\"}\n"), false, "Namespace {pvc} is the cluster's"},
-		"another PVC's source":            {replace("sourcePVC: ${APP}", "sourcePVC: other"), false, `templates.yaml:15:14: ReplicationSource ${APP} backs up the PVC "other"`},
-		"another PVC's destination":       {replace(`destinationPVC: "{pvc}"`, `destinationPVC: other`), false, `ReplicationDestination ${APP}-dst restores into the PVC "other"`},
-		"another mover":                   {replace("  restic: {repo", "  kopia: {repo"), false, "ReplicationSource ${APP} has no spec.restic"},
-		"filled from what is not there":   {replace("accessModes: [ReadWriteOnce]", strings.Replace(populated, "-dst", "-bootstrap", 1)), false, "is filled by the ReplicationDestination conformance-a-bootstrap, which no template is"},
+		"two PVCs":                      {add("apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: \"${APP}\"}\n"), false, "there are 2 PersistentVolumeClaims"},
+		"a PVC of another name":         {replace("metadata: {name: \"${APP}\"}\nspec: {accessModes", "metadata: {name: \"my-${APP}\"}\nspec: {accessModes"), false, `templates.yaml:8:18: the PVC of the templates is called "my-conformance-a"`},
+		"another namespace":             {replace("metadata: {name: \"${APP}-dst\"}", "metadata: {name: \"${APP}-dst\", namespace: volsync-system}"), false, "templates.yaml:20:43: ReplicationDestination ${APP}-dst lies in the namespace volsync-system"},
+		"the PVC's namespace":           {replace("metadata: {name: \"${APP}-dst\"}", "metadata: {name: \"${APP}-dst\", namespace: \"{namespace}\"}"), false, ""},
+		"a name for all":                {replace("metadata: {name: \"${APP}-volsync\"}", "metadata: {name: volsync}"), false, "templates.yaml:3:18: Secret volsync has the same name for every PVC"},
+		"the cluster's":                 {add("apiVersion: v1\nkind: Namespace\nmetadata: {name: \"{pvc}\"}\n"), false, "Namespace {pvc} is the cluster's"},
+		"another PVC's source":          {replace("sourcePVC: ${APP}", "sourcePVC: other"), false, `templates.yaml:15:14: ReplicationSource ${APP} backs up the PVC "other"`},
+		"another PVC's destination":     {replace(`destinationPVC: "{pvc}"`, `destinationPVC: other`), false, `ReplicationDestination ${APP}-dst restores into the PVC "other"`},
+		"another mover":                 {replace("  restic: {repo", "  kopia: {repo"), false, "ReplicationSource ${APP} has no spec.restic"},
+		"filled from what is not there": {replace("accessModes: [ReadWriteOnce]", strings.Replace(populated, "-dst", "-bootstrap", 1)), false, "is filled by the ReplicationDestination conformance-a-bootstrap, which no template is: the PVC would wait for ever; choose conformance-a-dst, or add it"},
+		"filled from nothing": {func(text string) string {
+			parts := strings.Split(strings.Replace(text, "accessModes: [ReadWriteOnce]", populated, 1), "---\n")
+			return strings.Join(parts[:3], "---\n")
+		}, false, "the PVC would wait for ever; there is none in the templates: add it"},
+		"made from a snapshot":            {replace("accessModes: [ReadWriteOnce]", `accessModes: [ReadWriteOnce], dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: x}`), true, "the PVC is made from a VolumeSnapshot: known here is"},
 		"filled from what a policy makes": {replace("accessModes: [ReadWriteOnce]", strings.Replace(populated, "-dst", "-bootstrap", 1)), true, ""},
 		"filled from another kind":        {replace("accessModes: [ReadWriteOnce]", `accessModes: [ReadWriteOnce], dataSourceRef: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: x}`), true, "the PVC is filled from a VolumeSnapshot of snapshot.storage.k8s.io"},
 		"a volume of its own":             {replace("accessModes: [ReadWriteOnce]", "accessModes: [ReadWriteOnce], volumeName: pv-1"), false, "names its volume"},

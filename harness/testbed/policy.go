@@ -269,7 +269,7 @@ func (s *Testbed) PolicyActs(ctx context.Context, api client.Client, status func
 	return install.PolicyActs(ctx, api, install.Canary{
 		Templates: templates,
 		PVCLabels: s.Contract.PVC.Labels(), PVCAnnotations: s.Contract.PVC.Annotations, StorageClass: s.Contract.PVC.StorageClass, NamespacePrefix: canary,
-		NamespaceLabels: s.NamespaceLabels(), BaseSecret: s.BaseSecret(),
+		NamespaceLabels: s.NamespaceLabels(), BaseSecret: s.BaseSecret(), LateSource: s.Contract.BackupSource.Late(),
 		Policies: policy.Kyverno(s.PolicyObjects()), Status: status,
 	})
 }
@@ -292,9 +292,9 @@ func (s *Testbed) templatesFor(namespace string) ([]*unstructured.Unstructured, 
 }
 
 // NoPolicy says that the subject is templates, with no policy that would ask, make or react by itself: the API server's own policies do
-// not.
+// not, and one that is not about PVCs does not do it for them.
 func (s *Testbed) NoPolicy() bool {
-	return s.Templates != nil && len(policy.Kyverno(objectsOf(s.Policy))) == 0
+	return s.Templates != nil && (s.Contract.Companion || len(policy.Kyverno(objectsOf(s.Policy))) == 0)
 }
 
 // NotPromised is the reason why a spec with these labels is not run for what is applied. Empty: it is run.

@@ -74,7 +74,7 @@ func root() *cobra.Command {
 	}})
 	root.AddCommand(matrixCommand(), soakCommand(), compareCommand())
 	root.AddCommand(aboutReports()...)
-	root.AddCommand(checkCommand(), promisesCommand(), docsCommand())
+	root.AddCommand(checkCommand(), galleryCommand(), promisesCommand(), docsCommand())
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
 			fmt.Printf("  %-16s %s\n                   default: %s\n", setting.Name, setting.Meaning, setting.Default)
@@ -126,6 +126,24 @@ Exit codes:
   0  nothing is wrong that the policy's contract does not expect. What is unknown, or was not looked at, does not count.
   1  something is wrong.
   2  the check could not be made: a policy or a contract that cannot be read, a setting that is wrong.`
+
+// galleryCommand is about setups as people have them.
+func galleryCommand() *cobra.Command {
+	var write string
+	command := &cobra.Command{
+		Use: "gallery folder...", Short: "check small setups as people have them, a line for each", Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, folders []string) error {
+			return with(cmd, func(s *session.Session) error {
+				if write != "" {
+					return s.WriteGallery(cmd.Context(), folders, write)
+				}
+				return s.Gallery(cmd.Context(), folders)
+			})
+		},
+	}
+	command.Flags().StringVar(&write, "write", "", "instead: put what each does not hold into this Markdown `file`, between the lines that mark its place")
+	return command
+}
 
 // promisesCommand is about contracts alone.
 func promisesCommand() *cobra.Command {

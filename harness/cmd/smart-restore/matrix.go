@@ -34,12 +34,13 @@ func matrixCommand() *cobra.Command {
 					Stack  string `json:"stack"`
 					Policy string `json:"policy"`
 					Target string `json:"target"`
+					Labels string `json:"labels"`
 					// An artifact's name has no slash in it.
 					Artifact string `json:"artifact"`
 				}
 				include := []job{}
 				for _, c := range cells {
-					include = append(include, job{c.Name(), c.Stack, c.Policy, c.Target, c.Target + "-" + strings.ReplaceAll(c.Name(), "/", "-")})
+					include = append(include, job{c.Name(), c.Stack, c.Policy, c.Target, c.Labels, c.Target + "-" + strings.ReplaceAll(c.Name(), "/", "-")})
 				}
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"include": include})
 			case "text":

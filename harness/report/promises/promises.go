@@ -38,27 +38,16 @@ func Table(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (str
 	if len(contracts) == 0 {
 		return "", errors.New("a table needs a policy")
 	}
-	t := table{contracts: contracts, snapshotting: map[string]bool{}, deployed: map[string]bool{}}
-	labels := map[string][]string{}
-	var requirements []verdict.Requirement
-	var ids []string
-	for _, s := range specs {
-		requirements = append(requirements, verdict.Requirement{ID: s.ID, Level: verdict.LevelOf(s.ID), Feature: verdict.FeatureOf(s.Labels)})
-		ids, labels[s.ID] = append(ids, s.ID), s.Labels
+	t, requirements, labels, err := newTable(contracts, specs)
+	if err != nil {
+		return "", err
 	}
 	var heads []string
-	var problems []error
 	for _, c := range contracts {
-		if slices.Contains(heads, c.Name) {
-			problems = append(problems, fmt.Errorf("two policies are called %s", c.Name))
-		}
 		heads = append(heads, c.Name)
-		if err := c.CheckRequirements(ids); err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", c.Name, err))
-		}
 	}
 	rows, err := t.stacks(stacks)
-	if err := errors.Join(append(problems, err)...); err != nil {
+	if err != nil {
 		return "", err
 	}
 	rows = append(rows, markdown.Requirements(requirements, func(r verdict.Requirement) []string {
@@ -77,11 +66,8 @@ func Table(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (str
 		text += "Events that lose data, if a policy does not hold the requirement:\n\n" + markdown.Table(heads, events) + "\n"
 	}
 	text += legend + "\n"
-	for i, reason := range t.reasons {
-		if i == 0 {
-			text += "\n"
-		}
-		text += fmt.Sprintf("%d. %s\n", i+1, reason)
+	if len(t.reasons) > 0 {
+		text += "\n" + t.numbered()
 	}
 	return text, nil
 }
@@ -92,6 +78,37 @@ type table struct {
 	snapshotting map[string]bool // the policies that are made for a stack whose volumes can be snapshotted
 	deployed     map[string]bool // the policies that are made for a stack with Argo CD
 	reasons      []string        // by number, from 1
+}
+
+// newTable begins a table, with the specs' requirements and their labels. It refuses contracts that name others.
+func newTable(contracts []policy.Contract, specs []Spec) (*table, []verdict.Requirement, map[string][]string, error) {
+	t := &table{contracts: contracts, snapshotting: map[string]bool{}, deployed: map[string]bool{}}
+	labels := map[string][]string{}
+	var requirements []verdict.Requirement
+	var ids, names []string
+	for _, s := range specs {
+		requirements = append(requirements, verdict.Requirement{ID: s.ID, Level: verdict.LevelOf(s.ID), Feature: verdict.FeatureOf(s.Labels)})
+		ids, labels[s.ID] = append(ids, s.ID), s.Labels
+	}
+	var problems []error
+	for _, c := range contracts {
+		if slices.Contains(names, c.Name) {
+			problems = append(problems, fmt.Errorf("two policies are called %s", c.Name))
+		}
+		names = append(names, c.Name)
+		if err := c.CheckRequirements(ids); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", c.Name, err))
+		}
+	}
+	return t, requirements, labels, errors.Join(problems...)
+}
+
+// numbered are the reasons.
+func (t *table) numbered() (text string) {
+	for i, reason := range t.reasons {
+		text += fmt.Sprintf("%d. %s\n", i+1, reason)
+	}
+	return text
 }
 
 func (t *table) cells(of func(policy.Contract) string) (cells []string) {
@@ -112,9 +129,7 @@ func yes(is bool) string {
 func (t *table) requirement(c policy.Contract, id string, labels []string) string {
 	reason, known := c.Reasons()[id]
 	switch {
-	case c.NotPromised(labels) != "",
-		slices.Contains(labels, policy.NeedsSnapshots) && !t.snapshotting[c.Name],
-		slices.Contains(labels, policy.NeedsGitOps) && !t.deployed[c.Name]: // and so it is not tried
+	case c.NotPromised(labels) != "", !t.tries(c, labels): // and so it is not tried
 		return notPromised
 	case !known:
 		return promised
@@ -125,6 +140,12 @@ func (t *table) requirement(c policy.Contract, id string, labels []string) strin
 		t.reasons = append(t.reasons, reason)
 	}
 	return fmt.Sprintf("%s %d", notHeld, number+1)
+}
+
+// tries says that one of the policy's stacks has what a requirement needs.
+func (t *table) tries(c policy.Contract, labels []string) bool {
+	return (t.snapshotting[c.Name] || !slices.Contains(labels, policy.NeedsSnapshots)) &&
+		(t.deployed[c.Name] || !slices.Contains(labels, policy.NeedsGitOps))
 }
 
 // stacks are rows about stacks, those for which the same policies are made in one.
