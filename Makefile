@@ -8,7 +8,7 @@ export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP TIME_SCALE ARTIFA
 export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e check check-policies known-bad blind test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises docs report rerun diff compare bench prune clean build
+.PHONY: help e2e check check-policies known-bad blind test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises docs report history rerun diff compare bench prune clean build
 
 help: ## list the commands and settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ REPORT ?= artifacts/latest
 
 report: build ## print a run's report and write its page again (REPORT=artifacts/latest)
 	@$(BIN)/smart-restore report "$(REPORT)"
+
+history: build ## put the runs below a folder on one page: requirement by run, since when each fails, flakes, the slowest (REPORTS=artifacts)
+	@$(BIN)/smart-restore history "$(or $(REPORTS),artifacts)"
 
 rerun: build ## run the specs that failed or were unknown in a run (REPORT=artifacts/latest)
 	@$(BIN)/smart-restore rerun "$(REPORT)"

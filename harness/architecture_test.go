@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"harness/gomod", "harness/fault", "harness/await", "harness/podexec", "harness/recorder", "harness/creations", "harness/cluster", "harness/check/play", "harness/check/rights", "harness/report/markdown", "harness/report/decisions"},
 	{"harness/images", "harness/install", "harness/matrix", "harness/report/timeline", "harness/check/network", "harness/subject"},
 	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy", "harness/report/page"},
-	{"harness/testbed", "harness/report/github", "harness/report/promises", "harness/report/docs"},
+	{"harness/testbed", "harness/report/github", "harness/report/promises", "harness/report/docs", "harness/report/history"},
 	{"harness/absence", "harness/external", "harness/volsync"},
 	{"harness/blind"},
 	{"harness/env"},

@@ -14,6 +14,7 @@ import (
 	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/report/decisions"
+	"github.com/smart-restore/conformance/harness/report/history"
 	"github.com/smart-restore/conformance/harness/report/page"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -96,6 +97,25 @@ func Diff(out io.Writer, basePath, candidatePath string, markdown bool) error {
 	if d.Worse() {
 		return ErrWorse
 	}
+	return nil
+}
+
+// History puts the reports of all runs below a folder on one page: the file, or one in the folder.
+func History(out io.Writer, folder, file string) error {
+	found, err := history.Find(folder)
+	if err != nil {
+		return err
+	}
+	if file == "" {
+		file = filepath.Join(folder, history.File)
+	}
+	if err := history.Write(folder, found, file); err != nil {
+		return err
+	}
+	if err := history.Summary(out, found); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\nto be looked at: %s\n", file)
 	return nil
 }
 
