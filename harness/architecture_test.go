@@ -21,7 +21,7 @@ const module = "github.com/smart-restore/conformance/"
 // packages of earlier layers, never of its own or a later one.
 var layers = [][]string{
 	{"harness/strict", "harness/subnet", "harness/text", "harness/redact", "harness/internal/fakeapi", "harness/timing", "harness/frame", "harness/env/recorded", "harness/fault/gateway/api"},
-	{"harness/artifacts", "harness/endpoint"},
+	{"harness/artifacts", "harness/endpoint", "harness/explain"},
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/fault/gateway", "harness/probe", "harness/alerts"},
 	{"harness/gomod", "harness/fault", "harness/await", "harness/podexec", "harness/recorder", "harness/creations", "harness/cluster", "harness/check/play", "harness/check/rights", "harness/report/markdown", "harness/report/decisions"},

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/smart-restore/conformance/harness/artifacts"
+	"github.com/smart-restore/conformance/harness/explain"
 	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/report/decisions"
@@ -100,8 +101,9 @@ func Diff(out io.Writer, basePath, candidatePath string, markdown bool) error {
 	return nil
 }
 
-// History puts the reports of all runs below a folder on one page: the file, or one in the folder.
-func History(out io.Writer, folder, file string) error {
+// History puts the reports of all runs below a folder on one page: the file, or one in the folder. How long each requirement took goes
+// into the file of seconds, where one is named.
+func History(out io.Writer, folder, file, seconds string) error {
 	found, err := history.Find(folder)
 	if err != nil {
 		return err
@@ -114,6 +116,18 @@ func History(out io.Writer, folder, file string) error {
 	}
 	if err := history.Summary(out, found); err != nil {
 		return err
+	}
+	if seconds != "" {
+		raw, err := os.ReadFile(seconds)
+		if err == nil {
+			raw, err = explain.WithSeconds(raw, history.Took(found.Runs))
+		}
+		if err == nil {
+			err = os.WriteFile(seconds, raw, 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("--seconds=%s: %w", seconds, err)
+		}
 	}
 	fmt.Fprintf(out, "\nto be looked at: %s\n", file)
 	return nil

@@ -341,3 +341,21 @@ func TestPhaseTimer(t *testing.T) {
 		t.Errorf("%d phases", n)
 	}
 }
+
+// A failure is explained, expected or not. To what could not be seen, or held against expectations, its text does not fit.
+func TestOnlyFailuresAreExplained(t *testing.T) {
+	for _, c := range []struct {
+		id       string
+		verdict  Verdict
+		expected string
+		want     bool
+	}{
+		{"core/restore", Fail, "", true}, {"core/restore", Fail, "known", true}, {"core/restore", Pass, "known", false},
+		{"core/restore", Unknown, "", false}, {"core/restore", NotPromised, "", false}, {"policy/acts", Fail, "", false},
+	} {
+		r := Result{Requirement: Requirement{ID: c.id}, Verdict: c.verdict, ExpectedFailure: c.expected}
+		if text, got := r.Explained(); got != c.want || got != (text.Failure != "") {
+			t.Errorf("%+v: %+v", c, text)
+		}
+	}
+}

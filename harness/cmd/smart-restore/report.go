@@ -70,6 +70,9 @@ Exit code 2: there is no report that can be read. Single reports that cannot be 
 		Args: cobra.ExactArgs(1),
 	}
 	output := history.Flags().String("output", "", "write the page into this `file` (default: history.html in the folder)")
-	history.RunE = func(_ *cobra.Command, args []string) error { return session.History(os.Stdout, args[0], *output) }
+	seconds := history.Flags().String("seconds", "", "write how long each requirement took, as the median, into this `file`: harness/explain/seconds.yaml")
+	history.RunE = func(_ *cobra.Command, args []string) error {
+		return session.History(os.Stdout, args[0], *output, *seconds)
+	}
 	return []*cobra.Command{report, diff, rerun, history}
 }

@@ -183,6 +183,23 @@ func (r *Row) Seconds() (seconds []float64) {
 	return seconds
 }
 
+// Took is how long each requirement took to be seen to hold, in seconds: the median of all runs.
+func Took(runs []Run) map[string]float64 {
+	all := map[string][]float64{}
+	for _, track := range Tracks(runs) {
+		for _, row := range track.Rows {
+			if seconds := row.Seconds(); len(seconds) > 0 {
+				all[row.ID] = append(all[row.ID], seconds...)
+			}
+		}
+	}
+	took := map[string]float64{}
+	for id, seconds := range all {
+		took[id] = Median(seconds)
+	}
+	return took
+}
+
 // Median is the middle of some numbers; 0 of none.
 func Median(of []float64) float64 {
 	if len(of) == 0 {

@@ -176,6 +176,21 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+func TestTookIsOfWhatPassed(t *testing.T) {
+	var runs []Run
+	for day, x := range "pfpp" {
+		r := made{day: day, x: x, seconds: []float64{10, 1000, 20, 30}[day]}.report()
+		r.Stack.Name = fmt.Sprint(day)
+		runs = append(runs, Run{Report: r})
+	}
+	if got := Took(runs); len(got) != 1 || got["core/x"] != 20 {
+		t.Errorf("%v", got)
+	}
+	if got := Took(runs[1:2]); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+}
+
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/smart-restore/conformance/harness/explain"
 	"github.com/smart-restore/conformance/harness/report/timeline"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -172,6 +173,15 @@ func TestThePageSaysWhatTheReportDoes(t *testing.T) {
 	}
 	if n := number(all, func(e element) bool { return has(e, "band") }); n != 4 {
 		t.Errorf("%d faults are drawn, wanted one for each spec that was tried", n)
+	}
+	// Beside a failure, also an expected one, stands what it usually means; not beside what is unknown, nor where there is no text.
+	for id, wanted := range map[string]bool{"core/restore": true, "core/s3-down/500": false, "core/fresh": false, "safety/late": false} {
+		text, _ := explain.Of(id)
+		e := ids[Anchor(id)]
+		shown := text.Failure != "" && strings.Contains(e.text, text.How) && strings.Contains(e.text, text.Failure) && strings.Contains(e.text, text.Look)
+		if shown != wanted {
+			t.Errorf("%s: explained is %v", id, shown)
+		}
 	}
 	if e := ids[Anchor("core/restore")]; !strings.Contains(e.text, "pod app ") {
 		t.Error("an event is not in the list of what happened")

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/smart-restore/conformance/harness/artifacts"
+	"github.com/smart-restore/conformance/harness/explain"
 	"github.com/smart-restore/conformance/harness/report/decisions"
 	"github.com/smart-restore/conformance/harness/report/timeline"
 	"github.com/smart-restore/conformance/harness/text"
@@ -59,6 +60,7 @@ type spec struct {
 	Brief                    string // why, in a line
 	Why                      string
 	Cut                      int // characters of Why that were left out
+	Explained                *explain.Text
 	Time                     string
 	Open                     bool
 	Chart                    *chart
@@ -245,6 +247,9 @@ func newSpec(folder string, result verdict.Result, run *timeline.Run, a amount) 
 		s.Brief, s.Why = verdict.FirstLine(result.Why()), result.Why()
 		if runes := []rune(s.Why); len(runes) > a.message {
 			s.Why, s.Cut = string(runes[:a.message]), len(runes)-a.message
+		}
+		if text, found := result.Explained(); found {
+			s.Explained = &text
 		}
 	}
 	t := run.Of(result.ID, a.limits)
