@@ -8,7 +8,7 @@ export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP TIME_SCALE ARTIFA
 export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e check check-policies gallery known-bad blind test unit vet lint vulncheck up down list images prebuild matrix soak cells table promises docs report rerun diff compare bench prune clean build
+.PHONY: help e2e check check-policies gallery known-bad blind test unit vet lint vulncheck up down list explain images prebuild matrix soak cells table promises docs report history rerun diff compare bench prune clean build
 
 help: ## list the commands and settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ down: build ## remove the kept stack
 list: build ## list the specs with their requirements
 	@$(BIN)/smart-restore list
 
+explain: build ## say what a requirement proves, how, what it costs, and what a failure usually means (REQUIREMENT=core/restore)
+	@$(BIN)/smart-restore explain "$(or $(REQUIREMENT),$(error which one? REQUIREMENT=core/restore; make list shows all))"
+
 images: build ## list the stack's images: cached, would be pulled or would be built, and from what
 	@$(BIN)/smart-restore images
 
@@ -93,6 +96,9 @@ REPORT ?= artifacts/latest
 
 report: build ## print a run's report and write its page again (REPORT=artifacts/latest)
 	@$(BIN)/smart-restore report "$(REPORT)"
+
+history: build ## put the runs below a folder on one page: requirement by run, since when each fails, flakes, the slowest (REPORTS=artifacts)
+	@$(BIN)/smart-restore history "$(or $(REPORTS),artifacts)"
 
 rerun: build ## run the specs that failed or were unknown in a run (REPORT=artifacts/latest)
 	@$(BIN)/smart-restore rerun "$(REPORT)"

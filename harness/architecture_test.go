@@ -21,13 +21,13 @@ const module = "github.com/smart-restore/conformance/"
 // packages of earlier layers, never of its own or a later one.
 var layers = [][]string{
 	{"harness/strict", "harness/subnet", "harness/text", "harness/redact", "harness/internal/fakeapi", "harness/timing", "harness/frame", "harness/env/recorded", "harness/fault/gateway/api", "harness/authority"},
-	{"harness/artifacts", "harness/endpoint", "harness/fault/gateway/resolver"},
+	{"harness/artifacts", "harness/endpoint", "harness/fault/gateway/resolver", "harness/explain"},
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/workload/ledger", "harness/fault/gateway", "harness/probe", "harness/alerts"},
 	{"harness/gomod", "harness/fault", "harness/await", "harness/podexec", "harness/recorder", "harness/creations", "harness/cluster", "harness/check/play", "harness/check/rights", "harness/report/markdown", "harness/report/decisions"},
 	{"harness/images", "harness/install", "harness/matrix", "harness/report/timeline", "harness/check/network", "harness/subject"},
 	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy", "harness/report/page"},
-	{"harness/testbed", "harness/report/github", "harness/report/promises", "harness/report/docs"},
+	{"harness/testbed", "harness/report/github", "harness/report/promises", "harness/report/docs", "harness/report/history"},
 	{"harness/absence", "harness/external", "harness/volsync"},
 	{"harness/blind"},
 	{"harness/env"},

@@ -11,9 +11,11 @@ import (
 	"strings"
 
 	"github.com/smart-restore/conformance/harness/artifacts"
+	"github.com/smart-restore/conformance/harness/explain"
 	"github.com/smart-restore/conformance/harness/external"
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/report/decisions"
+	"github.com/smart-restore/conformance/harness/report/history"
 	"github.com/smart-restore/conformance/harness/report/page"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -96,6 +98,38 @@ func Diff(out io.Writer, basePath, candidatePath string, markdown bool) error {
 	if d.Worse() {
 		return ErrWorse
 	}
+	return nil
+}
+
+// History puts the reports of all runs below a folder on one page: the file, or one in the folder. How long each requirement took goes
+// into the file of seconds, where one is named.
+func History(out io.Writer, folder, file, seconds string) error {
+	found, err := history.Find(folder)
+	if err != nil {
+		return err
+	}
+	if file == "" {
+		file = filepath.Join(folder, history.File)
+	}
+	if err := history.Write(folder, found, file); err != nil {
+		return err
+	}
+	if err := history.Summary(out, found); err != nil {
+		return err
+	}
+	if seconds != "" {
+		raw, err := os.ReadFile(seconds)
+		if err == nil {
+			raw, err = explain.WithSeconds(raw, history.Took(found.Runs))
+		}
+		if err == nil {
+			err = os.WriteFile(seconds, raw, 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("--seconds=%s: %w", seconds, err)
+		}
+	}
+	fmt.Fprintf(out, "\nto be looked at: %s\n", file)
 	return nil
 }
 

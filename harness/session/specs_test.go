@@ -11,6 +11,7 @@ import (
 	"github.com/smart-restore/conformance/fixtures"
 	"github.com/smart-restore/conformance/harness/cache"
 	"github.com/smart-restore/conformance/harness/check"
+	"github.com/smart-restore/conformance/harness/explain"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/progress"
 	"github.com/smart-restore/conformance/harness/report/promises"
@@ -63,6 +64,12 @@ func TestRequirementsAreThoseOfTheSpecs(t *testing.T) {
 			}
 		}
 	})
+	t.Run("texts that explain them", func(t *testing.T) {
+		for _, problem := range explain.Problems(ids(specs)) {
+			t.Error(problem)
+		}
+	})
+	t.Run("explain", func(t *testing.T) { checkExplain(t, s) })
 	t.Run("the documentation", func(t *testing.T) { checkDocs(t, s) })
 	t.Run("the gallery", func(t *testing.T) {
 		folders, err := filepath.Glob("fixtures/gallery/*")

@@ -41,14 +41,14 @@ func Parse(path string, text []byte) (*Report, error) {
 	r := &Report{}
 	doc, err := strict.Read(path, text, r)
 	if err != nil {
+		// What it is says more than what of it is unknown.
+		if kind, apiVersion := isOf(doc); kind != "" && (kind != Kind || apiVersion != APIVersion) {
+			return nil, isNoReport(doc, kind, apiVersion)
+		}
 		return nil, err
 	}
 	if r.APIVersion != APIVersion || r.Kind != Kind {
-		wrong := "kind"
-		if r.Kind == Kind {
-			wrong = "apiVersion"
-		}
-		return nil, doc.At(fmt.Sprintf("found kind %q of apiVersion %q, want %s of %s", r.Kind, r.APIVersion, Kind, APIVersion), wrong)
+		return nil, isNoReport(doc, r.Kind, r.APIVersion)
 	}
 	for i, result := range r.Requirements {
 		switch {
@@ -68,6 +68,29 @@ func Parse(path string, text []byte) (*Report, error) {
 		return nil, doc.At(fmt.Sprintf("its levels say %s; its requirements make %s", inWords(r.Levels), inWords(want)), "levels")
 	}
 	return r, nil
+}
+
+// isOf is what a document says that it is.
+func isOf(doc *strict.Document) (kind, apiVersion string) {
+	doc.Each(func(path []any, value any) {
+		said, _ := value.(string)
+		switch {
+		case len(path) != 1:
+		case path[0] == "kind":
+			kind = said
+		case path[0] == "apiVersion":
+			apiVersion = said
+		}
+	})
+	return kind, apiVersion
+}
+
+func isNoReport(doc *strict.Document, kind, apiVersion string) error {
+	wrong := "kind"
+	if kind == Kind {
+		wrong = "apiVersion"
+	}
+	return doc.At(fmt.Sprintf("found kind %q of apiVersion %q, want %s of %s", kind, apiVersion, Kind, APIVersion), wrong)
 }
 
 func inWords(levels map[string]Counts) string {

@@ -195,6 +195,7 @@ func TestReportWriteRead(t *testing.T) {
 	for _, c := range []struct{ from, to, at, why string }{
 		{"kind: Report", "kind: Reports", "kind: |Reports", `found kind "Reports"`},
 		{"v1alpha1", "v2", "apiVersion: |", `found kind "Report" of apiVersion "conformance.smart-restore.io/v2", want Report of conformance.smart-restore.io/v1alpha1`},
+		{"v1alpha1", "v2\nextra: 1", "apiVersion: |", `found kind "Report" of apiVersion "conformance.smart-restore.io/v2"`}, // which says more than "no field"
 		{"verdict: pass", "verdict: good", "", `core/fresh: found the verdict "good", want one of pass, fail, unknown, not-promised`},
 		{"summary:\n  expectedFail: 0", "summary:\n  expectedFail: 1", "", "its summary says 1 passed, 1 failed, 1 failed as expected, 1 unknown, 1 not selected; its requirements make 1 passed, 1 failed, 1 unknown, 1 not selected"},
 		{"    pass: 1", "    pass: 2", "levels:\n  |core:", "its levels say core: 2 passed, 1 failed, 1 unknown; its requirements make core: 1 passed, 1 failed, 1 unknown"},
@@ -338,5 +339,23 @@ func TestPhaseTimer(t *testing.T) {
 	wg.Wait()
 	if n := len(timer.Phases()); n != 23 {
 		t.Errorf("%d phases", n)
+	}
+}
+
+// A failure is explained, expected or not. To what could not be seen, or held against expectations, its text does not fit.
+func TestOnlyFailuresAreExplained(t *testing.T) {
+	for _, c := range []struct {
+		id       string
+		verdict  Verdict
+		expected string
+		want     bool
+	}{
+		{"core/restore", Fail, "", true}, {"core/restore", Fail, "known", true}, {"core/restore", Pass, "known", false},
+		{"core/restore", Unknown, "", false}, {"core/restore", NotPromised, "", false}, {"policy/acts", Fail, "", false},
+	} {
+		r := Result{Requirement: Requirement{ID: c.id}, Verdict: c.verdict, ExpectedFailure: c.expected}
+		if text, got := r.Explained(); got != c.want || got != (text.Failure != "") {
+			t.Errorf("%+v: %+v", c, text)
+		}
 	}
 }

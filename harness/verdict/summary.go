@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/smart-restore/conformance/harness/explain"
 	"github.com/smart-restore/conformance/harness/text"
 )
 
@@ -123,6 +124,14 @@ func (c Counts) String() string {
 	return words + fmt.Sprintf(", %d unknown", c.Unknown)
 }
 
+// Explained is what stands beside a failure. What is unknown, or passed as a surprise, it is not about.
+func (r Result) Explained() (explain.Text, bool) {
+	if r.Verdict != Fail {
+		return explain.Text{}, false
+	}
+	return explain.Of(r.ID)
+}
+
 // Headline is the run's result in a sentence.
 func (r *Report) Headline() string {
 	c := r.Count()
@@ -212,6 +221,9 @@ func (r *Report) markdownFailures(b *bytes.Buffer) {
 			why = append(why[:maxMessage], '…')
 		}
 		fmt.Fprintf(b, "<details><summary>%s <b>%s</b>: %s</summary>\n\n%s\n\n%s\n", icon(result), html.EscapeString(result.ID), html.EscapeString(FirstLine(result.Why())), text.Plain(result.Sentence), fence(string(why)))
+		if t, found := result.Explained(); found {
+			fmt.Fprintf(b, "**How it is proven.** %s\n\n**What a failure usually means.** %s\n\n**What to look at.** %s\n\n", text.Plain(t.How), text.Plain(t.Failure), text.Plain(t.Look))
+		}
 		if result.Rerun != "" {
 			fmt.Fprintf(b, "Run it again: %s\n\n", text.Code(result.Rerun))
 		}

@@ -72,6 +72,9 @@ func root() *cobra.Command {
 	root.AddCommand(&cobra.Command{Use: "prebuild [stack...]", Short: "build the images of stacks for later; needs no engine", RunE: func(cmd *cobra.Command, names []string) error {
 		return with(cmd, func(s *session.Session) error { return s.Prebuild(cmd.Context(), names) })
 	}})
+	root.AddCommand(&cobra.Command{Use: "explain requirement", Short: "say what a requirement proves, how, what it costs, what a failure usually means and what to look at", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, ids []string) error {
+		return with(cmd, func(s *session.Session) error { return s.Explain(cmd.Context(), ids[0]) })
+	}})
 	root.AddCommand(matrixCommand(), soakCommand(), compareCommand())
 	root.AddCommand(aboutReports()...)
 	root.AddCommand(checkCommand(), galleryCommand(), promisesCommand(), docsCommand())

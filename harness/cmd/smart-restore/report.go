@@ -59,5 +59,20 @@ Exit code 2: there is no comparison, because a report cannot be read.`,
 			return withGiven(cmd, session.RerunSettings(report), func(s *session.Session) error { return s.Rerun(cmd.Context(), report) })
 		},
 	}
-	return []*cobra.Command{report, diff, rerun}
+
+	history := &cobra.Command{
+		Use: "history <folder of reports>", Short: "put the reports of many runs on one page: requirement by run, since when each fails, flakes, the slowest",
+		Long: `Reads the report of every run below the folder, such as artifacts or the unpacked artifacts of CI, and writes one HTML page that
+needs nothing else. A flake is a requirement whose verdict changed while the policy, the suite and the stack did not.
+
+Exit code 0: the page was written, whatever the runs said.
+Exit code 2: there is no report that can be read. Single reports that cannot be read are listed.`,
+		Args: cobra.ExactArgs(1),
+	}
+	output := history.Flags().String("output", "", "write the page into this `file` (default: history.html in the folder)")
+	seconds := history.Flags().String("seconds", "", "write how long each requirement took, as the median, into this `file`: harness/explain/seconds.yaml")
+	history.RunE = func(_ *cobra.Command, args []string) error {
+		return session.History(os.Stdout, args[0], *output, *seconds)
+	}
+	return []*cobra.Command{report, diff, rerun, history}
 }

@@ -26,8 +26,10 @@ const maxBytes = 3 << 20
 //go:embed page.html
 var pageHTML string
 
+// Style is the style of this page and of others that are to look like it.
+//
 //go:embed page.css
-var pageCSS string
+var Style string
 
 //go:embed page.js
 var pageJS string

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/smart-restore/conformance/harness/explain"
 	"github.com/smart-restore/conformance/harness/report/timeline"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -144,7 +145,7 @@ func TestThePageSaysWhatTheReportDoes(t *testing.T) {
 		}
 	}
 	for _, r := range report().Requirements {
-		e, there := ids[anchor(r.ID)]
+		e, there := ids[Anchor(r.ID)]
 		if !there || e.name != "details" || !strings.Contains(e.text, r.ID) || !strings.Contains(e.text, r.Sentence) || !strings.Contains(e.text, r.Message) {
 			t.Errorf("%s is not there as it is in the report", r.ID)
 		}
@@ -173,7 +174,16 @@ func TestThePageSaysWhatTheReportDoes(t *testing.T) {
 	if n := number(all, func(e element) bool { return has(e, "band") }); n != 4 {
 		t.Errorf("%d faults are drawn, wanted one for each spec that was tried", n)
 	}
-	if e := ids[anchor("core/restore")]; !strings.Contains(e.text, "pod app ") {
+	// Beside a failure, also an expected one, stands what it usually means; not beside what is unknown, nor where there is no text.
+	for id, wanted := range map[string]bool{"core/restore": true, "core/s3-down/500": false, "core/fresh": false, "safety/late": false} {
+		text, _ := explain.Of(id)
+		e := ids[Anchor(id)]
+		shown := text.Failure != "" && strings.Contains(e.text, text.How) && strings.Contains(e.text, text.Failure) && strings.Contains(e.text, text.Look)
+		if shown != wanted {
+			t.Errorf("%s: explained is %v", id, shown)
+		}
+	}
+	if e := ids[Anchor("core/restore")]; !strings.Contains(e.text, "pod app ") {
 		t.Error("an event is not in the list of what happened")
 	}
 }
@@ -190,7 +200,7 @@ func TestThePageNeedsAndObeysNothing(t *testing.T) {
 				t.Errorf("a script that is not the page's: %s", e.text)
 			}
 		case "style":
-			if e.text != pageCSS {
+			if e.text != Style {
 				t.Error("a style that is not the page's")
 			}
 		}
@@ -360,7 +370,7 @@ func TestTimingsAreShown(t *testing.T) {
 }
 
 func TestContrast(t *testing.T) {
-	light, dark, found := strings.Cut(pageCSS, "prefers-color-scheme: dark")
+	light, dark, found := strings.Cut(Style, "prefers-color-scheme: dark")
 	if !found {
 		t.Fatal("there is no dark scheme")
 	}

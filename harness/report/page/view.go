@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/smart-restore/conformance/harness/artifacts"
+	"github.com/smart-restore/conformance/harness/explain"
 	"github.com/smart-restore/conformance/harness/report/decisions"
 	"github.com/smart-restore/conformance/harness/report/timeline"
 	"github.com/smart-restore/conformance/harness/text"
@@ -59,6 +60,7 @@ type spec struct {
 	Brief                    string // why, in a line
 	Why                      string
 	Cut                      int // characters of Why that were left out
+	Explained                *explain.Text
 	Time                     string
 	Open                     bool
 	Chart                    *chart
@@ -128,12 +130,12 @@ type bar struct {
 	Text, Anchor string
 }
 
-// The tones in which an outcome is shown, and the marks that tell them apart without colours.
-var marks = map[string]string{"pass": "✓", "fail": "✕", "unknown": "?", "expected": "!", "none": "–"}
+// Marks are the tones in which an outcome is shown, and the marks that tell them apart without colours.
+var Marks = map[string]string{"pass": "✓", "fail": "✕", "unknown": "?", "expected": "!", "none": "–"}
 
 func newView(folder string, report *verdict.Report, run *timeline.Run, a amount) *view {
 	v := &view{
-		CSS: template.CSS(pageCSS), JS: template.JS(pageJS), // #nosec G203 -- both are this package's own
+		CSS: template.CSS(Style), JS: template.JS(pageJS), // #nosec G203 -- both are this package's own
 		CSP:    "default-src 'none'; style-src 'unsafe-inline'; script-src " + hash(pageJS),
 		Report: report, Missing: run.Missing,
 	}
@@ -141,7 +143,7 @@ func newView(folder string, report *verdict.Report, run *timeline.Run, a amount)
 		v.Started = report.Run.Started.UTC().Format("2 January 2006, 15:04 UTC")
 	}
 	if report.Run.Ended.After(report.Run.Started) {
-		v.Length = length(report.Run.Ended.Sub(report.Run.Started).Seconds())
+		v.Length = Length(report.Run.Ended.Sub(report.Run.Started).Seconds())
 	}
 	v.headline()
 	anchors := map[string]int{}
@@ -160,14 +162,14 @@ func newView(folder string, report *verdict.Report, run *timeline.Run, a amount)
 	}
 	v.Overview = newOverview(report)
 	for _, r := range decisions.Table(report) {
-		d := decision{Situation: r.Situation, Wanted: string(r.Wanted), Outcome: string(r.Outcome), Tone: "pass", Admitted: fmt.Sprintf("%.2f s", r.AdmittedSeconds), Said: r.Said, Anchor: anchor(r.Requirement)}
+		d := decision{Situation: r.Situation, Wanted: string(r.Wanted), Outcome: string(r.Outcome), Tone: "pass", Admitted: fmt.Sprintf("%.2f s", r.AdmittedSeconds), Said: r.Said, Anchor: Anchor(r.Requirement)}
 		switch {
 		case r.Outcome == verdict.Unseen:
 			d.Tone = "unknown"
 		case !r.Right():
 			d.Tone = "fail"
 		}
-		d.Mark = marks[d.Tone]
+		d.Mark = Marks[d.Tone]
 		if r.Outcome == verdict.LateRestore {
 			d.Outcome += fmt.Sprintf(", after %.0f s", r.RestoreSeconds)
 		}
@@ -220,9 +222,11 @@ func (v *view) place(s *spec) {
 	}
 }
 
-func anchor(id string) string { return "r-" + text.Slug(id) }
+// Anchor is the place of a requirement in a page.
+func Anchor(id string) string { return "r-" + text.Slug(id) }
 
-func tone(r verdict.Result) string {
+// Tone is the tone in which a result is shown: one of Marks.
+func Tone(r verdict.Result) string {
 	switch {
 	case r.Fails() && (r.Verdict == verdict.Fail || r.Verdict == verdict.Pass):
 		return "fail"
@@ -237,12 +241,15 @@ func tone(r verdict.Result) string {
 }
 
 func newSpec(folder string, result verdict.Result, run *timeline.Run, a amount) *spec {
-	s := &spec{Result: result, Anchor: anchor(result.ID), Tone: tone(result), Word: result.Word(), Time: length(result.DurationSeconds)}
-	s.Mark = marks[s.Tone]
+	s := &spec{Result: result, Anchor: Anchor(result.ID), Tone: Tone(result), Word: result.Word(), Time: Length(result.DurationSeconds)}
+	s.Mark = Marks[s.Tone]
 	if s.Tone != "pass" {
 		s.Brief, s.Why = verdict.FirstLine(result.Why()), result.Why()
 		if runes := []rune(s.Why); len(runes) > a.message {
 			s.Why, s.Cut = string(runes[:a.message]), len(runes)-a.message
+		}
+		if text, found := result.Explained(); found {
+			s.Explained = &text
 		}
 	}
 	t := run.Of(result.ID, a.limits)
@@ -316,9 +323,9 @@ func laneName(l timeline.Lane) string {
 func (s *spec) draw(t *timeline.Timeline, a amount) {
 	whole := t.To.Sub(t.From)
 	left := func(at time.Time) float64 { return percent(at.Sub(t.From), whole) }
-	c := &chart{Label: fmt.Sprintf("Timeline of %s over %s; the list below says the same in words.", s.ID, length(whole.Seconds())), Ticks: ticks(whole)}
+	c := &chart{Label: fmt.Sprintf("Timeline of %s over %s; the list below says the same in words.", s.ID, Length(whole.Seconds())), Ticks: ticks(whole)}
 	if !t.Failed.IsZero() {
-		c.Failed = &mark{Left: left(t.Failed), Text: "gave up at " + length(t.Failed.Sub(t.From).Seconds())}
+		c.Failed = &mark{Left: left(t.Failed), Text: "gave up at " + Length(t.Failed.Sub(t.From).Seconds())}
 	}
 	var rows []row
 	add := func(l timeline.Lane, at time.Time, state timeline.State, text string, target *mark) {
@@ -334,14 +341,14 @@ func (s *spec) draw(t *timeline.Timeline, a amount) {
 			lasted := span.To.Sub(span.From)
 			*m = mark{Left: left(span.From), Width: percent(lasted, whole), Class: string(span.State), Text: span.Text}
 			if span.State == timeline.Plain {
-				m.Text += ", there for " + length(lasted.Seconds())
+				m.Text += ", there for " + Length(lasted.Seconds())
 				continue // its making is a point of its own
 			}
 			if l.Kind == timeline.Fault {
 				c.Bands = append(c.Bands, *m)
 			}
 			m.Text = ""
-			add(l, span.From, span.State, span.Text+", for "+length(lasted.Seconds()), m)
+			add(l, span.From, span.State, span.Text+", for "+Length(lasted.Seconds()), m)
 		}
 		for i, p := range l.Points {
 			m := &drawn.Marks[i]
@@ -412,7 +419,7 @@ func newOverview(report *verdict.Report) overview {
 	o := overview{Ticks: ticks(whole)}
 	for _, p := range report.Phases {
 		took := time.Duration(p.DurationSeconds * float64(time.Second))
-		b := bar{Left: percent(p.Started.Sub(from), whole), Width: percent(took, whole), Tone: "none", Text: p.Name + ", " + length(p.DurationSeconds)}
+		b := bar{Left: percent(p.Started.Sub(from), whole), Width: percent(took, whole), Tone: "none", Text: p.Name + ", " + Length(p.DurationSeconds)}
 		if p.Error != "" {
 			b.Tone, b.Text = "fail", b.Text+": "+verdict.FirstLine(p.Error)
 		}
@@ -425,7 +432,7 @@ func newOverview(report *verdict.Report) overview {
 		if r.Started.Before(from) || !r.Ended.After(r.Started) || r.Verdict == verdict.NotPromised {
 			continue
 		}
-		b := bar{percent(r.Started.Sub(from), whole), percent(r.Ended.Sub(r.Started), whole), tone(r), r.ID + ": " + r.Word() + ", " + length(r.DurationSeconds), anchor(r.ID)}
+		b := bar{percent(r.Started.Sub(from), whole), percent(r.Ended.Sub(r.Started), whole), Tone(r), r.ID + ": " + r.Word() + ", " + Length(r.DurationSeconds), Anchor(r.ID)}
 		row := slices.IndexFunc(ends, func(end time.Time) bool { return !end.After(r.Started) })
 		if row < 0 {
 			row = len(ends)
@@ -450,8 +457,8 @@ func clock(at time.Time) string {
 	return at.UTC().Format("15:04:05.000")
 }
 
-// length is a time in seconds as a person reads it.
-func length(seconds float64) string {
+// Length is a time in seconds as a person reads it.
+func Length(seconds float64) string {
 	switch {
 	case seconds < 10:
 		return fmt.Sprintf("%.1f s", seconds)
