@@ -367,6 +367,9 @@ const JudgesAnEmptyStart = "judges-an-empty-start"
 // NeedsSnapshots labels specs about volumes that can be snapshotted: not every stack has them.
 const NeedsSnapshots = "needs-snapshots"
 
+// NeedsTwoNodes labels specs about a cluster of several nodes: not every stack has them.
+const NeedsTwoNodes = "needs-two-nodes"
+
 // JudgesCopies labels specs about the VolumeSnapshots that a backup and a restore are made by.
 const JudgesCopies = "judges-copies"
 

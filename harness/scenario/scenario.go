@@ -28,6 +28,7 @@ const (
 	NeedsPlatform   = testbed.NeedsPlatform
 	NeedsAgentImage = testbed.NeedsAgentImage
 	NeedsSnapshots  = testbed.NeedsSnapshots
+	NeedsTwoNodes   = testbed.NeedsTwoNodes
 )
 
 // ChangesBaseSecret labels specs that change the base Secret of their namespace: not every policy has one there.

@@ -35,6 +35,8 @@ const (
 	NeedsAgentImage = "needs-agent-image"
 	// NeedsSnapshots: volumes can be snapshotted and cloned.
 	NeedsSnapshots = policy.NeedsSnapshots
+	// NeedsTwoNodes: there is another node.
+	NeedsTwoNodes = policy.NeedsTwoNodes
 )
 
 // ExternalLacks is why what specs may need is not there on an external testbed.
@@ -42,6 +44,7 @@ var ExternalLacks = map[string]string{
 	NeedsGateway:    "the S3 server is not ours, so it cannot be made to fail, and the requests to it are not seen",
 	NeedsPlatform:   "the cluster is not ours, so what others use there (the policy, Kyverno, VolSync, the node) is not touched",
 	NeedsSnapshots:  "which of the cluster's volumes can be snapshotted is not known",
+	NeedsTwoNodes:   "whether what is of one node can be on another is not known",
 	NeedsAgentImage: "the agent's image is in no registry, so nothing can be seen at the moment in which an app starts",
 }
 

@@ -309,6 +309,9 @@ func (s *Testbed) NotPromised(labels []string) string {
 	if s.External == nil && slices.Contains(labels, NeedsSnapshots) && !s.HasSnapshots() {
 		return fmt.Sprintf("no volume of the stack %s can be snapshotted", s.Stack)
 	}
+	if s.External == nil && slices.Contains(labels, NeedsTwoNodes) && len(s.Nodes) < 2 {
+		return fmt.Sprintf("the stack %s has one node", s.Stack)
+	}
 	return ""
 }
 

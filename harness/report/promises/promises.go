@@ -38,7 +38,7 @@ func Table(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (str
 	if len(contracts) == 0 {
 		return "", errors.New("a table needs a policy")
 	}
-	t := table{contracts: contracts, snapshotting: map[string]bool{}}
+	t := table{contracts: contracts, snapshotting: map[string]bool{}, twoNodes: map[string]bool{}}
 	labels := map[string][]string{}
 	var requirements []verdict.Requirement
 	var ids []string
@@ -90,6 +90,7 @@ func Table(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (str
 type table struct {
 	contracts    []policy.Contract
 	snapshotting map[string]bool // the policies that are made for a stack whose volumes can be snapshotted
+	twoNodes     map[string]bool // those that are made for a stack with several nodes
 	reasons      []string        // by number, from 1
 }
 
@@ -111,7 +112,9 @@ func yes(is bool) string {
 func (t *table) requirement(c policy.Contract, id string, labels []string) string {
 	reason, known := c.Reasons()[id]
 	switch {
-	case c.NotPromised(labels) != "", slices.Contains(labels, policy.NeedsSnapshots) && !t.snapshotting[c.Name]: // and so it is not tried
+	case c.NotPromised(labels) != "",
+		slices.Contains(labels, policy.NeedsSnapshots) && !t.snapshotting[c.Name],
+		slices.Contains(labels, policy.NeedsTwoNodes) && !t.twoNodes[c.Name]: // and so it is not tried
 		return notPromised
 	case !known:
 		return promised
@@ -137,6 +140,7 @@ func (t *table) stacks(stacks []stack.Stack) (rows []markdown.Row, err error) {
 		t.snapshotting[c.Name] = slices.ContainsFunc(stacks, func(s stack.Stack) bool {
 			return len(s.Storage.Snapshotted()) > 0 && slices.Contains(names, s.Name)
 		})
+		t.twoNodes[c.Name] = slices.ContainsFunc(stacks, func(s stack.Stack) bool { return s.Nodes > 1 && slices.Contains(names, s.Name) })
 	}
 	var groups [][]string
 	var names []string
