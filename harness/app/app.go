@@ -42,6 +42,13 @@ func Of(e *env.Env, pvc string) *corev1.Pod {
 	return Pod(e, "app-"+pvc, map[string]string{mountPath: pvc})
 }
 
+// OfOn is the app of a PVC that can run on this node only.
+func OfOn(e *env.Env, pvc, node string) *corev1.Pod {
+	pod := Of(e, pvc)
+	pod.Spec.NodeSelector = map[string]string{corev1.LabelHostname: node}
+	return pod
+}
+
 // OfAll is one pod that mounts all the PVCs, each below mountPath under its own name.
 func OfAll(e *env.Env, pvcs []string) *corev1.Pod {
 	volumes := map[string]string{}
@@ -209,9 +216,13 @@ func (a *App) running(ctx context.Context, wait verb) {
 			}
 		}
 		for _, condition := range pod.Status.Conditions {
-			if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse && nodeIsFull.MatchString(condition.Message) {
+			if condition.Type != corev1.PodScheduled || condition.Status != corev1.ConditionFalse {
+				continue
+			}
+			if nodeIsFull.MatchString(condition.Message) {
 				return await.State{}, fmt.Errorf("the node does not take the pod: %s", condition.Message)
 			}
+			seen += ", " + condition.Message
 		}
 		if pod.Status.Phase == corev1.PodFailed { // what the suite runs in it does not end by itself
 			return await.State{}, fmt.Errorf("the pod was ended: %s %s", pod.Status.Reason, pod.Status.Message)

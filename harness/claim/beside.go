@@ -232,3 +232,46 @@ func (c *Claim) usedBy(pod *corev1.Pod) bool {
 		return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == c.Name
 	})
 }
+
+// FirstMover waits until a mover of the claim's has a node, or for as long as one would take. Where the claim is not bound and the mover uses
+// it, its volume is made there.
+func (c *Claim) FirstMover(ctx context.Context) {
+	e, wait := c.env(), c.patiently()
+	seen := fmt.Sprintf("no mover of PVC %s ran before its app", c.Name)
+	e.Arrange(ctx, "a mover of PVC "+c.Name+", or none", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		pods, err := c.movers(ctx, "volsync-")
+		for _, pod := range pods {
+			if pod.Spec.NodeName != "" {
+				seen = fmt.Sprintf("mover %s uses PVC %s on node %s", pod.Name, c.Name, pod.Spec.NodeName)
+				return await.Reached(), err
+			}
+		}
+		if err != nil {
+			wait.renew() // there may have been one
+		}
+		return await.ReachedIf(wait.over(), "none has a node"), err
+	})
+	e.Evidence("seen", seen, nil)
+}
+
+// MoverNode waits until a mover of a ReplicationSource or a ReplicationDestination runs, and says on which node.
+func (c *Claims) MoverNode(ctx context.Context, of *unstructured.Unstructured) (node string) {
+	e := c.env
+	e.Arrange(ctx, "a mover of "+of.GetKind()+" "+of.GetName()+" that runs", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		pods := &corev1.PodList{}
+		err := e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.MatchingLabels{batchv1.JobNameLabel: moverOf(of)})
+		for _, pod := range pods.Items {
+			if pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
+				node = pod.Spec.NodeName
+				return await.Reached(), err
+			}
+		}
+		return await.NotYet("of %d none runs", len(pods.Items)), err
+	})
+	return node
+}
+
+// BackupEnds waits until VolSync has made the backup that the claim was last asked for.
+func (c *Claim) BackupEnds(ctx context.Context) {
+	c.synced(ctx, c.HasReplicationSource(ctx), "backup")
+}

@@ -397,6 +397,11 @@ func (c *Claim) AppThatLooks(ctx context.Context) *app.App {
 	return app.Create(ctx, c.env(), app.ThatLooks(c.env(), c.Name))
 }
 
+// AppOn starts a pod that mounts the claim and can run on this node only, and waits until it runs.
+func (c *Claim) AppOn(ctx context.Context, node string) *app.App {
+	return app.Start(ctx, c.env(), app.OfOn(c.env(), c.Name, node))
+}
+
 // AppThatKeepsWriting starts a pod that writes on the claim, which is empty, as long as it runs.
 func (c *Claim) AppThatKeepsWriting(ctx context.Context) *app.App {
 	return app.Start(ctx, c.env(), app.ThatKeepsWriting(c.env(), c.Name))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,5 +104,64 @@ func TestBackupsRun(t *testing.T) {
 		if c.want == "pass" && run != (c.run == "runs") {
 			t.Errorf("%s: run is %v, wanted: it %s", name, run, c.run)
 		}
+	}
+}
+
+// moverPod is a pod of a Job that uses a PVC, on a node or on none.
+func moverPod(job, pvc, node string, phase corev1.PodPhase) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "of-" + job, Labels: map[string]string{batchv1.JobNameLabel: job}},
+		Spec: corev1.PodSpec{NodeName: node, Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: pvc},
+		}}}},
+		Status: corev1.PodStatus{Phase: phase},
+	}
+}
+
+func TestFirstMover(t *testing.T) {
+	for name, c := range map[string]struct {
+		pod  *corev1.Pod
+		seen string
+	}{
+		"on a node":            {moverPod("volsync-src-a", "data", "two", corev1.PodRunning), "uses PVC data on node two"},
+		"on no node":           {moverPod("volsync-src-a", "data", "", corev1.PodPending), "no mover of PVC data ran"},
+		"of another PVC":       {moverPod("volsync-src-a", "other", "two", corev1.PodRunning), "no mover of PVC data ran"},
+		"none":                 {nil, "no mover of PVC data ran"},
+		"a Job of somebody's":  {moverPod("backup", "data", "two", corev1.PodRunning), "no mover of PVC data ran"},
+		"one that restores it": {moverPod("volsync-dst-a", "data", "one", corev1.PodSucceeded), "uses PVC data on node one"},
+	} {
+		var r *recorded.Reporter
+		inBubble(t, name, "pass", "", func(t *testing.T) func() {
+			api := fake.NewClientBuilder()
+			if c.pod != nil {
+				api.WithObjects(c.pod)
+			}
+			var claims *Claims
+			claims, r = claimsOf(t, env.Parts{API: api.Build()})
+			return func() { claims.claim("data").FirstMover(t.Context()) }
+		})
+		if said := strings.Join(r.Evidences, "\n"); !strings.Contains(said, c.seen) {
+			t.Errorf("%s: said %q, wanted %q", name, said, c.seen)
+		}
+	}
+}
+
+func TestMoverNode(t *testing.T) {
+	for name, c := range map[string]struct {
+		pod  *corev1.Pod
+		want string
+	}{
+		"it runs":                 {moverPod("volsync-src-a", "data", "two", corev1.PodRunning), "pass"},
+		"it does not run":         {moverPod("volsync-src-a", "data", "two", corev1.PodPending), "unknown"},
+		"a mover of another runs": {moverPod("volsync-src-b", "data", "two", corev1.PodRunning), "unknown"},
+	} {
+		inBubble(t, name, c.want, "", func(t *testing.T) func() {
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(c.pod).Build()})
+			return func() {
+				if node := claims.MoverNode(t.Context(), backsUp("a", true)); node != "two" {
+					t.Errorf("on %q, wanted two", node)
+				}
+			}
+		})
 	}
 }

@@ -239,6 +239,10 @@ var (
 // Controller is a deployment; without a name, each of the namespace's.
 type Controller struct{ Namespace, Name string }
 
+func deploymentOf(c Controller) *appsv1.Deployment {
+	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Name}}
+}
+
 // Off scales a controller to nothing and waits until its pods are gone. What it returns scales it to what it was, and waits until
 // it is ready.
 func (p *Platform) Off(ctx context.Context, controller Controller) Back {
@@ -260,7 +264,7 @@ func (p *Platform) Off(ctx context.Context, controller Controller) Back {
 		e.Unknownf("there is no controller %s/%s to switch off", controller.Namespace, controller.Name)
 	}
 	scale := func(ctx context.Context, name string, replicas int32) error {
-		d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: controller.Namespace, Name: name}}
+		d := deploymentOf(Controller{controller.Namespace, name})
 		return e.API.Patch(ctx, d, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)))
 	}
 	back := e.Undo(controller.Namespace+"/"+strings.Join(slices.Sorted(maps.Keys(was)), ", "), func(ctx context.Context) error {
@@ -357,11 +361,24 @@ func (p *Platform) endLeadership(ctx context.Context, namespace string, gone []c
 	var problems []error
 	for i := range leases.Items {
 		holder := leases.Items[i].Spec.HolderIdentity
-		if holder != nil && slices.ContainsFunc(gone, func(pod corev1.Pod) bool { return strings.HasPrefix(*holder, pod.Name) }) {
+		if holder != nil && slices.ContainsFunc(gone, func(pod corev1.Pod) bool { return leads(pod, *holder) }) {
 			problems = append(problems, client.IgnoreNotFound(p.env.API.Delete(ctx, &leases.Items[i])))
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// leads says whether a lease's holder is this pod. A holder may have more in its name.
+func leads(pod corev1.Pod, holder string) bool { return strings.HasPrefix(holder, pod.Name) }
+
+// leaseHolder is who leads Kyverno's admission controller; empty: nobody.
+func (p *Platform) leaseHolder(ctx context.Context) (string, error) {
+	lease := &coordinationv1.Lease{}
+	err := client.IgnoreNotFound(p.env.API.Get(ctx, client.ObjectKey{Namespace: env.KyvernoNamespace, Name: "kyverno"}, lease))
+	if err != nil || lease.Spec.HolderIdentity == nil {
+		return "", err
+	}
+	return *lease.Spec.HolderIdentity, nil
 }
 
 // RestartKyverno kills all of Kyverno's pods and waits until new ones act on the policy.
@@ -474,23 +491,31 @@ func (p *Platform) KillAgainAndAgain(ctx context.Context, process string) *Kills
 	if killed, err := kill(ctx); err != nil || !killed {
 		e.Unknownf("no process %s could be killed on a node: %v", process, err)
 	}
+	k.stop = meanwhile(ctx, e.Times.Poll, func(ctx context.Context) (done bool) {
+		if _, err := kill(ctx); err != nil && ctx.Err() == nil {
+			k.failed = err
+		}
+		return false
+	})
+	e.Step("%s is killed, and again whenever it starts", process)
+	return k
+}
+
+// meanwhile does something again and again beside the spec, until it says that it is done, or the returned function is called, which waits
+// until it is over.
+func meanwhile(ctx context.Context, pause time.Duration, do func(context.Context) (done bool)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
+	over := make(chan struct{})
 	go func() {
-		defer close(done)
-		for ctx.Err() == nil {
-			if _, err := kill(ctx); err != nil && ctx.Err() == nil {
-				k.failed = err
-			}
+		defer close(over)
+		for ctx.Err() == nil && !do(ctx) {
 			select {
 			case <-ctx.Done():
-			case <-time.After(e.Times.Poll):
+			case <-time.After(pause):
 			}
 		}
 	}()
-	k.stop = func() { cancel(); <-done }
-	e.Step("%s is killed, and again whenever it starts", process)
-	return k
+	return func() { cancel(); <-over }
 }
 
 // runs waits until a process runs that was killed again and again. The kubelet would wait ever longer before it starts Kyverno again,

@@ -245,6 +245,8 @@ func TestWithoutKyvernoNothingIsSaidOfIt(t *testing.T) {
 		"stays down":      func(ctx context.Context, p *Platform) { p.KyvernoStaysDown(ctx) },
 		"is back":         func(ctx context.Context, p *Platform) { p.KyvernoBack(ctx) },
 		"another webhook": func(ctx context.Context, p *Platform) { p.LabelledByWebhook(ctx, "data") },
+		"two replicas":    func(ctx context.Context, p *Platform) { p.TwoReplicas(ctx) },
+		"kill its leader": func(ctx context.Context, p *Platform) { p.KillLeaderAsked(ctx, nil) },
 		"credentials":     func(ctx context.Context, p *Platform) { p.CredentialsWatched(ctx) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -388,6 +388,9 @@ const NeedsSnapshots = "needs-snapshots"
 // NeedsGitOps labels specs about what Argo CD deploys from git: not every stack has it.
 const NeedsGitOps = "needs-gitops"
 
+// NeedsTwoNodes labels specs about a cluster of several nodes: not every stack has them.
+const NeedsTwoNodes = "needs-two-nodes"
+
 // JudgesCopies labels specs about the VolumeSnapshots that a backup and a restore are made by.
 const JudgesCopies = "judges-copies"
 

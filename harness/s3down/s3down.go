@@ -390,11 +390,54 @@ func (s *S3) healed(stays string, takeAway func() error) (heal func()) {
 // HoldBackups keeps every backup of a PVC from ending, until the returned function is called: S3 does not answer to
 // the last that a mover writes, the snapshot. A restore meanwhile finds the snapshots that were there before.
 func (s *S3) HoldBackups(ctx context.Context, pvc string) (release func()) {
-	takeAway := s.putFault(ctx, "hold-backups", "holding new snapshots of PVC "+pvc, gateway.Rule{
+	takeAway := s.putFault(ctx, holdBackups, "holding new snapshots of PVC "+pvc, gateway.Rule{
 		PathPrefix: s.repos.Path(pvc) + "snapshots/", Methods: []string{http.MethodPut},
 		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
 	})
 	return func() { _ = takeAway() } // what is left of it is said, and nothing of the spec follows
+}
+
+const holdBackups = "hold-backups"
+
+// BackupHeld waits until HoldBackups holds a backup of the PVC: its mover has read all, and is at work.
+func (s *S3) BackupHeld(ctx context.Context, pvc string) {
+	s.env.Arrange(ctx, "a backup of PVC "+pvc+" at its end, held", s.env.Times.Mover, func(ctx context.Context) (await.State, error) {
+		held, err := s.held(ctx, s.repos.Path(pvc)+"snapshots/", holdBackups)
+		return await.ReachedIf(len(held) > 0, "none is"), err
+	})
+}
+
+// HoldQuestions gives no answer to whoever asks about a PVC's repository without credentials, as Kyverno does, until the returned
+// function is called.
+func (s *S3) HoldQuestions(ctx context.Context, pvc string) (release func()) {
+	return s.healed("S3 still gives no answer", s.putFault(ctx, holdQuestions, "holding every question without credentials about PVC "+pvc, gateway.Rule{
+		PathPrefix: s.repos.Path(pvc), Auth: []string{gateway.AuthNone},
+		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
+	}))
+}
+
+const holdQuestions = "hold-questions"
+
+// WhoAsks says the address of whoever HoldQuestions holds at this moment; empty: nobody.
+func (s *S3) WhoAsks(pvc string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		held, err := s.held(ctx, s.repos.Path(pvc), holdQuestions)
+		if err != nil || len(held) == 0 {
+			return "", err
+		}
+		return hostOf(held[0]), nil
+	}
+}
+
+// held are the requests about paths that begin so that a fault of putFault holds at this moment.
+func (s *S3) held(ctx context.Context, about, name string) (held []gateway.Record, err error) {
+	page, err := s.env.Gateway.Records(ctx, 0, about)
+	for _, r := range page.Records {
+		if r.InFlight && r.Rule == s.env.Namespace+"-"+name {
+			held = append(held, r)
+		}
+	}
+	return held, err
 }
 
 // Init is a mover that makes a repository.
@@ -417,11 +460,9 @@ const (
 
 // InitsHeld are the movers that HoldInits holds at this moment, in the order in which restic tries their keys.
 func (s *S3) InitsHeld(ctx context.Context, pvc string) (held []Init, err error) {
-	page, err := s.env.Gateway.Records(ctx, 0, s.repos.Path(pvc)+keys)
-	for _, r := range page.Records {
-		if r.InFlight && r.Rule == s.env.Namespace+"-"+holdInits {
-			held = append(held, Init{hostOf(r), r.Path})
-		}
+	all, err := s.held(ctx, s.repos.Path(pvc)+keys, holdInits)
+	for _, r := range all {
+		held = append(held, Init{hostOf(r), r.Path})
 	}
 	slices.SortFunc(held, func(a, b Init) int { return strings.Compare(a.key, b.key) })
 	return held, err

@@ -359,6 +359,39 @@ func TestOneRepositoryOverTheOther(t *testing.T) {
 	}
 }
 
+// Who is held is seen in requests that are not answered, by the rule of this spec.
+func TestWhoIsHeld(t *testing.T) {
+	of := func(rule string, inFlight bool) gateway.Record {
+		return gateway.Record{Client: "10.0.0.9:1", Path: "/bucket/ns/data/snapshots/x", Rule: rule, InFlight: inFlight}
+	}
+	for name, c := range map[string]struct {
+		record       gateway.Record
+		backup, asks string
+	}{
+		"a backup":                   {of("ns-hold-backups", true), "pass", ""},
+		"a backup that went":         {of("ns-hold-backups", false), "unknown", ""},
+		"a backup that nobody holds": {of("", true), "unknown", ""},
+		"a question":                 {of("ns-hold-questions", true), "unknown", "10.0.0.9"},
+		"a question, answered":       {of("ns-hold-questions", false), "unknown", ""},
+		"another spec's question":    {of("ns-2-hold-questions", true), "unknown", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_ = json.NewEncoder(w).Encode(gateway.RecordsPage{Records: []gateway.Record{c.record}})
+			}))
+			defer server.Close()
+			s, _ := s3In(t.TempDir(), &node{}, fault.New(server.URL, ""))
+			s.env.Times.Mover = 20 * time.Millisecond
+			if got := recorded.Outcome(func() { s.BackupHeld(t.Context(), "data") }); got.How != c.backup {
+				t.Errorf("%+v, wanted %s", got, c.backup)
+			}
+			if asks, err := s.WhoAsks("data")(t.Context()); err != nil || asks != c.asks {
+				t.Errorf("%q asks, %v, wanted %q", asks, err, c.asks)
+			}
+		})
+	}
+}
+
 // Held is a mover whose key is not answered, by the rule of this spec, in the order of the keys.
 func TestInitsHeld(t *testing.T) {
 	held := func(client, key, rule string, inFlight bool) gateway.Record {

@@ -30,6 +30,7 @@ const (
 	NeedsAgentImage = testbed.NeedsAgentImage
 	NeedsSnapshots  = testbed.NeedsSnapshots
 	NeedsGitOps     = testbed.NeedsGitOps
+	NeedsTwoNodes   = testbed.NeedsTwoNodes
 )
 
 // ChangesBaseSecret labels specs that change the base Secret of their namespace: not every policy has one there.

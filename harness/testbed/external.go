@@ -37,6 +37,8 @@ const (
 	NeedsSnapshots = policy.NeedsSnapshots
 	// NeedsGitOps: Argo CD deploys what the suite commits.
 	NeedsGitOps = policy.NeedsGitOps
+	// NeedsTwoNodes: there is another node.
+	NeedsTwoNodes = policy.NeedsTwoNodes
 )
 
 // ExternalLacks is why what specs may need is not there on an external testbed.
@@ -45,6 +47,7 @@ var ExternalLacks = map[string]string{
 	NeedsPlatform:   "the cluster is not ours, so what others use there (the policy, Kyverno, VolSync, the node) is not touched",
 	NeedsSnapshots:  "which of the cluster's volumes can be snapshotted is not known",
 	NeedsGitOps:     "the cluster is not ours, so nothing is deployed by an Argo CD of its own",
+	NeedsTwoNodes:   "whether what is of one node can be on another is not known",
 	NeedsAgentImage: "the agent's image is in no registry, so nothing can be seen at the moment in which an app starts",
 }
 

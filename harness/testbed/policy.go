@@ -312,6 +312,9 @@ func (s *Testbed) NotPromised(labels []string) string {
 	if s.External == nil && slices.Contains(labels, NeedsGitOps) && !s.HasArgoCD() {
 		return fmt.Sprintf("the stack %s has no Argo CD", s.Stack)
 	}
+	if s.External == nil && slices.Contains(labels, NeedsTwoNodes) && len(s.Nodes) < 2 {
+		return fmt.Sprintf("the stack %s has one node", s.Stack)
+	}
 	return ""
 }
 

@@ -878,8 +878,8 @@ func TestGitOpsIsPromisedWhereArgoCDIs(t *testing.T) {
 	}
 }
 
-// What needs snapshots is not asked for on a stack without a driver that takes them. Of a cluster that is somebody's, nobody knows.
-func TestSnapshotsArePromisedWhereADriverIs(t *testing.T) {
+// What needs snapshots, or another node, is not asked for on a stack that has none. Of a cluster that is somebody's, nobody knows.
+func TestWhatAStackLacksIsNotPromised(t *testing.T) {
 	driver := &Platform{Objects: []Object{{Group: "storage.k8s.io", Version: "v1", Kind: csiDriver, Name: "csi.example.com"}}}
 	for name, c := range map[string]struct {
 		testbed *Testbed
@@ -889,6 +889,9 @@ func TestSnapshotsArePromisedWhereADriverIs(t *testing.T) {
 		"a driver":            {&Testbed{Stack: "s", Platform: driver}, []string{"safety", NeedsSnapshots}, ""},
 		"no driver":           {&Testbed{Stack: "s", Platform: &Platform{}}, []string{"safety", NeedsSnapshots}, "no volume of the stack s can be snapshotted"},
 		"no driver, no need":  {&Testbed{Stack: "s", Platform: &Platform{}}, []string{"safety"}, ""},
+		"two nodes":           {&Testbed{Stack: "s", Nodes: []string{"a", "b"}}, []string{"resilience", NeedsTwoNodes}, ""},
+		"one node":            {&Testbed{Stack: "s", Nodes: []string{"a"}}, []string{"resilience", NeedsTwoNodes}, "the stack s has one node"},
+		"somebody's nodes":    {&Testbed{External: &External{}}, []string{"resilience", NeedsTwoNodes}, ""},
 		"somebody's":          {&Testbed{External: &External{}}, []string{"safety", NeedsSnapshots}, ""},
 		"the contract's says": {&Testbed{Stack: "s", Platform: driver}, []string{"safety", "gated-start", NeedsSnapshots}, "the policy does not promise gated-start"},
 	} {
@@ -896,7 +899,9 @@ func TestSnapshotsArePromisedWhereADriverIs(t *testing.T) {
 			t.Errorf("%s: got %q, wanted %q", name, got, c.want)
 		}
 	}
-	if lack := (&Testbed{External: &External{}}).Lacks(NeedsSnapshots); lack == "" {
-		t.Error("an external testbed lacks nothing")
+	for _, need := range []string{NeedsSnapshots, NeedsTwoNodes} {
+		if lack := (&Testbed{External: &External{}}).Lacks(need); lack == "" {
+			t.Errorf("an external testbed has what a spec with the label %s needs", need)
+		}
 	}
 }

@@ -77,12 +77,13 @@ type table struct {
 	contracts    []policy.Contract
 	snapshotting map[string]bool // the policies that are made for a stack whose volumes can be snapshotted
 	deployed     map[string]bool // the policies that are made for a stack with Argo CD
+	twoNodes     map[string]bool // those that are made for a stack with several nodes
 	reasons      []string        // by number, from 1
 }
 
 // newTable begins a table, with the specs' requirements and their labels. It refuses contracts that name others.
 func newTable(contracts []policy.Contract, specs []Spec) (*table, []verdict.Requirement, map[string][]string, error) {
-	t := &table{contracts: contracts, snapshotting: map[string]bool{}, deployed: map[string]bool{}}
+	t := &table{contracts: contracts, snapshotting: map[string]bool{}, deployed: map[string]bool{}, twoNodes: map[string]bool{}}
 	labels := map[string][]string{}
 	var requirements []verdict.Requirement
 	var ids, names []string
@@ -145,7 +146,8 @@ func (t *table) requirement(c policy.Contract, id string, labels []string) strin
 // tries says that one of the policy's stacks has what a requirement needs.
 func (t *table) tries(c policy.Contract, labels []string) bool {
 	return (t.snapshotting[c.Name] || !slices.Contains(labels, policy.NeedsSnapshots)) &&
-		(t.deployed[c.Name] || !slices.Contains(labels, policy.NeedsGitOps))
+		(t.deployed[c.Name] || !slices.Contains(labels, policy.NeedsGitOps)) &&
+		(t.twoNodes[c.Name] || !slices.Contains(labels, policy.NeedsTwoNodes))
 }
 
 // stacks are rows about stacks, those for which the same policies are made in one.
@@ -162,6 +164,7 @@ func (t *table) stacks(stacks []stack.Stack) (rows []markdown.Row, err error) {
 			return len(s.Storage.Snapshotted()) > 0 && slices.Contains(names, s.Name)
 		})
 		t.deployed[c.Name] = slices.ContainsFunc(stacks, func(s stack.Stack) bool { return s.HasArgoCD() && slices.Contains(names, s.Name) })
+		t.twoNodes[c.Name] = slices.ContainsFunc(stacks, func(s stack.Stack) bool { return s.Nodes > 1 && slices.Contains(names, s.Name) })
 	}
 	var groups [][]string
 	var names []string

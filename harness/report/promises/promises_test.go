@@ -85,6 +85,17 @@ func TestTableOfWhatNeedsGitOps(t *testing.T) {
 	}
 }
 
+// And for no stack with several nodes, for nothing that needs another.
+func TestTableOfWhatNeedsTwoNodes(t *testing.T) {
+	two, one := withKyverno("two"), withKyverno("one")
+	two.Nodes, one.Nodes = 2, 1
+	got, err := Table([]policy.Contract{{Name: "any"}, {Name: "one", Stacks: []string{"one"}}},
+		[]Spec{{"resilience/node", []string{"resilience", policy.NeedsTwoNodes}}}, []stack.Stack{two, one})
+	if want := "| `resilience/node` | ✓ | – |\n"; err != nil || !strings.Contains(got, want) {
+		t.Errorf("%v, got\n%s\nwant %s", err, got, want)
+	}
+}
+
 func TestTableRefuses(t *testing.T) {
 	of := func(c policy.Contract) []policy.Contract { return []policy.Contract{c} }
 	for name, c := range map[string]struct {
