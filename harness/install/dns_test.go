@@ -11,7 +11,11 @@ import (
 )
 
 func TestTheClustersDNSAsksTheGatewayForTheNameOnly(t *testing.T) {
-	const kubeadms = ".:53 {\n    kubernetes cluster.local in-addr.arpa ip6.arpa {\n    }\n    forward . /etc/resolv.conf\n    cache 30\n    reload\n}\n"
+	const (
+		kubernetes = ".:53 {\n    kubernetes cluster.local in-addr.arpa ip6.arpa {\n    }\n"
+		kubeadms   = kubernetes + "    forward . /etc/resolv.conf {\n       max_concurrent 1000\n    }\n    cache 30\n    reload\n}\n"
+		closed     = kubernetes + "    template ANY ANY {\n        rcode NXDOMAIN\n    }\n    cache 30\n    reload\n}\n"
+	)
 	pod := func(name, app string) *corev1.Pod {
 		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: name, Labels: map[string]string{"k8s-app": app}}}
 	}
@@ -26,7 +30,7 @@ func TestTheClustersDNSAsksTheGatewayForTheNameOnly(t *testing.T) {
 	if err := api.Get(t.Context(), client.ObjectKey{Namespace: "kube-system", Name: "coredns"}, config); err != nil {
 		t.Fatal(err)
 	}
-	added, ok := strings.CutPrefix(config.Data["Corefile"], kubeadms)
+	added, ok := strings.CutPrefix(config.Data["Corefile"], closed)
 	if !ok || strings.Count(added, "s3.home.example.org:53 {\n") != 1 || !strings.Contains(added, "forward . 192.168.10.133 {") ||
 		!strings.Contains(added, "edns0 subnet set 32") || strings.Contains(added, "cache") {
 		t.Errorf("found\n%s", config.Data["Corefile"])
