@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -523,7 +524,7 @@ func (f *found) untouched() {
 		f.wrong(f.refusing(e, "persistentvolumeclaims", "PersistentVolumeClaim"), "a PVC without the label is refused: %s", e.Text)
 		return
 	}
-	if written := decision(object(e)); written != "" {
+	if written := f.decision(object(e)); written != "" {
 		f.wrong(f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim"), "a PVC without the label is written on: %s", written)
 	}
 	for _, made := range f.course.Events {
@@ -533,12 +534,14 @@ func (f *found) untouched() {
 	}
 }
 
-// decision is what a policy wrote on a PVC: it was sent with no annotation.
-func decision(o *unstructured.Unstructured) string {
+// decision is what a policy wrote on a PVC: it was sent with no annotation but those that select it, or keep it from being selected.
+func (f *found) decision(o *unstructured.Unstructured) string {
 	var all []string
-	for key, value := range o.GetAnnotations() {
-		if domain, _, _ := strings.Cut(key, "/"); domain != "kubernetes.io" && !strings.HasSuffix(domain, ".kubernetes.io") {
-			all = append(all, key+": "+value)
+	annotations := o.GetAnnotations()
+	for _, key := range slices.Sorted(maps.Keys(annotations)) {
+		sent := f.contract.PVC.Annotations[key] == annotations[key] || f.contract.PVC.OptOut[key] == annotations[key]
+		if domain, _, _ := strings.Cut(key, "/"); !sent && domain != "kubernetes.io" && !strings.HasSuffix(domain, ".kubernetes.io") {
+			all = append(all, key+": "+annotations[key])
 		}
 	}
 	return strings.Join(all, ", ")
@@ -557,7 +560,7 @@ func (f *found) decisionVisible(outcome outage.Outcome) {
 // saysDecision wants a PVC to say what was decided, and that to be what this outcome asks for. That it says nothing is the writer's, and
 // that it is wrong the asker's.
 func (f *found) saysDecision(pvc *unstructured.Unstructured, outcome outage.Outcome, writer, asker, because string) {
-	if decision(pvc) == "" {
+	if f.decision(pvc) == "" {
 		f.missing(writer, writer, "the PVC does not say what was decided about it, which visible-decision promises")
 	} else if wrong := f.contract.Decisions.NotDecided(outcome.Decision(), pvc.GetAnnotations()); wrong != "" {
 		f.wrong(asker, "what the PVC says was decided about it is wrong: %s%s", wrong, because)

@@ -199,3 +199,18 @@ func TestALateSourceIsNotMissing(t *testing.T) {
 		}
 	}
 }
+
+// Annotations that a PVC is sent with, since they select it or keep it from being selected, are nobody's decision.
+func TestWhatSelectsAPVCIsNoDecision(t *testing.T) {
+	f := &found{contract: policy.Contract{PVC: policy.PVC{Annotations: map[string]string{"a/backup": "yes"}, OptOut: map[string]string{"a/exclude": "true"}}}}
+	for want, annotations := range map[string]map[string]string{
+		"":                         {"a/backup": "yes", "a/exclude": "true", "volume.kubernetes.io/selected-node": "n"},
+		"a/backup: no, b/said: so": {"b/said": "so", "a/backup": "no", "a/exclude": "true"},
+	} {
+		o := &unstructured.Unstructured{}
+		o.SetAnnotations(annotations)
+		if got := f.decision(o); got != want {
+			t.Errorf("%v: got %q, wanted %q", annotations, got, want)
+		}
+	}
+}
