@@ -92,7 +92,7 @@ func waits(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 		claim.DecisionVisible(ctx, fault.Outcome)
 		claim.IsPending(ctx)
 		claim.NeverRestored(ctx, before)
-		claim.NoBackupLetIn(ctx)
+		claim.NoBackupSoFar(ctx, "it is not restored")
 	})
 	claim.RestoredAndProtected(ctx)
 	s.GoodBackupSurvives(ctx, "data", before)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/smart-restore/conformance/harness/creations"
 )
 
@@ -18,7 +20,7 @@ const (
 	Secrets                 = "secrets"
 )
 
-// Backups are the pods of VolSync's backups: those that read the PVC, and of no restore.
+// Backups are the pods of VolSync's backups: those that read the PVC or a copy of it, and of no restore.
 const Backups = "pods"
 
 // Creations knows what was made in the cluster, also what is gone again: the API server's audit log or, in a cluster that
@@ -46,14 +48,20 @@ type Absence struct {
 
 // Violations lists what was made, as far as is known, that must not have been.
 func (a Absence) Violations(ctx context.Context, known Creations) ([]string, error) {
-	var found []string
+	var found, sources []string
 	for _, resource := range a.Resources {
+		if resource == Backups {
+			var err error
+			if sources, err = a.sources(ctx, known); err != nil {
+				return nil, err
+			}
+		}
 		created, err := known.Created(ctx, resource, a.Namespace, a.Since)
 		if err != nil {
 			return nil, err
 		}
 		for _, object := range created {
-			if a.isAbout(resource, object) {
+			if a.isAbout(resource, object, sources) {
 				found = append(found, fmt.Sprintf("%s %s, made by %s %.1f s after PVC %s", resource, object.Name, object.User, object.Time.Sub(a.Since).Seconds(), a.PVC))
 			}
 		}
@@ -61,10 +69,22 @@ func (a Absence) Violations(ctx context.Context, known Creations) ([]string, err
 	return found, nil
 }
 
-// isAbout says whether what was made of a resource is the PVC's.
-func (a Absence) isAbout(resource string, object creations.CreatedObject) bool {
+// sources are the names of the ReplicationSources that were ever made for a PVC of this name. The pods of their backups mount the PVC
+// or, with another copyMethod than Direct, one that was made from it.
+func (a Absence) sources(ctx context.Context, known Creations) (names []string, err error) {
+	created, err := known.Created(ctx, ReplicationSources, a.Namespace, time.Time{})
+	for _, object := range created {
+		if of, _, _ := unstructured.NestedString(object.Raw, "spec", "sourcePVC"); of == a.PVC {
+			names = append(names, object.Name)
+		}
+	}
+	return names, err
+}
+
+// isAbout says whether what was made of a resource is the PVC's, which has these ReplicationSources.
+func (a Absence) isAbout(resource string, object creations.CreatedObject, sources []string) bool {
 	if resource == Backups {
-		return object.BacksUp(a.PVC)
+		return object.BacksUp(a.PVC, sources)
 	}
 	return object.For(a.PVC, "") || a.looksLike(resource, object.Name)
 }

@@ -73,13 +73,16 @@ func TestBackupsArePodsThatReadThePVC(t *testing.T) {
 		object creations.CreatedObject
 		want   bool
 	}{
-		"a backup":    {pod("volsync-src-data-1", "data"), true},
-		"a restore":   {pod("volsync-dst-data-1", "data"), false},
-		"another's":   {pod("volsync-src-data-2", "data-2"), false},
-		"an app":      {pod("", "data"), false},
-		"not to tell": {creations.CreatedObject{Name: "data-x"}, false},
+		"a backup":           {pod("volsync-src-data-1", "data"), true},
+		"a restore":          {pod("volsync-dst-data-1", "data"), false},
+		"another's":          {pod("volsync-src-data-2", "data-2"), false},
+		"of a copy":          {pod("volsync-src-source", "volsync-source-src"), true},
+		"of another's copy":  {pod("volsync-src-source-2", "volsync-source-2-src"), false},
+		"a copy is restored": {pod("volsync-dst-source", "volsync-source-dest"), false},
+		"an app":             {pod("", "data"), false},
+		"not to tell":        {creations.CreatedObject{Name: "data-x"}, false},
 	} {
-		if got := a.isAbout(Backups, c.object); got != c.want {
+		if got := a.isAbout(Backups, c.object, []string{"source"}); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

@@ -7,8 +7,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/absence"
@@ -16,6 +18,7 @@ import (
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 // NeverRestored proves that the claim got no ReplicationDestination so far, and has that looked at again at the end of
@@ -44,19 +47,60 @@ func (c *Claim) NothingMade(ctx context.Context) {
 
 // NoBackupLetIn proves that VolSync could begin no backup of the claim so far, and has that looked at again at the end of the
 // run: a snapshot of a volume that may have lost its data pushes a good one out. The claim must have been asked for one.
-func (c *Claim) NoBackupLetIn(ctx context.Context) { c.never(ctx, absence.Backups) }
+func (c *Claim) NoBackupLetIn(ctx context.Context) {
+	if c.claims.copies() { // a backup of a copy takes longer than anything that was waited for before
+		c.NoBackupSoFar(ctx, "nobody knows whether its data are the newest")
+	}
+	c.never(ctx, absence.Backups)
+}
 
-// NoBackupSoFar watches, for as long as Kyverno and VolSync may take to react, that no backup of the claim is let in.
+// NoBackupSoFar watches, for as long as VolSync may take to let a mover in, that no backup of the claim is let in: of a volume itself,
+// it reacts at once; a copy is made first.
 func (c *Claim) NoBackupSoFar(ctx context.Context, why string) {
-	e := c.env()
-	e.Throughout(ctx, "no backup of PVC "+c.Name, e.Times.Reaction, func(ctx context.Context) (string, error) {
-		violations, err := c.absence(absence.Backups).Violations(ctx, e.Created)
-		if err != nil || len(violations) == 0 {
-			return "", err
+	e, window := c.env(), c.env().Times.Reaction
+	if c.claims.copies() {
+		window = e.Times.Backup
+	}
+	until := e.Now().Add(window)
+	e.Eventually(ctx, "no backup of PVC "+c.Name+" let in, for as long as one would take", 2*window, func(ctx context.Context) (await.State, error) {
+		held, err := c.cannotBeBackedUp(ctx)
+		if err != nil {
+			return await.State{}, err
 		}
-		return fmt.Sprintf("%s, and a backup is let in: %s", why, strings.Join(violations, "; ")), nil
+		over := e.Now().After(until)
+		violations, err := c.absence(absence.Backups).Violations(ctx, e.Created)
+		if err != nil {
+			return await.State{}, err
+		}
+		if len(violations) > 0 {
+			return await.RuledOut("%s, and a backup is let in: %s", why, strings.Join(violations, "; ")), nil
+		}
+		return await.ReachedIf(held || over, "none was, and one could come"), nil
 	})
 }
+
+// cannotBeBackedUp says that VolSync can begin no backup of the claim as things are: it has no volume, or all its ReplicationSources
+// are paused.
+func (c *Claim) cannotBeBackedUp(ctx context.Context) (bool, error) {
+	switch pvc, err := c.get(ctx); {
+	case apierrors.IsNotFound(err):
+		return true, nil
+	case err != nil:
+		return false, err
+	case pvc.Spec.VolumeName == "":
+		return true, nil
+	}
+	sources, err := c.claims.list(ctx, volsync.Source)
+	for i := range sources {
+		if paused, _, _ := unstructured.NestedBool(sources[i].Object, "spec", "paused"); c.isSource(&sources[i]) && !paused {
+			return false, nil
+		}
+	}
+	return err == nil, err
+}
+
+// copies says whether backups are made of a copy of the volume.
+func (c *Claims) copies() bool { return c.env.Testbed.Contract.CopyMethod != policy.CopyDirect }
 
 // NotRestoredAfter watches, after an outage, for a ReplicationDestination of a claim that must have none, as long as one
 // could still come of a probe that was made in the outage. One that hung comes back late: the kernel tries a connection

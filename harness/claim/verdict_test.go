@@ -517,6 +517,48 @@ func (aBackup) Created(_ context.Context, resource, _ string, since time.Time) (
 	}}}, nil
 }
 
+// ofACopy knows of a pod that backs up a copy of the PVC data, which takes its time to be made.
+type ofACopy struct {
+	nothingMade
+	from time.Time
+}
+
+func (c ofACopy) Created(_ context.Context, resource, _ string, _ time.Time) ([]creations.CreatedObject, error) {
+	switch {
+	case resource == absence.ReplicationSources:
+		return []creations.CreatedObject{{Name: "of-data", Raw: map[string]any{"spec": map[string]any{"sourcePVC": "data"}}}}, nil
+	case time.Since(c.from) < 10*time.Second:
+		return nil, nil
+	}
+	return []creations.CreatedObject{{Name: "volsync-src-of-data-…", User: "job-controller", Time: time.Now(), Raw: map[string]any{
+		"metadata": map[string]any{"labels": map[string]any{"job-name": "volsync-src-of-data"}},
+		"spec":     map[string]any{"volumes": []any{map[string]any{"persistentVolumeClaim": map[string]any{"claimName": "volsync-of-data-src"}}}},
+	}}}, nil
+}
+
+// A mover that reads a copy is waited for as long as copies take, unless none can come.
+func TestABackupOfACopyThatIsLetIn(t *testing.T) {
+	for name, c := range map[string]struct {
+		volume, want string
+		paused       bool
+	}{
+		"it comes late":               {"pv", "fail", false},
+		"it is paused":                {"pv", "pass", true},
+		"there is nothing to back up": {"", "pass", false},
+	} {
+		inBubble(t, name, c.want, map[string]string{"fail": "volsync-src-of-data"}[c.want], func(t *testing.T) func() {
+			source := backsUp("of-data", false)
+			if err := unstructured.SetNestedField(source.Object, c.paused, "spec", "paused"); err != nil {
+				t.Fatal(err)
+			}
+			pvc := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: c.volume}}
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(pvc, source).Build(), Created: ofACopy{from: time.Now()}})
+			claims.env.Testbed.Contract.CopyMethod = policy.CopySnapshot
+			return func() { claims.claim("data").NoBackupLetIn(t.Context()) }
+		})
+	}
+}
+
 func TestABackupThatIsLetIn(t *testing.T) {
 	for name, verb := range map[string]func(context.Context, *Claim){
 		"so far": func(ctx context.Context, c *Claim) { c.NoBackupSoFar(ctx, "the restore found nothing") },

@@ -284,16 +284,17 @@ func (o CreatedObject) For(pvc, uid string) bool {
 	return false
 }
 
-// BacksUp reports whether the object is a pod of VolSync's that reads this PVC for a backup. VolSync has one for restores, too,
-// which it names otherwise.
-func (o CreatedObject) BacksUp(pvc string) bool {
+// BacksUp reports whether the object is a pod of VolSync's that reads this PVC, or a copy of it, for a backup: that of one of these
+// ReplicationSources. VolSync has one for restores, too, which it names otherwise.
+func (o CreatedObject) BacksUp(pvc string, sources []string) bool {
 	pod := unstructured.Unstructured{Object: o.Raw}
 	labels := pod.GetLabels()
-	if !strings.HasPrefix(cmp.Or(labels["batch.kubernetes.io/job-name"], labels["job-name"]), "volsync-src-") {
+	source, is := strings.CutPrefix(cmp.Or(labels["batch.kubernetes.io/job-name"], labels["job-name"]), "volsync-src-")
+	if !is {
 		return false
 	}
 	volumes, _, _ := unstructured.NestedSlice(o.Raw, "spec", "volumes")
-	return slices.ContainsFunc(volumes, func(volume any) bool {
+	return slices.Contains(sources, source) || slices.ContainsFunc(volumes, func(volume any) bool {
 		of, _ := volume.(map[string]any)
 		claim, _, _ := unstructured.NestedString(of, "persistentVolumeClaim", "claimName")
 		return claim == pvc
