@@ -18,8 +18,11 @@ const (
 	Secrets                 = "secrets"
 )
 
-// Backups are the pods of VolSync's backups: those that read the PVC, and of no restore.
+// Backups are the pods of VolSync's backups: those that read the PVC or a copy of it, and of no restore.
 const Backups = "pods"
+
+// claims are PVCs, as the API server names them: VolSync makes its copies as such.
+const claims = "persistentvolumeclaims"
 
 // Creations knows what was made in the cluster, also what is gone again: the API server's audit log or, in a cluster that
 // has none of ours, a watch.
@@ -48,12 +51,20 @@ type Absence struct {
 func (a Absence) Violations(ctx context.Context, known Creations) ([]string, error) {
 	var found []string
 	for _, resource := range a.Resources {
+		var copies []string
+		if resource == Backups {
+			var err error
+			if copies, err = a.copies(ctx, known); err != nil {
+				return nil, err
+			}
+		}
+		// After the copies, which come before what reads them.
 		created, err := known.Created(ctx, resource, a.Namespace, a.Since)
 		if err != nil {
 			return nil, err
 		}
 		for _, object := range created {
-			if a.isAbout(resource, object) {
+			if a.isAbout(resource, object, copies) {
 				found = append(found, fmt.Sprintf("%s %s, made by %s %.1f s after PVC %s", resource, object.Name, object.User, object.Time.Sub(a.Since).Seconds(), a.PVC))
 			}
 		}
@@ -61,10 +72,34 @@ func (a Absence) Violations(ctx context.Context, known Creations) ([]string, err
 	return found, nil
 }
 
-// isAbout says whether what was made of a resource is the PVC's.
-func (a Absence) isAbout(resource string, object creations.CreatedObject) bool {
+// copies are the PVCs that VolSync's backups of the PVC read in its stead: where the copyMethod is not Direct, each reads one that is made
+// from a VolumeSnapshot or a clone, and is the ReplicationSource's.
+func (a Absence) copies(ctx context.Context, known Creations) (names []string, err error) {
+	sources, err := known.Created(ctx, ReplicationSources, a.Namespace, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	made, err := known.Created(ctx, claims, a.Namespace, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	for _, source := range sources {
+		if !source.For(a.PVC, "") {
+			continue
+		}
+		for _, claim := range made {
+			if claim.IsOf("ReplicationSource", source.Name) {
+				names = append(names, claim.Name)
+			}
+		}
+	}
+	return names, nil
+}
+
+// isAbout says whether what was made of a resource is the PVC's, of which there are these copies.
+func (a Absence) isAbout(resource string, object creations.CreatedObject, copies []string) bool {
 	if resource == Backups {
-		return object.BacksUp(a.PVC)
+		return object.BacksUp(append(copies, a.PVC)...)
 	}
 	return object.For(a.PVC, "") || a.looksLike(resource, object.Name)
 }
