@@ -74,8 +74,8 @@ var _ = Prove("safety/populator-s3-down", verdict.Safety,
 			lying.claim.RestoreEnded(ctx)
 			lying.claim.AskForBackup(ctx)
 			lying.claim.NoBackupSoFar(ctx, found)
+			down.claim.StaysPending(ctx, "while S3 is "+down.fault.Sentence+", or "+forbidden.fault.Sentence, forbidden.claim)
 			for _, p := range []*populating{down, forbidden} {
-				p.claim.StaysPending(ctx, "while S3 is "+p.fault.Sentence)
 				p.claim.NoSuccessSoFar(ctx, "while S3 is "+p.fault.Sentence)
 			}
 		})

@@ -83,8 +83,8 @@ func wantCopies(ctx context.Context, s *scenario.Scenario, takeAway func(context
 	c.restoring = s.Claim(ctx, "restoring")
 	c.restoring.TryApp(ctx)
 	if c.restoring.FilledBeforeItIsBound() { // else its restore needs no VolumeSnapshot
-		c.restoring.SaysThatSomethingIsWrong(ctx, c.restoring)
 		c.restoring.StaysPending(ctx, "while no VolumeSnapshot can be had")
+		c.restoring.SaysThatSomethingIsWrong(ctx, c.restoring)
 	}
 	c.saving.SaysThatSomethingIsWrong(ctx, c.saving)
 	s.NothingLost(ctx, "restoring", c.before)
@@ -127,8 +127,8 @@ func withoutStorage(ctx context.Context, s *scenario.Scenario, takeAway func(con
 	restoring := s.Claim(ctx, "restoring")
 	restoring.AdmittedInTime()
 	restoring.TryApp(ctx)
-	restoring.SaysThatSomethingIsWrong(ctx, restoring)
 	restoring.StaysPending(ctx, "while no volume can be had")
+	restoring.SaysThatSomethingIsWrong(ctx, restoring)
 	app.Holds(ctx, meanwhile, "it is a volume in use")
 	saving.SnapshotHolds(ctx, saved, before)
 	s.NothingLost(ctx, "restoring", good)

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
 	"github.com/smart-restore/conformance/harness/creations"
 )
 
@@ -22,6 +20,9 @@ const (
 
 // Backups are the pods of VolSync's backups: those that read the PVC or a copy of it, and of no restore.
 const Backups = "pods"
+
+// claims are PVCs, as the API server names them: VolSync makes its copies as such.
+const claims = "persistentvolumeclaims"
 
 // Creations knows what was made in the cluster, also what is gone again: the API server's audit log or, in a cluster that
 // has none of ours, a watch.
@@ -48,20 +49,22 @@ type Absence struct {
 
 // Violations lists what was made, as far as is known, that must not have been.
 func (a Absence) Violations(ctx context.Context, known Creations) ([]string, error) {
-	var found, sources []string
+	var found []string
 	for _, resource := range a.Resources {
+		var copies []string
 		if resource == Backups {
 			var err error
-			if sources, err = a.sources(ctx, known); err != nil {
+			if copies, err = a.copies(ctx, known); err != nil {
 				return nil, err
 			}
 		}
+		// After the copies, which come before what reads them.
 		created, err := known.Created(ctx, resource, a.Namespace, a.Since)
 		if err != nil {
 			return nil, err
 		}
 		for _, object := range created {
-			if a.isAbout(resource, object, sources) {
+			if a.isAbout(resource, object, copies) {
 				found = append(found, fmt.Sprintf("%s %s, made by %s %.1f s after PVC %s", resource, object.Name, object.User, object.Time.Sub(a.Since).Seconds(), a.PVC))
 			}
 		}
@@ -69,22 +72,34 @@ func (a Absence) Violations(ctx context.Context, known Creations) ([]string, err
 	return found, nil
 }
 
-// sources are the names of the ReplicationSources that were ever made for a PVC of this name. The pods of their backups mount the PVC
-// or, with another copyMethod than Direct, one that was made from it.
-func (a Absence) sources(ctx context.Context, known Creations) (names []string, err error) {
-	created, err := known.Created(ctx, ReplicationSources, a.Namespace, time.Time{})
-	for _, object := range created {
-		if of, _, _ := unstructured.NestedString(object.Raw, "spec", "sourcePVC"); of == a.PVC {
-			names = append(names, object.Name)
+// copies are the PVCs that VolSync's backups of the PVC read in its stead: where the copyMethod is not Direct, each reads one that is made
+// from a VolumeSnapshot or a clone, and is the ReplicationSource's.
+func (a Absence) copies(ctx context.Context, known Creations) (names []string, err error) {
+	sources, err := known.Created(ctx, ReplicationSources, a.Namespace, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	made, err := known.Created(ctx, claims, a.Namespace, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	for _, source := range sources {
+		if !source.For(a.PVC, "") {
+			continue
+		}
+		for _, claim := range made {
+			if claim.IsOf("ReplicationSource", source.Name) {
+				names = append(names, claim.Name)
+			}
 		}
 	}
-	return names, err
+	return names, nil
 }
 
-// isAbout says whether what was made of a resource is the PVC's, which has these ReplicationSources.
-func (a Absence) isAbout(resource string, object creations.CreatedObject, sources []string) bool {
+// isAbout says whether what was made of a resource is the PVC's, of which there are these copies.
+func (a Absence) isAbout(resource string, object creations.CreatedObject, copies []string) bool {
 	if resource == Backups {
-		return object.BacksUp(a.PVC, sources)
+		return object.BacksUp(append(copies, a.PVC)...)
 	}
 	return object.For(a.PVC, "") || a.looksLike(resource, object.Name)
 }

@@ -1,6 +1,8 @@
 package absence
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -68,22 +70,59 @@ func TestBackupsArePodsThatReadThePVC(t *testing.T) {
 			}},
 		}}
 	}
-	a := Absence{PVC: "data"}
+	source := func(name, pvc string) creations.CreatedObject {
+		return creations.CreatedObject{Name: name, Raw: map[string]any{"spec": map[string]any{"sourcePVC": pvc}}}
+	}
+	copied := func(name, owner, of string) creations.CreatedObject {
+		return creations.CreatedObject{Name: name, Raw: map[string]any{"metadata": map[string]any{
+			"ownerReferences": []any{map[string]any{"kind": owner, "name": of}},
+		}}}
+	}
+	known := made{
+		ReplicationSources: {source("hourly", "data"), source("theirs", "data-2")},
+		claims: {
+			{Name: "data"}, copied("volsync-hourly-src", "ReplicationSource", "hourly"), copied("volsync-theirs-src", "ReplicationSource", "theirs"),
+			copied("volsync-hourly-dest", "ReplicationDestination", "hourly"),
+		},
+	}
 	for name, c := range map[string]struct {
 		object creations.CreatedObject
 		want   bool
 	}{
-		"a backup":           {pod("volsync-src-data-1", "data"), true},
-		"a restore":          {pod("volsync-dst-data-1", "data"), false},
-		"another's":          {pod("volsync-src-data-2", "data-2"), false},
-		"of a copy":          {pod("volsync-src-source", "volsync-source-src"), true},
-		"of another's copy":  {pod("volsync-src-source-2", "volsync-source-2-src"), false},
-		"a copy is restored": {pod("volsync-dst-source", "volsync-source-dest"), false},
-		"an app":             {pod("", "data"), false},
-		"not to tell":        {creations.CreatedObject{Name: "data-x"}, false},
+		"a backup":                       {pod("volsync-src-hourly", "data"), true},
+		"a backup of a copy":             {pod("volsync-src-hourly", "volsync-hourly-src"), true},
+		"a backup of a copy of another":  {pod("volsync-src-theirs", "volsync-theirs-src"), false},
+		"a restore":                      {pod("volsync-dst-data-1", "data"), false},
+		"a restore into a volume of its": {pod("volsync-dst-hourly", "volsync-hourly-dest"), false},
+		"another's":                      {pod("volsync-src-data-2", "data-2"), false},
+		"an app":                         {pod("", "data"), false},
+		"not to tell":                    {creations.CreatedObject{Name: "data-x"}, false},
 	} {
-		if got := a.isAbout(Backups, c.object, []string{"source"}); got != c.want {
-			t.Errorf("%s: %v", name, got)
+		known[Backups] = []creations.CreatedObject{c.object}
+		found, err := (Absence{PVC: "data", Resources: []string{Backups}}).Violations(t.Context(), known)
+		if err != nil || (len(found) > 0) != c.want {
+			t.Errorf("%s: %q, %v", name, found, err)
+		}
+	}
+	for _, unseen := range []string{ReplicationSources, claims, Backups} {
+		blind := made{ReplicationSources: nil, claims: nil, Backups: nil}
+		delete(blind, unseen)
+		if found, err := (Absence{PVC: "data", Resources: []string{Backups}}).Violations(t.Context(), blind); err == nil {
+			t.Errorf("%s were not seen: %q", unseen, found)
 		}
 	}
 }
+
+// made is what was created, by resource. Another resource cannot be seen.
+type made map[string][]creations.CreatedObject
+
+func (m made) Created(_ context.Context, resource, _ string, _ time.Time) ([]creations.CreatedObject, error) {
+	objects, seen := m[resource]
+	if !seen {
+		return nil, errors.New(resource + " are not watched")
+	}
+	return objects, nil
+}
+
+func (m made) Covers(context.Context, time.Time) (bool, error) { return true, nil }
+func (m made) Close() error                                    { return nil }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 // podSecurity is the namespace's label by which Kubernetes itself refuses pods.
@@ -142,11 +143,41 @@ func (c *Claim) complains(ctx context.Context, other *Claim) (string, error) {
 		return "", err
 	}
 	for _, event := range events.Items {
-		if of := event.InvolvedObject; event.Type == corev1.EventTypeWarning && of.Kind == "PersistentVolumeClaim" && of.Name == c.Name {
-			return fmt.Sprintf("a warning: %s: %s", event.Reason, event.Message), nil
+		if of := event.InvolvedObject; event.Type != corev1.EventTypeWarning || of.Kind != "PersistentVolumeClaim" || of.Name != c.Name {
+			continue
 		}
+		if usual, err := c.isUsual(ctx, event); usual || err != nil {
+			if err != nil {
+				return "", err
+			}
+			continue
+		}
+		return fmt.Sprintf("a warning: %s: %s", event.Reason, event.Message), nil
 	}
 	return "", nil
+}
+
+// Warnings of VolSync's volume populator that come with each restore, also one that goes well.
+const (
+	destinationMissing = "VolSyncPopulatorReplicationDestinationMissing"
+	noLatestImage      = "VolSyncPopulatorReplicationDestinationNoLatestImage"
+)
+
+// isUsual says whether a warning is one that a restore which goes well has, too: it says that something is wrong only if it is still so when
+// a restore would be done.
+func (c *Claim) isUsual(ctx context.Context, event corev1.Event) (bool, error) {
+	if event.Reason != destinationMissing && event.Reason != noLatestImage {
+		return false, nil
+	}
+	destination, err := c.destination(ctx)
+	if err != nil {
+		return false, err
+	}
+	isSo := destination == nil
+	if event.Reason == noLatestImage {
+		isSo = destination != nil && volsync.Nested(destination, "status", "latestImage", "name") == ""
+	}
+	return !isSo || c.env().Now().Before(c.CreatedAt.Add(c.env().Times.Backup)), nil
 }
 
 // NoMoverDone ends the spec as unknown if a mover of the claim has come to a good end: nothing was wrong then.

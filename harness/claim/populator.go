@@ -23,14 +23,20 @@ func (c *Claims) AppBeforeClaim(ctx context.Context, name string) *app.App {
 	return app.CreateAtOnce(ctx, c.env, app.ThatLooks(c.env, c.env.PVC(name)))
 }
 
-// StaysPending watches, for as long as a mover would take, that the claim is not bound.
-func (c *Claim) StaysPending(ctx context.Context, while string) {
+// StaysPending watches, for as long as a mover would take, that the claim is not bound, and others beside it.
+func (c *Claim) StaysPending(ctx context.Context, while string, others ...*Claim) {
+	all := append([]*Claim{c}, others...)
 	c.env().Throughout(ctx, "PVC "+c.Name+" not bound "+while, c.env().Times.Backup, func(ctx context.Context) (string, error) {
-		pvc, err := c.get(ctx)
-		if err == nil && pvc.Status.Phase == corev1.ClaimBound {
-			return while + ", it is bound: its app starts on what is empty", nil
+		for _, claim := range all {
+			pvc, err := claim.get(ctx)
+			if err != nil {
+				return "", err
+			}
+			if pvc.Status.Phase == corev1.ClaimBound {
+				return fmt.Sprintf("%s, PVC %s/%s is bound: its app starts on what is empty", while, pvc.Namespace, pvc.Name), nil
+			}
 		}
-		return "", err
+		return "", nil
 	})
 }
 

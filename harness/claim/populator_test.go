@@ -65,13 +65,64 @@ func TestAPVCIsBoundToItsData(t *testing.T) {
 }
 
 func TestAPVCStaysPending(t *testing.T) {
-	for phase, want := range map[corev1.PersistentVolumeClaimPhase]string{corev1.ClaimPending: "pass", corev1.ClaimBound: "fail"} {
-		claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(pvcThat(phase)).Build()})
-		e := claims.env
-		e.Times.Backup, e.Times.Poll, e.Times.PollMax = 20*time.Millisecond, time.Millisecond, time.Millisecond
-		if got := recorded.Outcome(func() { claims.claim("data").StaysPending(t.Context(), "meanwhile") }); got.How != want {
-			t.Errorf("%s: %+v, wanted %s", phase, got, want)
-		}
+	another := pvcThat(corev1.ClaimBound)
+	another.Name = "other"
+	for name, c := range map[string]struct {
+		phase  corev1.PersistentVolumeClaimPhase
+		others []string
+		want   string
+	}{
+		"Pending":              {corev1.ClaimPending, nil, "pass"},
+		"bound":                {corev1.ClaimBound, nil, "fail"},
+		"Pending, beside":      {corev1.ClaimPending, []string{"data"}, "pass"},
+		"another is bound":     {corev1.ClaimPending, []string{"other"}, "fail"},
+		"another is not there": {corev1.ClaimPending, []string{"gone"}, "unknown"},
+	} {
+		inBubble(t, name, c.want, "", func(t *testing.T) func() {
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(pvcThat(c.phase), another).Build()})
+			var others []*Claim
+			for _, other := range c.others {
+				others = append(others, claims.claim(other))
+			}
+			return func() { claims.claim("data").StaysPending(t.Context(), "meanwhile", others...) }
+		})
+	}
+}
+
+// A warning that comes with each restore counts once a restore would be done, and if it is so.
+func TestWarningsOfThePopulator(t *testing.T) {
+	done := restores("")
+	_ = unstructured.SetNestedField(done.Object, "volsync-data", "status", "latestImage", "name")
+	for name, c := range map[string]struct {
+		reason      string
+		destination *unstructured.Unstructured
+		age         time.Duration
+		complains   bool
+	}{
+		"no destination, at first":              {destinationMissing, nil, time.Second, false},
+		"no destination, in the end":            {destinationMissing, nil, time.Hour, true},
+		"no destination, and there is one now":  {destinationMissing, restores(""), time.Hour, false},
+		"nothing restored, at first":            {noLatestImage, restores(""), time.Second, false},
+		"nothing restored, in the end":          {noLatestImage, restores(""), time.Hour, true},
+		"nothing restored, and it is now":       {noLatestImage, done, time.Hour, false},
+		"nothing restored, and nothing does so": {noLatestImage, nil, time.Hour, false},
+		"another warning":                       {"ProvisioningFailed", done, time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			objects := []client.Object{pvcThat(corev1.ClaimPending), &corev1.Event{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "e"}, Type: corev1.EventTypeWarning, Reason: c.reason,
+				InvolvedObject: corev1.ObjectReference{Kind: "PersistentVolumeClaim", Name: "data"},
+			}}
+			if c.destination != nil {
+				objects = append(objects, c.destination)
+			}
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(objects...).Build()})
+			claim := claims.claim("data")
+			claim.populatedBy, claim.CreatedAt = "restore", claims.env.Now().Add(-c.age)
+			if told, err := claim.complains(t.Context(), claim); err != nil || (told != "") != c.complains {
+				t.Errorf("told %q, %v", told, err)
+			}
+		})
 	}
 }
 

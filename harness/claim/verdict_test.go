@@ -527,6 +527,10 @@ func (c ofACopy) Created(_ context.Context, resource, _ string, _ time.Time) ([]
 	switch {
 	case resource == absence.ReplicationSources:
 		return []creations.CreatedObject{{Name: "of-data", Raw: map[string]any{"spec": map[string]any{"sourcePVC": "data"}}}}, nil
+	case resource == "persistentvolumeclaims":
+		return []creations.CreatedObject{{Name: "volsync-of-data-src", Raw: map[string]any{"metadata": map[string]any{
+			"ownerReferences": []any{map[string]any{"kind": "ReplicationSource", "name": "of-data"}},
+		}}}}, nil
 	case time.Since(c.from) < 10*time.Second:
 		return nil, nil
 	}

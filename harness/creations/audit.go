@@ -273,31 +273,38 @@ func (o CreatedObject) For(pvc, uid string) bool {
 			return true
 		}
 	}
-	meta, _ := o.Raw["metadata"].(map[string]any)
-	owners, _ := meta["ownerReferences"].([]any)
-	for _, owner := range owners {
-		m, _ := owner.(map[string]any)
-		if m["kind"] == "PersistentVolumeClaim" && m["name"] == pvc && (uid == "" || m["uid"] == uid) {
-			return true
-		}
-	}
-	return false
+	return o.ownedBy(func(owner map[string]any) bool {
+		return owner["kind"] == "PersistentVolumeClaim" && owner["name"] == pvc && (uid == "" || owner["uid"] == uid)
+	})
 }
 
-// BacksUp reports whether the object is a pod of VolSync's that reads this PVC, or a copy of it, for a backup: that of one of these
-// ReplicationSources. VolSync has one for restores, too, which it names otherwise.
-func (o CreatedObject) BacksUp(pvc string, sources []string) bool {
+// IsOf reports whether the object belongs to one of this kind and name.
+func (o CreatedObject) IsOf(kind, name string) bool {
+	return o.ownedBy(func(owner map[string]any) bool { return owner["kind"] == kind && owner["name"] == name })
+}
+
+func (o CreatedObject) ownedBy(is func(owner map[string]any) bool) bool {
+	meta, _ := o.Raw["metadata"].(map[string]any)
+	owners, _ := meta["ownerReferences"].([]any)
+	return slices.ContainsFunc(owners, func(owner any) bool {
+		of, _ := owner.(map[string]any)
+		return is(of)
+	})
+}
+
+// BacksUp reports whether the object is a pod of VolSync's that reads one of these PVCs for a backup. VolSync has one for restores, too,
+// which it names otherwise.
+func (o CreatedObject) BacksUp(pvcs ...string) bool {
 	pod := unstructured.Unstructured{Object: o.Raw}
 	labels := pod.GetLabels()
-	source, is := strings.CutPrefix(cmp.Or(labels["batch.kubernetes.io/job-name"], labels["job-name"]), "volsync-src-")
-	if !is {
+	if !strings.HasPrefix(cmp.Or(labels["batch.kubernetes.io/job-name"], labels["job-name"]), "volsync-src-") {
 		return false
 	}
 	volumes, _, _ := unstructured.NestedSlice(o.Raw, "spec", "volumes")
-	return slices.Contains(sources, source) || slices.ContainsFunc(volumes, func(volume any) bool {
+	return slices.ContainsFunc(volumes, func(volume any) bool {
 		of, _ := volume.(map[string]any)
 		claim, _, _ := unstructured.NestedString(of, "persistentVolumeClaim", "claimName")
-		return claim == pvc
+		return slices.Contains(pvcs, claim)
 	})
 }
 

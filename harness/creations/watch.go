@@ -75,12 +75,13 @@ type watched interface {
 
 var secrets = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
 
-// watchedResources are what a policy makes, and VolSync's movers.
+// watchedResources are what a policy makes, VolSync's movers, and the copies that they read.
 var watchedResources = []schema.GroupVersionResource{
 	{Group: "volsync.backube", Version: "v1alpha1", Resource: "replicationsources"},
 	{Group: "volsync.backube", Version: "v1alpha1", Resource: "replicationdestinations"},
 	secrets,
 	{Version: "v1", Resource: "pods"},
+	{Version: "v1", Resource: "persistentvolumeclaims"},
 }
 
 // NewWatch watches nothing yet: see Follow.

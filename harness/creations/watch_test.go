@@ -13,13 +13,14 @@ const (
 	sources      = "volsync.backube/v1alpha1/namespaces/ns/replicationsources"
 	secretsOfNS  = "namespaces/ns/secrets"
 	podsOfNS     = "namespaces/ns/pods"
+	claimsOfNS   = "namespaces/ns/persistentvolumeclaims"
 )
 
 func watching(t *testing.T) (*fakeapi.API, *Watch) {
 	t.Helper()
 	f := fakeapi.New(t)
 	f.Do(func() {
-		for _, resource := range []string{destinations, sources, secretsOfNS, podsOfNS} {
+		for _, resource := range []string{destinations, sources, secretsOfNS, podsOfNS, claimsOfNS} {
 			f.Objects[resource] = map[string]fakeapi.Object{}
 		}
 		f.Version = 7

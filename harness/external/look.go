@@ -418,7 +418,7 @@ var rights = []right{
 	{"", "pods", "log", "get"},
 	{"", "events", "", "list watch"},
 	{"", "secrets", "", "create get list watch delete patch"},
-	{"", "persistentvolumeclaims", "", "create get list delete patch"},
+	{"", "persistentvolumeclaims", "", "create get list watch delete patch"},
 	{"", "persistentvolumes", "", "list"},
 	{"volsync.backube", "replicationsources", "", "create get list watch patch"},
 	{"volsync.backube", "replicationdestinations", "", "create get list watch"},

@@ -75,7 +75,7 @@ type Contract struct {
 	// Name templates of the objects that the policy creates for a PVC. Without a template, the suite finds the object by what it does.
 	Names Names `json:"names"`
 	// The copyMethod of the ReplicationSource. Snapshot and Clone need a stack whose volumes can be snapshotted, such as
-	// kyverno-1.19-csi.
+	// kyverno-1.19-csi. With Direct, backups read the volume file by file, and none is of one moment if the app writes meanwhile.
 	CopyMethod string `json:"copyMethod"`
 	// The ReplicationSource's cron schedule. @hourly accepts any minute. @daily accepts any minute and hour.
 	// @weekly, @monthly and @yearly accept any day, too.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/platform"
@@ -106,17 +105,8 @@ func (s *Suite) NotPromised(labels []string) string {
 	return s.env.Testbed.NotPromised(labels)
 }
 
-// LooksOnly is why a spec with these labels, which is run, judges nothing. Not on a cluster that others use: it is then not run.
-func (s *Suite) LooksOnly(labels []string) string {
-	if s.env.Testbed.External != nil || !slices.Contains(labels, JudgesMoments) {
-		return ""
-	}
-	others := slices.DeleteFunc(slices.Clone(labels), func(label string) bool { return label == JudgesMoments })
-	if s.NotPromised(others) != "" {
-		return ""
-	}
-	return s.NotPromised(labels)
-}
+// LooksOnly is why a spec with these labels, which is run, judges nothing; empty: it judges, or it is not run.
+func (s *Suite) LooksOnly(labels []string) string { return s.env.Testbed.LooksOnly(labels) }
 
 // Lacks is why the testbed does not have what a spec needs; empty: it has.
 func (s *Suite) Lacks(needs ...string) string { return s.env.Testbed.Lacks(needs...) }

@@ -318,6 +318,16 @@ func (s *Testbed) NotPromised(labels []string) string {
 	return ""
 }
 
+// LooksOnly is why a spec with these labels, which is run, judges nothing: what comes of it where nothing is promised is worth seeing. Empty:
+// it judges, or it is not run. On a cluster that others use, it is not run.
+func (s *Testbed) LooksOnly(labels []string) string {
+	others := slices.DeleteFunc(slices.Clone(labels), func(label string) bool { return label == policy.JudgesMoments })
+	if s.External != nil || len(others) == len(labels) || s.NotPromised(others) != "" {
+		return ""
+	}
+	return s.NotPromised(labels)
+}
+
 // PolicyObjects are the objects of the applied policy, as they were applied: on a testbed of ours with its labels.
 func (s *Testbed) PolicyObjects() []*unstructured.Unstructured {
 	return objectsOf(s.Policy)

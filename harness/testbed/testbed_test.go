@@ -905,3 +905,25 @@ func TestWhatAStackLacksIsNotPromised(t *testing.T) {
 		}
 	}
 }
+
+// A spec about a moment only looks where none is promised, unless there is another reason not to run it.
+func TestWhatOnlyLooks(t *testing.T) {
+	direct, snapshot := policy.Default(), policy.Default()
+	snapshot.CopyMethod = policy.CopySnapshot
+	for name, c := range map[string]struct {
+		testbed *Testbed
+		labels  []string
+		looks   bool
+	}{
+		"no moment is promised":   {&Testbed{Contract: direct}, []string{"safety", policy.JudgesMoments}, true},
+		"a moment is promised":    {&Testbed{Contract: snapshot}, []string{"safety", policy.JudgesMoments}, false},
+		"another spec":            {&Testbed{Contract: direct}, []string{"safety"}, false},
+		"another spec, not run":   {&Testbed{Contract: direct}, []string{"safety", policy.JudgesCopies}, false},
+		"a feature, not promised": {&Testbed{Contract: direct}, []string{"relabel", policy.JudgesMoments}, false},
+		"somebody's cluster":      {&Testbed{Contract: direct, External: &External{}}, []string{"safety", policy.JudgesMoments}, false},
+	} {
+		if got := c.testbed.LooksOnly(c.labels); (got != "") != c.looks {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}

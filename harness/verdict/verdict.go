@@ -31,7 +31,7 @@ const (
 	Fail    Verdict = "fail"
 	Unknown Verdict = "unknown"
 	// NotPromised is the verdict on a requirement of a feature that the policy
-	// does not promise: it was not tried. It does not fail the run.
+	// does not promise, or that the stack lacks something for: it was not judged. It does not fail the run.
 	NotPromised Verdict = "not-promised"
 )
 
