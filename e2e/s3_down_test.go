@@ -45,6 +45,9 @@ func init() {
 func proveOutage(fault outage.Fault) {
 	o := outcomes[fault.Outcome]
 	decorators := []any{Label("s3-down"), needs{scenario.NeedsGateway}}
+	if fault.Of != "" {
+		decorators = append(decorators, Label(string(fault.Of)))
+	}
 	if fault.OnlyUnsigned() {
 		decorators = append(decorators, judgesPolicy)
 	}

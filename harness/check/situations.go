@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/fault"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
 )
@@ -86,8 +88,11 @@ func situations(p plot) []situation {
 			verify: func(f *found) { f.untouched() },
 		},
 	}
+	at, err := endpoint.Parse(p.endpoint)
 	for _, row := range outage.Faults {
-		all = append(all, p.outage(row))
+		if err != nil || at.Is(row.Of) { // of no endpoint, all: what there is
+			all = append(all, p.outage(row))
+		}
 	}
 	all = slices.Concat(all, p.safety(), p.hazards(), p.guards())
 	if p.Unknown != policy.StartsEmpty {
@@ -266,6 +271,9 @@ func (p plot) backupOf(claim string) play.Step {
 func (p plot) begin(row outage.Fault) play.Step {
 	if row.Packet != "" {
 		return play.Step{Outage: &play.Outage{Dial: dialFaults[row.Packet]}}
+	}
+	if row.Before.Kind != "" { // nobody comes to a request
+		return play.Step{Outage: &play.Outage{Rules: []gateway.Rule{{ID: row.Name, Fault: row.Before}}}}
 	}
 	return play.Step{Outage: &play.Outage{Rules: p.subject().Rules(row.In(p.S3.Marker), row.Name)}}
 }

@@ -44,6 +44,39 @@ func (e Endpoint) Hostname() string {
 	return e.Addr.Addr().String()
 }
 
+// Sort is what an endpoint can be: some of what can be wrong with S3 is wrong with one sort only. It is a label of specs, too.
+type Sort string
+
+// The sorts.
+const (
+	PlainHTTP Sort = "of-http"
+	TLS       Sort = "of-https"
+	Named     Sort = "of-name"
+)
+
+// Is says whether the endpoint is of a sort. Empty: any is.
+func (e Endpoint) Is(sort Sort) bool {
+	switch sort {
+	case PlainHTTP:
+		return !e.HTTPS()
+	case TLS:
+		return e.HTTPS()
+	case Named:
+		return e.Name != ""
+	}
+	return true
+}
+
+// Lacks is the reason why what has this label has nothing to say of the endpoint. Empty: it has, or the label is no Sort.
+func (e Endpoint) Lacks(label string) string {
+	if e.Is(Sort(label)) {
+		return ""
+	}
+	return fmt.Sprintf("it is about %s, and the endpoint is %s", map[Sort]string{
+		PlainHTTP: "an endpoint that is http", TLS: "an endpoint that is https", Named: "an endpoint with a name",
+	}[Sort(label)], e.URL)
+}
+
 // Parse checks that the endpoint can be served inside a test's network: http or https, at an IPv4 address or a name that the cluster
 // does not use itself.
 func Parse(text string) (Endpoint, error) {

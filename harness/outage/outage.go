@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/authority"
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/fault"
 	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/probe"
@@ -46,6 +48,11 @@ type Fault struct {
 	Bucket bool
 	// Elsewhere is what the gateway does with requests for HTTP.Location, a path, where it redirects to.
 	Elsewhere gateway.Fault
+	// Before is what Kyverno's pods and the observer meet before there is a request: in the handshake, or by the endpoint's name. It
+	// holds for all of Kyverno, as Packet does.
+	Before gateway.Fault
+	// Of is the sort of endpoint that the row is about. Empty: any.
+	Of endpoint.Sort
 	// Hangs says that a probe may get no answer at all, and so be waiting still when S3 comes back.
 	Hangs bool
 
@@ -152,7 +159,10 @@ func (p Proof) Shows(results map[Target]probe.Result) bool {
 
 // HoldsForAll says that specs which need S3 for Kyverno must wait while the fault is in force. Of a row of the table it says
 // that they may have to: whether it is met by the marker only the policy's contract says.
-func (f Fault) HoldsForAll() bool { return f.Packet != "" || f.Bucket }
+func (f Fault) HoldsForAll() bool { return f.ByClient() || f.Bucket }
+
+// ByClient says that the fault goes by who asks, and not by what for.
+func (f Fault) ByClient() bool { return f.Packet != "" || f.Before.Kind != "" }
 
 // In is the fault in a bucket in which the policy expects this marker; empty: none, and then nothing is left of a row about the
 // whole bucket that is not the namespace's.
@@ -217,7 +227,7 @@ var Faults = []Fault{
 		}},
 	},
 	{
-		// The endpoint is an address, so a name comes into it by a redirect only.
+		// The endpoint may be an address: then a name comes into it by a redirect only.
 		Name: "name-not-found", Sentence: "redirecting to a name that does not exist", Outcome: OutcomeUnknown,
 		HTTP: gateway.Fault{Kind: "redirect", Status: 307, Location: "http://" + noSuchHost + ":9000/"},
 		Proof: Proof{TargetConfig: func(r probe.Result) bool {
@@ -225,9 +235,58 @@ var Faults = []Fault{
 		}},
 	},
 	{
-		Name: "tls", Sentence: "speaking TLS where HTTP was meant", Outcome: OutcomeUnknown,
+		Name: "tls", Sentence: "speaking TLS where HTTP was meant", Outcome: OutcomeUnknown, Of: endpoint.PlainHTTP,
 		HTTP:  gateway.Fault{Kind: "tls"},
 		Proof: Proof{TargetConfig: is(probe.TLS)},
+	},
+	{
+		Name: "plain-http", Sentence: "speaking HTTP where TLS was meant", Outcome: OutcomeUnknown, Of: endpoint.TLS,
+		Before: gateway.Fault{Kind: "handshake-http"}, HTTP: gateway.Fault{Kind: "reset"},
+		Proof: Proof{TargetConfig: is(probe.TLS)},
+	},
+	{
+		Name: "handshake-hangs", Sentence: "taking connections, and answering no TLS handshake", Outcome: OutcomeUnknown, Of: endpoint.TLS,
+		Before: gateway.Fault{Kind: "handshake-hang"}, HTTP: gateway.Fault{Kind: "hang"}, Hangs: true,
+		Proof: Proof{TargetConfig: is(probe.Timeout)},
+	},
+	{
+		Name: "cert-expired", Sentence: "showing a certificate that has expired", Outcome: OutcomeUnknown, Of: endpoint.TLS,
+		Before: gateway.Fault{Kind: "cert-expired"}, HTTP: gateway.Fault{Kind: "reset"},
+		Proof: Proof{TargetConfig: distrusts("expired")},
+	},
+	{
+		Name: "cert-other-name", Sentence: "showing a certificate for another name", Outcome: OutcomeUnknown, Of: endpoint.TLS,
+		Before: gateway.Fault{Kind: "cert-other-name"}, HTTP: gateway.Fault{Kind: "reset"},
+		Proof: Proof{TargetConfig: distrusts("valid for "+authority.OtherHost, "doesn't contain any IP SANs")},
+	},
+	{
+		Name: "cert-unknown-ca", Sentence: "showing a certificate of a CA that nobody trusts", Outcome: OutcomeUnknown, Of: endpoint.TLS,
+		Before: gateway.Fault{Kind: "cert-unknown-ca"}, HTTP: gateway.Fault{Kind: "reset"},
+		Proof: Proof{TargetConfig: distrusts("unknown authority")},
+	},
+	{
+		Name: "nxdomain", Sentence: "at a name that does not exist (NXDOMAIN)", Outcome: OutcomeUnknown, Of: endpoint.Named,
+		Before: gateway.Fault{Kind: gateway.NameNotFound}, HTTP: gateway.Fault{Kind: "reset"},
+		Proof: Proof{TargetConfig: unresolved("no such host")},
+	},
+	{
+		Name: "servfail", Sentence: "at a name that DNS fails to resolve (SERVFAIL)", Outcome: OutcomeUnknown, Of: endpoint.Named,
+		Before: gateway.Fault{Kind: gateway.NameFails}, HTTP: gateway.Fault{Kind: "reset"},
+		Proof: Proof{TargetConfig: unresolved("server misbehaving")},
+	},
+	{
+		// The cluster's DNS itself answers, that it got no answer: after some seconds.
+		Name: "dns-silent", Sentence: "at a name for which no DNS server answers", Outcome: OutcomeUnknown, Of: endpoint.Named,
+		Before: gateway.Fault{Kind: gateway.NameUnheard}, HTTP: gateway.Fault{Kind: "hang"}, Hangs: true,
+		Proof: Proof{TargetConfig: unresolved("timeout", "deadline exceeded", "server misbehaving")},
+	},
+	{
+		// By https it has a certificate for another name, so that nobody reads it.
+		Name: "name-elsewhere", Sentence: "at a name that leads to a login page", Outcome: OutcomeUnknown, Of: endpoint.Named,
+		Before: gateway.Fault{Kind: gateway.NameElsewhere}, HTTP: gateway.Fault{Kind: "html-200"},
+		Proof: Proof{TargetConfig: func(r probe.Result) bool {
+			return isPage(r) && len(r.Redirects) == 0 || distrusts("valid for "+authority.OtherHost)(r)
+		}},
 	},
 	{
 		Name: "slow", Sentence: fmt.Sprintf("answering after %d ms", slowMillis), Outcome: OutcomeBackup,
@@ -367,6 +426,20 @@ func answers(status int) func(probe.Result) bool {
 	return func(r probe.Result) bool { return r.Class == probe.HTTP && r.Status == status }
 }
 
+// distrusts is an answer that is not heard, because the certificate will not do: for one of these reasons.
+func distrusts(reasons ...string) func(probe.Result) bool {
+	return func(r probe.Result) bool {
+		return r.Class == probe.TLS && slices.ContainsFunc(reasons, func(reason string) bool { return strings.Contains(r.Error, reason) })
+	}
+}
+
+// unresolved is a name that leads nowhere, for one of these reasons.
+func unresolved(reasons ...string) func(probe.Result) bool {
+	return func(r probe.Result) bool {
+		return r.Class == probe.DNS && slices.ContainsFunc(reasons, func(reason string) bool { return strings.Contains(r.Error, reason) })
+	}
+}
+
 // lists and listsNothing are about listings of where there is a backup.
 func lists(r probe.Result) bool        { return up(r) && r.Lists && r.Keys > 0 }
 func listsNothing(r probe.Result) bool { return up(r) && r.Lists && r.Keys == 0 }
@@ -428,6 +501,8 @@ type Paths struct {
 	Namespace  string // all that is the namespace's
 	Repository string // the PVC's own repository
 	Marker     string // the bucket's marker; empty: there is none
+	// Clients are the addresses of those who meet what comes before requests.
+	Clients []string
 }
 
 // Rules are what the gateway is told for a PVC's outage. Of two that a request fits, the later one acts.
@@ -452,6 +527,9 @@ func (f Fault) Rules(id string, paths Paths) []gateway.Rule {
 		if f.Writes.Kind != "" {
 			put(place, writes, f.Writes)
 		}
+	}
+	if f.Before.Kind != "" && len(paths.Clients) > 0 {
+		rules = append(rules, gateway.Rule{ID: id + "/before", Clients: paths.Clients, TTLSeconds: TTLSeconds, Fault: f.Before})
 	}
 	if f.Elsewhere.Kind != "" {
 		// Specs with the same destination have the same rule each, so that one's end is not another's.

@@ -1,6 +1,8 @@
 package outage
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -8,22 +10,26 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/authority"
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/fault"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
 	"github.com/smart-restore/conformance/harness/fault/gateway/api"
+	"github.com/smart-restore/conformance/harness/fault/gateway/resolver"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/probe"
 )
 
 func TestTheFaultTableIsSound(t *testing.T) {
 	seen := map[string]bool{}
-	paths := Paths{Namespace: "/b/ns/", Repository: "/b/ns/data/", Marker: "/b/marker"}
+	paths := Paths{Namespace: "/b/ns/", Repository: "/b/ns/data/", Marker: "/b/marker", Clients: []string{"10.244.0.7"}}
 	isUp := probe.Result{Class: probe.OK, Status: 200, Bytes: 155, Lists: true, Keys: 3, Received: 500, Millis: 3, Headers: map[string]string{"Content-Type": "binary/octet-stream"}}
 	for _, f := range Faults {
 		if f.Name == "" || f.Sentence == "" || f.Outcome == "" || seen[f.Name] {
@@ -68,8 +74,33 @@ func TestTheFaultTableIsSound(t *testing.T) {
 	}
 }
 
-// Every row's proof, as its rules make S3 look on a real gateway before some server; and that it always heals.
-func TestProofsOnARealGateway(t *testing.T) {
+// name is of an endpoint that has one.
+const name = "s3.home.example.org"
+
+// certificates are those of an https endpoint of that name. Probes trust what this process does: it is told before it first looks.
+var certificates *authority.Certificates
+
+func TestMain(m *testing.M) {
+	folder, err := os.MkdirTemp("", "outage")
+	if err == nil {
+		certificates, err = authority.New(name, time.Now())
+	}
+	if err == nil {
+		file := filepath.Join(folder, "ca.crt")
+		err = errors.Join(os.WriteFile(file, []byte(certificates.CA), 0o600), os.Setenv("SSL_CERT_FILE", file))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(folder)
+	os.Exit(code)
+}
+
+// aGateway is a real gateway before some server, with its name in the DNS of this process.
+func aGateway(t *testing.T, scheme string) (Subject, *fault.Gateway) {
+	t.Helper()
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Method == http.MethodPut:
@@ -81,35 +112,67 @@ func TestProofsOnARealGateway(t *testing.T) {
 			_, _ = io.WriteString(w, "an object")
 		}
 	}))
-	defer upstream.Close()
+	t.Cleanup(upstream.Close)
 	u, err := url.Parse(upstream.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := gateway.New(gateway.Config{Upstream: u, Token: "token", Log: io.Discard})
+	config := gateway.Config{Upstream: u, Token: "token", Log: io.Discard}
+	if scheme == "https" {
+		config.Certificates = certificates
+	}
+	server, err := gateway.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var listeners [2]net.Listener
-	for i := range listeners {
-		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	listen := func(address string) net.Listener {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
 			t.Fatal(err)
 		}
+		return l
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listeners[0], listeners[1]) }()
-	defer func() {
-		_ = server.Close()
-		if err := <-ended; err != nil {
+	data, control := listen("127.0.0.1:0"), listen("127.0.0.1:0")
+	at := netip.MustParseAddrPort(data.Addr().String())
+	portal := listen(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), at.Port()).String())
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dns := listen(udp.LocalAddr().String())
+	names := resolver.Config{Name: name, Address: at.Addr(), Elsewhere: netip.MustParseAddr("127.0.0.2"), Fault: server.NameFault}
+	ended := make(chan error, 3)
+	go func() { ended <- server.Serve(data, control) }()
+	go func() { ended <- server.ServePortal(portal) }()
+	go func() { ended <- names.Serve(udp, dns) }()
+	before := net.DefaultResolver
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, udp.LocalAddr().String())
+	}}
+	t.Cleanup(func() {
+		net.DefaultResolver = before
+		if err := errors.Join(server.Close(), udp.Close(), dns.Close(), <-ended, <-ended, <-ended); err != nil {
 			t.Error(err)
 		}
-	}()
-	control := fault.New("http://"+listeners[1].Addr().String(), "token")
-	subject := Subject{
-		Endpoint: endpoint.Endpoint{URL: "http://" + listeners[0].Addr().String(), Addr: netip.MustParseAddrPort(listeners[0].Addr().String())},
-		Bucket:   "bucket", Marker: "marker.json", AccessKey: "a", SecretKey: "s",
+	})
+	e, err := endpoint.Parse(fmt.Sprintf("%s://%s:%d", scheme, name, at.Port()))
+	if err != nil {
+		t.Fatal(err)
 	}
+	return Subject{Endpoint: e, Bucket: "bucket", Marker: "marker.json", AccessKey: "a", SecretKey: "s", Clients: []netip.Addr{at.Addr()}},
+		fault.New("http://"+control.Addr().String(), "token")
+}
 
+// Every row's proof, as its rules make S3 look on a real gateway, of either sort; and that it always heals.
+func TestProofsOnARealGateway(t *testing.T) {
+	for _, scheme := range []string{"http", "https"} {
+		t.Run(scheme, func(t *testing.T) { proofs(t, scheme) })
+	}
+}
+
+func proofs(t *testing.T, scheme string) {
+	t.Helper()
+	subject, control := aGateway(t, scheme)
 	look := func(f Fault, subject Subject) map[Target]probe.Result {
 		results := map[Target]probe.Result{}
 		for target := range f.Proof {
@@ -117,7 +180,7 @@ func TestProofsOnARealGateway(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			result, err := probe.Do(t.Context(), probe.Request{URL: address, Method: target.Method(), Timeout: 5 * time.Second, Follow: f.Name != "name-not-found"})
+			result, err := probe.Do(t.Context(), probe.Request{URL: address, Method: target.Method(), Timeout: timeout(f), Follow: f.Name != "name-not-found"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +198,7 @@ func TestProofsOnARealGateway(t *testing.T) {
 	}
 	for _, f := range faults {
 		switch {
-		case f.Packet != "", f.Late():
+		case f.Packet != "", f.Late(), !subject.Endpoint.Is(f.Of):
 			continue // packets are the node's; and nobody waits for 12 s here
 		case f.Name == "name-not-found":
 			f.Proof = Proof{TargetConfig: answers(307)} // where it leads only a cluster knows
@@ -171,28 +234,40 @@ func TestProofsOnARealGateway(t *testing.T) {
 	}
 }
 
+// timeout is short where nothing is to come.
+func timeout(f Fault) time.Duration {
+	if f.Hangs {
+		return 200 * time.Millisecond
+	}
+	return 5 * time.Second
+}
+
 func TestRules(t *testing.T) {
 	absent, refused := api.Fault{Kind: "absent"}, api.Fault{Kind: "status", Status: 500}
-	paths := Paths{Namespace: "/b/ns/", Repository: "/b/ns/data/", Marker: "/b/marker"}
+	paths := Paths{Namespace: "/b/ns/", Repository: "/b/ns/data/", Marker: "/b/marker", Clients: []string{"10.244.0.7"}}
 	for name, c := range map[string]struct {
 		fault  Fault
 		marker string
 		want   string
 	}{
-		"all of a namespace's":   {Fault{HTTP: absent}, "marker", "id [] /b/ns/ absent"},
-		"one key":                {Fault{HTTP: absent, Key: "config"}, "marker", "id [] /b/ns/data/config absent"},
-		"some methods":           {Fault{HTTP: refused, Methods: writes}, "marker", "id [PUT POST DELETE] /b/ns/ status"},
-		"writes are refused":     {Fault{HTTP: absent, Writes: refused}, "", "id [] /b/ns/ absent, id/2 [PUT POST DELETE] /b/ns/ status"},
-		"the bucket":             {Fault{HTTP: absent, Writes: refused, Bucket: true}, "marker", "id [] /b/ns/ absent, id/2 [PUT POST DELETE] /b/ns/ status, id/3 [] /b/marker absent, id/4 [PUT POST DELETE] /b/marker status"},
-		"a bucket of one's own":  {Fault{HTTP: absent, Bucket: true}, "", "id [] /b/ns/ absent"},
-		"redirected":             {Fault{HTTP: api.Fault{Kind: "redirect", Location: "/x"}, Elsewhere: absent}, "", "id [] /b/ns/ redirect, id/elsewhere [] /x absent"},
-		"listings, of one's own": {Fault{HTTP: absent, About: api.AboutListings, Auth: unsigned}, "", "id [] /b/ns/ absent listings [none bearer basic other]"},
+		"all of a namespace's":      {Fault{HTTP: absent}, "marker", "id [] /b/ns/ absent"},
+		"one key":                   {Fault{HTTP: absent, Key: "config"}, "marker", "id [] /b/ns/data/config absent"},
+		"some methods":              {Fault{HTTP: refused, Methods: writes}, "marker", "id [PUT POST DELETE] /b/ns/ status"},
+		"writes are refused":        {Fault{HTTP: absent, Writes: refused}, "", "id [] /b/ns/ absent, id/2 [PUT POST DELETE] /b/ns/ status"},
+		"the bucket":                {Fault{HTTP: absent, Writes: refused, Bucket: true}, "marker", "id [] /b/ns/ absent, id/2 [PUT POST DELETE] /b/ns/ status, id/3 [] /b/marker absent, id/4 [PUT POST DELETE] /b/marker status"},
+		"a bucket of one's own":     {Fault{HTTP: absent, Bucket: true}, "", "id [] /b/ns/ absent"},
+		"redirected":                {Fault{HTTP: api.Fault{Kind: "redirect", Location: "/x"}, Elsewhere: absent}, "", "id [] /b/ns/ redirect, id/elsewhere [] /x absent"},
+		"before there are requests": {Fault{HTTP: absent, Before: api.Fault{Kind: "cert-expired"}}, "", "id [] /b/ns/ absent, id/before []  cert-expired [10.244.0.7]"},
+		"listings, of one's own":    {Fault{HTTP: absent, About: api.AboutListings, Auth: unsigned}, "", "id [] /b/ns/ absent listings [none bearer basic other]"},
 	} {
 		var got []string
 		for _, r := range c.fault.In(c.marker).Rules("id", paths) {
 			text := fmt.Sprintf("%s %v %s %s", r.ID, r.Methods, r.PathPrefix, r.Fault.Kind)
 			if r.About != "" {
 				text += fmt.Sprintf(" %s %v", r.About, r.Auth)
+			}
+			if len(r.Clients) > 0 {
+				text += fmt.Sprint(" ", r.Clients)
 			}
 			got = append(got, text)
 		}

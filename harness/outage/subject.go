@@ -3,6 +3,7 @@ package outage
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -25,6 +26,8 @@ type Subject struct {
 	// Marker is the key of the object that the policy expects in the bucket; empty: none.
 	Marker               string
 	AccessKey, SecretKey string // the movers'
+	// Clients are the addresses of Kyverno's pods and of the observer.
+	Clients []netip.Addr
 }
 
 // Path is the path of a key's URL.
@@ -35,6 +38,9 @@ func (s Subject) Rules(f Fault, id string) []gateway.Rule {
 	paths := Paths{Namespace: s.Path(s.NamespacePrefix), Repository: s.Path(s.RepositoryPrefix)}
 	if s.Marker != "" {
 		paths.Marker = s.Path(s.Marker)
+	}
+	for _, client := range s.Clients {
+		paths.Clients = append(paths.Clients, client.String())
 	}
 	return f.Rules(id, paths)
 }

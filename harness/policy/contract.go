@@ -445,6 +445,9 @@ func (c Contract) NotPromised(labels []string) string {
 		case label == ChangesBaseSecret && c.BaseSecret.Namespace != "":
 			return fmt.Sprintf("the policy takes its base Secret from the namespace %s: it is every spec's", c.BaseSecret.Namespace)
 		}
+		if at, err := endpoint.Parse(c.S3.Endpoint); err == nil && at.Lacks(label) != "" {
+			return at.Lacks(label)
+		}
 	}
 	return ""
 }

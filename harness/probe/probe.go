@@ -68,7 +68,7 @@ type Result struct {
 	// Lists says that the body is a listing of a bucket, and Keys how many objects it names.
 	Lists bool `json:"lists,omitempty"`
 	Keys  int  `json:"keys,omitempty"`
-	// Received is how much came over the connection at all, heads included.
+	// Received is how much came over the connection at all, heads included, but no handshake that went well.
 	Received int64 `json:"received"`
 	// Redirects are the statuses of the redirects that were followed.
 	Redirects []int `json:"redirects,omitempty"`
@@ -95,6 +95,8 @@ func Do(ctx context.Context, r Request) (Result, error) {
 
 	seen := &observation{}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		DNSStart:         func(httptrace.DNSStartInfo) { seen.resolves(true) },
+		DNSDone:          func(httptrace.DNSDoneInfo) { seen.resolves(false) },
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { seen.handshake(err) },
 	})
 	req, err := http.NewRequestWithContext(ctx, cmp.Or(r.Method, http.MethodGet), r.URL, nil)
@@ -193,6 +195,8 @@ func (l *listing) read() (lists bool, keys int) {
 type observation struct {
 	mu           sync.Mutex // net/http reads, writes and dials on goroutines of its own
 	total        int64      // bytes read, over all hops
+	earlier      int64      // of total, of hops before this one
+	resolving    bool       // a name is being resolved
 	https        bool       // of the last hop, as all below
 	head         []byte     // the reply's first bytes
 	connErr      error      // the first that a read or a write gave
@@ -203,7 +207,7 @@ type observation struct {
 func (o *observation) hop(to *url.URL) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.https, o.head, o.connErr, o.handshakeErr = to.Scheme == "https", nil, nil, nil
+	o.https, o.head, o.connErr, o.handshakeErr, o.earlier = to.Scheme == "https", nil, nil, nil, o.total
 }
 
 func (o *observation) received() int64 {
@@ -216,6 +220,15 @@ func (o *observation) handshake(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.handshakeErr = err
+	if err == nil {
+		o.total = o.earlier
+	}
+}
+
+func (o *observation) resolves(now bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.resolving = now
 }
 
 func (o *observation) io(read []byte, err error) {
@@ -234,7 +247,7 @@ func (o *observation) io(read []byte, err error) {
 func (o *observation) classify(err error) Class {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if dnsErr := (*net.DNSError)(nil); errors.As(err, &dnsErr) {
+	if dnsErr := (*net.DNSError)(nil); errors.As(err, &dnsErr) || o.resolving {
 		return DNS
 	}
 	// An HTTP client calls a TLS record a malformed reply, or an early end, or a reset.

@@ -437,6 +437,7 @@ func TestClassify(t *testing.T) {
 		want Class
 	}{
 		"resolver's timeout":        {&observation{}, &net.DNSError{IsTimeout: true}, DNS},
+		"while it is resolved":      {&observation{resolving: true}, context.DeadlineExceeded, DNS},
 		"nothing known":             {&observation{}, opaque, Other},
 		"the connection knows":      {&observation{connErr: io.EOF}, opaque, EOF},
 		"the connection knows more": {&observation{connErr: syscall.EPIPE}, opaque, Reset},

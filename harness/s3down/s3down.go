@@ -67,7 +67,7 @@ func (s *S3) down(ctx context.Context, f outage.Fault, pvc string, during func()
 		release := s.exclusively(ctx)
 		defer func() {
 			if o.left { // it would be blamed on whichever policy others try
-				s.leave()
+				s.leave(o.rules())
 			}
 			release()
 		}()
@@ -108,7 +108,7 @@ type inForce struct {
 	left    bool         // it could not be taken away
 	packets bool         // it may be that packets are met by it
 	armed   *fault.Armed // nil: no packet fault, or it is not known which
-	kyverno []netip.Addr // Kyverno's addresses, where there is a packet fault
+	kyverno []netip.Addr // Kyverno's addresses, where the fault goes by them
 }
 
 // findURLs says where each target is.
@@ -184,28 +184,45 @@ func redirected(r probe.Result) string {
 // arm puts the fault in force.
 func (o *inForce) arm(ctx context.Context) {
 	e := o.env
-	for _, rule := range o.subject(o.pvc).Rules(o.fault, o.id) {
+	var err error
+	if o.fault.ByClient() {
+		if o.kyverno, err = o.kyvernoAddresses(ctx); err != nil {
+			e.Unknownf("the fault %s could not be put on: %v", o.fault.Name, err)
+		}
+	}
+	for _, rule := range o.rules() {
 		e.Must(e.Gateway.Put(ctx, rule))
 	}
 	o.say(true)
 	if o.fault.Packet == "" {
 		return
 	}
-	kyverno, err := o.kyvernoAddresses(ctx)
-	if err == nil {
-		o.kyverno, o.packets = kyverno, true
-		o.armed, err = e.Firewall.Arm(ctx, o.id, o.fault.Packet, append([]netip.Addr{o.prober.address}, kyverno...), e.Testbed.Endpoint.Addr)
-	}
+	o.packets = true
+	o.armed, err = e.Firewall.Arm(ctx, o.id, o.fault.Packet, o.clients(), e.Testbed.Endpoint.Addr)
 	if err != nil {
 		e.Unknownf("the fault %s could not be put on: %v", o.fault.Name, err)
 	}
+}
+
+// clients are those whom a fault is for that goes by who asks.
+func (o *inForce) clients() []netip.Addr {
+	return append([]netip.Addr{o.prober.address}, o.kyverno...)
+}
+
+// rules are what the gateway is told.
+func (o *inForce) rules() []gateway.Rule {
+	subject := o.subject(o.pvc)
+	if o.fault.Before.Kind != "" {
+		subject.Clients = o.clients()
+	}
+	return subject.Rules(o.fault, o.id)
 }
 
 // heal takes the fault away. It can be called again, and after ctx has ended. A fault that stays is the suite's error: it may hold
 // for all of Kyverno, and other specs would meet it.
 func (o *inForce) heal(ctx context.Context) error {
 	err := o.takeAway(ctx, o.fault.Name, func(ctx context.Context) (err error) {
-		for _, rule := range o.subject(o.pvc).Rules(o.fault, o.id) {
+		for _, rule := range o.rules() {
 			err = errors.Join(err, o.env.Gateway.Heal(ctx, rule.ID))
 		}
 		switch {
@@ -265,7 +282,7 @@ type prober struct {
 
 // proberFor finds a prober: the pod that all specs share, unless the fault goes by the prober's own address.
 func (s *S3) proberFor(ctx context.Context, f outage.Fault) *prober {
-	if f.Packet == "" {
+	if !f.ByClient() {
 		return &prober{env: s.env, in: repository.ToolsOf(s.env.Suite).Agent()}
 	}
 	pod := app.StartTool(ctx, s.env, app.Pod(s.env, "prober", nil))
@@ -326,6 +343,10 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 		e.Evidence("s3", fmt.Sprintf("%d packets with which Kyverno opens a connection or asks S3 ran into the outage", total), nil)
 		return
 	}
+	if o.fault.Before.Kind != "" && !e.Testbed.NoPolicy() {
+		o.metBefore(ctx, since)
+		return
+	}
 	about := o.repos.Path(o.pvc)
 	if o.fault.Bucket { // and it may have asked for the marker, which nobody else does meanwhile
 		about = ""
@@ -349,6 +370,28 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 		e.Unknownf("the gateway has forgotten %d requests: whether %s ran into the outage is not known", page.Dropped, who)
 	}
 	e.Unknownf("%s sent no request to S3 during the outage (the gateway saw %d others), so the outage did not test the policy", who, len(page.Records))
+}
+
+// metBefore is the positive control of a fault that is met before there is a request.
+func (o *inForce) metBefore(ctx context.Context, since int64) {
+	e := o.env
+	page, err := e.Gateway.Records(ctx, since, "")
+	e.Must(err)
+	met := 0
+	for _, r := range page.Records {
+		client, err := netip.ParseAddrPort(r.Client)
+		if err == nil && outage.IsRule(r.Rule, o.id) && (r.Method == gateway.MethodTLS || r.Method == gateway.MethodDNS) && slices.Contains(o.kyverno, client.Addr().Unmap()) {
+			met++
+		}
+	}
+	switch {
+	case met > 0:
+		e.Evidence("s3", fmt.Sprintf("Kyverno ran into the outage %d times, before it could ask S3", met), nil)
+	case page.Dropped > 0:
+		e.Unknownf("the gateway has forgotten %d requests: whether Kyverno ran into the outage is not known", page.Dropped)
+	default:
+		e.Unknownf("Kyverno neither asked for S3's name nor connected to it during the outage, so the outage did not test the policy")
+	}
 }
 
 // MoverAsks waits until a mover has run into the outage that the spec is in, about a PVC of this name: of templates, nobody else asks.
@@ -542,12 +585,16 @@ func (s *S3) putFault(ctx context.Context, name, sentence string, rule gateway.R
 const (
 	lockFile  = "outage.lock"
 	queueFile = "outage.queue"
-	leftFile  = "outage.left" // is there while a packet fault may be in force that could not be taken away
+	leftFile  = "outage.left" // is there while a fault may be in force that could not be taken away; it has the IDs of the gateway's rules
 )
 
-// leave notes that a packet fault may be in force still.
-func (s *S3) leave() {
-	if err := os.WriteFile(s.env.SharedFile(leftFile), nil, 0o600); err != nil {
+// leave notes that a fault may be in force still.
+func (s *S3) leave(rules []gateway.Rule) {
+	var ids []string
+	for _, rule := range rules {
+		ids = append(ids, rule.ID)
+	}
+	if err := os.WriteFile(s.env.SharedFile(leftFile), []byte(strings.Join(ids, "\n")), 0o600); err != nil {
 		s.env.SuiteError(fmt.Sprintf("that a fault is left could not be noted: %v", err))
 	}
 }
@@ -555,10 +602,17 @@ func (s *S3) leave() {
 // nothingLeft takes away what an earlier outage left, and says whether it could. Whoever calls it has the lock.
 func (s *S3) nothingLeft(ctx context.Context) error {
 	file := s.env.SharedFile(leftFile)
-	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+	ids, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err := s.env.Firewall.HealAll(ctx); err != nil {
+	if err == nil {
+		err = s.env.Firewall.HealAll(ctx)
+	}
+	for _, id := range strings.Fields(string(ids)) {
+		err = errors.Join(err, s.env.Gateway.Heal(ctx, id))
+	}
+	if err != nil {
 		return fmt.Errorf("a fault of an earlier outage is left, and holds for Kyverno: %w", err)
 	}
 	if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) { // another that shares the lock may have been quicker

@@ -143,24 +143,35 @@ func TestASpecThatNeedsS3TwiceDoesNotWaitForItself(t *testing.T) {
 // A packet fault that stays holds for all of Kyverno: whoever comes next takes it away, or does not judge.
 func TestWhatAnOutageLeaves(t *testing.T) {
 	for name, c := range map[string]struct {
-		fails string
-		want  string
-		left  bool
+		fails  string
+		status int // of the gateway's answer
+		want   string
+		left   bool
 	}{
-		"is taken away":        {"", "pass", false},
-		"cannot be taken away": {"-S", "unknown", true},
+		"is taken away":                       {"", http.StatusNoContent, "pass", false},
+		"cannot be taken away":                {"-S", http.StatusNoContent, "unknown", true},
+		"cannot be taken away at the gateway": {"", http.StatusBadGateway, "unknown", true},
 	} {
 		folder := t.TempDir()
 		n := &node{fails: c.fails}
 		n.chains.Store(1)
-		s, _ := s3In(folder, n, nil)
-		s.leave()
+		var healed []string
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			healed = append(healed, r.Method+" "+r.URL.EscapedPath())
+			w.WriteHeader(c.status)
+		}))
+		s, _ := s3In(folder, n, fault.New(server.URL, ""))
+		s.leave([]gateway.Rule{{ID: "ns"}, {ID: "ns/before"}})
 		if got := recorded.Outcome(func() { s.Up(t.Context())() }); got.How != c.want {
 			t.Errorf("%s: %+v", name, got)
 		}
 		if _, err := os.Stat(s.env.SharedFile(leftFile)); (err == nil) != c.left {
 			t.Errorf("%s: %v", name, err)
 		}
+		if want := []string{"DELETE /rules/ns", "DELETE /rules/ns%2Fbefore"}; !slices.Equal(healed, want) {
+			t.Errorf("%s: want %q, found %q", name, want, healed)
+		}
+		server.Close()
 	}
 	// And nothing is asked of the node where nothing was left.
 	n := &node{}
@@ -392,6 +403,45 @@ func TestWhoIsHeld(t *testing.T) {
 	}
 }
 
+// That Kyverno ran into what is met before there is a request is seen in its handshakes and questions for the name.
+func TestKyvernoIsSeenBeforeItAsks(t *testing.T) {
+	record := func(change func(*gateway.Record)) []gateway.Record {
+		r := gateway.Record{Client: "10.244.0.5:1", Method: gateway.MethodTLS, Rule: "ns/before"}
+		change(&r)
+		return []gateway.Record{r}
+	}
+	for name, c := range map[string]struct {
+		records []gateway.Record
+		want    string
+	}{
+		"a handshake":            {record(func(*gateway.Record) {}), "pass"},
+		"a question for a name":  {record(func(r *gateway.Record) { r.Method = gateway.MethodDNS }), "pass"},
+		"nothing":                {nil, "unknown"},
+		"another spec's outage":  {record(func(r *gateway.Record) { r.Rule = "ns-2/before" }), "unknown"},
+		"the observer":           {record(func(r *gateway.Record) { r.Client = "10.244.0.9:1" }), "unknown"},
+		"a request, so no fault": {record(func(r *gateway.Record) { r.Method = http.MethodGet }), "unknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_ = json.NewEncoder(w).Encode(gateway.RecordsPage{Records: c.records})
+			}))
+			defer server.Close()
+			s, _ := s3In(t.TempDir(), &node{}, fault.New(server.URL, ""))
+			o := &inForce{S3: s, fault: outage.Named("cert-expired"), id: "ns", pvc: "data", prober: &prober{address: netip.MustParseAddr("10.244.0.9")}, kyverno: []netip.Addr{netip.MustParseAddr("10.244.0.5")}}
+			if got := recorded.Outcome(func() { o.ranInto(t.Context(), 0) }); got.How != c.want {
+				t.Errorf("%+v, wanted %s", got, c.want)
+			}
+			var clients []string
+			for _, rule := range o.rules() {
+				clients = append(clients, rule.Clients...)
+			}
+			if want := []string{"10.244.0.9", "10.244.0.5"}; !slices.Equal(clients, want) {
+				t.Errorf("it is for %q, wanted %q", clients, want)
+			}
+		})
+	}
+}
+
 // Held is a mover whose key is not answered, by the rule of this spec, in the order of the keys.
 func TestInitsHeld(t *testing.T) {
 	held := func(client, key, rule string, inFlight bool) gateway.Record {
@@ -411,3 +461,8 @@ func TestInitsHeld(t *testing.T) {
 		t.Errorf("got %v, %v, wanted %v", got, err, want)
 	}
 }
+			}
+		})
+	}
+}
+

@@ -300,6 +300,7 @@ func (s *Testbed) NoPolicy() bool {
 // NotPromised is the reason why a spec with these labels is not run for what is applied. Empty: it is run.
 func (s *Testbed) NotPromised(labels []string) string {
 	contract := s.Contract
+	contract.S3.Endpoint = s.Endpoint.URL // S3_ENDPOINT may have set another
 	if s.NoPolicy() {
 		contract.Policy = nil
 	}

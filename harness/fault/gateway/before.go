@@ -71,21 +71,22 @@ func (s *Server) hello(info *tls.ClientHelloInfo) (*tls.Config, error) {
 // show goes on with another certificate.
 func (h *hello) show(pair authority.Pair) (*tls.Config, error) { return configuration(pair) }
 
-// hold answers nothing until the client goes or the rule ends.
+// hold answers nothing until the client goes or the rule ends: then it goes on, however late.
 func (h *hello) hold() (*tls.Config, error) {
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
-	for gone := false; !gone; {
+	for {
 		select {
 		case <-h.rule.healed:
-			gone = true
+			return h.server.tls, nil
 		case <-look.C:
-			gone, _ = socketState(h.conn)
+			if gone, _ := socketState(h.conn); gone {
+				h.entry.ended(api.EndedReset)
+				resetConn(h.conn)
+				return nil, errors.New("the client went while it was held")
+			}
 		}
 	}
-	h.entry.ended(api.EndedReset)
-	resetConn(h.conn)
-	return nil, errors.New("held until the end")
 }
 
 // say writes in plain, and ends the connection.
