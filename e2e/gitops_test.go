@@ -34,7 +34,7 @@ var _ = Prove("gitops/synced", verdict.GitOps,
 			s.Unknownf("no backup was made while Argo CD was watched, though one was asked for")
 		}
 		apps.WarnsOfEndpoints(ctx)
-	}, deployedFromGit...)
+	}, append([]any{SpecTimeout(scenario.Scaled(10 * time.Minute))}, deployedFromGit...)...)
 
 var _ = Prove("gitops/self-heal", verdict.GitOps,
 	"Argo CD, with self-heal and pruning, puts back the label of a PVC that somebody took away, and a policy that somebody deleted. What the policy made is still there and the same, nothing is restored over, and the app keeps its data.",
@@ -111,7 +111,7 @@ var _ = Prove("gitops/replace", verdict.GitOps,
 		apps.SyncOptions(ctx, "Replace=true,Force=true")
 		claim.BeingDeleted(ctx)
 		workload.Replace(ctx)
-		apps.Claim(ctx, "data", claim).SaysWhatWasDecided(ctx)
+		apps.Claim(ctx, "data", claim)
 		s.NothingRestoredUnder(ctx, workload)
 	}, deployedFromGit...)
 

@@ -40,7 +40,8 @@ func (a *Application) object() *unstructured.Unstructured {
 	return object
 }
 
-// manifest is the Application as a user has it: synced by itself, with pruning and self-heal. A sync that fails is tried again.
+// manifest is the Application as a user has it: synced by itself, with pruning and self-heal. A sync that fails is tried again, with what
+// is committed by then: else one that can never succeed would keep the next commit out.
 func (a *Application) manifest() *unstructured.Unstructured {
 	object := a.object()
 	object.SetLabels(map[string]string{runs.Label: a.of.env.Testbed.RunID})
@@ -50,7 +51,7 @@ func (a *Application) manifest() *unstructured.Unstructured {
 		"destination": map[string]any{"server": "https://kubernetes.default.svc", "namespace": a.of.env.Namespace},
 		"syncPolicy": map[string]any{
 			"automated": map[string]any{"prune": true, "selfHeal": true},
-			"retry":     map[string]any{"limit": int64(20), "backoff": map[string]any{"duration": "2s", "factor": int64(2), "maxDuration": "15s"}},
+			"retry":     map[string]any{"limit": int64(20), "refresh": true, "backoff": map[string]any{"duration": "2s", "factor": int64(2), "maxDuration": "15s"}},
 		},
 	}
 	return object
@@ -197,7 +198,7 @@ func (s status) wrong(revision string) (string, error) {
 	if s.Health.Status != healthy {
 		say("it is %s", strings.TrimSuffix(s.Health.Status+": "+s.Health.Message, ": "))
 	}
-	if phase := s.OperationState.Phase; phase != succeeded {
+	if phase := s.OperationState.Phase; phase != succeeded && phase != "" { // there is none where all was there before
 		say("its sync is %s: %s", phase, s.OperationState.Message)
 		for _, r := range s.OperationState.SyncResult.Resources {
 			if r.Status != synced && r.Message != "" {

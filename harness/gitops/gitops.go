@@ -194,20 +194,24 @@ func (a *Application) Again(ctx context.Context, pvcs ...string) {
 
 // SyncOptions commits the PVCs with these options of Argo CD's, and with another label, so that there is something to deploy.
 func (a *Application) SyncOptions(ctx context.Context, options string) {
-	objects := annotated(a.objects, "argocd.argoproj.io/sync-options", options)
-	for i, object := range objects {
+	a.commit(ctx, withOptions(a.objects, options, a.commits+1))
+}
+
+func withOptions(objects []*unstructured.Unstructured, options string, commit int) []*unstructured.Unstructured {
+	changed := annotated(objects, "argocd.argoproj.io/sync-options", options)
+	for i, object := range changed {
 		if object.GetKind() != "PersistentVolumeClaim" {
-			objects[i] = a.objects[i]
+			changed[i] = objects[i]
 			continue
 		}
 		labels := object.GetLabels()
 		if labels == nil {
 			labels = map[string]string{}
 		}
-		labels["example.com/commit"] = fmt.Sprint(a.commits + 1)
+		labels["example.com/commit"] = fmt.Sprint(commit)
 		object.SetLabels(labels)
 	}
-	a.commit(ctx, objects)
+	return changed
 }
 
 // Deleted deletes one of the policy's own objects by hand, and waits until Argo CD has made it again and the policy acts.
@@ -239,10 +243,15 @@ const resync = 10 * time.Second
 // StaySynced watches these Applications, while Argo CD reconciles each of them this often, and fails the spec as soon as one of them is not
 // Synced and Healthy, or has a warning.
 func (g *GitOps) StaySynced(ctx context.Context, times int, applications ...*Application) {
-	e := g.env
-	seen := make([]map[string]bool, len(applications))
-	since := e.Now()
-	e.Throughout(ctx, fmt.Sprintf("%v Synced and Healthy, without a warning", applications), time.Duration(times+1)*resync, func(ctx context.Context) (string, error) {
+	since := g.env.Now()
+	g.reconciled(ctx, times, applications...)
+	g.noFight(ctx, since)
+}
+
+func (g *GitOps) reconciled(ctx context.Context, times int, applications ...*Application) {
+	e, since := g.env, g.env.Now()
+	reconciled, last := make([]int, len(applications)), make([]string, len(applications))
+	watch := func(ctx context.Context) (string, error) {
 		for i, a := range applications {
 			now, err := a.status(ctx)
 			if err != nil {
@@ -251,20 +260,24 @@ func (g *GitOps) StaySynced(ctx context.Context, times int, applications ...*App
 			if wrong, err := now.wrong(a.revision); wrong != "" || err != nil {
 				return a.String() + ": " + wrong, err
 			}
-			if seen[i] == nil {
-				seen[i] = map[string]bool{now.ReconciledAt: true} // of before
+			if last[i] != "" && last[i] != now.ReconciledAt {
+				reconciled[i]++
 			}
-			seen[i][now.ReconciledAt] = true
+			last[i] = now.ReconciledAt
 		}
 		return "", nil
-	})
-	for i, a := range applications {
-		if reconciled := len(seen[i]) - 1; reconciled < times {
-			e.Unknownf("Argo CD has reconciled %s %d times in %s, wanted %d", a, reconciled, e.Now().Sub(since).Round(time.Second), times)
+	}
+	what := fmt.Sprintf("%v Synced and Healthy, without a warning", applications)
+	e.Throughout(ctx, what, time.Duration(times)*resync, watch)
+	for range times { // on a busy machine it takes Argo CD longer
+		if slices.Min(reconciled) < times {
+			e.Throughout(ctx, what, resync, watch)
 		}
 	}
-	e.Evidence("seen", fmt.Sprintf("Argo CD has reconciled each of %v %d times", applications, times), nil)
-	g.noFight(ctx, since)
+	if slices.Min(reconciled) < times {
+		e.Unknownf("Argo CD has reconciled %v %v times in %s, wanted %d", applications, reconciled, e.Now().Sub(since).Round(time.Second), times)
+	}
+	e.Evidence("seen", fmt.Sprintf("Argo CD has reconciled %v %v times", applications, reconciled), nil)
 }
 
 // mostWrites is how many writes of an object in a minute are no fight. Who fights at each of Argo CD's reconciliations makes six.
@@ -285,27 +298,36 @@ func (g *GitOps) noFight(ctx context.Context, since time.Time) {
 	writes := writesOf(events, func(ref creations.ObjectRef) bool {
 		return ref.Namespace == e.Namespace || ref.Namespace == "" && policies[ref.Name]
 	})
-	minutes := max(until.Sub(since).Minutes(), 1)
-	var fights []string
 	data := map[string]any{}
 	for object, w := range writes {
-		each := float64(w.count) / minutes
-		data[object] = fmt.Sprintf("%.1f per minute, by %s", each, strings.Join(w.users, ", "))
-		if each > mostWrites {
-			fights = append(fights, object+": "+fmt.Sprint(data[object]))
+		data[object] = w.String()
+	}
+	lasted := until.Sub(since)
+	e.Evidence("audit", fmt.Sprintf("in %s, %d objects were written", lasted.Round(time.Second), len(writes)), data)
+	if found := fights(writes, lasted); len(found) > 0 {
+		e.Failf("in %s in which nothing changed in git, objects were written again and again: %s", lasted.Round(time.Second), strings.Join(found, "; "))
+	}
+}
+
+// fights are the objects that were written more often than may be.
+func fights(writes map[string]written, lasted time.Duration) (found []string) {
+	for object, w := range writes {
+		if float64(w.count) > mostWrites*lasted.Minutes() {
+			found = append(found, object+" "+w.String())
 		}
 	}
-	slices.Sort(fights)
-	e.Evidence("audit", fmt.Sprintf("in %.1f minutes, %d objects were written, none more than %d times a minute", minutes, len(writes), mostWrites), data)
-	if len(fights) > 0 {
-		e.Failf("objects are written more than %d times a minute while nothing changes in git: %s", mostWrites, strings.Join(fights, "; "))
-	}
+	slices.Sort(found)
+	return found
 }
 
 // written is how often an object was written, and by whom.
 type written struct {
 	count int
 	users []string
+}
+
+func (w written) String() string {
+	return fmt.Sprintf("%d times, by %s", w.count, strings.Join(w.users, " and "))
 }
 
 // writesOf counts the writes of each object, but for those of its status.

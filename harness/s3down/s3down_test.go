@@ -461,8 +461,3 @@ func TestInitsHeld(t *testing.T) {
 		t.Errorf("got %v, %v, wanted %v", got, err, want)
 	}
 }
-			}
-		})
-	}
-}
-
