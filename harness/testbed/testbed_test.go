@@ -879,3 +879,15 @@ func TestSnapshotsArePromisedWhereADriverIs(t *testing.T) {
 		t.Error("an external testbed lacks nothing")
 	}
 }
+
+// A stack without Kyverno has no namespace of it.
+func TestSystemNamespacesAreThoseOfWhatTheStackHas(t *testing.T) {
+	for want, controllers := range map[string][]string{
+		"kube-system local-path-storage volsync-system":                    {volsyncNamespace},
+		"kube-system local-path-storage kyverno volsync-system csi-driver": {kyvernoNamespace, volsyncNamespace, "csi-driver"},
+	} {
+		if got := strings.Join((&Testbed{Controllers: controllers}).SystemNamespaces(), " "); got != want {
+			t.Errorf("got %s, wanted %s", got, want)
+		}
+	}
+}
