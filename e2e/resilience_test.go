@@ -362,7 +362,7 @@ var _ = Prove("resilience/blast-radius", verdict.Resilience,
 		kyverno := s.KillAgainAndAgain(ctx, "kyverno")
 		s.KyvernoStaysDown(ctx)
 		s.PodAtOnce(ctx)
-		s.PodsAtOnceIn(ctx, scenario.SystemNamespaces...)
+		s.PodsAtOnceIn(ctx, s.SystemNamespaces()...)
 		for _, claim := range plain {
 			claim.AppAtOnce(ctx)
 			claim.Bound(ctx)

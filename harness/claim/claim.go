@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -40,18 +41,19 @@ type Claims struct {
 	s3         *s3down.S3
 	situations *situations
 	metrics    func(context.Context) ([]alerts.Scrape, error) // of the stack's controllers
+	templates  sync.Map                                       // *subject.Instance by a PVC's name: what template has filled in
 }
 
 // Of are the PVCs of a spec's namespace.
 func Of(e *env.Env, repos *repository.Repositories, s3 *s3down.S3) *Claims {
-	c := &Claims{e, repos, s3, &situations{}, scrape.Of(e.Suite).Read}
+	c := &Claims{env: e, repos: repos, s3: s3, situations: &situations{}, metrics: scrape.Of(e.Suite).Read}
 	e.AfterOutage(c.situations.outageEnded)
 	return c
 }
 
 // Sibling are the PVCs of another namespace of the same spec as c's.
 func Sibling(c *Claims, e *env.Env, repos *repository.Repositories, s3 *s3down.S3) *Claims {
-	return &Claims{e, repos, s3, c.situations, c.metrics}
+	return &Claims{env: e, repos: repos, s3: s3, situations: c.situations, metrics: c.metrics}
 }
 
 // Claim is a PVC.

@@ -31,10 +31,13 @@ func (c *Claims) templated() bool { return c.env.Testbed.Templates != nil }
 // alwaysRestores says that a ReplicationDestination comes with each PVC, whatever S3 holds: that it is there says nothing.
 func (c *Claims) alwaysRestores() bool { return c.env.Testbed.Contract.Restores == policy.Always }
 
-// template is what is applied for a PVC of this name, with nothing in it that is secret.
+// template is what is applied for a PVC of this name, with nothing in it that is secret. It is filled in once: every look at a PVC asks.
 func (c *Claims) template(name string) *subject.Instance {
 	if !c.templated() {
 		return &subject.Instance{}
+	}
+	if known, filled := c.templates.Load(name); filled {
+		return known.(*subject.Instance)
 	}
 	given := map[string]string{}
 	for _, variable := range c.env.Testbed.Contract.BaseSecret.Variables() {
@@ -42,6 +45,7 @@ func (c *Claims) template(name string) *subject.Instance {
 	}
 	instance, err := c.env.Testbed.Templates.For(c.env.Namespace, name, given)
 	c.env.Must(err)
+	c.templates.Store(name, instance)
 	return instance
 }
 

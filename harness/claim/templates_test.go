@@ -2,6 +2,7 @@ package claim
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -159,6 +160,23 @@ func TestAPVCThatIsNotBackedUpHasNothingOfTheTemplatesButItsShape(t *testing.T) 
 	claim.Delete(t.Context())
 	if claim.there(t, of("ReplicationSource"), "data") {
 		t.Error("what was applied later does not go with it")
+	}
+}
+
+// Every look at a PVC asks what its templates bring. They are filled in once, and whoever creates a PVC from them changes nothing of that.
+func TestTemplatesAreFilledInOnce(t *testing.T) {
+	c, _ := templated(t, populated(), interceptor.Funcs{})
+	first := c.template("data")
+	before := first.Claim.DeepCopy()
+	c.create(t.Context(), "data", c.labels(), func(pvc *corev1.PersistentVolumeClaim) {
+		pvc.Annotations = map[string]string{"a": "b"}
+		pvc.Spec.AccessModes[0], pvc.Spec.DataSourceRef.Name = corev1.ReadWriteMany, "another"
+	})
+	if second := c.template("data"); second != first || !reflect.DeepEqual(second.Claim, before) {
+		t.Errorf("filled in again, or changed: %+v, was %+v", second.Claim, before)
+	}
+	if c.template("other") == first {
+		t.Error("another PVC's templates are taken for its own")
 	}
 }
 

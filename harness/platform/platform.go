@@ -112,15 +112,18 @@ func (p *Platform) Reapply(ctx context.Context) {
 // as it was.
 func (p *Platform) UpgradePolicy(ctx context.Context) {
 	e := p.env
-	p.Reapply(ctx)
-	upgraded := e.Testbed.PolicyObjects()
+	upgraded, changed := e.Testbed.PolicyObjects(), 0
 	for _, object := range upgraded {
-		switch object.GroupVersionKind().Group {
-		case "policies.kyverno.io":
+		_, hasRules, _ := unstructured.NestedSlice(object.Object, "spec", "rules")
+		_, matches, _ := unstructured.NestedMap(object.Object, "spec", "matchConstraints")
+		switch group := object.GroupVersionKind().Group; {
+		case group == "policies.kyverno.io" && matches:
+			changed++
 			variables, _, _ := unstructured.NestedSlice(object.Object, "spec", "variables")
 			variables = append(variables, map[string]any{"name": "upgradedByTheConformanceSuite", "expression": "true"})
 			e.Must(unstructured.SetNestedSlice(object.Object, variables, "spec", "variables"))
-		case "kyverno.io":
+		case group == "kyverno.io" && hasRules:
+			changed++
 			rules, _, _ := unstructured.NestedSlice(object.Object, "spec", "rules")
 			for _, rule := range rules {
 				r, ok := rule.(map[string]any)
@@ -137,6 +140,10 @@ func (p *Platform) UpgradePolicy(ctx context.Context) {
 			e.Must(unstructured.SetNestedSlice(object.Object, rules, "spec", "rules"))
 		}
 	}
+	if changed == 0 {
+		e.Unknownf("there is no Kyverno policy of which something could be upgraded: none has rules or matchConstraints")
+	}
+	p.Reapply(ctx)
 	back := e.Undo("the policy as it was", p.reapply)
 	e.Do(ctx, func(ctx context.Context) error { return p.apply(ctx, upgraded) })
 	e.Must(p.policyActs(ctx))

@@ -225,6 +225,30 @@ func TestWhatIsNotThereCannotBeTakenAway(t *testing.T) {
 	}
 }
 
+// An upgrade changes something of each Kyverno policy that has rules or constraints. Where it could change nothing, it says so.
+func TestAnUpgradeChangesSomethingOrIsUnknown(t *testing.T) {
+	with := func(o map[string]any, spec map[string]any) map[string]any { o["spec"] = spec; return o }
+	constraints := map[string]any{"matchConstraints": map[string]any{}}
+	for name, c := range map[string]struct {
+		policy []map[string]any
+		want   string
+		did    []string
+	}{
+		"CEL":    {[]map[string]any{with(object("policies.kyverno.io/v1", "GeneratingPolicy", "p"), constraints)}, "pass", []string{"apply 1", "acts", "register: put back the policy as it was", "apply 1", "acts", "apply 1", "acts"}},
+		"rules":  {[]map[string]any{with(object("kyverno.io/v1", "ClusterPolicy", "p"), map[string]any{"rules": []any{map[string]any{"name": "r"}}})}, "pass", []string{"apply 1", "acts", "register: put back the policy as it was", "apply 1", "acts", "apply 1", "acts"}},
+		"native": {[]map[string]any{with(object("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy", "p"), constraints)}, "unknown", nil},
+		"others": {[]map[string]any{with(object("kyverno.io/v2", "PolicyException", "p"), map[string]any{"exceptions": []any{}}), with(object("policies.kyverno.io/v1", "PolicyException", "p"), map[string]any{"policyRefs": []any{}})}, "unknown", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &log{}
+			p := platformWith(t, l, env.Parts{Testbed: &testbed.Testbed{Policy: c.policy}})
+			if got := recorded.Outcome(func() { p.UpgradePolicy(t.Context()) }); got.How != c.want || !slices.Equal(l.did, c.did) {
+				t.Errorf("%+v, did %q, wanted %s and %q", got, l.did, c.want, c.did)
+			}
+		})
+	}
+}
+
 func pod(name string, state corev1.ContainerState) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: env.KyvernoNamespace, Name: name},

@@ -8,6 +8,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/smart-restore/conformance/harness/stack"
+	"github.com/smart-restore/conformance/harness/subject"
 )
 
 // csiStack has snapshots, and no Kyverno.
@@ -93,6 +94,27 @@ func TestAPolicyOfKyvernosNeedsIt(t *testing.T) {
 			contract := Default()
 			contract.Stacks = c.stacks
 			err := (&Policy{Contract: contract, Objects: []*unstructured.Unstructured{objectOf(t, c.object)}}).CheckStack(c.stack, known)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, wanted %q", err, c.want)
+			}
+		})
+	}
+}
+
+// What is applied for each PVC is looked at with its variables filled in.
+func TestTemplatesNameWhatTheStackHas(t *testing.T) {
+	known := append(stacksNamed("kyverno-1.19"), csiStack)
+	for name, c := range map[string]struct{ class, method, stack, want string }{
+		"there":                   {"csi", "Snapshot", "volsync-csi", ""},
+		"a class that is not":     {"ceph-block", "Snapshot", "volsync-csi", `ReplicationSource data: spec.restic.storageClassName: the stack volsync-csi has no storage class "ceph-block"; choose csi or standard`},
+		"a method that cannot be": {"standard", "Clone", "kyverno-1.19", "ReplicationSource data: spec.restic.copyMethod: Clone needs volumes that can be snapshotted; the stack kyverno-1.19 has none: choose with STACK=volsync-csi"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			contract := Default()
+			contract.Templates, contract.PVC = []string{"."}, PVC{}
+			set := &subject.Set{Variables: map[string]string{"CLASS": c.class, "METHOD": c.method}, Objects: []map[string]any{objectOf(t,
+				`{apiVersion: volsync.backube/v1alpha1, kind: ReplicationSource, metadata: {name: "{pvc}"}, spec: {restic: {copyMethod: "${METHOD}", storageClassName: "${CLASS}"}}}`).Object}}
+			err := (&Policy{Contract: contract, Templates: set}).CheckStack(c.stack, known)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("got %v, wanted %q", err, c.want)
 			}

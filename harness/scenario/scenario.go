@@ -64,9 +64,6 @@ var (
 	VolSync           = platform.VolSync
 )
 
-// SystemNamespaces are those that no policy for PVCs may touch: Kubernetes', Kyverno's, VolSync's and the storage driver's.
-var SystemNamespaces = []string{"kube-system", KyvernoAdmission.Namespace, VolSync.Namespace, "local-path-storage"}
-
 // SeedContent is what the snapshot of a good backup holds in the volume's sentinel.
 const SeedContent = repository.SeedContent
 
@@ -170,6 +167,9 @@ func (s *Scenario) UnknownIsRefused() bool { return s.env.Testbed.Contract.Unkno
 
 // HasPolicy says that there is a policy, which also acts on a PVC that a controller makes: templates are applied by name.
 func (s *Scenario) HasPolicy() bool { return !s.env.Testbed.NoPolicy() }
+
+// SystemNamespaces are those that no policy for PVCs may touch: Kubernetes' and those of each controller that the stack has.
+func (s *Scenario) SystemNamespaces() []string { return s.env.Testbed.SystemNamespaces() }
 
 // Step says what the spec is doing: in the terminal, and as evidence.
 func (s *Scenario) Step(format string, args ...any) { s.env.Step(format, args...) }

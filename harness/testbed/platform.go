@@ -74,6 +74,9 @@ func (s *Testbed) HasKyverno() bool {
 	return len(s.Controllers) == 0 || slices.Contains(s.Controllers, kyvernoNamespace)
 }
 
+// SystemNamespaces are those of Kubernetes, and of each controller that was installed.
+func (s *Testbed) SystemNamespaces() []string { return slices.Concat(nodesNamespaces, s.Controllers) }
+
 // HasSnapshots says whether the stack has volumes that can be snapshotted: those of a CSI driver.
 func (s *Testbed) HasSnapshots() bool { return s.Platform != nil && len(s.Platform.drivers()) > 0 }
 

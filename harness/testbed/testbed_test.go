@@ -927,3 +927,15 @@ func TestWhatOnlyLooks(t *testing.T) {
 		}
 	}
 }
+
+// A stack without Kyverno has no namespace of it.
+func TestSystemNamespacesAreThoseOfWhatTheStackHas(t *testing.T) {
+	for want, controllers := range map[string][]string{
+		"kube-system local-path-storage volsync-system":                    {volsyncNamespace},
+		"kube-system local-path-storage kyverno volsync-system csi-driver": {kyvernoNamespace, volsyncNamespace, "csi-driver"},
+	} {
+		if got := strings.Join((&Testbed{Controllers: controllers}).SystemNamespaces(), " "); got != want {
+			t.Errorf("got %s, wanted %s", got, want)
+		}
+	}
+}
