@@ -172,9 +172,12 @@ func untilTold(ticks <-chan time.Time, do func() error) error {
 
 // The ballast of keep-writing: what a mover has to read between the log and the table takes it some tenths of a second.
 const (
-	ballastFiles = 12
-	ballastBytes = 2 << 20
+	ballastFiles = 16
+	ballastBytes = 3 << 20
 )
+
+// touchEvery is after how many records keep-writing dates the ballast anew: some tenths of a second.
+const touchEvery = 50
 
 // writePause is from one record to the next, or as long as the disk takes: of a few minutes' log, some megabytes are too many.
 const writePause = 2 * time.Millisecond
@@ -193,7 +196,16 @@ func keepWriting(flags *flag.FlagSet) func(io.Writer) error {
 		}
 		ticker := time.NewTicker(writePause)
 		defer ticker.Stop()
-		return errors.Join(untilTold(ticker.C, l.Add), l.Close())
+		n := 0
+		add := func() error {
+			if n++; n%touchEvery == 0 {
+				if err := l.Touch(); err != nil {
+					return err
+				}
+			}
+			return l.Add()
+		}
+		return errors.Join(untilTold(ticker.C, add), l.Close())
 	}
 }
 

@@ -276,12 +276,13 @@ func TestKeepWriting(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	started := time.Now()
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := started.Add(30 * time.Second)
 	for {
 		var out, errs bytes.Buffer // at first, there is no log
-		if run([]string{"read-ledger", "--dir", dir}, &out, &errs) == 0 && decode[ledger.State](t, out.String()).Log > 5 {
+		if run([]string{"read-ledger", "--dir", dir}, &out, &errs) == 0 && decode[ledger.State](t, out.String()).Log > 2*touchEvery {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -300,6 +301,9 @@ func TestKeepWriting(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		_ = cmd.Process.Kill()
 		t.Fatal("does not exit")
+	}
+	if info, err := os.Stat(filepath.Join(dir, "5-ballast-001")); err != nil || !info.ModTime().After(started.Add(50*writePause)) {
+		t.Errorf("the ballast is as old as the first record: %v, %v", info.ModTime(), err)
 	}
 	out, _ := agent(t, 0, "read-ledger", "--dir", dir)
 	if s := decode[ledger.State](t, out); s.Broken != "" || s.Log != s.Table {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // The files on the volume, in the order in which a tool reads them that goes by names.
@@ -42,6 +43,7 @@ func numberOf(raw []byte) (n int64, ok bool) {
 // Ledger is the log and the table on a volume.
 type Ledger struct {
 	log, table file
+	ballast    []string
 	n          int64
 }
 
@@ -55,12 +57,13 @@ type file interface {
 // Create makes the log and the table on an empty volume, with ballast between them: so many files of so many bytes, of which no two are
 // the same and none can be compressed.
 func Create(dir string, files int, size int64) (*Ledger, error) {
+	l := &Ledger{}
 	for i := range files {
-		if err := fill(filepath.Join(dir, fmt.Sprintf("%s%03d", ballastName, i)), size); err != nil {
+		l.ballast = append(l.ballast, filepath.Join(dir, fmt.Sprintf("%s%03d", ballastName, i)))
+		if err := fill(l.ballast[i], size); err != nil {
 			return nil, err
 		}
 	}
-	l := &Ledger{}
 	for name, f := range map[string]*file{logName: &l.log, tableName: &l.table} {
 		opened, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		if err != nil {
@@ -100,6 +103,18 @@ func (l *Ledger) Add() error {
 		return err
 	}
 	l.n = n
+	return nil
+}
+
+// Touch dates the ballast as of now. A tool that has read it before, and goes by dates, would leave it out the next time, and read the table
+// right after the log.
+func (l *Ledger) Touch() error {
+	now := time.Now()
+	for _, name := range l.ballast {
+		if err := os.Chtimes(name, now, now); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

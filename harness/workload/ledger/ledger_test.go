@@ -1,11 +1,13 @@
 package ledger
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func create(t *testing.T, files int) (*Ledger, string) {
@@ -114,6 +116,31 @@ func TestACopyFileByFileIsTorn(t *testing.T) {
 	}
 	if s := judge(content(t, dir, logName), table); !strings.Contains(s.Broken, "the log is of later") {
 		t.Errorf("the table was read first: %+v", s)
+	}
+}
+
+func TestBallastIsReadAgain(t *testing.T) {
+	l, dir := create(t, 2)
+	before := content(t, dir, "5-ballast-001")
+	long := time.Now().Add(-time.Hour)
+	for _, name := range l.ballast {
+		if err := os.Chtimes(name, long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Touch(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range l.ballast {
+		if info, err := os.Stat(name); err != nil || !info.ModTime().After(long) {
+			t.Errorf("%s: %v, %v", name, info.ModTime(), err)
+		}
+	}
+	if after := content(t, dir, "5-ballast-001"); !slices.Equal(before, after) {
+		t.Error("its content is another")
+	}
+	if bytes.Equal(before, content(t, dir, "5-ballast-000")) {
+		t.Error("two files are the same: of the second, nothing would be saved")
 	}
 }
 
