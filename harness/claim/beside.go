@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/app"
@@ -223,6 +224,29 @@ func (c *Claim) movers(ctx context.Context, job string) ([]corev1.Pod, error) {
 	err := c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace), client.HasLabels{batchv1.JobNameLabel})
 	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool {
 		return !c.usedBy(&pod) || !strings.HasPrefix(pod.Labels[batchv1.JobNameLabel], job)
+	}), err
+}
+
+// moversOfAll are the pods of all movers of the claim, also of those that use a volume of their own: a copy to be backed up, or one that is
+// filled before the claim is bound.
+func (c *Claim) moversOfAll(ctx context.Context) ([]corev1.Pod, error) {
+	jobs := map[string]bool{}
+	for kind, is := range map[schema.GroupVersionKind]func(*unstructured.Unstructured) bool{volsync.Source: c.isSource, volsync.Destination: c.isDestination} {
+		objects, err := c.claims.list(ctx, kind)
+		if err != nil {
+			return nil, err
+		}
+		for i := range objects {
+			if is(&objects[i]) {
+				jobs[moverOf(&objects[i])] = true
+			}
+		}
+	}
+	pods := &corev1.PodList{}
+	err := c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace), client.HasLabels{batchv1.JobNameLabel})
+	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool {
+		job := pod.Labels[batchv1.JobNameLabel]
+		return !jobs[job] && !(c.usedBy(&pod) && strings.HasPrefix(job, "volsync-"))
 	}), err
 }
 

@@ -143,18 +143,20 @@ func (c *Claim) complains(ctx context.Context, other *Claim) (string, error) {
 		return "", err
 	}
 	for _, event := range events.Items {
-		if of := event.InvolvedObject; event.Type != corev1.EventTypeWarning || of.Kind != "PersistentVolumeClaim" || of.Name != c.Name {
+		if event.Type != corev1.EventTypeWarning || !c.isAbout(event) {
 			continue
 		}
-		if usual, err := c.isUsual(ctx, event); usual || err != nil {
-			if err != nil {
-				return "", err
-			}
-			continue
+		if usual, err := c.isUsual(ctx, event); err != nil || !usual {
+			return fmt.Sprintf("a warning: %s: %s", event.Reason, event.Message), err
 		}
-		return fmt.Sprintf("a warning: %s: %s", event.Reason, event.Message), nil
 	}
 	return "", nil
+}
+
+// isAbout says whether an event is the claim's, and no earlier PVC's of its name.
+func (c *Claim) isAbout(event corev1.Event) bool {
+	of := event.InvolvedObject
+	return of.Kind == "PersistentVolumeClaim" && of.Name == c.Name && (of.UID == "" || string(of.UID) == c.UID)
 }
 
 // Warnings of VolSync's volume populator that come with each restore, also one that goes well.
@@ -184,7 +186,7 @@ func (c *Claim) isUsual(ctx context.Context, event corev1.Event) (bool, error) {
 func (c *Claim) NoMoverDone(ctx context.Context) {
 	var movers []corev1.Pod
 	c.env().Do(ctx, func(ctx context.Context) (err error) {
-		movers, err = c.movers(ctx, "volsync-")
+		movers, err = c.moversOfAll(ctx)
 		return err
 	})
 	for _, mover := range movers {

@@ -165,3 +165,27 @@ func TestMoverNode(t *testing.T) {
 		})
 	}
 }
+
+// A mover of the claim's counts also where it uses a volume of its own.
+func TestNoMoverDone(t *testing.T) {
+	populates := restoresOnce(false)
+	unstructured.RemoveNestedField(populates.Object, "spec", "restic", "destinationPVC")
+	for name, c := range map[string]struct {
+		pod  *corev1.Pod
+		want string
+	}{
+		"a backup of the PVC":             {moverPod("volsync-src-a", "data", "two", corev1.PodSucceeded), "unknown"},
+		"a backup of a copy":              {moverPod("volsync-src-a", "volsync-a-src", "two", corev1.PodSucceeded), "unknown"},
+		"a restore before it is bound":    {moverPod("volsync-dst-restore", "volsync-restore-dest", "two", corev1.PodSucceeded), "unknown"},
+		"a mover that is not done":        {moverPod("volsync-src-a", "volsync-a-src", "two", corev1.PodRunning), "pass"},
+		"a backup of a copy of another's": {moverPod("volsync-src-b", "volsync-b-src", "two", corev1.PodSucceeded), "pass"},
+		"a Job of somebody's":             {moverPod("backup", "data", "two", corev1.PodSucceeded), "pass"},
+	} {
+		inBubble(t, name, c.want, "", func(t *testing.T) func() {
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(c.pod, backsUp("a", true), populates.DeepCopy()).Build()})
+			claim := claims.claim("data")
+			claim.populatedBy = "restore"
+			return func() { claim.NoMoverDone(t.Context()) }
+		})
+	}
+}

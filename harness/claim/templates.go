@@ -344,7 +344,12 @@ func (c *Claim) IsPending(ctx context.Context) {
 			return await.State{}, err
 		}
 		for _, event := range events.Items {
-			if about := event.InvolvedObject; about.Kind == "PersistentVolumeClaim" && string(about.UID) == c.UID && strings.HasPrefix(event.Reason, "VolSync") {
+			if !c.isAbout(event) || !strings.HasPrefix(event.Reason, "VolSync") {
+				continue
+			}
+			if usual, err := c.isUsual(ctx, event); err != nil {
+				return await.State{}, err
+			} else if !usual {
 				e.Evidence("decision", fmt.Sprintf("an event of PVC %s: %s: %s", c.Name, event.Reason, event.Message), nil)
 				return await.Reached(), nil
 			}

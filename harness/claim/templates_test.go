@@ -431,19 +431,22 @@ func TestIsPending(t *testing.T) {
 			InvolvedObject: corev1.ObjectReference{Kind: "PersistentVolumeClaim", Name: "data", UID: types.UID(uid)}}
 	}
 	const reason = "VolSyncPopulatorReplicationDestinationNoLatestImage"
+	restored := restores("")
+	_ = unstructured.SetNestedField(restored.Object, "volsync-data", "status", "latestImage", "name")
 	for name, c := range map[string]struct {
 		objects   []client.Object
 		how, says string
 	}{
-		"it waits, and says so":  {[]client.Object{pvc(corev1.ClaimPending), event(reason, "uid")}, "pass", ""},
-		"it is bound":            {[]client.Object{pvc(corev1.ClaimBound), event(reason, "uid")}, "fail", "it is bound, while nobody can know"},
-		"nobody is told":         {[]client.Object{pvc(corev1.ClaimPending), event("WaitForFirstConsumer", "uid")}, "fail", "for a person to see"},
-		"told of an earlier PVC": {[]client.Object{pvc(corev1.ClaimPending), event(reason, "another")}, "fail", "for a person to see"},
+		"it waits, and says so":  {[]client.Object{pvc(corev1.ClaimPending), restores(""), event(reason, "uid")}, "pass", ""},
+		"it is bound":            {[]client.Object{pvc(corev1.ClaimBound), restores(""), event(reason, "uid")}, "fail", "it is bound, while nobody can know"},
+		"nobody is told":         {[]client.Object{pvc(corev1.ClaimPending), restores(""), event("WaitForFirstConsumer", "uid")}, "fail", "for a person to see"},
+		"told of an earlier PVC": {[]client.Object{pvc(corev1.ClaimPending), restores(""), event(reason, "another")}, "fail", "for a person to see"},
+		"told what is no more":   {[]client.Object{pvc(corev1.ClaimPending), restored, event(reason, "uid")}, "fail", "for a person to see"},
 	} {
 		inBubble(t, name, c.how, c.says, func(t *testing.T) func() {
 			of, _ := templated(t, populated(), interceptor.Funcs{}, c.objects...)
 			claim := of.claim("data")
-			claim.UID = "uid"
+			claim.UID, claim.populatedBy = "uid", "restore"
 			return func() { claim.IsPending(t.Context()) }
 		})
 	}
