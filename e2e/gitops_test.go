@@ -20,10 +20,8 @@ var _ = Prove("gitops/synced", verdict.GitOps,
 		policy := s.PolicyFromGit(ctx)
 		apps := s.AppsFromGit(ctx, "fresh", "restored")
 		apps.Synced(ctx)
-		fresh, restored := apps.Workload("fresh"), apps.Workload("restored")
-		fresh.Running(ctx)
-		restored.Running(ctx)
-		restored.SawTheBackup(ctx)
+		apps.Workload("fresh").Running(ctx)
+		apps.Claim(ctx, "restored", nil).RestoredByItsOwn(ctx)
 		claim := apps.Claim(ctx, "fresh", nil)
 		claim.BackedUp(ctx)
 
@@ -83,10 +81,10 @@ var _ = Prove("gitops/prune", verdict.GitOps,
 		apps.Workload("data").Running(ctx).SawAtFirst(ctx, written)
 		apps.Synced(ctx)
 		s.HasObjects(ctx, before)
-	}, deployedFromGit...)
+	}, append([]any{feature("gated-start")}, deployedFromGit...)...)
 
 var _ = Prove("gitops/replace", verdict.GitOps,
-	"Argo CD deploys a change of a PVC by Replace=true, then by ServerSideApply=true, then by Replace=true and Force=true. As long as it is the same PVC, what was decided about it stays, nothing is restored over, and the app keeps its data. A PVC that Argo CD has made anew is restored before its app starts, or not at all.",
+	"Argo CD deploys a change of a PVC by Replace=true, and then by ServerSideApply=true. What was decided about the PVC stays, what the policy made is the same, nothing is restored over, and the app keeps its data. By Replace=true and Force=true, Argo CD makes the PVC anew: if the policy holds pods back until a restore is done, the PVC is restored before its app starts, or not at all.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.PolicyFromGit(ctx)
 		apps := s.AppsFromGit(ctx, "data")
@@ -108,6 +106,9 @@ var _ = Prove("gitops/replace", verdict.GitOps,
 			app.KeepsMark(ctx)
 		}
 
+		if !s.GatesApps() {
+			return
+		}
 		apps.SyncOptions(ctx, "Replace=true,Force=true")
 		claim.BeingDeleted(ctx)
 		workload.Replace(ctx)
@@ -128,7 +129,7 @@ var _ = Prove("gitops/rebuild", verdict.GitOps,
 		everything := s.EverythingFromGit(ctx, names...)
 		everything.Synced(ctx)
 		everything.RestoredOrSaySo(ctx, names...)
-	}, append([]any{last, SpecTimeout(scenario.Scaled(12 * time.Minute))}, deployedFromGit...)...)
+	}, append([]any{last, feature("gated-start"), SpecTimeout(scenario.Scaled(12 * time.Minute))}, deployedFromGit...)...)
 
 // deployedFromGit are the decorators of specs about what Argo CD deploys. They take the suite's policy away.
 var deployedFromGit = []any{judgesPolicy, alone, needs{scenario.NeedsGitOps}}

@@ -165,6 +165,9 @@ func (s *Scenario) UnknownWaits() bool { return s.env.Testbed.Contract.Unknown =
 // UnknownIsRefused says that, by its contract, a PVC is not admitted while nobody can know whether there is a backup of it.
 func (s *Scenario) UnknownIsRefused() bool { return s.env.Testbed.Contract.Unknown == policy.IsRefused }
 
+// GatesApps says that, by its contract, the policy holds an app back until the volume is restored.
+func (s *Scenario) GatesApps() bool { return s.env.Testbed.Contract.Promises("gated-start") }
+
 // HasPolicy says that there is a policy, which also acts on a PVC that a controller makes: templates are applied by name.
 func (s *Scenario) HasPolicy() bool { return !s.env.Testbed.NoPolicy() }
 
