@@ -113,11 +113,15 @@ func (e *Env) Sibling(ctx context.Context, suffix string) *Env { return e.Beside
 // begin with stays at the beginning.
 func (e *Env) Beside(ctx context.Context, before, after string) *Env {
 	sibling := *e
-	head := e.Testbed.Namespace("")
-	sibling.Namespace = head + before + strings.TrimPrefix(e.Namespace, head) + after
+	sibling.Namespace = e.beside(before, after)
 	e.spec.siblings = append(e.spec.siblings, sibling.Namespace)
 	sibling.CreateNamespace(ctx)
 	return &sibling
+}
+
+func (e *Env) beside(before, after string) string {
+	head := e.Testbed.Namespace("")
+	return head + before + strings.TrimPrefix(e.Namespace, head) + after
 }
 
 // CreateNamespace makes the spec's namespace, with what the policy needs in it.
