@@ -54,7 +54,7 @@ type Env struct {
 // spec is what all namespaces of a spec share.
 type spec struct {
 	siblings []string
-	names    string // begins the names of its PVCs where the path in the bucket has no namespace; else empty
+	names    string // begins the names of its PVCs where the path in the bucket does not begin with the namespace; else empty
 	made     map[string]types.UID
 	healed   []func(time.Time)
 }
@@ -67,7 +67,7 @@ func (s *Suite) New(id string, report Reporter) *Env {
 // In is a spec in a namespace of this name.
 func (s *Suite) In(namespace, id string, report Reporter) *Env {
 	e := &Env{Suite: s, ID: id, Namespace: namespace, Started: s.Now(), report: report, spec: &spec{made: map[string]types.UID{}}}
-	if s.Testbed != nil && s.Testbed.Contract.S3.Path != "" && !s.Testbed.Contract.S3.HasNamespace() { // unit tests have none
+	if s.Testbed != nil && s.Testbed.Contract.S3.Path != "" && !s.Testbed.Contract.S3.NamespaceFirst() { // unit tests have none
 		e.spec.names = s.Testbed.Namespace(RandomSuffix() + "-")
 	}
 	e.Verbs = await.Verbs{Reporter: progress{e, report}, Times: s.times}
@@ -87,8 +87,8 @@ func (p progress) Evidence(kind, text string, data map[string]any) {
 	_ = p.env.appendLine(p.env.Artifacts.Progress(), ProgressLine{Time: time.Now(), Spec: p.env.ID, Text: text})
 }
 
-// PVC is what a PVC of a spec is called that the spec calls so. Where the path in the bucket has no namespace, its name has to be the
-// spec's own, or specs would share repositories; two PVCs of one name in the spec's namespaces do. A long name stays as long as it is.
+// PVC is what a PVC of a spec is called that the spec calls so. Where the path in the bucket does not begin with the namespace, its
+// name has to be the spec's own: specs would share repositories, or what their faults go by. A long name stays as long as it is.
 func (e *Env) PVC(name string) string {
 	const plenty = 40
 	switch before := e.spec.names; {
@@ -107,12 +107,21 @@ func (e *Env) KeyPrefix() string {
 }
 
 // Sibling is the same spec in another namespace of its own, whose name is the first one's with this at the end.
-func (e *Env) Sibling(ctx context.Context, suffix string) *Env {
+func (e *Env) Sibling(ctx context.Context, suffix string) *Env { return e.Beside(ctx, "", suffix) }
+
+// Beside is the same spec in another namespace of its own, whose name has this before and after the first one's. What all names of a run
+// begin with stays at the beginning.
+func (e *Env) Beside(ctx context.Context, before, after string) *Env {
 	sibling := *e
-	sibling.Namespace += suffix
+	sibling.Namespace = e.beside(before, after)
 	e.spec.siblings = append(e.spec.siblings, sibling.Namespace)
 	sibling.CreateNamespace(ctx)
 	return &sibling
+}
+
+func (e *Env) beside(before, after string) string {
+	head := e.Testbed.Namespace("")
+	return head + before + strings.TrimPrefix(e.Namespace, head) + after
 }
 
 // CreateNamespace makes the spec's namespace, with what the policy needs in it.

@@ -38,6 +38,21 @@ func newEnv(t *testing.T) (*Env, *recorded.Reporter) {
 	return s.In("ns", "core/x", r), r
 }
 
+func TestANamespaceBesideASpecs(t *testing.T) {
+	for name, c := range map[string]struct {
+		external *testbed.External
+		in, want string
+	}{
+		"managed":  {nil, "isolation-x", "b-isolation-x-c"},
+		"external": {&testbed.External{}, "sr-run-isolation-x", "sr-run-b-isolation-x-c"},
+	} {
+		s := &Suite{Testbed: &testbed.Testbed{RunID: "run", External: c.external}}
+		if got := s.In(c.in, "safety/isolation", nil).beside("b-", "-c"); got != c.want {
+			t.Errorf("%s: want %s, found %s", name, c.want, got)
+		}
+	}
+}
+
 func TestProgressOfManyProcessesDoesNotMix(t *testing.T) {
 	s, _ := newEnv(t)
 	for i := range 50 {

@@ -140,7 +140,7 @@ type S3 struct {
 	Trust string `json:"trust,omitempty"`
 	// The bucket. The suite creates it. Anybody may read and list it without credentials.
 	Bucket string `json:"bucket"`
-	// The path of a PVC's restic repository in the bucket. It contains {pvc}, and before it {namespace}, each once. Without {namespace},
+	// The path of a PVC's restic repository in the bucket. It contains {pvc} and {namespace}, each once. Without {namespace},
 	// two PVCs of one name in two namespaces share a repository: the suite warns, and safety/isolation fails. Quote a path that begins
 	// with a brace: "{namespace}/{pvc}".
 	Path Template `json:"path"`
@@ -532,10 +532,10 @@ func (p PVC) String() string {
 func (s S3) Prefix(namespace, pvc string) string { return s.Path.Expand(namespace, pvc, "") + "/" }
 
 // NamespacePrefix is the key prefix that all PVCs of a namespace share whose names begin so, and no PVC of an unrelated namespace has.
-// Where the path has {namespace}, names may begin with anything.
+// Where the path has {namespace} before {pvc}, names may begin with anything.
 func (s S3) NamespacePrefix(namespace, names string) string {
 	prefix := s.Path[:s.Path.index("pvc")].Expand(namespace, "", "")
-	if s.HasNamespace() {
+	if s.NamespaceFirst() {
 		return prefix
 	}
 	return prefix + names
@@ -543,6 +543,11 @@ func (s S3) NamespacePrefix(namespace, names string) string {
 
 // HasNamespace says whether the path tells namespaces apart.
 func (s S3) HasNamespace() bool { return s.Path.index("namespace") >= 0 }
+
+// NamespaceFirst says whether all that is a namespace's has a beginning of its own in the bucket, whatever its PVCs are called.
+func (s S3) NamespaceFirst() bool {
+	return s.HasNamespace() && s.Path.index("namespace") < s.Path.index("pvc")
+}
 
 // HasRepository says whether a key is a PVC's repository or in one, for some PVC, or is above all of them.
 func (s S3) HasRepository(key string) bool {
@@ -566,12 +571,15 @@ func (s S3) OfCluster(name string) S3 {
 	return s
 }
 
-// Between is the text between {namespace} and {pvc} in the path.
+// Between is the text between {namespace} and {pvc} in the path, whichever comes first.
 func (s S3) Between() string {
 	if !s.HasNamespace() {
 		return ""
 	}
-	return string(s.Path[s.Path.index("namespace")+len("{namespace}") : s.Path.index("pvc")])
+	if s.NamespaceFirst() {
+		return string(s.Path[s.Path.index("namespace")+len("{namespace}") : s.Path.index("pvc")])
+	}
+	return string(s.Path[s.Path.index("pvc")+len("{pvc}") : s.Path.index("namespace")])
 }
 
 // words are the schedules that leave the exact time to the policy, each with a pattern of the cron schedules that it accepts.
@@ -739,28 +747,36 @@ func (c Contract) Warnings() []error {
 		return []error{c.doc.At("it has no {namespace}: two PVCs of one name in two namespaces share a repository, and each gets the other's data", "s3", "path")}
 	}
 	if between := c.S3.Between(); !c.separates() {
-		return []error{c.doc.At(fmt.Sprintf("PVC b%[2]sc in namespace a and PVC c in namespace a%[2]sb share a repository, since names may contain %[1]q: put a character between {namespace} and {pvc} that no namespace name contains, such as /",
+		pairs := "PVC b%[1]sc in namespace a and PVC c in namespace a%[1]sb"
+		if !c.S3.NamespaceFirst() {
+			pairs = "PVC c%[1]sb in namespace a and PVC c in namespace b%[1]sa"
+		}
+		return []error{c.doc.At(fmt.Sprintf(pairs+" share a repository, since names may contain %[2]q: put a character between {namespace} and {pvc} that no namespace name contains, such as /",
 			between, between), "s3", "path")}
 	}
 	return nil
 }
 
 // separates reports whether what the path has between {namespace} and {pvc} tells any two PVCs apart. The name of a namespace has only letters, digits and hyphens,
-// so any other character between {namespace} and {pvc} does it.
+// so any other character between the two does it: the first one ends a namespace that comes first, the last one begins one that comes last.
 func (c Contract) separates() bool {
 	return !c.S3.HasNamespace() || strings.Trim(c.S3.Between(), namespaceLetters) != ""
 }
 
 const namespaceLetters = "abcdefghijklmnopqrstuvwxyz0123456789-"
 
-// Lookalikes are a suffix for the name of a second namespace, a PVC name for the first and one for the second. Joined as the
-// policy's path joins namespace and PVC, both give the same text. If the path cannot collide, they collide with a hyphen.
-func (c Contract) Lookalikes() (suffix, first, second string) {
+// Lookalikes are what the name of a second namespace has before and after that of the first, a PVC name for the first and one for the
+// second. Joined as the policy's path joins namespace and PVC, both give the same text. If the path cannot collide, they collide with a
+// hyphen.
+func (c Contract) Lookalikes() (before, after, first, second string) {
 	between := "-"
 	if !c.separates() {
 		between = c.S3.Between()
 	}
-	return between + "b", "b" + between + "c", "c"
+	if c.S3.HasNamespace() && !c.S3.NamespaceFirst() {
+		return "b" + between, "", "c" + between + "b", "c"
+	}
+	return "", between + "b", "b" + between + "c", "c"
 }
 
 // contractBeside is the path of a policy's contract: in the policy's folder, beside the single manifest, or the path itself,

@@ -138,6 +138,7 @@ func TestPlacesInTheBucket(t *testing.T) {
 		path                  Template
 		prefix, namespace     string
 		suffix, first, second string
+		before                string // of the look-alike namespace's name
 		names                 string // what the names of a spec's PVCs begin with
 		warned                bool
 		collides              bool // the look-alikes' places are one
@@ -150,6 +151,10 @@ func TestPlacesInTheBucket(t *testing.T) {
 		{path: "x/{namespace}-pvc-{pvc}", prefix: "x/ns-pvc-data/", namespace: "x/ns-pvc-", suffix: "-pvc-b", first: "b-pvc-c", second: "c", warned: true, collides: true},
 		{path: "{pvc}", names: "ab-", prefix: "data/", namespace: "ab-", suffix: "-b", first: "b-c", second: "c", warned: true},
 		{path: "volsync/{pvc}/restic", names: "ab-", prefix: "volsync/data/restic/", namespace: "volsync/ab-", suffix: "-b", first: "b-c", second: "c", warned: true},
+		{path: "{pvc}/{namespace}", names: "ab-", prefix: "data/ns/", namespace: "ab-", before: "b-", first: "c-b", second: "c"},
+		{path: "x/{pvc}.{namespace}", names: "ab-", prefix: "x/data.ns/", namespace: "x/ab-", before: "b-", first: "c-b", second: "c"},
+		{path: "{pvc}-{namespace}", names: "ab-", prefix: "data-ns/", namespace: "ab-", before: "b-", first: "c-b", second: "c", warned: true, collides: true},
+		{path: "{pvc}-of-{namespace}/restic", names: "ab-", prefix: "data-of-ns/restic/", namespace: "ab-", before: "b-of-", first: "c-of-b", second: "c", warned: true, collides: true},
 		{path: "{namespace}{pvc}", prefix: "nsdata/", namespace: "ns", suffix: "b", first: "bc", second: "c", warned: true, collides: true},
 	} {
 		contract := Contract{S3: S3{Path: c.path}}
@@ -159,13 +164,13 @@ func TestPlacesInTheBucket(t *testing.T) {
 		if got := contract.S3.NamespacePrefix("ns", c.names); got != c.namespace {
 			t.Errorf("%s: the namespace's prefix is %s, wanted %s", c.path, got, c.namespace)
 		}
-		if suffix, first, second := contract.Lookalikes(); suffix != c.suffix || first != c.first || second != c.second {
-			t.Errorf("%s: look-alikes %s %s %s", c.path, suffix, first, second)
+		if before, suffix, first, second := contract.Lookalikes(); before != c.before || suffix != c.suffix || first != c.first || second != c.second {
+			t.Errorf("%s: look-alikes %s %s %s %s", c.path, before, suffix, first, second)
 		}
 		if warned := contract.Warnings(); len(warned) > 0 != c.warned {
 			t.Errorf("%s: warnings %v", c.path, warned)
 		}
-		if got := contract.S3.Prefix("ns", c.first) == contract.S3.Prefix("ns"+c.suffix, c.second); got != c.collides {
+		if got := contract.S3.Prefix("ns", c.first) == contract.S3.Prefix(c.before+"ns"+c.suffix, c.second); got != c.collides {
 			t.Errorf("%s: the look-alikes share a place: %v", c.path, got)
 		}
 	}

@@ -269,8 +269,6 @@ func (c *Contract) validate() error {
 			problems = append(problems, c.doc.In(problem.offset, problem.text, "s3", "path"))
 		case at("pvc") < 0:
 			report("it needs {pvc}: VolSync's movers give every PVC's snapshots the same host and path, so that in one repository nothing tells them apart", "s3", "path")
-		case at("pvc") < at("namespace"):
-			report("{namespace} must come before {pvc}: outages are made for all that is of one namespace, which is what begins with it", "s3", "path")
 		case slices.ContainsFunc(strings.Split(string(path), "/"), func(part string) bool { return strings.Trim(part, ".") == "" }):
 			report("a part of it is only dots", "s3", "path")
 		}

@@ -141,7 +141,10 @@ func put(e *env.Env, repos *repository.Repositories, claims *claim.Claims, s3 *s
 
 // Sibling is the same spec in another namespace of its own, whose name is the first one's with this at the end.
 func (s *Scenario) Sibling(ctx context.Context, suffix string) *Scenario {
-	e := s.env.Sibling(ctx, suffix)
+	return s.in(s.env.Sibling(ctx, suffix))
+}
+
+func (s *Scenario) in(e *env.Env) *Scenario {
 	repos := repository.Of(e)
 	s3 := s3down.Sibling(s.S3, e, repos)
 	return put(e, repos, claim.Sibling(s.Claims, e, repos, s3), s3)
@@ -155,8 +158,8 @@ func AYearAhead(annotations claim.Annotations) claim.Annotations {
 // Lookalikes are a name of a PVC in this namespace, a second namespace with a name like this one's, and one of a PVC there:
 // joining namespace and PVC name without a reserved separator makes these two collide.
 func (s *Scenario) Lookalikes(ctx context.Context) (here string, other *Scenario, there string) {
-	suffix, here, there := s.env.Testbed.Contract.Lookalikes()
-	return here, s.Sibling(ctx, suffix), there
+	before, after, here, there := s.env.Testbed.Contract.Lookalikes()
+	return here, s.in(s.env.Beside(ctx, before, after)), there
 }
 
 // UnknownWaits says that, by its contract, a PVC is Pending while nobody can know whether there is a backup of it.

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -89,7 +90,7 @@ func New(c Config) (*Network, error) {
 	}
 	store, data, control, portal := newListener(), newListener(), newListener(), newListener()
 	server, err := gateway.New(gateway.Config{
-		Upstream: &url.URL{Scheme: "http", Host: address}, Token: "none", Log: records(c.Asked), Keep: 1000, Certificates: c.Certificates,
+		Upstream: &url.URL{Scheme: "http", Host: address}, Token: "none", Log: records(c.Asked), Keep: 1000, Name: name, Certificates: c.Certificates,
 		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return store.connect(ctx) },
 	})
 	if err != nil {
@@ -120,7 +121,7 @@ func (n *Network) Dial(ctx context.Context, address string) (net.Conn, error) {
 	}
 	ip, fault, err := n.resolve(ctx, host)
 	if err != nil {
-		if host != n.name {
+		if !n.named(host) {
 			n.strayed(address)
 		}
 		return nil, fmt.Errorf("failed to resolve %s: %w", host, err)
@@ -134,7 +135,7 @@ func (n *Network) Dial(ctx context.Context, address string) (net.Conn, error) {
 			return nil, fmt.Errorf("connection to %s blocked: IP %s falls in blocked range %s", address, ip, prefix)
 		}
 	}
-	if net.JoinHostPort(host, port) != n.endpoint {
+	if _, wanted, _ := net.SplitHostPort(n.endpoint); port != wanted || !n.named(host) && net.JoinHostPort(host, port) != n.endpoint {
 		n.strayed(address)
 		return nil, opError(address, syscall.EHOSTUNREACH)
 	}
@@ -159,13 +160,18 @@ func (n *Network) Dial(ctx context.Context, address string) (net.Conn, error) {
 	return n.data.connect(ctx)
 }
 
+// named says whether a host is the endpoint's name, or a bucket's below it.
+func (n *Network) named(host string) bool {
+	return n.name != "" && (host == n.name || strings.HasSuffix(host, "."+n.name))
+}
+
 // resolve is where a host leads, and the fault that its name has.
 func (n *Network) resolve(ctx context.Context, host string) (ip netip.Addr, fault string, err error) {
 	notFound := &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return ip, "", nil
 	}
-	if host != n.name || n.name == "" {
+	if !n.named(host) {
 		return netip.Addr{}, "", notFound
 	}
 	switch fault := n.gateway.NameFault("", host); fault {
@@ -238,7 +244,7 @@ func newListener() *listener {
 }
 
 func (l *listener) connect(ctx context.Context) (net.Conn, error) {
-	client, server := net.Pipe()
+	client, server := pipe()
 	select {
 	case l.conns <- server:
 		return client, nil

@@ -2,6 +2,8 @@ package network
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/authority"
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
@@ -32,6 +35,11 @@ type world struct {
 
 func inBubble(t *testing.T, test func(*testing.T, *world)) {
 	t.Helper()
+	inBubbleAt(t, endpoint, nil, test)
+}
+
+func inBubbleAt(t *testing.T, endpoint string, certificates *authority.Certificates, test func(*testing.T, *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		bucket := NewBucket("backups")
 		bucket.Add("shop/data")
@@ -39,7 +47,7 @@ func inBubble(t *testing.T, test func(*testing.T, *world)) {
 		w := &world{}
 		var err error
 		w.Network, err = New(Config{
-			Endpoint: endpoint, S3: bucket, Blocked: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")},
+			Endpoint: endpoint, Address: netip.MustParseAddr("192.168.10.133"), Certificates: certificates, S3: bucket, Blocked: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")},
 			Asked:   func(r api.Record) { w.asked = append(w.asked, r.Method+" "+r.Path+" "+r.Answer()) },
 			Strayed: func(address string) { w.strayed = append(w.strayed, address) },
 		})
@@ -49,10 +57,20 @@ func inBubble(t *testing.T, test func(*testing.T, *world)) {
 		defer w.Close()
 		w.client = &http.Client{Transport: &http.Transport{
 			DisableKeepAlives: true,
+			TLSClientConfig:   trusting(certificates),
 			DialContext:       func(ctx context.Context, _, address string) (net.Conn, error) { return w.Dial(ctx, address) },
 		}}
 		test(t, w)
 	})
+}
+
+func trusting(certificates *authority.Certificates) *tls.Config {
+	if certificates == nil {
+		return nil
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(certificates.CA))
+	return &tls.Config{RootCAs: pool}
 }
 
 // get is the status and the body, or the error.
@@ -182,6 +200,75 @@ func TestOutagesOfRequests(t *testing.T) {
 		synctest.Wait()
 		if want := []string{"GET /backups/shop/data/config 503", "GET /backups/shop/data/config 200"}; !slices.Equal(w.asked, want) {
 			t.Errorf("asked %q", w.asked)
+		}
+	})
+}
+
+// An endpoint with a name that is https: what is wrong with either is met, and seen for as long as it takes.
+func TestNamesAndTLS(t *testing.T) {
+	const named = "https://s3.home.example.org"
+	certificates, err := authority.New("s3.home.example.org", time.Date(2026, 11, 27, 0, 0, 0, 0, time.UTC))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dns := func(is func(*net.DNSError) bool) func(error) bool {
+		return func(err error) bool {
+			var e *net.DNSError
+			return errors.As(err, &e) && is(e)
+		}
+	}
+	for kind, c := range map[string]struct {
+		is    func(error) bool
+		after time.Duration
+	}{
+		"cert-expired": {func(err error) bool { return strings.Contains(err.Error(), "expired") }, 0},
+		// nobody waits for a handshake for ever
+		"handshake-hang":  {func(err error) bool { return strings.Contains(err.Error(), "TLS handshake timeout") }, 10 * time.Second},
+		api.NameNotFound:  {dns(func(e *net.DNSError) bool { return e.IsNotFound }), 0},
+		api.NameFails:     {dns(func(e *net.DNSError) bool { return e.IsTemporary && !e.IsTimeout }), 0},
+		api.NameUnheard:   {dns(func(e *net.DNSError) bool { return e.IsTimeout }), resolveTimeout},
+		api.NameElsewhere: {func(err error) bool { return errors.As(err, &x509.HostnameError{}) }, 0},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			inBubbleAt(t, named, certificates, func(t *testing.T, w *world) {
+				time.Sleep(time.Until(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)))
+				w.client.Transport.(*http.Transport).TLSHandshakeTimeout = 10 * time.Second
+				for _, url := range []string{named + "/backups/shop/data/config", "https://backups.s3.home.example.org/shop/data/config"} {
+					if status, _, err := w.get(url); status != 200 {
+						t.Fatalf("%s: %d %v", url, status, err)
+					}
+				}
+				if err := w.Begin(&play.Outage{Rules: []api.Rule{{ID: "f", Fault: api.Fault{Kind: kind}}}}); err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				if _, _, err := w.get(named + "/backups/shop/data/config"); err == nil || !c.is(err) || time.Since(began) != c.after {
+					t.Errorf("found %v after %s, wanted after %s", err, time.Since(began), c.after)
+				}
+				w.Heal()
+				if status, _, err := w.get(named + "/backups/shop/data/config"); status != 200 {
+					t.Errorf("healed: %d %v", status, err)
+				}
+				if len(w.strayed) > 0 {
+					t.Errorf("strayed %q", w.strayed)
+				}
+			})
+		})
+	}
+}
+
+// A name leads to an address that Kyverno may refuse to ask, as any other.
+func TestANameIsBlockedByItsAddress(t *testing.T) {
+	inBubbleAt(t, "http://nas:9000", nil, func(t *testing.T, w *world) {
+		if status, _, err := w.get("http://nas:9000/backups/shop/data/config"); status != 200 {
+			t.Fatalf("%d %v", status, err)
+		}
+		w.blocked = append(w.blocked, netip.MustParsePrefix("192.168.0.0/16"))
+		if _, _, err := w.get("http://nas:9000/backups/shop/data/config"); err == nil || !strings.Contains(err.Error(), "blocked range 192.168.0.0/16") {
+			t.Errorf("found %v", err)
+		}
+		if _, _, err := w.get("http://nas:9001/"); !errors.Is(err, syscall.EHOSTUNREACH) && !strings.Contains(fmt.Sprint(err), "blocked") {
+			t.Errorf("another port: found %v", err)
 		}
 	})
 }

@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string, secrets secrets, records, status io
 	if secrets.token == "" {
 		return usageError{errors.New("want the control API's token in GATEWAY_TOKEN, found none")}
 	}
-	config := gateway.Config{Upstream: u, Token: secrets.token, Log: records}
+	config := gateway.Config{Upstream: u, Token: secrets.token, Log: records, Name: *name}
 	if secrets.certificates != "" {
 		if err := json.Unmarshal([]byte(secrets.certificates), &config.Certificates); err != nil {
 			return usageError{errors.New("want the endpoint's certificates in GATEWAY_CERTIFICATES, found something else")} // not what: it has keys

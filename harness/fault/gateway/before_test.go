@@ -282,3 +282,46 @@ func TestThePortal(t *testing.T) {
 		}
 	}
 }
+
+// A bucket in the host is one in the path, for rules, for records and for the real server.
+func TestBucketsAsHosts(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RequestURI) }))
+	defer s.Close()
+	g := startWith(t, Config{Upstream: &url.URL{Scheme: "http", Host: s.Listener.Addr().String()}, Name: "s3.home.example.org"})
+	ask := func(host, path string) (string, int) {
+		req, err := http.NewRequest("GET", "http://"+g.data+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		res, err := freshClient().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		return string(body), res.StatusCode
+	}
+	for _, c := range []struct{ host, path, want string }{
+		{"s3.home.example.org", "/b/k", "/b/k"},
+		{"s3.home.example.org:9000", "/b/k", "/b/k"},
+		{"b.s3.home.example.org", "/k?x=y", "/b/k?x=y"},
+		{"B.s3.home.example.org:9000", "/ns%2Fa/k", "/b/ns%2Fa/k"},
+		{"b.s3.home.example.org", "/?list-type=2&prefix=ns/", "/b/?list-type=2&prefix=ns/"},
+		{"a.b.s3.home.example.org", "/k", "/k"},
+		{"other.example.org", "/k", "/k"},
+	} {
+		if got, _ := ask(c.host, c.path); got != c.want {
+			t.Errorf("%s%s: want %s, found %s", c.host, c.path, c.want, got)
+		}
+	}
+	g.put(api.Rule{ID: "f", PathPrefix: "/b/ns/", Fault: api.Fault{Kind: "status", Status: 503}})
+	for _, path := range []string{"/ns/data/config", "/?list-type=2&prefix=ns/"} {
+		if _, status := ask("b.s3.home.example.org", path); status != 503 {
+			t.Errorf("%s: want the rule's 503, found %d", path, status)
+		}
+	}
+	if records := g.page("pathPrefix=/b/ns/data/").Records; len(records) != 1 || records[0].Path != "/b/ns/data/config" {
+		t.Errorf("recorded %+v", records)
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/smart-restore/conformance/harness/authority"
@@ -32,6 +33,9 @@ type Config struct {
 	Token string
 	// Log takes each record as a line of JSON when its request is done.
 	Log io.Writer
+	// Name is the endpoint's, where it has one: a host right below it is a
+	// bucket's.
+	Name string
 	// Certificates are those of an endpoint that is https; nil: it is http.
 	Certificates *authority.Certificates
 	// Keep is how many records are kept in memory; 0: 200 000 (about 100 MB).
@@ -50,6 +54,7 @@ type Server struct {
 	control   *http.Server
 	portal    *http.Server // where the endpoint's name may lead
 
+	name         string
 	certificates *authority.Certificates
 	tls          *tls.Config // nil: the endpoint is http
 	idle         idle
@@ -71,7 +76,7 @@ func New(c Config) (*Server, error) {
 	if c.Dial == nil {
 		c.Dial = dialUpstream
 	}
-	s := &Server{upstream: c.Upstream, book: newBook(c.Keep, c.Log), certificates: c.Certificates}
+	s := &Server{upstream: c.Upstream, book: newBook(c.Keep, c.Log), name: c.Name, certificates: c.Certificates}
 	if c.Certificates != nil {
 		config, err := configuration(c.Certificates.Good)
 		if err != nil {
@@ -182,9 +187,30 @@ func (s *Server) Close() error {
 	return err
 }
 
+// pathStyle puts the bucket into the path of a request that has it in its host,
+// bucket.name. The real server, rules and records know buckets by paths only.
+// Who signed the request signed another: the real server refuses it.
+func (s *Server) pathStyle(r *http.Request) {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = r.Host
+	}
+	bucket, ok := strings.CutSuffix(strings.ToLower(host), "."+s.name)
+	if s.name == "" || !ok || bucket == "" || strings.Contains(bucket, ".") || !strings.HasPrefix(r.RequestURI, "/") {
+		return
+	}
+	u := *r.URL
+	u.Path = "/" + bucket + u.Path
+	if u.RawPath != "" {
+		u.RawPath = "/" + bucket + u.RawPath
+	}
+	r.URL, r.RequestURI = &u, "/"+bucket+r.RequestURI
+}
+
 func (s *Server) serveData(w http.ResponseWriter, r *http.Request) {
-	about := resource(r)
 	r = r.WithContext(r.Context()) // a copy: net/http looks at the sort of its own Body
+	s.pathStyle(r)
+	about := resource(r)
 	x := &exchange{server: s, r: r, rule: s.rules.match(r, about)}
 	x.conn, _ = r.Context().Value(connKey{}).(net.Conn)
 	var ruleID string
