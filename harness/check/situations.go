@@ -95,6 +95,11 @@ func situations(p plot) []situation {
 		}
 	}
 	all = slices.Concat(all, p.safety(), p.hazards(), p.guards())
+	if p.Restores == policy.Always { // that there is a ReplicationDestination says nothing
+		for i := range all {
+			all[i].wanted = strings.ReplaceAll(all[i].wanted, "no RD", "no restore")
+		}
+	}
 	if p.Unknown != policy.StartsEmpty {
 		all = slices.DeleteFunc(all, func(s situation) bool { return slices.Contains(judgesAnEmptyStart, s.requirement) })
 	}
