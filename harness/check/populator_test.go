@@ -175,7 +175,7 @@ func TestARestoreThatIsAlwaysThere(t *testing.T) {
 	} {
 		p := loaded(t, "restores: "+c.restores+"\n")
 		f := &found{course: play.Course{Events: c.events}, contract: p.Contract, subjects: subjectsOf(p), applied: applied{}}
-		said := slices.ContainsFunc(situations(plot{p.Contract, url}), func(s situation) bool { return strings.Contains(s.wanted, "no RD") })
+		said := slices.ContainsFunc(situations(plot{p.Contract, url, ""}), func(s situation) bool { return strings.Contains(s.wanted, "no RD") })
 		if said != (c.restores == policy.WhenDecided) {
 			t.Errorf("%s: that no ReplicationDestination is wanted is said: %v", name, said)
 		}
