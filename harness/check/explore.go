@@ -34,11 +34,18 @@ func Setting(p *policy.Policy) history.Given {
 func (p plot) terms() history.Terms {
 	terms := history.Terms{
 		Claim: p.claim(""), Selected: p.PVC.Metadata(true), Unselected: p.PVC.Metadata(false),
-		Namespaces: p.namespaces(), PasswordKey: p.BaseSecret.Keys.ResticPassword,
-		Bucket: "s3:" + p.endpoint + "/" + p.S3.Bucket + "/", Paths: map[string]string{},
+		PasswordKey: p.BaseSecret.Keys.ResticPassword,
+		Bucket:      "s3:" + p.endpoint + "/" + p.S3.Bucket + "/", Paths: map[string]string{},
 		Annotation: p.Decisions.Annotation, Restore: p.Decisions.Restore, Fresh: p.Decisions.Fresh, Unknown: p.Decisions.Unknown,
 		Accept: p.Override.Annotation, AcceptValue: string(p.Override.Value), StartsEmpty: p.Unknown == policy.StartsEmpty,
 		Retain: history.Retain{Hourly: p.Retain.Hourly, Daily: p.Retain.Daily, Weekly: p.Retain.Weekly, Monthly: p.Retain.Monthly, Yearly: p.Retain.Yearly},
+	}
+	for _, namespace := range []string{namespace, elsewhere} { // as the suite makes them
+		metadata := map[string]any{"name": namespace, "annotations": map[string]any{"volsync.backube/privileged-movers": "true"}}
+		if len(p.NamespaceLabels) > 0 {
+			metadata["labels"] = p.NamespaceLabels
+		}
+		terms.Namespaces = append(terms.Namespaces, map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 	}
 	for _, namespace := range p.baseSecretNamespaces() {
 		terms.Base = append(terms.Base, p.base(namespace))

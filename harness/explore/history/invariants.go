@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/smart-restore/conformance/harness/check/play"
 )
 
 // The invariants. They are about data, as an operator says them, and hold whatever a policy is made of.
@@ -148,5 +150,104 @@ func (r *run) look() error {
 	return nil
 }
 
-// heal is the end of a history: everything is well again, and hours pass.
-func (r *run) heal() error { return nil }
+// healing is how many hours pass at the end of a history, in which everything is well.
+const healing = 3
+
+// heal is the end of a history: everything is well again, every app is to run, and hours pass. It is about invariant e.
+func (r *run) heal() error {
+	r.fault = nil
+	for _, step := range []play.Step{{Heal: true}, {AdmissionOn: true}, {BackgroundOn: true}} {
+		if err := r.world.Do(step); err != nil {
+			return err
+		}
+	}
+	if err := r.secret("is-there"); err != nil {
+		return err
+	}
+	began := r.world.Now()
+	for hours := 0; hours < healing; hours++ {
+		for _, claim := range PVCs {
+			if pvc := r.claim(claim); pvc != nil && r.selected(pvc) {
+				r.app(claim).wanted = true
+			}
+		}
+		if err := r.hour(); err != nil {
+			return err
+		}
+		if err := r.look(); err != nil || r.violation != nil {
+			return err
+		}
+		if !slices.ContainsFunc(PVCs, func(claim string) bool { return r.silent(claim, began) != "" }) {
+			return nil
+		}
+	}
+	for _, claim := range PVCs {
+		switch r.silent(claim, began) {
+		case "e/start":
+			r.broken("e/start", "everything has been well for %d hours, the app of PVC %s does not start, and the PVC does not say why", healing, claim)
+		case "e/backup":
+			r.broken("e/backup", "everything has been well for %d hours, PVC %s was not backed up, and does not say why", healing, claim)
+		}
+	}
+	return nil
+}
+
+// silent is what is the matter with a PVC that does not say so. Empty: nothing.
+func (r *run) silent(claim string, since time.Time) string {
+	pvc := r.claim(claim)
+	switch {
+	case pvc == nil || !r.selected(pvc) || r.tells(pvc):
+		return ""
+	case !r.app(claim).ran:
+		return "e/start"
+	case !r.backedUp(pvc, since):
+		return "e/backup"
+	}
+	return ""
+}
+
+// selected says whether a PVC is one that the policy is for.
+func (r *run) selected(pvc map[string]any) bool {
+	for _, field := range []string{"labels", "annotations"} {
+		has := mapAt(pvc, "metadata", field)
+		for k, wanted := range mapAt(r.terms.Selected, field) {
+			value, there := has[k]
+			if wanted == nil && there || wanted != nil && value != wanted {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// backedUp says whether there is a snapshot of a PVC since then.
+func (r *run) backedUp(pvc map[string]any, since time.Time) bool {
+	for _, repo := range r.repositories {
+		for _, s := range repo.snapshots {
+			if s.uid == uid(pvc) && !s.time.Before(since) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// tells says whether a PVC says in words of the policy's that something is the matter with it: an annotation about backups or restores that
+// is no time and no plain decision.
+func (r *run) tells(pvc map[string]any) bool {
+	for k, value := range mapAt(pvc, "metadata", "annotations") {
+		text, _ := value.(string)
+		if strings.Contains(k, "kubernetes.io/") || strings.HasPrefix(k, "example.com/") || !strings.Contains(text, " ") || text[0] >= '0' && text[0] <= '9' {
+			continue
+		}
+		if k == r.terms.Annotation && !matches(r.terms.Unknown, text) {
+			continue
+		}
+		for _, word := range []string{"backup", "backed", "restor", "unknown", "nothing"} {
+			if strings.Contains(text, word) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -154,6 +154,9 @@ func (r *run) do(e Event) error {
 			return nil
 		}
 		r.fault = nil
+		for _, v := range r.volumes {
+			v.blind = time.Time{} // somebody can ask now
+		}
 		return r.world.Do(play.Step{Heal: true})
 	case "killed":
 		return r.kill(e.PVC, e.How == "in-forget")
@@ -566,6 +569,11 @@ func (r *run) pass(d time.Duration) error {
 	}
 	if err := r.world.Do(play.Step{Collect: true}); err != nil {
 		return err
+	}
+	for _, v := range r.volumes {
+		if !v.blind.IsZero() && r.fault != nil && r.fault.Unknown && r.world.Now().Sub(v.blind) >= soon {
+			v.unknown = true
+		}
 	}
 	if err := r.volsync(); err != nil {
 		return err
