@@ -34,6 +34,8 @@ type Options struct {
 	First bool
 	// Folder is where findings are written. Empty: they are not.
 	Folder string
+	// Control is a good policy that the one under test is a patch of: what it breaks, too, is no finding. It may be nil.
+	Control *policy.Policy
 	// Workers is how many histories are played at a time. 0: one for each processor.
 	Workers int
 }
@@ -73,6 +75,11 @@ func Run(ctx context.Context, p *policy.Policy, simulator Simulator, o Options, 
 	}
 	given := check.Setting(p)
 	given.Seed, given.Workers, given.Millis, given.First = o.Seed, o.Workers, o.For.Milliseconds(), o.First
+	if o.Control != nil {
+		for _, object := range o.Control.Objects {
+			given.Control = append(given.Control, object.Object)
+		}
+	}
 	task := log.Task("histories of %s with seed %d", p.Contract.Name, o.Seed)
 	began := time.Now()
 	ctx, stop := context.WithCancel(ctx)

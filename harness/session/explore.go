@@ -46,7 +46,7 @@ func (s *Session) Explore(ctx context.Context, o explore.Options, replay string)
 func (s *Session) findings() string { return filepath.Join(s.Settings.Artifacts, "explore") }
 
 // ExploreKnownBad says of each policy that is known to be bad whether random histories find it, and how long that takes. Those that break no
-// invariant, because what is wrong with them is not about data, are not found.
+// invariant, because what is wrong with them is not about data, are not found, nor what their control breaks in the same history.
 func (s *Session) ExploreKnownBad(ctx context.Context, o explore.Options, names []string) error {
 	specs, _, err := s.listSpecs(ctx, selection{})
 	if err != nil {
@@ -64,6 +64,7 @@ func (s *Session) ExploreKnownBad(ctx context.Context, o explore.Options, names 
 	o.First, o.Folder = true, s.findings()
 	found := 0
 	for _, one := range suspects {
+		o.Control = one.control
 		line, is, err := exploreOne(ctx, one.Policy, simulator, o, s.Log)
 		if err != nil {
 			return fmt.Errorf("POLICY=%s: %w", one.Path, err)

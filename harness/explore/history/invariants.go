@@ -123,14 +123,23 @@ func says(pvc map[string]any, word string) bool {
 	return false
 }
 
+// fill fills the volumes that VolSync's populator has made. It is about invariant c, too.
+func (r *run) fill() {
+	for claim, destination := range r.world.Populated() {
+		v, image := r.volumeOf(claim), r.images[destination]
+		if v == nil {
+			continue
+		}
+		if image.of != "" && image.of != claim {
+			r.broken("c", "PVC %s was made of what the app of %s wrote", claim, image.of)
+		}
+		v.content, v.appWrote = image, false
+	}
+}
+
 // look sees after each event what became of PVCs.
 func (r *run) look() error {
-	for claim, rd := range r.world.Populated() {
-		if v := r.volumeOf(claim); v != nil {
-			if image, there := r.images[rd]; there {
-				v.content, v.appWrote = image, false
-			}
-		}
+	for _, claim := range PVCs {
 		if err := r.runApp(claim); err != nil {
 			return err
 		}
@@ -196,7 +205,7 @@ func (r *run) heal() error {
 func (r *run) silent(claim string, since time.Time) string {
 	pvc := r.claim(claim)
 	switch {
-	case pvc == nil || !r.selected(pvc) || r.tells(pvc):
+	case pvc == nil || !r.selected(pvc) || r.tells(pvc) || r.volumes[uid(pvc)].missed:
 		return ""
 	case !r.app(claim).ran:
 		return "e/start"

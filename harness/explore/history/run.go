@@ -40,6 +40,8 @@ type volume struct {
 	blind time.Time
 	// unknown says that its decision has been that this is not known.
 	unknown bool
+	// missed says that it was created or labelled when the contract does not promise that anything comes of it.
+	missed bool
 }
 
 // run is a history that is being played.
@@ -57,6 +59,7 @@ type run struct {
 	exported     map[string]map[string]any
 	fault        *Fault
 	movers       map[string]*mover // by the UID of the owner
+	away         map[string]bool   // which of Kyverno's controllers are
 	violation    *Violation
 	event        int
 }
@@ -65,7 +68,7 @@ type run struct {
 func Play(world World, terms Terms, faults []Fault, events []Event) (*Violation, error) {
 	r := &run{
 		terms: terms, faults: faults, world: world, parents: []int{0}, volumes: map[string]*volume{}, repositories: map[string]*repository{},
-		apps: map[string]*app{}, images: map[string]content{}, before: map[string]content{}, exported: map[string]map[string]any{}, movers: map[string]*mover{},
+		apps: map[string]*app{}, images: map[string]content{}, before: map[string]content{}, exported: map[string]map[string]any{}, movers: map[string]*mover{}, away: map[string]bool{},
 	}
 	for _, o := range slices.Concat(terms.Namespaces, terms.Base) {
 		if err := world.Store(clone(o)); err != nil {
@@ -166,6 +169,8 @@ func (r *run) do(e Event) error {
 		change := r.terms.Selected
 		if e.Do == "unlabel" {
 			change = r.terms.Unselected
+		} else if v := r.volumeOf(e.PVC); v != nil && !r.terms.Relabels {
+			v.missed = true
 		}
 		return r.change(e.PVC, pvc, map[string]any{"metadata": change})
 	case "annotate":
@@ -180,8 +185,10 @@ func (r *run) do(e Event) error {
 	case "source", "destination":
 		return r.takeAway(e)
 	case "admission":
+		r.away[e.Do] = e.How != "is-back"
 		return r.world.Do(map[string]play.Step{"dies": {AdmissionOff: true}, "is-scaled-to-0": {WebhooksGone: true}, "is-back": {AdmissionOn: true}}[e.How])
 	case "background":
+		r.away[e.Do] = e.How != "is-back"
 		return r.world.Do(map[string]play.Step{"goes": {BackgroundOff: true}, "is-back": {BackgroundOn: true}}[e.How])
 	case "scan":
 		return r.world.Do(play.Step{Scan: true})
@@ -268,7 +275,7 @@ func (r *run) create(e Event) error {
 	if pvc == nil {
 		return nil
 	}
-	v := &volume{}
+	v := &volume{missed: !r.terms.CatchesUp && (r.away["admission"] || r.away["background"])}
 	if blind {
 		v.blind = r.world.Now()
 	}
@@ -371,6 +378,7 @@ func (r *run) startApp(key string) error {
 
 // runApp lets the app's pod start, where its PVC is bound.
 func (r *run) runApp(key string) error {
+	r.fill()
 	a, pvc := r.app(key), r.claim(key)
 	if a.pod == "" || a.ran || pvc == nil || at(pvc, "status", "phase") != "Bound" {
 		return nil

@@ -3,7 +3,9 @@ package history
 import (
 	"flag"
 	"fmt"
+	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"pgregory.net/rapid"
@@ -13,9 +15,11 @@ import (
 
 // Given is what the simulator is told to explore.
 type Given struct {
-	Play   play.Play `json:"play"`
-	Terms  Terms     `json:"terms"`
-	Faults []Fault   `json:"faults"`
+	Play play.Play `json:"play"`
+	// Control is a good policy that the one in Play is a patch of: what it breaks, too, is no finding. It needs policies only.
+	Control []map[string]any `json:"control,omitempty"`
+	Terms   Terms            `json:"terms"`
+	Faults  []Fault          `json:"faults"`
 	// Replay is a history to play, and nothing else.
 	Replay []Event `json:"replay,omitempty"`
 	// Seed is what histories are drawn with. Of several workers, which are told apart by their number from 0, each has its own.
@@ -57,8 +61,10 @@ const (
 	chunk = 50
 	// apart is the distance of the seeds of two chunks: rapid counts on from each.
 	apart = 1 << 20
-	// shrinking is how long rapid may shrink a history.
-	shrinking = 5 * time.Second
+	// tries is how many histories are played to find a shorter one. It is no time, so that the same seed always ends in the same history. shrinking
+	// is how long rapid, which knows times only, may take at most.
+	tries     = 300
+	shrinking = 2 * time.Minute
 	// telling is how often the simulator says how far it is.
 	telling = time.Second
 )
@@ -74,6 +80,7 @@ type search struct {
 	since     Message
 	known     map[string]bool // invariants that have a finding
 	target    string          // the one that is being shrunk
+	tried     int             // how many were played for that
 	last      Finding
 	unplayed  error
 	firstSeen Finding
@@ -89,7 +96,7 @@ func Explore(given Given, play func([]Event) (*Violation, error), tell func(Mess
 	}
 	draw := generator(given.Faults)
 	for number := given.Worker; !s.over(); number += max(1, given.Workers) {
-		s.target = ""
+		s.target, s.tried = "", 0
 		s.check(given.Seed+uint64(number)*apart, draw)
 		if s.target == "" {
 			continue
@@ -140,15 +147,23 @@ func (s *search) check(seed uint64, draw *rapid.Generator[[]Event]) {
 			panic(err)
 		}
 	}
-	defer func() {
-		if ended := recover(); ended != nil && ended != any(failed) {
-			panic(ended)
-		}
-	}()
+	var checking sync.WaitGroup
+	defer checking.Wait()
+	checking.Go(func() { s.rapid(draw) })
+}
+
+// rapid is the goroutine in which rapid checks.
+func (s *search) rapid(draw *rapid.Generator[[]Event]) {
 	rapid.Check(&tb{}, func(t *rapid.T) {
 		events := draw.Draw(t, "events")
 		if s.target == "" && s.over() {
 			return
+		}
+		if s.tried > tries {
+			runtime.Goexit() // rapid would go on
+		}
+		if s.target != "" {
+			s.tried++
 		}
 		v, err := s.play(events)
 		s.count(len(events))
@@ -188,8 +203,6 @@ func (s *search) say() {
 // tb is what rapid tells of a failure. It says nothing by itself.
 type tb struct{ failed bool }
 
-const failed = "a history broke an invariant"
-
 func (*tb) Helper()                 {}
 func (*tb) Name() string            { return "history" }
 func (*tb) Logf(string, ...any)     {}
@@ -204,6 +217,6 @@ func (t *tb) Fatalf(format string, args ...any) {
 	panic(fmt.Sprintf(format, args...))
 }
 func (t *tb) Fatal(args ...any) { t.failed = true; panic(fmt.Sprint(args...)) }
-func (t *tb) FailNow()          { panic(failed) }
+func (t *tb) FailNow()          { runtime.Goexit() }
 func (t *tb) Fail()             { t.failed = true }
 func (t *tb) Failed() bool      { return t.failed }

@@ -105,6 +105,7 @@ func (r *run) begin(o map[string]any) error {
 		return nil
 	}
 	pod, err := r.world.Move(o)
+	r.fill()
 	if err != nil || pod == nil {
 		return err
 	}
