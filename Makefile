@@ -8,7 +8,7 @@ export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP TIME_SCALE ARTIFA
 export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e check check-policies gallery known-bad blind test unit vet lint vulncheck up down list explain images prebuild matrix soak cells table promises docs report history rerun diff compare bench prune clean build
+.PHONY: help e2e check explore check-policies gallery known-bad blind test unit vet lint vulncheck up down list explain images prebuild matrix soak cells table promises docs report history rerun diff compare bench prune clean build
 
 help: ## list the commands and settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ check-policies: build ## check all that ships, and see policies known to be bad 
 
 gallery: build ## check the setups of fixtures/gallery, in seconds: the shapes that people have
 	@$(BIN)/smart-restore gallery $(sort $(patsubst %/,%,$(wildcard fixtures/gallery/*/)))
+
+FOR ?= 60s
+
+explore: build ## play random histories with POLICY without a cluster, and say in which one data are lost (FOR=60s; SEED=number; REPLAY=file plays that one)
+	@$(BIN)/smart-restore explore --for "$(FOR)" --seed "$(SEED)" --replay "$(REPLAY)"
 
 known-bad: build ## the suite's own test: policies known to be bad are caught (NAMES="a b": only these)
 	@$(BIN)/smart-restore known-bad $(NAMES)

@@ -17,6 +17,7 @@ import (
 	"github.com/smart-restore/conformance/harness/check/network"
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/check/rights"
+	"github.com/smart-restore/conformance/harness/explore/history"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
 	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/gomod"
@@ -72,6 +73,7 @@ func (k *Kyverno) program() (gomod.TestProgram, error) {
 		"harness/authority":         authority.Source,
 		"harness/fault/gateway":     gateway.Source,
 		"harness/fault/gateway/api": api.Source,
+		"harness/explore/history":   history.Source,
 	}, Needs: "simulator"}, err
 }
 
@@ -129,7 +131,7 @@ func (k *Kyverno) unitTests(ctx context.Context, program gomod.TestProgram) erro
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	said, err := k.command(ctx, dir, binary, "-test.v", "-test.skip="+playTest, "-test.timeout="+playTimeout.String()).CombinedOutput()
+	said, err := k.command(ctx, dir, binary, "-test.v", "-test.skip="+playTest+"|"+exploreTest, "-test.timeout="+playTimeout.String()).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("the simulator's unit tests: %w\n%s", err, said)
 	}

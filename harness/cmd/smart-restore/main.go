@@ -7,13 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/smart-restore/conformance/harness/explore"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/series"
 	"github.com/smart-restore/conformance/harness/session"
@@ -77,7 +82,7 @@ func root() *cobra.Command {
 	}})
 	root.AddCommand(matrixCommand(), soakCommand(), compareCommand())
 	root.AddCommand(aboutReports()...)
-	root.AddCommand(checkCommand(), galleryCommand(), promisesCommand(), docsCommand())
+	root.AddCommand(checkCommand(), exploreCommand(), galleryCommand(), promisesCommand(), docsCommand())
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
 			fmt.Printf("  %-16s %s\n                   default: %s\n", setting.Name, setting.Meaning, setting.Default)
@@ -147,6 +152,58 @@ func galleryCommand() *cobra.Command {
 	command.Flags().StringVar(&write, "write", "", "instead: put what each does not hold into this Markdown `file`, between the lines that mark its place")
 	return command
 }
+
+// exploreCommand looks where nobody has looked. It needs no cluster.
+func exploreCommand() *cobra.Command {
+	var seed, replay string
+	var length time.Duration
+	var knownBad bool
+	command := &cobra.Command{Use: "explore", Short: "play random histories with POLICY on Kyverno's own engine, without a cluster", Long: exploreHelp, RunE: func(cmd *cobra.Command, names []string) error {
+		if length <= 0 {
+			return fmt.Errorf("FOR=%s: wanted a time above zero, such as 60s", length)
+		}
+		if !knownBad && len(names) > 0 {
+			return errors.New("explore takes names with --known-bad only: the policy is --policy")
+		}
+		drawn, err := seedOf(seed)
+		if err != nil {
+			return err
+		}
+		return with(cmd, func(s *session.Session) error {
+			o := explore.Options{For: length, Seed: drawn}
+			if knownBad {
+				return s.ExploreKnownBad(cmd.Context(), o, names)
+			}
+			return s.Explore(cmd.Context(), o, replay)
+		})
+	}}
+	command.Flags().DurationVar(&length, "for", time.Minute, "for how `long`")
+	command.Flags().StringVar(&seed, "seed", "", "the `number` that the histories are drawn with (default: a fresh one, which is printed)")
+	command.Flags().StringVar(&replay, "replay", "", "instead: play the history in this `file`")
+	command.Flags().BoolVar(&knownBad, "known-bad", false, "instead: say of policies that are known to be bad, all or those named, how long each takes to be found")
+	return command
+}
+
+// seedOf is a seed as somebody wrote it. None: any.
+func seedOf(text string) (uint64, error) {
+	if text == "" {
+		return uint64(rand.Uint32()), nil
+	}
+	seed, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("SEED=%s: wanted a whole number from 0 to %d", text, uint32(math.MaxUint32))
+	}
+	return seed, nil
+}
+
+const exploreHelp = `Explore plays random histories of ordinary events with a policy: PVCs come, change and go, S3 and Kyverno are away and come back, movers
+run and are killed, time passes. After each event it looks whether the data are as they must be. A finding is the shortest history that it could
+make of the one that was drawn, and is written into a file, too.
+
+Exit codes:
+  0  every invariant holds in every history that was played.
+  1  one does not hold, or it cannot be told.
+  2  nothing could be explored: a policy, a history or a setting that is wrong.`
 
 // promisesCommand is about contracts alone.
 func promisesCommand() *cobra.Command {

@@ -1,0 +1,225 @@
+// Package explore looks where nobody has looked: it plays random histories with a policy on Kyverno's own engine, and says in which
+// one an invariant does not hold (harness/explore/history). It knows no cluster.
+package explore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/smart-restore/conformance/harness/check"
+	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/explore/history"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/progress"
+)
+
+// Simulator plays histories with a policy.
+type Simulator interface {
+	Explore(ctx context.Context, given history.Given, tell func(history.Message)) error
+}
+
+// Options are how it is explored.
+type Options struct {
+	For  time.Duration
+	Seed uint64
+	// First says to stop at the first finding.
+	First bool
+	// Folder is where findings are written. Empty: they are not.
+	Folder string
+	// Control is a good policy that the one under test is a patch of: what it breaks, too, is no finding. It may be nil.
+	Control *policy.Policy
+	// Workers is how many histories are played at a time. 0: one for each processor.
+	Workers int
+}
+
+// Finding is an invariant that a history breaks.
+type Finding struct {
+	history.Finding
+	File string
+}
+
+// Report is what came of it.
+type Report struct {
+	Policy  *policy.Policy
+	Kyverno string
+	Options
+	// Unknown is why nothing can be said of the policy. Empty: it was played.
+	Unknown           string
+	Histories, Events int
+	Took              time.Duration
+	Findings          []Finding
+	// Unplayed are histories that could not be played to their end, and one reason.
+	Unplayed string
+}
+
+// OK says whether every invariant holds in every history that was played.
+func (r *Report) OK() bool { return r.Unknown == "" && r.Unplayed == "" && len(r.Findings) == 0 }
+
+// Run plays random histories with a policy. Its error is about what kept it from doing so.
+func Run(ctx context.Context, p *policy.Policy, simulator Simulator, o Options, log *progress.Log) (*Report, error) {
+	r := &Report{Policy: p, Options: o}
+	if len(p.Kyverno()) == 0 || p.Templates != nil {
+		r.Unknown = "only a cluster can tell: what it applies with each PVC is not played"
+		return r, nil
+	}
+	if o.Workers == 0 {
+		o.Workers = runtime.NumCPU()
+	}
+	given := check.Setting(p)
+	given.Seed, given.Workers, given.Millis, given.First = o.Seed, o.Workers, o.For.Milliseconds(), o.First
+	if o.Control != nil {
+		for _, object := range o.Control.Objects {
+			given.Control = append(given.Control, object.Object)
+		}
+	}
+	task := log.Task("histories of %s with seed %d", p.Contract.Name, o.Seed)
+	began := time.Now()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	problems := make([]error, o.Workers)
+	for worker := range o.Workers {
+		all.Go(func() {
+			mine := given
+			mine.Worker = worker
+			problems[worker] = simulator.Explore(ctx, mine, func(m history.Message) {
+				mu.Lock()
+				defer mu.Unlock()
+				r.take(m)
+				task.Status("%d histories, %d findings", r.Histories, len(r.Findings))
+				if o.First && len(r.Findings) > 0 || r.Unknown != "" {
+					stop()
+				}
+			})
+		})
+	}
+	all.Wait()
+	r.Took = time.Since(began)
+	err := errors.Join(problems...)
+	if r.Unknown != "" || o.First && len(r.Findings) > 0 {
+		err = nil // it was stopped
+	}
+	if err == nil && o.Folder != "" {
+		err = r.write(o.Folder)
+	}
+	return r, task.Done(err)
+}
+
+// take takes down what a worker says.
+func (r *Report) take(m history.Message) {
+	if m.Policies != nil {
+		r.Kyverno, r.Unknown = m.Kyverno, unknown(m.Policies)
+	}
+	r.Histories += m.Histories
+	r.Events += m.Events
+	if m.Unplayed != "" {
+		r.Unplayed = m.Unplayed
+	}
+	if m.Finding == nil {
+		return
+	}
+	i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.Invariant == m.Finding.Invariant })
+	switch {
+	case i < 0:
+		r.Findings = append(r.Findings, Finding{Finding: *m.Finding})
+	case len(m.Finding.Events) < len(r.Findings[i].Events): // another worker's, of the same: the shorter one is told
+		m.Finding.Millis = min(m.Finding.Millis, r.Findings[i].Millis)
+		r.Findings[i].Finding = *m.Finding
+	}
+}
+
+// unknown is why nothing can be said, by what Kyverno and the API server say of the policies.
+func unknown(all []play.Acceptance) string {
+	var reasons []string
+	for _, a := range all {
+		for _, p := range a.Problems {
+			reasons = append(reasons, fmt.Sprintf("%s/%s is not taken: %s", a.Kind, a.Name, strings.TrimSpace(p.Field+" "+p.Text)))
+		}
+		if a.Unjudged != "" {
+			reasons = append(reasons, fmt.Sprintf("only a cluster can tell: %s/%s (%s)", a.Kind, a.Name, a.Unjudged))
+		}
+	}
+	return strings.Join(reasons, "; ")
+}
+
+// write writes the findings into files.
+func (r *Report) write(folder string) error {
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		f.File = filepath.Join(folder, fileName(r.Policy.Contract.Name, f.Invariant))
+		file := File{Policy: r.Policy.Contract.Name, Seed: r.Seed, Invariant: f.Invariant, Found: f.Text, Events: f.Events}
+		if err := file.Write(f.File); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Replay plays one history with a policy.
+func Replay(ctx context.Context, p *policy.Policy, simulator Simulator, file string) (*Report, error) {
+	r := &Report{Policy: p}
+	given := check.Setting(p)
+	f, err := Read(file, given.Faults)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.Kyverno()) == 0 || p.Templates != nil {
+		r.Unknown = "only a cluster can tell: what it applies with each PVC is not played"
+		return r, nil
+	}
+	given.Replay = f.Events
+	if err := simulator.Explore(ctx, given, r.take); err != nil && r.Unknown == "" {
+		return nil, err
+	}
+	for i := range r.Findings {
+		r.Findings[i].File = file
+	}
+	return r, nil
+}
+
+// Text prints a report.
+func (r *Report) Text(w io.Writer) error {
+	var b strings.Builder
+	if r.Unknown != "" {
+		fmt.Fprintf(&b, "unknown  %s: %s\n", r.Policy.Contract.Name, r.Unknown)
+		_, err := io.WriteString(w, b.String())
+		return err
+	}
+	slices.SortFunc(r.Findings, func(a, b Finding) int { return strings.Compare(a.Invariant, b.Invariant) })
+	for _, f := range r.Findings {
+		letter, _, _ := strings.Cut(f.Invariant, "/")
+		fmt.Fprintf(&b, "fail  %s: %s\n    %s\n", f.Invariant, history.Invariants[letter], f.Text)
+		for _, line := range words(f.Events, f.Event) {
+			fmt.Fprintf(&b, "      %s\n", line)
+		}
+		if f.Event == 0 {
+			fmt.Fprintf(&b, "          then everything is well again, and hours pass\n")
+		}
+		if f.Millis > 0 {
+			fmt.Fprintf(&b, "    found after %s, in history %d of a worker\n", progress.Duration(time.Duration(f.Millis)*time.Millisecond), f.Histories)
+		}
+		if f.File != "" {
+			fmt.Fprintf(&b, "    again: make explore REPLAY=%s POLICY=%s\n", f.File, r.Policy.Path)
+		}
+	}
+	if r.Unplayed != "" {
+		fmt.Fprintf(&b, "unknown  a history could not be played to its end: %s\n", r.Unplayed)
+	}
+	if r.Took > 0 {
+		fmt.Fprintf(&b, "%d histories of %d events in %s, %d a second, with seed %d: %d findings\n",
+			r.Histories, r.Events/max(1, r.Histories), progress.Duration(r.Took), int(float64(r.Histories)/r.Took.Seconds()), r.Seed, len(r.Findings))
+	} else if len(r.Findings) == 0 && r.Unplayed == "" {
+		fmt.Fprintln(&b, "every invariant holds in this history")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

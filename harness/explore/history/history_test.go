@@ -1,0 +1,249 @@
+package history
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var toyFaults = []Fault{
+	{Name: "refused", Unknown: true, Movers: Fails}, {Name: "amnesia", Unknown: true, Movers: Forgets}, {Name: "list-lies", Movers: Lists}, {Name: "read-only", Movers: ReadOnly},
+}
+
+// story reads events: "what whom how", one after the other.
+func story(t *testing.T, lines ...string) (events []Event) {
+	t.Helper()
+	for _, line := range lines {
+		words := strings.Fields(line)
+		e := Event{Do: words[0]}
+		for _, word := range words[1:] {
+			if strings.Contains(word, "/") {
+				e.PVC = word
+			} else {
+				e.How = word
+			}
+		}
+		if err := e.Check(toyFaults); err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+func TestInvariants(t *testing.T) {
+	// waits lets the app in when the restore is done, and a backup when no restore is under way.
+	waits := func(w *toy, pod map[string]any) bool {
+		name := at(pod, "metadata", "name")
+		for _, d := range w.List(destination) {
+			open := at(d, "status", "lastManualSync") == ""
+			if open && !strings.HasPrefix(name, "replicationdestination-") && at(d, "metadata", "namespace") == at(pod, "metadata", "namespace") {
+				return true
+			}
+		}
+		return false
+	}
+	restoresOnly := func(w *toy, pvc map[string]any) { w.make(pvc, key(pvc), destination) }
+	decides := func(decision string, make func(*toy, map[string]any)) func(*toy, map[string]any) {
+		return func(w *toy, pvc map[string]any) {
+			mapAt(pvc, "metadata")["annotations"] = map[string]any{"toy/decision": decision}
+			make(w, pvc)
+		}
+	}
+	for name, c := range map[string]struct {
+		policy  func(*toy, map[string]any)
+		refuses func(*toy, map[string]any) bool
+		events  []string
+		want    string // the invariant; empty: all hold
+		event   int
+	}{
+		"backed up and restored, the app waits": {careless, waits, []string{
+			"create shop/data clean", "start shop/data", "hour", "delete shop/data app-first", "create shop/data clean", "start shop/data", "wait", "wait", "write shop/data", "hour",
+		}, "", 0},
+		"the app does not wait": {restoresOnly, nil, []string{
+			"backup shop/data", "create shop/data clean", "start shop/data", "wait", "wait",
+		}, "a", 5},
+		"the app writes on, on what was restored": {careless, waits, []string{
+			"backup shop/data", "create shop/data clean", "wait", "wait", "start shop/data", "write shop/data", "wait", "hour", "hour",
+		}, "", 0},
+		"a restore is done again beside the app": {func(w *toy, pvc map[string]any) { w.make(pvc, key(pvc), source, destination) }, nil, []string{
+			"backup shop/data", "create shop/data clean", "wait", "wait", "start shop/data", "write shop/data", "destination shop/data deleted", "wait",
+		}, "", 0},
+		"a volume with content is restored over": {restoresOnly, nil, []string{"backup shop/data", "create shop/data volume", "wait", "wait"}, "a", 4},
+		"an undecided volume is backed up into the old repository, in the same hour": {careless, nil, []string{
+			"backup shop/data", "backup shop/data", "s3-down refused", "create shop/data clean", "start shop/data", "s3-up", "wait", "wait",
+		}, "b/removed", 8},
+		"in another hour, it hides the good one": {careless, waits, []string{
+			"backup shop/data", "hour", "s3-down refused", "create shop/data clean", "start shop/data", "s3-up", "wait", "wait",
+			"delete shop/data app-first", "create shop/data clean", "wait", "wait",
+		}, "b/hidden", 12},
+		"somebody accepts it": {careless, waits, []string{
+			"backup shop/data", "s3-down refused", "create shop/data clean", "start shop/data", "accept shop/data", "s3-up", "wait", "wait",
+		}, "", 0},
+		"a repository is made over another, while S3 has forgotten it": {careless, nil, []string{
+			"create shop/data clean", "start shop/data", "hour", "s3-down amnesia", "hour",
+		}, "b/overwritten", 5},
+		"one repository for two PVCs": {func(w *toy, pvc map[string]any) { w.make(pvc, "all", source) }, nil, []string{
+			"create shop/data clean", "start shop/data", "create office/data clean", "start office/data", "wait", "wait", "hour",
+		}, "c", 6},
+		"the app starts as if it were restored": {decides("restore", careless), nil, []string{
+			"backup shop/data", "create shop/data clean", "start shop/data",
+		}, "d", 3},
+		"nothing was found, and nobody says so": {decides("restore", careless), waits, []string{
+			"backup shop/data", "create shop/data clean", "s3-down list-lies", "wait", "wait", "start shop/data",
+		}, "d", 6},
+		"it is never backed up, and does not say so": {func(*toy, map[string]any) {}, nil, []string{"create shop/data clean"}, "e/backup", 0},
+		"it is never backed up, and says so":         {decides("unknown: S3 did not answer", func(*toy, map[string]any) {}), nil, []string{"create shop/data clean"}, "", 0},
+		"the app never starts":                       {careless, func(_ *toy, pod map[string]any) bool { return mapAt(pod, "spec") != nil }, []string{"create shop/data clean"}, "e/start", 0},
+		"unknown, and restored": {decides("unknown: S3 did not answer", func(w *toy, pvc map[string]any) { w.make(pvc, key(pvc), source, destination) }), waits, []string{
+			"backup shop/data", "create shop/data clean", "wait",
+		}, "f", 3},
+		"nobody could ask, and it is restored": {func(w *toy, pvc map[string]any) { w.make(pvc, key(pvc), destination) }, waits, []string{
+			"backup shop/data", "s3-down refused", "create shop/data clean", "wait",
+		}, "f", 4},
+		"a killed mover's lock ends all backups": {careless, nil, []string{
+			"create shop/data clean", "start shop/data", "wait", "killed shop/data at-work", "hour", "hour",
+		}, "", 0},
+		"what is not there cannot be deleted": {careless, nil, []string{"delete shop/data app-first", "killed shop/data at-work", "write shop/data", "accept shop/data", "stop shop/data"}, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newToy()
+			w.policy, w.refuses = c.policy, c.refuses
+			v, err := Play(w, toyTerms(), toyFaults, story(t, c.events...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v == nil {
+				v = &Violation{}
+			}
+			if v.Invariant != c.want || v.Event != c.event {
+				t.Errorf("%q at event %d (%s), want %q at %d", v.Invariant, v.Event, v.Text, c.want, c.event)
+			}
+			if c.want != "" {
+				if letter, _, _ := strings.Cut(c.want, "/"); Invariants[letter] == "" {
+					t.Errorf("nobody says what %s is", letter)
+				}
+			}
+		})
+	}
+}
+
+func TestUnlockTakesOldLocksOnly(t *testing.T) {
+	now := time.Date(2026, 11, 23, 2, 0, 0, 0, time.UTC)
+	repo := &repository{locks: []lock{{now.Add(-time.Minute), false}, {now.Add(-time.Hour), true}}}
+	if !repo.exclusive() {
+		t.Error("an exclusive lock is not seen")
+	}
+	repo.unlock(now)
+	if len(repo.locks) != 1 || repo.exclusive() {
+		t.Errorf("%+v is left, want the young one", repo.locks)
+	}
+}
+
+func TestRetention(t *testing.T) {
+	began := time.Date(2026, 11, 23, 2, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		minutes []int // of snapshots, oldest first
+		keep    Retain
+		want    []int
+	}{
+		"the newest of each hour, and the oldest":  {[]int{0, 10, 70, 80}, Retain{Hourly: 24}, []int{0, 10, 80}},
+		"the oldest, where some count is left":     {[]int{0, 10}, Retain{Hourly: 24}, []int{0, 10}},
+		"no more than there are to be":             {[]int{0, 60, 120}, Retain{Hourly: 2}, []int{60, 120}},
+		"the last":                                 {[]int{0, 60, 120}, Retain{Last: 1}, []int{120}},
+		"the newest of each day, and of each hour": {[]int{0, 60, 1440, 1500}, Retain{Hourly: 1, Daily: 7}, []int{0, 60, 1500}},
+		"nothing to keep":                          {nil, Retain{Hourly: 1}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var all []*snapshot
+			for _, m := range c.minutes {
+				all = append(all, &snapshot{time: began.Add(time.Duration(m) * time.Minute)})
+			}
+			var got []int
+			for _, s := range retained(all, c.keep) {
+				got = append(got, int(s.time.Sub(began).Minutes()))
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("kept %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestAMadeUpEventIsRefused(t *testing.T) {
+	for want, e := range map[string]Event{
+		`there is no event "explode"`: {Do: "explode"},
+		"create happens to a PVC":     {Do: "create", How: "clean"},
+		"one of the ways clean":       {Do: "create", PVC: "shop/data", How: "twice"},
+		"one of the ways refused":     {Do: "s3-down", How: "unplugged"},
+	} {
+		if err := e.Check(toyFaults); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", e, err, want)
+		}
+	}
+}
+
+func TestEveryEventIsPlayed(t *testing.T) {
+	for _, k := range kinds {
+		hows := k.ways(toyFaults)
+		if len(hows) == 0 {
+			hows = []string{""}
+		}
+		for _, how := range hows {
+			e := Event{Do: k.do, How: how}
+			if k.one {
+				e.PVC = "shop/data"
+			}
+			if words := e.Words(); words == k.do || strings.Contains(words, "%!") {
+				t.Errorf("%+v is said as %q", e, words)
+			}
+			w := newToy()
+			w.policy = careless
+			if _, err := Play(w, toyTerms(), toyFaults, append(story(t, "create shop/data clean", "start shop/data"), e)); err != nil {
+				t.Errorf("%+v: %v", e, err)
+			}
+		}
+	}
+}
+
+// explored is what is told of a toy policy.
+func explored(given Given, policy func(*toy, map[string]any)) (findings []Finding, histories int) {
+	given.Faults = toyFaults
+	Explore(given, func(events []Event) (*Violation, error) {
+		w := newToy()
+		w.policy = policy
+		return Play(w, toyTerms(), toyFaults, events)
+	}, func(m Message) {
+		histories += m.Histories
+		if m.Finding != nil {
+			findings = append(findings, *m.Finding)
+		}
+	})
+	return findings, histories
+}
+
+func TestTheSameSeedFindsTheSameShortHistory(t *testing.T) {
+	given := Given{Seed: 1, Workers: 1, Histories: 200, First: true}
+	first, _ := explored(given, careless)
+	again, _ := explored(given, careless)
+	if len(first) != 1 || len(again) != 1 || !slices.Equal(first[0].Events, again[0].Events) {
+		t.Fatalf("found %+v, and then %+v", first, again)
+	}
+	if len(first[0].Events) > 8 {
+		t.Errorf("the shortest history has %d events: %+v", len(first[0].Events), first[0].Events)
+	}
+	w := newToy()
+	w.policy = careless
+	if v, err := Play(w, toyTerms(), toyFaults, first[0].Events); err != nil || v == nil || v.Invariant != first[0].Invariant {
+		t.Errorf("played again: %+v, %v, want %s", v, err, first[0].Invariant)
+	}
+}
+
+func TestWorkersShareTheHistories(t *testing.T) {
+	nothing := func(w *toy, pvc map[string]any) { w.make(pvc, key(pvc), source) }
+	_, one := explored(Given{Seed: 1, Workers: 1, Histories: 20}, nothing)
+	if one < 20 {
+		t.Errorf("%d histories were played, want at least 20", one)
+	}
+}
