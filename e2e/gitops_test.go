@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -25,10 +26,10 @@ var _ = Prove("gitops/synced", verdict.GitOps,
 		claim := apps.Claim(ctx, "fresh", nil)
 		claim.BackedUp(ctx)
 
-		backups := len(s.SnapshotKeys(ctx, "fresh"))
+		before := s.SnapshotKeys(ctx, "fresh")
 		claim.AskForBackup(ctx)
 		s.StaySynced(ctx, reconciliations, policy, apps)
-		if len(s.SnapshotKeys(ctx, "fresh")) == backups {
+		if slices.Equal(s.SnapshotKeys(ctx, "fresh"), before) {
 			s.Unknownf("no backup was made while Argo CD was watched, though one was asked for")
 		}
 		apps.WarnsOfEndpoints(ctx)

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -53,8 +54,17 @@ func (g *GitOps) PolicyFromGit(ctx context.Context) *Application {
 	a.commit(ctx, annotated(g.env.Testbed.PolicyObjects(), wave, policyWave))
 	a.deploy(ctx)
 	a.Synced(ctx)
-	g.env.Must(g.env.Testbed.PolicyActs(ctx, g.env.API, func(string, ...any) {}))
+	g.acts(ctx)
 	return a
+}
+
+// acts waits until the policy acts. That one which the suite has seen acting does not, once Argo CD has deployed it, fails the spec.
+func (g *GitOps) acts(ctx context.Context) {
+	err := g.env.Testbed.PolicyActs(ctx, g.env.API, func(string, ...any) {})
+	if errors.Is(err, install.ErrIdle) || errors.Is(err, install.ErrRefuses) || errors.Is(err, install.ErrNotReady) {
+		g.env.Failf("the policy acts when the suite applies it, and not when Argo CD has deployed it: %v", err)
+	}
+	g.env.Must(err)
 }
 
 // withoutPolicy takes the policy away. Before the suite's is put back, what Argo CD has made of it is deleted.
@@ -234,7 +244,7 @@ func (a *Application) Deleted(ctx context.Context) {
 		err := client.IgnoreNotFound(e.API.Get(ctx, client.ObjectKeyFromObject(again), again))
 		return await.ReachedIf(again.GetUID() != "" && again.GetUID() != deleted && again.GetResourceVersion() != "", "it is not there"), err
 	})
-	e.Must(e.Testbed.PolicyActs(ctx, e.API, func(string, ...any) {}))
+	a.of.acts(ctx)
 }
 
 // resync is how often Argo CD reconciles (fixtures/manifests/argo-cd).
