@@ -343,7 +343,7 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 		e.Evidence("s3", fmt.Sprintf("%d packets with which Kyverno opens a connection or asks S3 ran into the outage", total), nil)
 		return
 	}
-	if o.fault.Before.Kind != "" && !e.Testbed.NoPolicy() {
+	if o.fault.Before.Kind != "" && !e.Testbed.OnlyMoversAsk() {
 		o.metBefore(ctx, since)
 		return
 	}
