@@ -155,7 +155,7 @@ func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string,
 	}
 	claim := c.create(ctx, name, c.labels(), with...)
 	claim.AdmittedInTime()
-	if c.env.Testbed.NoPolicy() {
+	if c.env.Testbed.OnlyMoversAsk() {
 		c.s3.MoverAsks(ctx, name, claim.CreatedAt)
 	}
 	if f.Outcome.Restores() {

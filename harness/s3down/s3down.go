@@ -59,7 +59,7 @@ func (s *S3) S3DownInUse(ctx context.Context, f outage.Fault, pvc string, during
 func (s *S3) down(ctx context.Context, f outage.Fault, pvc string, during func(), either bool) (healed time.Time) {
 	e := s.env
 	f = f.In(e.Testbed.Contract.S3.Marker)
-	either = either || e.Testbed.NoPolicy() // whom movers' requests are all that there is
+	either = either || e.Testbed.OnlyMoversAsk()
 	o := &inForce{S3: s, fault: f, id: e.Namespace, pvc: pvc, either: either}
 	o.prober = s.proberFor(ctx, f)
 	o.findURLs(ctx)
@@ -330,7 +330,7 @@ func (s *S3) kyvernoAddresses(ctx context.Context) ([]netip.Addr, error) {
 // ranInto is the positive control of an outage: those whom the fault is for asked S3 about the PVC and met it.
 func (o *inForce) ranInto(ctx context.Context, since int64) {
 	e := o.env
-	if o.armed != nil && !e.Testbed.NoPolicy() { // movers meet an outage at the gateway
+	if o.armed != nil && !e.Testbed.OnlyMoversAsk() { // movers meet an outage at the gateway
 		attempts, err := o.armed.Attempts(ctx)
 		e.Must(err)
 		var total uint64
@@ -343,7 +343,7 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 		e.Evidence("s3", fmt.Sprintf("%d packets with which Kyverno opens a connection or asks S3 ran into the outage", total), nil)
 		return
 	}
-	if o.fault.Before.Kind != "" && !e.Testbed.NoPolicy() {
+	if o.fault.Before.Kind != "" && !e.Testbed.OnlyMoversAsk() {
 		o.metBefore(ctx, since)
 		return
 	}
@@ -394,7 +394,7 @@ func (o *inForce) metBefore(ctx context.Context, since int64) {
 	}
 }
 
-// MoverAsks waits until a mover has run into the outage that the spec is in, about a PVC of this name: of templates, nobody else asks.
+// MoverAsks waits until a mover has run into the outage that the spec is in, about a PVC of this name, where nobody else asks.
 func (s *S3) MoverAsks(ctx context.Context, pvc string, since time.Time) {
 	e := s.env
 	e.Arrange(ctx, "a mover that runs into the outage of PVC "+pvc, e.Times.Mover, func(ctx context.Context) (await.State, error) {

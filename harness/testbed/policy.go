@@ -297,6 +297,10 @@ func (s *Testbed) NoPolicy() bool {
 	return s.Templates != nil && (s.Contract.Companion || len(policy.Kyverno(objectsOf(s.Policy))) == 0)
 }
 
+// OnlyMoversAsk says that VolSync's movers are all who ask S3: there is no policy that would, or a ReplicationDestination comes with each
+// PVC, so that there is nothing to be asked.
+func (s *Testbed) OnlyMoversAsk() bool { return s.NoPolicy() || s.Contract.Restores == policy.Always }
+
 // NotPromised is the reason why a spec with these labels is not run for what is applied. Empty: it is run.
 func (s *Testbed) NotPromised(labels []string) string {
 	contract := s.Contract

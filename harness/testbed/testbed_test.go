@@ -39,6 +39,7 @@ import (
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/runs"
+	"github.com/smart-restore/conformance/harness/subject"
 	"github.com/smart-restore/conformance/harness/timing"
 )
 
@@ -936,6 +937,26 @@ func TestSystemNamespacesAreThoseOfWhatTheStackHas(t *testing.T) {
 	} {
 		if got := strings.Join((&Testbed{Controllers: controllers}).SystemNamespaces(), " "); got != want {
 			t.Errorf("got %s, wanted %s", got, want)
+		}
+	}
+}
+
+func TestWhoAsksS3(t *testing.T) {
+	kyvernos := []map[string]any{{"apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": map[string]any{"name": "p"}}}
+	native := []map[string]any{{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": map[string]any{"name": "p"}}}
+	for name, c := range map[string]struct {
+		testbed              Testbed
+		noPolicy, onlyMovers bool
+	}{
+		"a policy that decides":            {Testbed{Policy: kyvernos, Contract: policy.Contract{Restores: policy.WhenDecided}}, false, false},
+		"a policy that restores always":    {Testbed{Policy: kyvernos, Contract: policy.Contract{Restores: policy.Always}}, false, true},
+		"templates":                        {Testbed{Templates: &subject.Set{}}, true, true},
+		"templates beside a policy":        {Testbed{Policy: kyvernos, Templates: &subject.Set{}}, false, false},
+		"templates beside a companion":     {Testbed{Policy: kyvernos, Templates: &subject.Set{}, Contract: policy.Contract{Companion: true}}, true, true},
+		"templates beside a native policy": {Testbed{Policy: native, Templates: &subject.Set{}}, true, true},
+	} {
+		if no, only := c.testbed.NoPolicy(), c.testbed.OnlyMoversAsk(); no != c.noPolicy || only != c.onlyMovers {
+			t.Errorf("%s: no policy %v, only movers %v", name, no, only)
 		}
 	}
 }
