@@ -176,8 +176,8 @@ const (
 	ballastBytes = 3 << 20
 )
 
-// touchEvery is after how many records keep-writing dates the ballast anew: some tenths of a second.
-const touchEvery = 50
+// refreshEvery is after how many records keep-writing writes a file of the ballast anew: some tenths of a second.
+const refreshEvery = 100
 
 // writePause is from one record to the next, or as long as the disk takes: of a few minutes' log, some megabytes are too many.
 const writePause = 2 * time.Millisecond
@@ -198,8 +198,8 @@ func keepWriting(flags *flag.FlagSet) func(io.Writer) error {
 		defer ticker.Stop()
 		n := 0
 		add := func() error {
-			if n++; n%touchEvery == 0 {
-				if err := l.Touch(); err != nil {
+			if n++; n%refreshEvery == 0 {
+				if err := l.Refresh(); err != nil {
 					return err
 				}
 			}

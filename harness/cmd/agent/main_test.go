@@ -282,7 +282,7 @@ func TestKeepWriting(t *testing.T) {
 	deadline := started.Add(30 * time.Second)
 	for {
 		var out, errs bytes.Buffer // at first, there is no log
-		if run([]string{"read-ledger", "--dir", dir}, &out, &errs) == 0 && decode[ledger.State](t, out.String()).Log > 2*touchEvery {
+		if run([]string{"read-ledger", "--dir", dir}, &out, &errs) == 0 && decode[ledger.State](t, out.String()).Log > 2*refreshEvery {
 			break
 		}
 		if time.Now().After(deadline) {

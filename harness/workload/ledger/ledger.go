@@ -44,6 +44,8 @@ func numberOf(raw []byte) (n int64, ok bool) {
 type Ledger struct {
 	log, table file
 	ballast    []string
+	size       int64 // of each
+	next       int   // the one that is written anew next
 	n          int64
 }
 
@@ -57,7 +59,7 @@ type file interface {
 // Create makes the log and the table on an empty volume, with ballast between them: so many files of so many bytes, of which no two are
 // the same and none can be compressed.
 func Create(dir string, files int, size int64) (*Ledger, error) {
-	l := &Ledger{}
+	l := &Ledger{size: size}
 	for i := range files {
 		l.ballast = append(l.ballast, filepath.Join(dir, fmt.Sprintf("%s%03d", ballastName, i)))
 		if err := fill(l.ballast[i], size); err != nil {
@@ -106,16 +108,25 @@ func (l *Ledger) Add() error {
 	return nil
 }
 
-// Touch dates the ballast as of now. A tool that has read it before, and goes by dates, would leave it out the next time, and read the table
-// right after the log.
-func (l *Ledger) Touch() error {
+// Refresh writes a file of the ballast anew, the next one each time, and dates the others as of now. Of what a tool has read before, it
+// would read nothing again that has its old date, and little that has its old content, and read the table right after the log.
+func (l *Ledger) Refresh() error {
+	if len(l.ballast) == 0 {
+		return nil
+	}
 	now := time.Now()
 	for _, name := range l.ballast {
 		if err := os.Chtimes(name, now, now); err != nil {
 			return err
 		}
 	}
-	return nil
+	f, err := os.OpenFile(l.ballast[l.next], os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	l.next = (l.next + 1) % len(l.ballast)
+	_, err = io.CopyN(f, rand.Reader, l.size)
+	return errors.Join(err, f.Close())
 }
 
 func put(f file, raw []byte, at int64) error {

@@ -119,28 +119,33 @@ func TestACopyFileByFileIsTorn(t *testing.T) {
 	}
 }
 
+// Each file of the ballast is dated anew at once, and has another content after as many times as there are files.
 func TestBallastIsReadAgain(t *testing.T) {
-	l, dir := create(t, 2)
-	before := content(t, dir, "5-ballast-001")
+	l, dir := create(t, 3)
+	var before [][]byte
 	long := time.Now().Add(-time.Hour)
 	for _, name := range l.ballast {
+		before = append(before, content(t, dir, filepath.Base(name)))
 		if err := os.Chtimes(name, long, long); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := l.Touch(); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range l.ballast {
-		if info, err := os.Stat(name); err != nil || !info.ModTime().After(long) {
-			t.Errorf("%s: %v, %v", name, info.ModTime(), err)
+	for n := range l.ballast {
+		if err := l.Refresh(); err != nil {
+			t.Fatal(err)
+		}
+		for i, name := range l.ballast {
+			if info, err := os.Stat(name); err != nil || !info.ModTime().After(long) || info.Size() != 1000 {
+				t.Errorf("%s: %+v, %v", name, info, err)
+			}
+			if same := bytes.Equal(before[i], content(t, dir, filepath.Base(name))); same != (i > n) {
+				t.Errorf("after %d times, %s is the same: %v", n+1, name, same)
+			}
 		}
 	}
-	if after := content(t, dir, "5-ballast-001"); !slices.Equal(before, after) {
-		t.Error("its content is another")
-	}
-	if bytes.Equal(before, content(t, dir, "5-ballast-000")) {
-		t.Error("two files are the same: of the second, nothing would be saved")
+	none, _ := create(t, 0)
+	if err := none.Refresh(); err != nil {
+		t.Error(err)
 	}
 }
 
