@@ -80,6 +80,20 @@ func TestAKeptStackThatIsNotWholeIsRefused(t *testing.T) {
 	}
 }
 
+// Who trusts the CA is decided when containers are started: another contract may want it otherwise.
+func TestAKeptStackWhoseCAOthersTrustIsRefused(t *testing.T) {
+	dockerSays(t, "true")
+	s := &Session{Stack: &stack.Stack{Name: "one"}, engine: &engine.Engine{}}
+	at := endpoint.Endpoint{URL: "https://s3.home.example.org"}
+	kept := &testbed.Testbed{RunID: "abcdefgh", Stack: "one", Endpoint: at, Trust: policy.TrustImages, Nodes: []string{"node"}, Store: &objectstore.Handle{}}
+	for trust, want := range map[string]string{policy.TrustImages: "never came to its end", policy.TrustPolicy: "is trusted by images, and by the contract of policy p it is by policy (s3.trust)"} {
+		err := s.usable(t.Context(), kept, &policy.Policy{Endpoint: at, Contract: policy.Contract{Name: "p", S3: policy.S3{Trust: trust}}})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: want %q, found %v", trust, want, err)
+		}
+	}
+}
+
 func TestWhatBecomesOfAKeptTestbedIsWrittenDown(t *testing.T) {
 	run, err := runs.New(t.TempDir())
 	if err != nil {

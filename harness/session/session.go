@@ -329,6 +329,10 @@ func (s *Session) usable(ctx context.Context, kept *testbed.Testbed, p *policy.P
 		return fmt.Errorf("the kept stack is %s with S3 at %s, but the policy needs %s with S3 at %s (policy %s): remove the kept stack with make down",
 			kept.Stack, kept.Endpoint.URL, s.Stack.Name, p.Endpoint.URL, p.Contract.Name)
 	}
+	if p.Endpoint.HTTPS() && kept.Trust != p.Contract.S3.Trust {
+		return fmt.Errorf("on the kept stack, the CA of %s is trusted by %s, and by the contract of policy %s it is by %s (s3.trust): remove the kept stack with make down",
+			p.Endpoint.URL, kept.Trust, p.Contract.Name, p.Contract.S3.Trust)
+	}
 	if len(kept.Nodes) == 0 {
 		return errors.New("another version of the suite put the kept stack up: make down removes it")
 	}

@@ -41,7 +41,8 @@ type Testbed struct {
 	RunID       string                  `json:"runID"`
 	Stack       string                  `json:"stack"`
 	Endpoint    endpoint.Endpoint       `json:"endpoint"`
-	CA          string                  `json:"ca,omitempty"` // of the endpoint's certificate, PEM; empty: it is http
+	CA          string                  `json:"ca,omitempty"`    // of the endpoint's certificate, PEM; empty: it is http
+	Trust       string                  `json:"trust,omitempty"` // who trusts it: policy.TrustImages, …
 	EngineHost  string                  `json:"engineHost"`
 	Cluster     string                  `json:"cluster"`
 	Nodes       []string                `json:"nodes"` // containers; the control plane's comes first
@@ -111,7 +112,7 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 		if certificates, err = authority.New(s.Endpoint.Hostname(), s.CreatedAt); err != nil {
 			return nil, err
 		}
-		s.CA = certificates.CA
+		s.CA, s.Trust = certificates.CA, o.Contract.S3.Trust
 	}
 	network := cluster.ContainerPrefix + o.Run.ID
 	if _, err := o.Engine.Docker(ctx, "network", "create", "--label", runs.Label+"="+o.Run.ID, network); err != nil {
@@ -148,7 +149,7 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 			c, err = cluster.Create(groupCtx, o.Engine, o.Fixtures, cluster.Options{
 				Name: s.Cluster, Network: network, NodeImage: o.Images.Node, NodePulled: o.Images.NodePulled, Nodes: o.Stack.Nodes,
 				Kubeconfig: s.Kubeconfig, AuditDir: o.AuditDir, StateDir: o.Run.Dir, Status: task.Status,
-				Trust: cluster.Trust{CA: s.CA, ByImages: o.Contract.S3.Trust == policy.TrustImages},
+				Trust: cluster.Trust{CA: s.CA, ByImages: s.Trust == policy.TrustImages},
 			})
 			return err
 		})
