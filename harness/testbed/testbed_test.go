@@ -945,15 +945,15 @@ func TestWhoAsksS3(t *testing.T) {
 	kyvernos := []map[string]any{{"apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": map[string]any{"name": "p"}}}
 	native := []map[string]any{{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": map[string]any{"name": "p"}}}
 	for name, c := range map[string]struct {
-		testbed              Testbed
+		testbed              *Testbed
 		noPolicy, onlyMovers bool
 	}{
-		"a policy that decides":            {Testbed{Policy: kyvernos, Contract: policy.Contract{Restores: policy.WhenDecided}}, false, false},
-		"a policy that restores always":    {Testbed{Policy: kyvernos, Contract: policy.Contract{Restores: policy.Always}}, false, true},
-		"templates":                        {Testbed{Templates: &subject.Set{}}, true, true},
-		"templates beside a policy":        {Testbed{Policy: kyvernos, Templates: &subject.Set{}}, false, false},
-		"templates beside a companion":     {Testbed{Policy: kyvernos, Templates: &subject.Set{}, Contract: policy.Contract{Companion: true}}, true, true},
-		"templates beside a native policy": {Testbed{Policy: native, Templates: &subject.Set{}}, true, true},
+		"a policy that decides":            {&Testbed{Policy: kyvernos, Contract: policy.Contract{Restores: policy.WhenDecided}}, false, false},
+		"a policy that restores always":    {&Testbed{Policy: kyvernos, Contract: policy.Contract{Restores: policy.Always}}, false, true},
+		"templates":                        {&Testbed{Templates: &subject.Set{}}, true, true},
+		"templates beside a policy":        {&Testbed{Policy: kyvernos, Templates: &subject.Set{}}, false, false},
+		"templates beside a companion":     {&Testbed{Policy: kyvernos, Templates: &subject.Set{}, Contract: policy.Contract{Companion: true}}, true, true},
+		"templates beside a native policy": {&Testbed{Policy: native, Templates: &subject.Set{}}, true, true},
 	} {
 		if no, only := c.testbed.NoPolicy(), c.testbed.OnlyMoversAsk(); no != c.noPolicy || only != c.onlyMovers {
 			t.Errorf("%s: no policy %v, only movers %v", name, no, only)
