@@ -156,7 +156,7 @@ func (r *Report) write(folder string) error {
 	for i := range r.Findings {
 		f := &r.Findings[i]
 		f.File = filepath.Join(folder, fileName(r.Policy.Contract.Name, f.Invariant))
-		file := File{Policy: r.Policy.Contract.Name, Seed: r.Seed, Invariant: f.Invariant, Found: f.Text, Events: f.Events}
+		file := File{Policy: r.Policy.Contract.Name, Seed: int64(r.Seed), Invariant: f.Invariant, Found: f.Text, Events: f.Events}
 		if err := file.Write(f.File); err != nil {
 			return err
 		}

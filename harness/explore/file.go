@@ -26,7 +26,7 @@ type File struct {
 	Kind       string `json:"kind"`
 	// Policy is the one that it was found with, and Seed what the history was drawn with.
 	Policy string `json:"policy"`
-	Seed   uint64 `json:"seed,omitempty"`
+	Seed   int64  `json:"seed,omitempty"`
 	// Invariant is the one that does not hold in this history, and Found what was seen. Empty: all hold.
 	Invariant string          `json:"invariant,omitempty"`
 	Found     string          `json:"found,omitempty"`

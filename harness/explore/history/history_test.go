@@ -1,10 +1,14 @@
 package history
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"sigs.k8s.io/yaml"
 )
 
 var toyFaults = []Fault{
@@ -44,7 +48,6 @@ func TestInvariants(t *testing.T) {
 		}
 		return false
 	}
-	restoresOnly := func(w *toy, pvc map[string]any) { w.make(pvc, key(pvc), destination) }
 	decides := func(decision string, make func(*toy, map[string]any)) func(*toy, map[string]any) {
 		return func(w *toy, pvc map[string]any) {
 			mapAt(pvc, "metadata")["annotations"] = map[string]any{"toy/decision": decision}
@@ -61,7 +64,7 @@ func TestInvariants(t *testing.T) {
 		"backed up and restored, the app waits": {careless, waits, []string{
 			"create shop/data clean", "start shop/data", "hour", "delete shop/data app-first", "create shop/data clean", "start shop/data", "wait", "wait", "write shop/data", "hour",
 		}, "", 0},
-		"the app does not wait": {restoresOnly, nil, []string{
+		"the app does not wait": {plan, nil, []string{
 			"backup shop/data", "create shop/data clean", "start shop/data", "wait", "wait",
 		}, "a", 5},
 		"the app writes on, on what was restored": {careless, waits, []string{
@@ -70,7 +73,7 @@ func TestInvariants(t *testing.T) {
 		"a restore is done again beside the app": {func(w *toy, pvc map[string]any) { w.make(pvc, key(pvc), source, destination) }, nil, []string{
 			"backup shop/data", "create shop/data clean", "wait", "wait", "start shop/data", "write shop/data", "destination shop/data deleted", "wait",
 		}, "", 0},
-		"a volume with content is restored over": {restoresOnly, nil, []string{"backup shop/data", "create shop/data volume", "wait", "wait"}, "a", 4},
+		"a volume with content is restored over": {plan, nil, []string{"backup shop/data", "create shop/data volume", "wait", "wait"}, "a", 4},
 		"an undecided volume is backed up into the old repository, in the same hour": {careless, nil, []string{
 			"backup shop/data", "backup shop/data", "s3-down refused", "create shop/data clean", "start shop/data", "s3-up", "wait", "wait",
 		}, "b/removed", 8},
@@ -124,6 +127,59 @@ func TestInvariants(t *testing.T) {
 				if letter, _, _ := strings.Cut(c.want, "/"); Invariants[letter] == "" {
 					t.Errorf("nobody says what %s is", letter)
 				}
+			}
+		})
+	}
+}
+
+// plan makes a destination where there is a backup, and nothing holds the app back.
+func plan(w *toy, pvc map[string]any) {
+	if w.backups[key(pvc)] {
+		w.make(pvc, key(pvc), destination)
+	}
+}
+
+// What was found once is found again.
+func TestRecordedHistories(t *testing.T) {
+	policies := map[string]func(*toy, map[string]any){"careless": careless, "plan": plan}
+	files, err := filepath.Glob("testdata/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var recorded struct {
+				Policy, Invariant string
+				Events            []Event
+			}
+			if err := yaml.Unmarshal(raw, &recorded); err != nil {
+				t.Fatal(err)
+			}
+			policy := policies[recorded.Policy]
+			if policy == nil {
+				t.Fatalf("there is no policy %q", recorded.Policy)
+			}
+			for _, e := range recorded.Events {
+				if err := e.Check(toyFaults); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w := newToy()
+			w.policy = policy
+			v, err := Play(w, toyTerms(), toyFaults, recorded.Events)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if v != nil {
+				got = v.Invariant
+			}
+			if got != recorded.Invariant {
+				t.Errorf("%q, want %q", got, recorded.Invariant)
 			}
 		})
 	}

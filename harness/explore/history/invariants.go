@@ -100,7 +100,7 @@ func (r *run) restoreBegins(m *mover, v *volume) {
 
 // appStarts is about invariant d: an app that starts on a volume that was to be restored finds its data.
 func (r *run) appStarts(key string, pvc map[string]any, v *volume) {
-	if !matches(r.terms.Restore, at(pvc, "metadata", "annotations", r.terms.Annotation)) || r.accepted(pvc) || v.brought || says(pvc, "nothing") {
+	if !matches(r.terms.Restore, at(pvc, "metadata", "annotations", r.terms.Annotation)) || r.accepted(pvc) || v.brought || v.claimed || says(pvc, "nothing") {
 		return
 	}
 	repo := r.repositories[r.terms.Paths[key]]

@@ -40,6 +40,8 @@ type volume struct {
 	blind time.Time
 	// unknown says that its decision has been that this is not known.
 	unknown bool
+	// claimed says that its decision came with the manifest, and nobody was there to replace it.
+	claimed bool
 	// missed says that it was created or labelled when the contract does not promise that anything comes of it.
 	missed bool
 }
@@ -276,6 +278,7 @@ func (r *run) create(e Event) error {
 		return nil
 	}
 	v := &volume{missed: !r.terms.CatchesUp && (r.away["admission"] || r.away["background"])}
+	v.claimed = r.away["admission"] && strings.HasPrefix(e.How, "annotated")
 	if blind {
 		v.blind = r.world.Now()
 	}
@@ -444,6 +447,9 @@ func (r *run) delete(e Event, pvc map[string]any) error {
 func (r *run) again(e Event, pvc map[string]any) error {
 	if pvc == nil {
 		return nil
+	}
+	if v := r.volumes[uid(pvc)]; v != nil && r.away["admission"] && strings.HasPrefix(e.How, "replace-annotated") {
+		v.claimed = true
 	}
 	o := r.manifest(e.PVC, true)
 	switch e.How {
