@@ -109,6 +109,7 @@ func (t *templates) backsUp(one template) {
 	}
 	t.named(requirement, one, t.contract.Names.ReplicationSource)
 	t.repository(requirement, one)
+	t.trusts(requirement, one)
 }
 
 func (t *templates) restores(one template) {
@@ -130,6 +131,7 @@ func (t *templates) restores(one template) {
 	}
 	t.named(requirement, one, t.contract.Names.ReplicationDestination)
 	t.repository(requirement, one)
+	t.trusts(requirement, one)
 }
 
 func (t *templates) named(requirement string, one template, promised policy.Template) {
