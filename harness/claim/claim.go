@@ -481,13 +481,17 @@ func (c *Claim) triggerBackup(ctx context.Context, source *unstructured.Unstruct
 func (c *Claim) awaitFirstSync(ctx context.Context, source *unstructured.Unstructured) {
 	e := c.env()
 	e.Eventually(ctx, fmt.Sprintf("first sync of ReplicationSource %s ended", source.GetName()), e.Times.Mover, func(ctx context.Context) (await.State, error) {
-		if gone, err := c.refresh(ctx, source); err != nil || gone {
-			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
-		}
-		under := volsync.OfAMoment(source) && volsync.Working(source)
-		over := volsync.Nested(source, "status", "lastSyncTime") != "" && !under
-		return await.ReachedIf(over, "%s", volsync.Progress(source)), nil
+		return c.isFirstSynced(ctx, source)
 	})
+}
+
+func (c *Claim) isFirstSynced(ctx context.Context, source *unstructured.Unstructured) (await.State, error) {
+	if gone, err := c.refresh(ctx, source); err != nil || gone {
+		return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
+	}
+	under := volsync.OfAMoment(source) && volsync.Working(source)
+	over := volsync.Nested(source, "status", "lastSyncTime") != "" && !under
+	return await.ReachedIf(over, "%s", volsync.Progress(source)), nil
 }
 
 // refresh reads an object again, and says whether it is gone.
@@ -503,19 +507,23 @@ func (c *Claim) refresh(ctx context.Context, object *unstructured.Unstructured) 
 func (c *Claim) synced(ctx context.Context, object *unstructured.Unstructured, what string) {
 	e := c.env()
 	e.Eventually(ctx, fmt.Sprintf("%s of PVC %s reported done", what, c.Name), e.Times.Mover, func(ctx context.Context) (await.State, error) {
-		switch gone, err := c.refresh(ctx, object); {
-		case err != nil:
-			return await.State{}, err
-		case gone:
-			return await.RuledOut("%s %s is gone", object.GetKind(), object.GetName()), nil
-		case !volsync.Synced(object):
-			return await.NotYet("%s", volsync.Progress(object)), nil
-		}
-		if result := volsync.Nested(object, "status", "latestMoverStatus", "result"); result != "Successful" {
-			return await.RuledOut("the mover's result is %q: %s", result, volsync.Nested(object, "status", "latestMoverStatus", "logs")), nil
-		}
-		return await.Reached(), nil
+		return c.isSynced(ctx, object)
 	})
+}
+
+func (c *Claim) isSynced(ctx context.Context, object *unstructured.Unstructured) (await.State, error) {
+	switch gone, err := c.refresh(ctx, object); {
+	case err != nil:
+		return await.State{}, err
+	case gone:
+		return await.RuledOut("%s %s is gone", object.GetKind(), object.GetName()), nil
+	case !volsync.Synced(object):
+		return await.NotYet("%s", volsync.Progress(object)), nil
+	}
+	if result := volsync.Nested(object, "status", "latestMoverStatus", "result"); result != "Successful" {
+		return await.RuledOut("the mover's result is %q: %s", result, volsync.Nested(object, "status", "latestMoverStatus", "logs")), nil
+	}
+	return await.Reached(), nil
 }
 
 // Delete deletes the claim, and waits until it and what belonged to it are gone.
