@@ -65,14 +65,16 @@ var _ = Prove("gitops/prune", verdict.GitOps,
 	"An app is taken out of git, and Argo CD deletes it with its PVC. When it is put back, its PVC is restored before the app starts. What the policy made for another app is the same.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.PolicyFromGit(ctx)
-		apps := s.AppsFromGit(ctx, "data", "other")
+		apps := s.AppsFromGit(ctx, "other")
+		apps.Synced(ctx)
+		before := s.ObjectsOfTheirs(ctx, apps.Claim(ctx, "other", nil))
+		apps.Again(ctx, "data")
 		apps.Synced(ctx)
 		app := apps.Workload("data").Running(ctx)
-		first, other := apps.Claim(ctx, "data", nil), apps.Claim(ctx, "other", nil)
+		first := apps.Claim(ctx, "data", nil)
 		app.Write(ctx, small(s))
 		written := app.Reads(ctx)
 		first.BackedUp(ctx)
-		before := s.ObjectsOfTheirs(ctx, other)
 		apps.Without(ctx, first)
 		s.HasObjects(ctx, before)
 
@@ -85,7 +87,7 @@ var _ = Prove("gitops/prune", verdict.GitOps,
 	}, append([]any{feature("gated-start")}, deployedFromGit...)...)
 
 var _ = Prove("gitops/replace", verdict.GitOps,
-	"Argo CD deploys a change of a PVC by Replace=true, and then by ServerSideApply=true. What was decided about the PVC stays, what the policy made is the same, nothing is restored over, and the app keeps its data. By Replace=true and Force=true, Argo CD makes the PVC anew: if the policy holds pods back until a restore is done, the PVC is restored before its app starts, or not at all.",
+	"Argo CD deploys a change of a PVC by Replace=true, and then by ServerSideApply=true. What was decided about the PVC stays, what the policy made is the same, nothing is restored over, and the app keeps its data. By Replace=true and Force=true, Argo CD makes the PVC anew: if the policy holds pods back until a restore is done, the PVC is restored before its app starts, or says that it was not.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.PolicyFromGit(ctx)
 		apps := s.AppsFromGit(ctx, "data")
@@ -113,8 +115,11 @@ var _ = Prove("gitops/replace", verdict.GitOps,
 		apps.SyncOptions(ctx, "Replace=true,Force=true")
 		claim.BeingDeleted(ctx)
 		workload.Replace(ctx)
-		apps.Claim(ctx, "data", claim)
+		again := apps.Claim(ctx, "data", claim)
 		s.NothingRestoredUnder(ctx, workload)
+		if workload.StartedEmpty(ctx) {
+			again.SaysUnknown(ctx, "its app started on an empty volume")
+		}
 	}, deployedFromGit...)
 
 // rebuildSize is how many apps are deployed at once.

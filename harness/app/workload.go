@@ -187,6 +187,11 @@ func (w *Workload) SawTheBackup(ctx context.Context) {
 	w.App.SawTheBackup(ctx, append([]string{repository.SeedContent}, w.wrote...)...)
 }
 
+// StartedEmpty says whether the volume was empty when the workload's pod started.
+func (w *Workload) StartedEmpty(ctx context.Context) bool {
+	return len(w.App.sawAtFirst(ctx).Entries) == 0
+}
+
 // FoundTheBackup says whether what the workload's pod found when it started was the good backup, whole. What else it found is evidence.
 func (w *Workload) FoundTheBackup(ctx context.Context) bool {
 	found := notTheBackup(w.App.sawAtFirst(ctx), []string{repository.SeedContent})

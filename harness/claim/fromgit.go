@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/policy"
 )
 
 // A claim whose PVC is made by what deploys from git.
@@ -53,6 +54,22 @@ func (c *Claim) StillDecided(ctx context.Context, decided, after string) {
 			return "", err
 		}
 		return fmt.Sprintf("after %s, its annotation %s is %q: the decision is lost", after, annotation, pvc.Annotations[annotation]), nil
+	})
+}
+
+// SaysUnknown waits until the claim says that it is not known whether there is something to restore, if it is promised that it says so.
+func (c *Claim) SaysUnknown(ctx context.Context, why string) {
+	contract := c.env().Testbed.Contract
+	if !contract.Promises("visible-decision") || contract.Decisions.Annotation == "" {
+		return
+	}
+	c.env().Eventually(ctx, "PVC "+c.Name+" says that it was not restored, since "+why, c.env().Times.Mover, func(ctx context.Context) (await.State, error) {
+		pvc, err := c.get(ctx)
+		if err != nil {
+			return await.State{}, err
+		}
+		not := contract.Decisions.NotDecided(policy.DecisionUnknown, pvc.Annotations)
+		return await.ReachedIf(not == "", "%s", not), nil
 	})
 }
 

@@ -15,7 +15,8 @@ func TestSlug(t *testing.T) {
 func TestOfKubernetes(t *testing.T) {
 	for key, want := range map[string]bool{
 		"kubernetes.io/x": true, "pv.kubernetes.io/bind-completed": true, "volume.beta.kubernetes.io/storage-provisioner": true,
-		"notkubernetes.io/x": false, "kubernetes.io.example/x": false, "smart-restore/decision": false, "app": false, "": false,
+		"argocd.argoproj.io/tracking-id": true,
+		"notkubernetes.io/x":             false, "kubernetes.io.example/x": false, "smart-restore/decision": false, "app": false, "": false,
 	} {
 		if got := OfKubernetes(key); got != want {
 			t.Errorf("%q: %v, want %v", key, got, want)
