@@ -17,7 +17,7 @@ const (
 )
 
 // ForwardName has the cluster's DNS ask this server for a name and what is below it, and keep no answer. The server is told which pod
-// asks. Nobody is asked for other names of outside, such as those that resolvers make of it with their search domains: there are none. What runs of the DNS is started anew: it would read its file again in its own time, half a minute.
+// asks. It is asked for all other names of outside, too, such as those that resolvers make of it with their search domains: there are none. What runs of the DNS is started anew: it would read its file again in its own time, half a minute.
 func ForwardName(ctx context.Context, api client.Client, name, server string) error {
 	config := &corev1.ConfigMap{}
 	if err := api.Get(ctx, client.ObjectKey{Namespace: dnsNamespace, Name: "coredns"}, config); err != nil {
@@ -42,7 +42,7 @@ func withForward(file, name, server string) string {
 	if strings.Contains("\n"+file, "\n"+head+"\n") {
 		return file
 	}
-	file = outside.ReplaceAllString(file, "${1}template ANY ANY {\n${1}    rcode NXDOMAIN\n${1}}")
+	file = outside.ReplaceAllString(file, "${1}forward . "+server+" {\n${1}    max_fails 0\n${1}}")
 	return strings.TrimRight(file, "\n") + "\n" + head + `
     errors
     rewrite edns0 subnet set 32 128

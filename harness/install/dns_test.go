@@ -14,7 +14,7 @@ func TestTheClustersDNSAsksTheGatewayForTheNameOnly(t *testing.T) {
 	const (
 		kubernetes = ".:53 {\n    kubernetes cluster.local in-addr.arpa ip6.arpa {\n    }\n"
 		kubeadms   = kubernetes + "    forward . /etc/resolv.conf {\n       max_concurrent 1000\n    }\n    cache 30\n    reload\n}\n"
-		closed     = kubernetes + "    template ANY ANY {\n        rcode NXDOMAIN\n    }\n    cache 30\n    reload\n}\n"
+		closed     = kubernetes + "    forward . 192.168.10.133 {\n        max_fails 0\n    }\n    cache 30\n    reload\n}\n"
 	)
 	pod := func(name, app string) *corev1.Pod {
 		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: name, Labels: map[string]string{"k8s-app": app}}}

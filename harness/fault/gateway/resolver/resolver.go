@@ -1,6 +1,6 @@
 // Package resolver is the DNS server that knows the endpoint's name. The DNS of the test's cluster forwards questions for that name to
 // it, with the address of the pod that asked as EDNS client subnet, so that a fault of names can be one client's. Nobody else is asked:
-// the name exists in the test's cluster only.
+// the name exists in the test's cluster only, and no other name of outside does.
 package resolver
 
 import (
@@ -41,7 +41,7 @@ func (c Config) Answer(message []byte, from netip.AddrPort) []byte {
 	}
 	name := strings.ToLower(strings.TrimSuffix(question.Name.String(), "."))
 	if name != c.Name && !strings.HasSuffix(name, "."+c.Name) {
-		return reply(header, &question, dnsmessage.RCodeRefused, netip.Addr{})
+		return reply(header, &question, dnsmessage.RCodeNameError, netip.Addr{})
 	}
 	if err := parser.SkipAllQuestions(); err != nil {
 		return reply(header, &question, dnsmessage.RCodeFormatError, netip.Addr{})
