@@ -296,6 +296,15 @@ func TestTheSameSeedFindsTheSameShortHistory(t *testing.T) {
 	}
 }
 
+func TestTheShortestHistoryIsOfThePlainestPVC(t *testing.T) {
+	got := Shorter(story(t, "hour", "create shop/data-2 clean", "start office/data-2", "write shop/data-2"), func(events []Event) bool {
+		return len(events) >= 2 && events[len(events)-2].Do == "create" && events[len(events)-1].Do == "write" && events[len(events)-1].PVC == events[len(events)-2].PVC
+	})
+	if want := story(t, "create shop/data clean", "write shop/data"); !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
 func TestWorkersShareTheHistories(t *testing.T) {
 	nothing := func(w *toy, pvc map[string]any) { w.make(pvc, key(pvc), source) }
 	_, one := explored(Given{Seed: 1, Workers: 1, Histories: 20}, nothing)
