@@ -93,6 +93,9 @@ func TestInvariants(t *testing.T) {
 		"the app starts as if it were restored": {decides("restore", careless), nil, []string{
 			"backup shop/data", "create shop/data clean", "start shop/data",
 		}, "d", 3},
+		"a pod that was there before its PVC, which goes on saying that it is restored": {decides("restore", func(*toy, map[string]any) {}), nil, []string{
+			"start shop/data", "backup shop/data", "create shop/data clean",
+		}, "d", 0},
 		"nothing was found, and nobody says so": {decides("restore", careless), waits, []string{
 			"backup shop/data", "create shop/data clean", "s3-down list-lies", "wait", "wait", "start shop/data",
 		}, "d", 6},
@@ -293,6 +296,15 @@ func TestTheSameSeedFindsTheSameShortHistory(t *testing.T) {
 	w.policy = careless
 	if v, err := Play(w, toyTerms(), toyFaults, first[0].Events); err != nil || v == nil || v.Invariant != first[0].Invariant {
 		t.Errorf("played again: %+v, %v, want %s", v, err, first[0].Invariant)
+	}
+}
+
+func TestTheShortestHistoryIsOfThePlainestPVC(t *testing.T) {
+	got := Shorter(story(t, "hour", "create shop/data-2 clean", "start office/data-2", "write shop/data-2"), func(events []Event) bool {
+		return len(events) >= 2 && events[len(events)-2].Do == "create" && events[len(events)-1].Do == "write" && events[len(events)-1].PVC == events[len(events)-2].PVC
+	})
+	if want := story(t, "create shop/data clean", "write shop/data"); !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

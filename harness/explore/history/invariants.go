@@ -98,19 +98,24 @@ func (r *run) restoreBegins(m *mover, v *volume) {
 	}
 }
 
-// appStarts is about invariant d: an app that starts on a volume that was to be restored finds its data.
+// appStarts is about invariant d: an app that starts on a volume that was to be restored finds its data. Nobody can hold back a pod that was
+// there before its PVC: of that one, it is asked at the end what the PVC says.
 func (r *run) appStarts(key string, pvc map[string]any, v *volume) {
-	if !matches(r.terms.Restore, at(pvc, "metadata", "annotations", r.terms.Annotation)) || r.accepted(pvc) || v.brought || v.claimed || says(pvc, "nothing") {
+	if r.app(key).early && r.terms.Gates || v.appWrote && !v.half { // it has long started without: that was said when it did
 		return
+	}
+	if r.mistaken(key, pvc, v) {
+		r.broken("d", "the app of %s starts as if its volume were restored, and it is not", key)
+	}
+}
+
+// mistaken says whether a PVC is to have been restored, by its decision, and does not hold what there is to restore.
+func (r *run) mistaken(key string, pvc map[string]any, v *volume) bool {
+	if !matches(r.terms.Restore, at(pvc, "metadata", "annotations", r.terms.Annotation)) || r.accepted(pvc) || v.brought || v.claimed || says(pvc, "nothing") {
+		return false
 	}
 	repo := r.repositories[r.terms.Paths[key]]
-	if repo == nil || repo.lastGood == nil || v.version != 0 && !v.half && r.descends(v.version, repo.lastGood.version) {
-		return
-	}
-	if v.appWrote && !v.half {
-		return // it has long started without: that was said when it did
-	}
-	r.broken("d", "the app of %s starts as if its volume were restored, and it is not", key)
+	return repo != nil && repo.lastGood != nil && (v.version == 0 || v.half || !r.descends(v.version, repo.lastGood.version))
 }
 
 // says says whether a PVC has an annotation with a word in it.
@@ -192,6 +197,8 @@ func (r *run) heal() error {
 	}
 	for _, claim := range PVCs {
 		switch r.silent(claim, began) {
+		case "d":
+			r.broken("d", "everything has been well for %d hours, the app of PVC %s runs, and the PVC still says that it is restored, which it is not", healing, claim)
 		case "e/start":
 			r.broken("e/start", "everything has been well for %d hours, the app of PVC %s does not start, and the PVC does not say why", healing, claim)
 		case "e/backup":
@@ -209,6 +216,8 @@ func (r *run) silent(claim string, since time.Time) string {
 		return ""
 	case !r.app(claim).ran:
 		return "e/start"
+	case r.mistaken(claim, pvc, r.volumes[uid(pvc)]):
+		return "d"
 	case !r.backedUp(pvc, since):
 		return "e/backup"
 	}

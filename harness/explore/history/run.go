@@ -26,6 +26,7 @@ type app struct {
 	wanted bool
 	pod    string // its pod's name; empty: it has none
 	ran    bool   // that pod has started
+	early  bool   // that pod was there before its PVC
 	pods   int    // how many there have been
 }
 
@@ -374,7 +375,7 @@ func (r *run) startApp(key string) error {
 		return err
 	}
 	if r.world.Get("Pod", namespace, pod) != nil {
-		a.pod, a.ran = pod, false
+		a.pod, a.ran, a.early = pod, false, r.claim(key) == nil
 	}
 	return r.runApp(key)
 }

@@ -28,6 +28,8 @@ type Terms struct {
 	Accept, AcceptValue string
 	// StartsEmpty says that a PVC of which nothing is known is bound and stays as it is.
 	StartsEmpty bool
+	// Gates says that it promises to hold an app back until the restore is done.
+	Gates bool
 	// CatchesUp and Relabels say that it promises to act for PVCs that were created while Kyverno was away, and that are labelled later.
 	CatchesUp, Relabels bool
 	// Retain is what the contract promises to keep. Zero: what the ReplicationSource says.

@@ -142,7 +142,7 @@ func toyTerms() Terms {
 		},
 		Selected:   map[string]any{"labels": map[string]any{"backup": "hourly"}},
 		Unselected: map[string]any{"labels": map[string]any{"backup": nil}},
-		Bucket:     "s3:http://s3/b/", Paths: map[string]string{}, PasswordKey: "RESTIC_PASSWORD", StartsEmpty: true,
+		Bucket:     "s3:http://s3/b/", Paths: map[string]string{}, PasswordKey: "RESTIC_PASSWORD", StartsEmpty: true, Gates: true,
 		Annotation: "toy/decision", Restore: "restore", Fresh: "fresh", Unknown: "unknown.*", Accept: "toy/accept", AcceptValue: "{uid}",
 	}
 	for _, namespace := range []string{"shop", "office"} {
