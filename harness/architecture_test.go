@@ -37,6 +37,7 @@ var layers = [][]string{
 	{"harness/claim"},
 	{"harness/scenario"},
 	{"harness/check"},
+	{"harness/mutants"},
 	{"harness/session", "e2e"},
 	{"harness/series"},
 	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause", "harness/cmd/provisioner", "harness/cmd/csi-driver"},
@@ -50,7 +51,7 @@ var clusterVocabulary = []string{
 
 // clusterless are the packages that must not import any of that: what finds and says things without a cluster.
 var clusterless = []string{
-	"fixtures", "harness/alerts", "harness/strict", "harness/endpoint", "harness/outage", "harness/probe", "harness/check", "harness/check/play", "harness/check/network", "harness/check/rights",
+	"fixtures", "harness/alerts", "harness/strict", "harness/endpoint", "harness/outage", "harness/probe", "harness/check", "harness/check/play", "harness/check/network", "harness/check/rights", "harness/mutants",
 	"harness/fault/gateway", "harness/fault/gateway/api", "harness/policy", "harness/stack", "harness/settings", "harness/subject",
 }
 

@@ -130,16 +130,7 @@ func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulato
 		r.Millis = time.Since(began).Milliseconds()
 		return r, nil
 	}
-	all := situations(plot{p.Contract, p.Endpoint.URL})
-	s3 := p.Contract.S3
-	given := play.Play{Endpoint: p.Endpoint.URL, Bucket: s3.Bucket, Marker: s3.Marker, MarkerBody: s3.MarkerBody}
-	for _, o := range p.Objects {
-		given.Policies = append(given.Policies, o.Object)
-	}
-	for _, s := range all {
-		s.play.Name = s.name
-		given.Situations = append(given.Situations, s.play)
-	}
+	given, all := playOf(p)
 	record, err := simulator.Play(ctx, given)
 	if err != nil {
 		return nil, err

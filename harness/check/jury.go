@@ -1,0 +1,240 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/policy"
+)
+
+// Jury judges versions of a policy: which requirement catches each, that does not catch the policy itself.
+type Jury struct {
+	policy     *policy.Policy
+	stage      Stage
+	situations []situation
+	found      map[string]bool  // requirements that the policy itself does not hold
+	relevant   map[string][]int // situations in which an object of the policy, kind/name, was evaluated
+	caught     map[string]map[int]int
+}
+
+// Catch is what a jury says of a version of the policy.
+type Catch struct {
+	// Requirement is the one that caught it. Empty: none did.
+	Requirement string `json:"requirement,omitempty"`
+	Situation   string `json:"situation,omitempty"`
+	Text        string `json:"text,omitempty"`
+	// All are the requirements that catch it, where all situations were played.
+	All []string `json:"all,omitempty"`
+	// Refused says that Kyverno or the API server does not take it: whoever applies it is told.
+	Refused string `json:"refused,omitempty"`
+	// Unknown is why some situation could not be judged, where nothing caught it.
+	Unknown string `json:"unknown,omitempty"`
+}
+
+// ErrNotPlayed is about a policy that no version can be judged of.
+type ErrNotPlayed struct{ Reason string }
+
+func (e ErrNotPlayed) Error() string { return e.Reason }
+
+// NewJury plays the policy itself, on a stage of its own, which Close ends.
+func NewJury(ctx context.Context, p *policy.Policy, simulator interface {
+	Stage(context.Context, play.Play) (Stage, error)
+}) (*Jury, error) {
+	if p.Templates != nil || len(p.Kyverno()) == 0 {
+		return nil, ErrNotPlayed{"only a cluster can tell: what is applied with each PVC beside the policies is not played"}
+	}
+	given, all := playOf(p)
+	stage, err := simulator.Stage(ctx, given)
+	if err != nil {
+		return nil, err
+	}
+	j := &Jury{policy: p, stage: stage, found: map[string]bool{}, relevant: map[string][]int{}, caught: map[string]map[int]int{}}
+	for _, s := range all {
+		j.situations = append(j.situations, s)
+	}
+	if err := j.itself(); err != nil {
+		_ = stage.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// playOf is what a policy is played in.
+func playOf(p *policy.Policy) (play.Play, []situation) {
+	all := situations(plot{p.Contract, p.Endpoint.URL})
+	s3 := p.Contract.S3
+	given := play.Play{Endpoint: p.Endpoint.URL, Bucket: s3.Bucket, Marker: s3.Marker, MarkerBody: s3.MarkerBody, Policies: contents(p.Objects)}
+	for _, s := range all {
+		s.play.Name = s.name
+		given.Situations = append(given.Situations, s.play)
+	}
+	return given, all
+}
+
+func contents(objects []*unstructured.Unstructured) (all []map[string]any) {
+	for _, o := range objects {
+		all = append(all, o.Object)
+	}
+	return all
+}
+
+// Close ends the stage.
+func (j *Jury) Close() error { return j.stage.Close() }
+
+// itself is about the policy as it is.
+func (j *Jury) itself() error {
+	var all []int
+	for i, s := range j.situations {
+		if s.isFor(j.policy.Contract) {
+			all = append(all, i)
+		}
+	}
+	c, record, err := j.take(j.policy.Objects, nil, all)
+	if err != nil {
+		return err
+	}
+	for _, a := range record.Policies {
+		if len(a.Problems) > 0 || a.Unjudged != "" {
+			return ErrNotPlayed{c.accepted(record.Policies)}
+		}
+	}
+	for i, course := range record.Situations {
+		for _, name := range course.Applied {
+			j.relevant[name] = append(j.relevant[name], all[i])
+		}
+		j.relevant[""] = append(j.relevant[""], all[i])
+	}
+	for _, t := range c.Findings {
+		j.found[t.Requirement] = true
+	}
+	return nil
+}
+
+// take plays some situations with objects, and judges what came of it. The report goes on from takes before.
+func (j *Jury) take(objects []*unstructured.Unstructured, c *checker, which []int) (*checker, *play.Record, error) {
+	take := play.Take{Situations: which}
+	if c == nil {
+		take.Policies = contents(objects)
+		version := *j.policy
+		version.Objects = objects
+		c = &checker{Report: &Report{}, contract: j.policy.Contract, subjects: subjectsOf(&version), reasons: j.policy.Contract.Reasons(), applied: applied{}, causes: map[string]int{}}
+		for _, f := range policy.FindingsIn(version.Check()) {
+			c.trouble(f.Requirement, c.static(f))
+		}
+		c.unbound(&version)
+	}
+	record, err := j.stage.Take(take)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(record.Situations) != len(which) {
+		return nil, nil, fmt.Errorf("the simulator played %d of %d situations", len(record.Situations), len(which))
+	}
+	for _, a := range record.Policies {
+		if a.Kind != policy.NativeBinding {
+			c.applied[a.Kind+"/"+a.Name] = a.Called
+		}
+	}
+	for i, n := range which {
+		c.row(j.situations[n], record.Situations[i], "")
+	}
+	return c, record, nil
+}
+
+// sizes are how many situations are played at a time until one catches what is judged.
+var sizes = []int{0, 2, 4, 8, 16, 32}
+
+// Judge judges a version of which one object, kind/name, is another one, or gone. With all, it plays every situation, too, after one
+// has caught it.
+func (j *Jury) Judge(objects []*unstructured.Unstructured, changed string, all bool) (Catch, error) {
+	order := j.order(changed)
+	var c *checker
+	var record *play.Record
+	var err error
+	for round := 0; round == 0 || len(order) > 0; round++ {
+		n := len(order)
+		if round < len(sizes) && !all {
+			n = min(n, sizes[round])
+		}
+		which := order[:n]
+		order = order[n:]
+		if c, record, err = j.take(objects, c, which); err != nil {
+			return Catch{}, err
+		}
+		if refused := refusedIn(c, record); refused != "" {
+			return Catch{Refused: refused}, nil
+		}
+		if catch, caught := j.catch(c); caught {
+			for _, i := range which {
+				if j.situations[i].name == catch.Situation {
+					j.note(changed, i)
+				}
+			}
+			return catch, nil
+		}
+	}
+	c.accepted(record.Policies) // what is never ready
+	c.acts()
+	catch, _ := j.catch(c)
+	for _, row := range c.Rows {
+		if row.Verdict == Unknown && catch.Requirement == "" && catch.Unknown == "" {
+			catch.Unknown = row.Situation + ": " + row.Text
+		}
+	}
+	return catch, nil
+}
+
+// refusedIn is why a version is not taken.
+func refusedIn(c *checker, record *play.Record) string {
+	for _, a := range record.Policies {
+		if len(a.Problems) > 0 {
+			return taker(a.Kind+"/"+a.Name) + ": " + a.Problems[0].Text
+		}
+	}
+	return ""
+}
+
+// catch is the first finding of a requirement that the policy itself holds.
+func (j *Jury) catch(c *checker) (catch Catch, caught bool) {
+	for _, t := range c.Findings {
+		if j.found[t.Requirement] {
+			continue
+		}
+		if !caught {
+			catch, caught = Catch{Requirement: t.Requirement, Situation: t.Situation, Text: t.Text}, true
+		}
+		if !slices.Contains(catch.All, t.Requirement) {
+			catch.All = append(catch.All, t.Requirement)
+		}
+	}
+	return catch, caught
+}
+
+func (j *Jury) note(object string, situation int) {
+	if j.caught[object] == nil {
+		j.caught[object] = map[int]int{}
+	}
+	j.caught[object][situation]++
+}
+
+// order is that in which situations are played: first those that have caught versions of the same object, then those in which it was
+// evaluated, then the rest.
+func (j *Jury) order(object string) []int {
+	of := j.relevant[object]
+	order := slices.Clone(j.relevant[""])
+	rank := func(i int) int {
+		if slices.Contains(of, i) {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(j.caught[object][b], j.caught[object][a]), cmp.Compare(rank(b), rank(a)))
+	})
+	return order
+}
