@@ -17,6 +17,7 @@ type Jury struct {
 	policy     *policy.Policy
 	stage      Stage
 	situations []situation
+	blind      map[string]bool  // situations of which nothing can be said of the policy itself
 	found      map[string]bool  // requirements that the policy itself does not hold
 	relevant   map[string][]int // situations in which an object of the policy, kind/name, was evaluated
 	caught     map[string]map[int]int
@@ -53,7 +54,7 @@ func NewJury(ctx context.Context, p *policy.Policy, simulator interface {
 	if err != nil {
 		return nil, err
 	}
-	j := &Jury{policy: p, stage: stage, found: map[string]bool{}, relevant: map[string][]int{}, caught: map[string]map[int]int{}}
+	j := &Jury{policy: p, stage: stage, blind: map[string]bool{}, found: map[string]bool{}, relevant: map[string][]int{}, caught: map[string]map[int]int{}}
 	for _, s := range all {
 		j.situations = append(j.situations, s)
 	}
@@ -111,6 +112,9 @@ func (j *Jury) itself() error {
 	}
 	for _, t := range c.Findings {
 		j.found[t.Requirement] = true
+	}
+	for _, row := range c.Rows {
+		j.blind[row.Situation] = row.Verdict == Unknown
 	}
 	return nil
 }
@@ -182,7 +186,7 @@ func (j *Jury) Judge(objects []*unstructured.Unstructured, changed string, all b
 	c.acts()
 	catch, _ := j.catch(c)
 	for _, row := range c.Rows {
-		if row.Verdict == Unknown && catch.Requirement == "" && catch.Unknown == "" {
+		if row.Verdict == Unknown && !j.blind[row.Situation] && catch.Requirement == "" && catch.Unknown == "" {
 			catch.Unknown = row.Situation + ": " + row.Text
 		}
 	}

@@ -153,6 +153,9 @@ func (s *Session) writeMutants(report *mutants.Report, asked MutantsOf) error {
 		var page bytes.Buffer
 		err := report.HTML(&page)
 		if err == nil {
+			err = os.MkdirAll(filepath.Dir(asked.HTML), 0o755)
+		}
+		if err == nil {
 			err = os.WriteFile(asked.HTML, page.Bytes(), 0o644)
 		}
 		if err != nil {
