@@ -20,7 +20,8 @@ type Jury struct {
 	blind      map[string]bool  // situations of which nothing can be said of the policy itself
 	found      map[string]bool  // requirements that the policy itself does not hold
 	relevant   map[string][]int // situations in which an object of the policy, kind/name, was evaluated
-	caught     map[string]map[int]int
+	// caught says by place, an object and a field of it, how many versions each situation has caught.
+	caught map[string]map[int]int
 }
 
 // Catch is what a jury says of a version of the policy.
@@ -54,11 +55,11 @@ func NewJury(ctx context.Context, p *policy.Policy, simulator interface {
 	if err != nil {
 		return nil, err
 	}
-	j := &Jury{policy: p, stage: stage, blind: map[string]bool{}, found: map[string]bool{}, relevant: map[string][]int{}, caught: map[string]map[int]int{}}
-	for _, s := range all {
-		j.situations = append(j.situations, s)
+	j := &Jury{policy: p, stage: stage, situations: all, blind: map[string]bool{}, found: map[string]bool{}, relevant: map[string][]int{}, caught: map[string]map[int]int{}}
+	if err = j.itself(); err == nil {
+		err = j.again()
 	}
-	if err := j.itself(); err != nil {
+	if err != nil {
 		_ = stage.Close()
 		return nil, err
 	}
@@ -119,6 +120,15 @@ func (j *Jury) itself() error {
 	return nil
 }
 
+// again is the jury's own test: what it judges after something else, it must not catch for that.
+func (j *Jury) again() error {
+	catch, err := j.Judge(j.policy.Objects, "", "", true)
+	if err == nil && catch.Requirement != "" {
+		err = fmt.Errorf("the simulator is wrong: the policy itself, played a second time, is caught by %s (%s): %s", catch.Requirement, catch.Situation, catch.Text)
+	}
+	return err
+}
+
 // take plays some situations with objects, and judges what came of it. The report goes on from takes before.
 func (j *Jury) take(objects []*unstructured.Unstructured, c *checker, which []int) (*checker, *play.Record, error) {
 	take := play.Take{Situations: which}
@@ -151,12 +161,16 @@ func (j *Jury) take(objects []*unstructured.Unstructured, c *checker, which []in
 }
 
 // sizes are how many situations are played at a time until one catches what is judged.
-var sizes = []int{0, 2, 4, 8, 16, 32}
+var sizes = []int{0, general, 4, 8, 16, 32}
 
-// Judge judges a version of which one object, kind/name, is another one, or gone. With all, it plays every situation, too, after one
-// has caught it.
-func (j *Jury) Judge(objects []*unstructured.Unstructured, changed string, all bool) (Catch, error) {
-	order := j.order(changed)
+// general is how many situations at the beginning of the table say whether a policy works at all.
+const general = 3
+
+// Judge judges a version of which one object, kind/name, is another one in a field, or gone. With all, it plays every situation, too,
+// after one has caught it.
+func (j *Jury) Judge(objects []*unstructured.Unstructured, object, field string, all bool) (Catch, error) {
+	place := object + " " + field
+	order := j.order(object, place)
 	var c *checker
 	var record *play.Record
 	var err error
@@ -176,7 +190,7 @@ func (j *Jury) Judge(objects []*unstructured.Unstructured, changed string, all b
 		if catch, caught := j.catch(c); caught {
 			for _, i := range which {
 				if j.situations[i].name == catch.Situation {
-					j.note(changed, i)
+					j.note(place, i)
 				}
 			}
 			return catch, nil
@@ -219,26 +233,31 @@ func (j *Jury) catch(c *checker) (catch Catch, caught bool) {
 	return catch, caught
 }
 
-func (j *Jury) note(object string, situation int) {
-	if j.caught[object] == nil {
-		j.caught[object] = map[int]int{}
+func (j *Jury) note(place string, situation int) {
+	if j.caught[place] == nil {
+		j.caught[place] = map[int]int{}
 	}
-	j.caught[object][situation]++
+	j.caught[place][situation]++
 }
 
-// order is that in which situations are played: first those that have caught versions of the same object, then those in which it was
-// evaluated, then the rest.
-func (j *Jury) order(object string) []int {
-	of := j.relevant[object]
-	order := slices.Clone(j.relevant[""])
+// order is that in which situations are played, so that what catches a version says what is wrong with it: first those that show whether
+// the policy works at all, then those that have caught versions of the same field, then those in which the object was evaluated, in the
+// order of the table, then the rest.
+func (j *Jury) order(object, place string) []int {
 	rank := func(i int) int {
-		if slices.Contains(of, i) {
+		switch is := slices.Contains(j.relevant[object], i); {
+		case is && i < general:
+			return 0
+		case j.caught[place][i] > 0:
 			return 1
+		case is:
+			return 2
 		}
-		return 0
+		return 3
 	}
+	order := slices.Clone(j.relevant[""])
 	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(j.caught[object][b], j.caught[object][a]), cmp.Compare(rank(b), rank(a)))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(j.caught[place][b], j.caught[place][a]))
 	})
 	return order
 }

@@ -86,7 +86,7 @@ func TestAJuryFindsWhichRequirementCatchesAVersion(t *testing.T) {
 	judge := func(annotation string, all bool) Catch {
 		t.Helper()
 		stage.played = nil
-		catch, err := jury.Judge(version(p, annotation), "GeneratingPolicy/p-restore", all)
+		catch, err := jury.Judge(version(p, annotation), "GeneratingPolicy/p-restore", "spec", all)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,6 +115,9 @@ func TestAJuryFindsWhichRequirementCatchesAVersion(t *testing.T) {
 	if catch := judge("breaks", false); catch.Requirement != "" || !strings.Contains(catch.Unknown, "it was not played") {
 		t.Errorf("%+v", catch)
 	}
+	if order := jury.order("GeneratingPolicy/p-restore", "GeneratingPolicy/p-restore spec"); jury.situations[order[0]].name != "no label" || order[1] != 0 {
+		t.Errorf("after what has caught versions of the field, the table's order is not kept: %v", order[:3])
+	}
 	if err := jury.Close(); err != nil || !stage.closed {
 		t.Errorf("the stage is open: %v", err)
 	}
@@ -128,5 +131,22 @@ func TestAJuryJudgesNoPolicyThatIsNotPlayed(t *testing.T) {
 	var unplayed ErrNotPlayed
 	if !errors.As(err, &unplayed) || !strings.Contains(err.Error(), "does not take GeneratingPolicy/p-restore") || !stage.closed {
 		t.Errorf("want that Kyverno does not take it, found %v; the stage is closed: %v", err, stage.closed)
+	}
+}
+
+// A simulator that keeps something of one take for the next one would have every mutant caught.
+func TestAJuryTestsItself(t *testing.T) {
+	takes := 0
+	stage := &fakeStage{course: func(_ []map[string]any, s play.Situation) play.Course {
+		course := nothing(s)
+		if s.Name == "no label" {
+			if takes++; takes > 1 {
+				course.Events = append(course.Events, play.Event{What: play.Made, Object: map[string]any{"kind": "ReplicationDestination", "metadata": map[string]any{"name": "x"}}})
+			}
+		}
+		return course
+	}}
+	if _, err := NewJury(t.Context(), loaded(t, ""), stage); err == nil || !strings.Contains(err.Error(), "played a second time, is caught by core/unlabelled") || !stage.closed {
+		t.Errorf("want that the simulator is wrong, found %v", err)
 	}
 }

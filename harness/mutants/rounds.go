@@ -168,5 +168,5 @@ type situationsJudge struct {
 }
 
 func (s situationsJudge) Judge(m Mutant) (check.Catch, error) {
-	return s.Jury.Judge(m.Objects(s.policy), m.Object, s.all)
+	return s.Jury.Judge(m.Objects(s.policy), m.Object, m.Field, s.all)
 }
