@@ -38,7 +38,7 @@ var layers = [][]string{
 	{"harness/gitops"},
 	{"harness/scenario"},
 	{"harness/check"},
-	{"harness/explore"},
+	{"harness/explore", "harness/mutants"},
 	{"harness/session", "e2e"},
 	{"harness/series"},
 	{"harness/cmd/smart-restore", "harness/cmd/agent", "harness/cmd/gateway", "harness/cmd/pause", "harness/cmd/provisioner", "harness/cmd/csi-driver"},
@@ -52,7 +52,7 @@ var clusterVocabulary = []string{
 
 // clusterless are the packages that must not import any of that: what finds and says things without a cluster.
 var clusterless = []string{
-	"fixtures", "harness/authority", "harness/fault/gateway/resolver", "harness/alerts", "harness/strict", "harness/endpoint", "harness/outage", "harness/probe", "harness/check", "harness/check/play", "harness/check/network", "harness/check/rights",
+	"fixtures", "harness/authority", "harness/fault/gateway/resolver", "harness/alerts", "harness/strict", "harness/endpoint", "harness/outage", "harness/probe", "harness/check", "harness/check/play", "harness/check/network", "harness/check/rights", "harness/mutants",
 	"harness/fault/gateway", "harness/fault/gateway/api", "harness/policy", "harness/stack", "harness/settings", "harness/subject", "harness/explore", "harness/explore/history",
 }
 

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/smart-restore/conformance/harness/authority"
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/verdict"
@@ -131,23 +130,9 @@ func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulato
 		r.Millis = time.Since(began).Milliseconds()
 		return r, nil
 	}
-	s3 := p.Contract.S3
-	given := play.Play{Endpoint: p.Endpoint.URL, Address: p.Endpoint.Addr.Addr(), Bucket: s3.Bucket, Marker: s3.Marker, MarkerBody: s3.MarkerBody}
-	place := plot{Contract: p.Contract, endpoint: p.Endpoint.URL}
-	if p.Endpoint.HTTPS() {
-		certificates, err := authority.New(p.Endpoint.Hostname(), began)
-		if err != nil {
-			return nil, err
-		}
-		place.ca, given.Certificates, given.Trusted = certificates.CA, certificates, s3.Trust == policy.TrustImages
-	}
-	all := situations(place)
-	for _, o := range p.Objects {
-		given.Policies = append(given.Policies, o.Object)
-	}
-	for _, s := range all {
-		s.play.Name = s.name
-		given.Situations = append(given.Situations, s.play)
+	given, all, err := playOf(p, began)
+	if err != nil {
+		return nil, err
 	}
 	record, err := simulator.Play(ctx, given)
 	if err != nil {

@@ -59,7 +59,7 @@ func subjectsOf(p *policy.Policy) subjects {
 			continue
 		}
 		one := subject{name: o.GetKind() + "/" + o.GetName(), text: string(raw)}
-		one.found = documentOf(p.Documents, o.GetKind(), o.GetName())
+		one.found = policy.DocumentOf(p.Documents, o.GetKind(), o.GetName())
 		one.selected = selectedBy(raw, one.found.Root)
 		s.all = append(s.all, one)
 	}
@@ -85,25 +85,6 @@ func selectedBy(raw []byte, document *yaml.Node) (all []labelAt) {
 		all = append(all, at)
 	})
 	return all
-}
-
-// documentOf is the document of an object. A kustomization may give an object another name than its file has: then it is the
-// only one of its kind whose name is a part of that.
-func documentOf(documents []policy.Document, kind, name string) policy.Document {
-	var alike []policy.Document
-	for _, d := range documents {
-		switch {
-		case d.Kind() != kind:
-		case d.Name() == name:
-			return d
-		case d.Name() != "" && strings.Contains(name, d.Name()):
-			alike = append(alike, d)
-		}
-	}
-	if len(alike) == 1 {
-		return alike[0]
-	}
-	return policy.Document{}
 }
 
 // claimLabels reports the labels that the selectors of match blocks for PVCs name: those beside resourceRules, and in rules of

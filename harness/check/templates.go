@@ -88,7 +88,7 @@ func (t *templates) wrong(requirement string, one template, path []any, format s
 	t.trouble(requirement, problem{text: fmt.Sprintf(format, args...), cause: name + " " + format})
 	found := &t.Findings[len(t.Findings)-1]
 	found.Policy = name
-	if document := documentOf(t.documents, one.source.GetKind(), one.source.GetName()); document.Root != nil {
+	if document := policy.DocumentOf(t.documents, one.source.GetKind(), one.source.GetName()); document.Root != nil {
 		node, _ := strict.Find(document.Root, path...)
 		found.File, found.Line = document.File, node.Line
 	}

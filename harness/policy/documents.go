@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 	kustomize "sigs.k8s.io/kustomize/api/types"
@@ -42,6 +43,25 @@ func Documents(path string) []Document {
 	}
 	w.file(contract)
 	return w.documents
+}
+
+// DocumentOf is the document of an object. A kustomization may give an object another name than its file has: then it is the
+// only one of its kind whose name is a part of that.
+func DocumentOf(documents []Document, kind, name string) Document {
+	var alike []Document
+	for _, d := range documents {
+		switch {
+		case d.Kind() != kind:
+		case d.Name() == name:
+			return d
+		case d.Name() != "" && strings.Contains(name, d.Name()):
+			alike = append(alike, d)
+		}
+	}
+	if len(alike) == 1 {
+		return alike[0]
+	}
+	return Document{}
 }
 
 // walk collects documents. A file that several kustomizations name is read once.

@@ -39,6 +39,15 @@ type Play struct {
 	Situations []Situation      `json:"situations"`
 }
 
+// Take is some situations of a play, with other policies: those of a mutant, say. The simulator is given a Play, and then one after
+// another of these, and answers each with a Record.
+type Take struct {
+	// Policies are in the place of the play's. None: they are those of the take before.
+	Policies []map[string]any `json:"policies,omitempty"`
+	// Situations are the numbers, from 0, of those that are played.
+	Situations []int `json:"situations"`
+}
+
 // Situation is one life of a cluster and its S3, from empty. Its clock is its own: an hour in it takes no time.
 type Situation struct {
 	Name string `json:"name"`

@@ -82,7 +82,7 @@ func root() *cobra.Command {
 	}})
 	root.AddCommand(matrixCommand(), soakCommand(), compareCommand())
 	root.AddCommand(aboutReports()...)
-	root.AddCommand(checkCommand(), exploreCommand(), galleryCommand(), promisesCommand(), docsCommand())
+	root.AddCommand(checkCommand(), exploreCommand(), mutantsCommand(), galleryCommand(), promisesCommand(), docsCommand())
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
 			fmt.Printf("  %-16s %s\n                   default: %s\n", setting.Name, setting.Meaning, setting.Default)
