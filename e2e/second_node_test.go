@@ -22,6 +22,7 @@ var _ = Prove("resilience/second-node", verdict.Resilience,
 var _ = Prove("resilience/drained-node", verdict.Resilience,
 	"A node is drained in the middle of a backup, and one in the middle of a restore. No snapshot is lost, and no app starts before the restore is over. When the nodes take pods again, both end with nobody's help: the backup holds what the app wrote, and the volume what the backup holds.",
 	func(ctx context.Context, s *scenario.Scenario) {
+		s.DislikedNode(ctx) // else the cache of a mover may be made on one node, and the copy that it reads on another: no backup would ever run
 		saving := s.ClaimWithBackupSource(ctx, "saving")
 		written := saving.App(ctx).Write(ctx, small(s))
 		saving.BackedUp(ctx)

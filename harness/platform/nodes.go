@@ -193,7 +193,8 @@ func (p *Platform) KillLeaderAsked(ctx context.Context, asks func(context.Contex
 		case err != nil && ctx.Err() == nil:
 			l.seen = err.Error()
 		case err == nil && address == l.pod.Status.PodIP:
-			if err := p.kill(ctx, &l.pod); err != nil {
+			// The PVC may be admitted, and the spec go on, as soon as it is killed, and before that is known.
+			if err := p.kill(context.WithoutCancel(ctx), &l.pod); err != nil {
 				l.seen = err.Error()
 				return true
 			}

@@ -167,7 +167,11 @@ func TestKillLeaderAsked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := &log{}
-				p := platformWith(t, l, env.Parts{Node: func(_ context.Context, args ...string) (string, error) {
+				p := platformWith(t, l, env.Parts{Node: func(ctx context.Context, args ...string) (string, error) {
+					time.Sleep(2 * time.Second) // longer than the spec waits
+					if ctx.Err() != nil {
+						return "", ctx.Err()
+					}
 					if got := args[len(args)-1]; got != "uid-of-kyverno-a" {
 						return "", fmt.Errorf("asked to kill %s", got)
 					}
