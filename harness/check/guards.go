@@ -24,6 +24,18 @@ func (p plot) guards() []situation {
 			verify: func(f *found) { f.podsStart(); f.backedUp() },
 		},
 		{
+			name: "backup, and another app of the namespace runs", requirement: "core/restore", wanted: "RD, the app starts",
+			play: p.scene(p.backup(), create(p.claim(claimName)), create(p.claim(twinName)), wait(afterMillis), create(using(twinName, pod("neighbour"))),
+				play.Step{Restored: true}, wait(afterMillis), create(pod("late"))),
+			verify: (*found).startsRestored,
+		},
+		{
+			name: "backup, and a finished pod of the volume is left", requirement: "core/restore", wanted: "RD, the app starts",
+			play: with(finished(pod("job")), p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
+				create(pod("late")))),
+			verify: (*found).startsRestored,
+		},
+		{
 			name: "a restore is done", requirement: "safety/backup-during-restore", wanted: "backups, without a scan",
 			play:   p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).backedUp,
@@ -104,6 +116,31 @@ const (
 	twinName       = claimName + "-2"
 	ephemeralClaim = "early-data" // Kubernetes names it after its pod and volume
 )
+
+// using makes of a pod one that uses another PVC.
+func using(claim string, pod map[string]any) map[string]any {
+	pod["spec"].(map[string]any)["volumes"] = []any{map[string]any{"name": "data", "persistentVolumeClaim": map[string]any{"claimName": claim}}}
+	return pod
+}
+
+// finished makes of a pod one that has ended.
+func finished(pod map[string]any) map[string]any {
+	pod["status"] = map[string]any{"phase": "Succeeded"}
+	return pod
+}
+
+// with is a situation in which an object is there before.
+func with(object map[string]any, s play.Situation) play.Situation {
+	s.Objects = append(s.Objects, object)
+	return s
+}
+
+// startsRestored wants the PVC to be restored, and pods to start then.
+func (f *found) startsRestored() {
+	f.hasDestination(afterMillis)
+	f.podsStart()
+	f.isFilled()
+}
 
 // ephemeral makes of a pod that uses a PVC one for which Kubernetes makes the PVC.
 func ephemeral(pod map[string]any) map[string]any {
