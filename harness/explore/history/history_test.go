@@ -87,6 +87,9 @@ func TestInvariants(t *testing.T) {
 		"a repository is made over another, while S3 has forgotten it": {careless, nil, []string{
 			"create shop/data clean", "start shop/data", "hour", "s3-down amnesia", "hour",
 		}, "b/overwritten", 5},
+		"S3 forgets while a mover is at work, and none begins meanwhile": {func(w *toy, pvc map[string]any) { w.make(pvc, key(pvc), source) }, func(w *toy, _ map[string]any) bool { return w.down }, []string{
+			"backup shop/data", "create shop/data volume", "wait", "s3-down amnesia", "wait",
+		}, "", 0},
 		"one repository for two PVCs": {func(w *toy, pvc map[string]any) { w.make(pvc, "all", source) }, nil, []string{
 			"create shop/data clean", "start shop/data", "create office/data clean", "start office/data", "wait", "wait", "hour",
 		}, "c", 6},

@@ -116,6 +116,9 @@ func (r *run) begin(o map[string]any) error {
 		m.image = &image
 	}
 	r.movers[uid(o)] = m
+	if r.sight() == Forgets && (!isSource(o) || v != nil && v.version != 0) { // check_contents comes first
+		r.open(o, true)
+	}
 	if !isSource(o) {
 		r.restoreBegins(m, v)
 	}
@@ -181,14 +184,15 @@ func (r *run) status(o map[string]any, said string) map[string]any {
 }
 
 // open is restic's way to a repository: V/mover-restic/entry.sh, ensure_initialized, which makes it where it is not found.
-func (r *run) open(o map[string]any) (repo *repository, ok bool) {
+// It does that when it begins: what S3 forgets while a mover is at work makes it fail.
+func (r *run) open(o map[string]any, begins bool) (repo *repository, ok bool) {
 	path, password, known := r.repositoryOf(o)
 	sight := r.sight()
-	if !known || sight == Fails {
+	if !known || sight == Fails || sight == Forgets && !begins {
 		return nil, false
 	}
 	repo = r.repositories[path]
-	if repo == nil || sight == Forgets {
+	if repo == nil || sight == Forgets && begins {
 		if sight == ReadOnly {
 			return nil, false
 		}
@@ -216,7 +220,7 @@ func (r *run) backup(m *mover, o map[string]any) (said string, done bool) {
 	if taken.version == 0 && !taken.half {
 		return "== Directory is empty skipping backup ===", true // check_contents
 	}
-	repo, ok := r.open(o)
+	repo, ok := r.open(o, false)
 	if !ok || r.sight() == ReadOnly {
 		return "", false
 	}
@@ -261,7 +265,7 @@ func (r *run) retain(o map[string]any) (keep Retain) {
 
 // restore is V/mover-restic/entry.sh, do_restore: the latest snapshot, over what is there.
 func (r *run) restore(m *mover, o map[string]any) (said string, done bool) {
-	repo, ok := r.open(o)
+	repo, ok := r.open(o, false)
 	if !ok || r.sight() == ReadOnly || repo.exclusive() { // it writes a lock, too
 		return "", false
 	}
