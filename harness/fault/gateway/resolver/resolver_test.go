@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,12 @@ func (s *served) set(fault string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = fault
+}
+
+func (s *served) questions() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked)
 }
 
 func serve(t *testing.T) *served {
@@ -77,8 +84,8 @@ func TestTheNameLeadsToTheEndpoint(t *testing.T) {
 				t.Errorf("%s by %s: found %v, %v", host, network, found, err)
 			}
 		}
-		if len(s.asked) == 0 || s.asked[0] != "127.0.0.1 "+name {
-			t.Errorf("by %s: asked %q", network, s.asked)
+		if asked := s.questions(); len(asked) == 0 || asked[0] != "127.0.0.1 "+name {
+			t.Errorf("by %s: asked %q", network, asked)
 		}
 	}
 }
