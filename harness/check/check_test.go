@@ -264,7 +264,7 @@ func good(s play.Situation) play.Course {
 			backedUp = false
 		case step.Create["kind"] == "Pod":
 			e := play.Event{Step: i, What: play.Admitted, Object: step.Create}
-			if restoring {
+			if restoring && nameOf(step.Create) != "Pod "+namespace+"/neighbour" { // which is another PVC's
 				e.What = play.Refusal
 			}
 			c.Events = append(c.Events, e)
