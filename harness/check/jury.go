@@ -197,7 +197,7 @@ func (j *Jury) Judge(objects []*unstructured.Unstructured, object, field string,
 		if c, record, err = j.take(objects, c, which); err != nil {
 			return Catch{}, err
 		}
-		if refused := refusedIn(c, record); refused != "" {
+		if refused := refusedIn(record); refused != "" {
 			return Catch{Refused: refused}, nil
 		}
 		if catch, caught := j.catch(c); caught {
@@ -221,7 +221,7 @@ func (j *Jury) Judge(objects []*unstructured.Unstructured, object, field string,
 }
 
 // refusedIn is why a version is not taken.
-func refusedIn(c *checker, record *play.Record) string {
+func refusedIn(record *play.Record) string {
 	for _, a := range record.Policies {
 		if len(a.Problems) > 0 {
 			return taker(a.Kind+"/"+a.Name) + ": " + a.Problems[0].Text

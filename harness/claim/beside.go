@@ -246,7 +246,8 @@ func (c *Claim) moversOfAll(ctx context.Context) ([]corev1.Pod, error) {
 	err := c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace), client.HasLabels{batchv1.JobNameLabel})
 	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool {
 		job := pod.Labels[batchv1.JobNameLabel]
-		return !jobs[job] && !(c.usedBy(&pod) && strings.HasPrefix(job, "volsync-"))
+		isMover := jobs[job] || c.usedBy(&pod) && strings.HasPrefix(job, "volsync-")
+		return !isMover
 	}), err
 }
 

@@ -153,7 +153,7 @@ func checkName(host string) error {
 	case strings.HasSuffix(host, "."):
 		return fmt.Errorf("its host is %q: leave out the dot at its end, of which certificates and clients make different things", host)
 	case len(host) > 253 || !name.MatchString(host):
-		return fmt.Errorf("its host is %q, want an IPv4 address or a DNS name of small letters, digits, - and .", host)
+		return fmt.Errorf("its host is %q, want an IPv4 address or a DNS name: small letters, digits, hyphens and dots", host)
 	case host == "localhost" || last == "localhost":
 		return errors.New("localhost is the loopback of whoever asks: in a pod, the pod itself")
 	case last == "svc" || strings.HasSuffix(host, ".cluster.local") || host == "cluster.local" || host == "kubernetes" ||

@@ -80,7 +80,7 @@ func Wrong(reasons []Reason, all []Mutant, outcomes map[string]Outcome) (wrong [
 		case o.Verdict == Caught:
 			wrong = append(wrong, fmt.Sprintf("%s: mutant %s is caught by %s (%s): delete the line", r.At, r.Mutant, o.Requirement, o.Situation))
 		case o.Verdict == Refused:
-			wrong = append(wrong, fmt.Sprintf("%s: mutant %s is not taken (%s): delete the line", r.At, r.Mutant, o.Catch.Refused))
+			wrong = append(wrong, fmt.Sprintf("%s: mutant %s is not taken (%s): delete the line", r.At, r.Mutant, o.Refused))
 		}
 	}
 	return wrong

@@ -128,7 +128,7 @@ func (r *Report) Text(w io.Writer, listing bool) error {
 	}
 	for _, m := range r.Mutants {
 		if fate := m.fate(); fate == isAlive || fate == isUnknown {
-			fmt.Fprintf(b, "\n%s  %s  %s:%d (%s, %s)\n          %s\n", m.ID, fate, policy.Shown(m.File), m.Line, m.Object, m.Mutant.Operator, clip(m.Change(), 300))
+			fmt.Fprintf(b, "\n%s  %s  %s:%d (%s, %s)\n          %s\n", m.ID, fate, policy.Shown(m.File), m.Line, m.Object, m.Operator, clip(m.Change(), 300))
 			if fate == isUnknown {
 				fmt.Fprintf(b, "          %s\n", m.Unknown)
 			}

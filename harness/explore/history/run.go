@@ -232,10 +232,10 @@ func (r *run) manifest(key string, selected bool) map[string]any {
 	return o
 }
 
-// decided is a manifest with a decision in it, as of an earlier life of its PVC.
-func (r *run) decided(o map[string]any, decision string) map[string]any {
+// decided puts a decision into a manifest, as of an earlier life of its PVC.
+func (r *run) decided(o map[string]any, decision string) {
 	if r.terms.Annotation == "" {
-		return o
+		return
 	}
 	metadata := mapAt(o, "metadata")
 	annotations, _ := metadata["annotations"].(map[string]any)
@@ -245,7 +245,6 @@ func (r *run) decided(o map[string]any, decision string) map[string]any {
 	}
 	annotations[r.terms.Annotation] = decision
 	metadata["annotations"] = annotations
-	return o
 }
 
 func (r *run) create(e Event) error {
