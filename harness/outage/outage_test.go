@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,6 +99,18 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// nameServer is who is asked for names meanwhile; nil: whoever the machine asks. The resolver itself stays: a question may outlive its test.
+var nameServer atomic.Pointer[string]
+
+func init() {
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		if other := nameServer.Load(); other != nil {
+			address = *other
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}
+}
+
 // aGateway is a real gateway before some server, with its name in the DNS of this process.
 func aGateway(t *testing.T, scheme string) (Subject, *fault.Gateway) {
 	t.Helper()
@@ -145,12 +158,10 @@ func aGateway(t *testing.T, scheme string) (Subject, *fault.Gateway) {
 	go func() { ended <- server.Serve(data, control) }()
 	go func() { ended <- server.ServePortal(portal) }()
 	go func() { ended <- names.Serve(udp, dns) }()
-	before := net.DefaultResolver
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, udp.LocalAddr().String())
-	}}
+	address := udp.LocalAddr().String()
+	nameServer.Store(&address)
 	t.Cleanup(func() {
-		net.DefaultResolver = before
+		nameServer.Store(nil)
 		if err := errors.Join(server.Close(), udp.Close(), dns.Close(), <-ended, <-ended, <-ended); err != nil {
 			t.Error(err)
 		}
