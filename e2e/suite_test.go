@@ -92,6 +92,7 @@ var judgesBackups = Label(scenario.JudgesBackups)
 // with LABELS.
 func Prove(id, level, sentence string, body func(context.Context, *scenario.Scenario), decorators ...any) bool {
 	requirement := verdict.Requirement{ID: id, Level: level, Sentence: sentence}
+	decorators = slices.Clone(decorators) // which specs may share
 	var needed needs
 	isAlone := slices.Contains(decorators, any(alone))
 	if isAlone {
