@@ -54,20 +54,21 @@ func (c *Claim) NoBackupLetIn(ctx context.Context) {
 	c.never(ctx, absence.Backups)
 }
 
-// NoBackupSoFar watches, for as long as VolSync may take to let a mover in, that no backup of the claim is let in: of a volume itself,
-// it reacts at once; a copy is made first.
+// NoBackupSoFar watches, for as long as Kyverno and VolSync may take to react, that no backup of the claim is let in. Where a copy must be made
+// first, and VolSync may make it, it watches for as long as a backup would take.
 func (c *Claim) NoBackupSoFar(ctx context.Context, why string) {
-	e, window := c.env(), c.env().Times.Reaction
-	if c.claims.copies() {
-		window = e.Times.Backup
-	}
-	until := e.Now().Add(window)
-	e.Eventually(ctx, "no backup of PVC "+c.Name+" let in, for as long as one would take", 2*window, func(ctx context.Context) (await.State, error) {
-		held, err := c.cannotBeBackedUp(ctx)
-		if err != nil {
-			return await.State{}, err
+	e, began := c.env(), time.Now()
+	e.Eventually(ctx, "no backup of PVC "+c.Name+" let in, for as long as one would take", 2*e.Times.Backup, func(ctx context.Context) (await.State, error) {
+		window := e.Times.Reaction
+		if c.claims.copies() {
+			switch held, err := c.cannotBeBackedUp(ctx); {
+			case err != nil:
+				return await.State{}, err
+			case !held:
+				window = e.Times.Backup
+			}
 		}
-		over := e.Now().After(until)
+		over := time.Since(began) > window // before the look: it was so for all of the window
 		violations, err := c.absence(absence.Backups).Violations(ctx, e.Created)
 		if err != nil {
 			return await.State{}, err
@@ -75,7 +76,7 @@ func (c *Claim) NoBackupSoFar(ctx context.Context, why string) {
 		if len(violations) > 0 {
 			return await.RuledOut("%s, and a backup is let in: %s", why, strings.Join(violations, "; ")), nil
 		}
-		return await.ReachedIf(held || over, "none was, and one could come"), nil
+		return await.ReachedIf(over, "none was, and one could come"), nil
 	})
 }
 

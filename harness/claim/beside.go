@@ -220,11 +220,7 @@ func (c *Claim) restoring(ctx context.Context) (movers []string, err error) {
 
 // movers are the pods that use the claim, of Jobs whose names begin so.
 func (c *Claim) movers(ctx context.Context, job string) ([]corev1.Pod, error) {
-	pods := &corev1.PodList{}
-	err := c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace), client.HasLabels{batchv1.JobNameLabel})
-	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool {
-		return !c.usedBy(&pod) || !strings.HasPrefix(pod.Labels[batchv1.JobNameLabel], job)
-	}), err
+	return c.claims.podsOfJobs(ctx, func(name string, pod *corev1.Pod) bool { return c.usedBy(pod) && strings.HasPrefix(name, job) })
 }
 
 // moversOfAll are the pods of all movers of the claim, also of those that use a volume of their own: a copy to be backed up, or one that is
@@ -242,13 +238,29 @@ func (c *Claim) moversOfAll(ctx context.Context) ([]corev1.Pod, error) {
 			}
 		}
 	}
+	return c.claims.podsOfJobs(ctx, func(name string, pod *corev1.Pod) bool {
+		return jobs[name] || c.usedBy(pod) && strings.HasPrefix(name, "volsync-")
+	})
+}
+
+// moverOf is the name of the Job of a ReplicationSource or a ReplicationDestination.
+func moverOf(o *unstructured.Unstructured) string {
+	if o.GetKind() == volsync.Destination.Kind {
+		return "volsync-dst-" + o.GetName()
+	}
+	return "volsync-src-" + o.GetName()
+}
+
+// moversOf are the pods of a ReplicationSource's or a ReplicationDestination's movers.
+func (c *Claims) moversOf(ctx context.Context, o *unstructured.Unstructured) ([]corev1.Pod, error) {
+	return c.podsOfJobs(ctx, func(name string, _ *corev1.Pod) bool { return name == moverOf(o) })
+}
+
+// podsOfJobs are the namespace's pods of those Jobs.
+func (c *Claims) podsOfJobs(ctx context.Context, those func(name string, pod *corev1.Pod) bool) ([]corev1.Pod, error) {
 	pods := &corev1.PodList{}
-	err := c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace), client.HasLabels{batchv1.JobNameLabel})
-	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool {
-		job := pod.Labels[batchv1.JobNameLabel]
-		isMover := jobs[job] || c.usedBy(&pod) && strings.HasPrefix(job, "volsync-")
-		return !isMover
-	}), err
+	err := c.env.API.List(ctx, pods, client.InNamespace(c.env.Namespace), client.HasLabels{batchv1.JobNameLabel})
+	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return !those(pod.Labels[batchv1.JobNameLabel], &pod) }), err
 }
 
 // usedBy says whether a pod uses the claim.
@@ -283,15 +295,14 @@ func (c *Claim) FirstMover(ctx context.Context) {
 func (c *Claims) MoverNode(ctx context.Context, of *unstructured.Unstructured) (node string) {
 	e := c.env
 	e.Arrange(ctx, "a mover of "+of.GetKind()+" "+of.GetName()+" that runs", e.Times.Mover, func(ctx context.Context) (await.State, error) {
-		pods := &corev1.PodList{}
-		err := e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.MatchingLabels{batchv1.JobNameLabel: moverOf(of)})
-		for _, pod := range pods.Items {
+		pods, err := c.moversOf(ctx, of)
+		for _, pod := range pods {
 			if pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
 				node = pod.Spec.NodeName
 				return await.Reached(), err
 			}
 		}
-		return await.NotYet("of %d none runs", len(pods.Items)), err
+		return await.NotYet("of %d none runs", len(pods)), err
 	})
 	return node
 }

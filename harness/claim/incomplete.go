@@ -46,7 +46,7 @@ func (c *Claim) TryBackup(ctx context.Context) (added bool) {
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
-		if _, err := wait.look(ctx, "volsync-src-"+source.GetName()); err != nil {
+		if _, err := wait.look(ctx, source); err != nil {
 			return await.State{}, err
 		}
 		now, err := c.repos().ListSnapshotKeys(ctx, c.Name)
@@ -70,7 +70,7 @@ func (c *Claim) IsCalledRestored(ctx context.Context) (restored bool) {
 		if destination != nil {
 			progress = volsync.Progress(destination)
 			restored = volsync.Synced(destination) && volsync.Nested(destination, "status", "latestMoverStatus", "result") == "Successful"
-			if _, err := wait.look(ctx, "volsync-dst-"+destination.GetName()); err != nil {
+			if _, err := wait.look(ctx, destination); err != nil {
 				return await.State{}, err
 			}
 		}

@@ -25,70 +25,64 @@ const fewJobs = 3
 // RestoredByFewJobs waits until the claim's restore is reported done, and fails the spec where its Job is made over and over. It
 // records when the mover began.
 func (c *Claim) RestoredByFewJobs(ctx context.Context) {
-	destination := c.HasReplicationDestination(ctx)
-	c.syncedByFewJobs(ctx, destination, "restore", "volsync-dst-")
+	c.syncedByFewJobs(ctx, c.HasReplicationDestination(ctx), "restore")
 }
 
 // BackedUpByFewJobs is the same of a backup that is asked for.
 func (c *Claim) BackedUpByFewJobs(ctx context.Context) {
-	source := c.HasReplicationSource(ctx)
-	first := c.jobsOf("volsync-src-" + source.GetName())
-	e := c.env()
-	e.Eventually(ctx, fmt.Sprintf("first sync of ReplicationSource %s ended, by few Jobs", source.GetName()), e.Times.Mover, func(ctx context.Context) (await.State, error) {
-		if state, err := first.look(ctx); err != nil || state != nil {
-			return orNone(state), err
-		}
-		return c.isFirstSynced(ctx, source)
-	})
+	e, source := c.env(), c.HasReplicationSource(ctx)
+	e.Eventually(ctx, fmt.Sprintf("first sync of ReplicationSource %s ended, by few Jobs", source.GetName()), e.Times.Mover, c.jobsOf(source).fewUntil(c.isFirstSynced))
 	c.triggerBackup(ctx, source)
-	c.syncedByFewJobs(ctx, source, "backup", "volsync-src-")
+	c.syncedByFewJobs(ctx, source, "backup")
 }
 
-func (c *Claim) syncedByFewJobs(ctx context.Context, object *unstructured.Unstructured, what, prefix string) {
-	e, jobs := c.env(), c.jobsOf(prefix+object.GetName())
-	e.Eventually(ctx, fmt.Sprintf("%s of PVC %s reported done, by few Jobs", what, c.Name), e.Times.Mover, func(ctx context.Context) (await.State, error) {
-		if state, err := jobs.look(ctx); err != nil || state != nil {
-			return orNone(state), err
-		}
-		return c.isSynced(ctx, object)
-	})
+func (c *Claim) syncedByFewJobs(ctx context.Context, object *unstructured.Unstructured, what string) {
+	e, jobs := c.env(), c.jobsOf(object)
+	e.Eventually(ctx, fmt.Sprintf("%s of PVC %s reported done, by few Jobs", what, c.Name), e.Times.Mover, jobs.fewUntil(c.isSynced))
 	e.Evidence("mover", fmt.Sprintf("the %s of PVC %s took %s", what, c.Name, jobs), nil)
 }
 
-func orNone(state *await.State) await.State {
-	if state == nil {
-		return await.State{}
-	}
-	return *state
-}
-
-// jobs is what was seen of the Jobs of one name, one after the other.
+// jobs is what was seen of the Jobs of a ReplicationSource or a ReplicationDestination, one after the other.
 type jobs struct {
 	claim *Claim
-	name  string
+	of    *unstructured.Unstructured
 	made  map[types.UID]time.Time
 	began string // how the last mover that was seen began
 }
 
-func (c *Claim) jobsOf(name string) *jobs {
-	return &jobs{claim: c, name: name, made: map[types.UID]time.Time{}}
+func (c *Claim) jobsOf(object *unstructured.Unstructured) *jobs {
+	return &jobs{claim: c, of: object, made: map[types.UID]time.Time{}}
 }
 
-// look looks at the Job that there is now, and at its pods. The state is not nil where there were too many.
-func (j *jobs) look(ctx context.Context) (*await.State, error) {
-	e, job, pods := j.claim.env(), &batchv1.Job{}, &corev1.PodList{}
-	err := e.API.Get(ctx, client.ObjectKey{Namespace: e.Namespace, Name: j.name}, job)
+// fewUntil rules out what is waited for once there were too many Jobs.
+func (j *jobs) fewUntil(reached func(context.Context, *unstructured.Unstructured) (await.State, error)) func(context.Context) (await.State, error) {
+	return func(ctx context.Context) (await.State, error) {
+		switch err := j.look(ctx); {
+		case err != nil:
+			return await.State{}, err
+		case len(j.made) > fewJobs:
+			return await.RuledOut("VolSync makes the Job %s over and over, %d times so far: what somebody changed in its pods' template is not so when VolSync writes the Job again, and Kubernetes refuses to change a template", moverOf(j.of), len(j.made)), nil
+		}
+		return reached(ctx, j.of)
+	}
+}
+
+// look looks at the Job that there is now, and at its pods.
+func (j *jobs) look(ctx context.Context) error {
+	e, job := j.claim.env(), &batchv1.Job{}
+	err := e.API.Get(ctx, client.ObjectKey{Namespace: e.Namespace, Name: moverOf(j.of)}, job)
 	if client.IgnoreNotFound(err) != nil {
-		return nil, err
+		return err
 	}
 	if err == nil {
 		j.made[job.UID] = job.CreationTimestamp.Time
 	}
-	if err := e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.MatchingLabels{batchv1.JobNameLabel: j.name}); err != nil {
-		return nil, err
+	pods, err := j.claim.claims.moversOf(ctx, j.of)
+	if err != nil {
+		return err
 	}
-	for i := range pods.Items {
-		pod := &pods.Items[i]
+	for i := range pods {
+		pod := &pods[i]
 		if uid := types.UID(pod.Labels[batchv1.ControllerUidLabel]); uid != "" {
 			if _, seen := j.made[uid]; !seen {
 				j.made[uid] = pod.CreationTimestamp.Time
@@ -98,11 +92,7 @@ func (j *jobs) look(ctx context.Context) (*await.State, error) {
 			}
 		}
 	}
-	if len(j.made) > fewJobs {
-		state := await.RuledOut("VolSync makes the Job %s over and over, %d times so far: what somebody changed in its pods' template is not so when VolSync writes the Job again, and Kubernetes refuses to change a template", j.name, len(j.made))
-		return &state, nil
-	}
-	return nil, nil
+	return nil
 }
 
 // beganSaying says how long after its Job the container of a mover began, and what ran before it; empty: it has not begun.

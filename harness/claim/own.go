@@ -51,7 +51,7 @@ func (c *Claim) failsHalfWay(ctx context.Context, source *unstructured.Unstructu
 			}
 			config = config || strings.HasSuffix(key, "/config")
 		}
-		podFailed, err := wait.look(ctx, "volsync-src-"+source.GetName())
+		podFailed, err := wait.look(ctx, source)
 		if err != nil {
 			return await.State{}, err
 		}

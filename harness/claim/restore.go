@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -235,7 +234,7 @@ func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
-		if _, err := wait.look(ctx, "volsync-src-"+source.GetName()); err != nil {
+		if _, err := wait.look(ctx, source); err != nil {
 			return await.State{}, err
 		}
 		now, err := c.repos().ListSnapshotKeys(ctx, c.Name)
@@ -278,11 +277,10 @@ func (c *Claim) patiently() *patience {
 func (p *patience) renew()     { p.until = time.Now().Add(p.claim.env().Times.Backup) }
 func (p *patience) over() bool { return time.Now().After(p.until) }
 
-// look renews it where there is a pod of this Job that has not ended, and says whether one has failed.
-func (p *patience) look(ctx context.Context, job string) (failed bool, err error) {
-	e, pods := p.claim.env(), &corev1.PodList{}
-	err = e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job})
-	for _, pod := range pods.Items {
+// look renews it where there is a mover of this ReplicationSource or ReplicationDestination that has not ended, and says whether one has failed.
+func (p *patience) look(ctx context.Context, of *unstructured.Unstructured) (failed bool, err error) {
+	pods, err := p.claim.claims.moversOf(ctx, of)
+	for _, pod := range pods {
 		switch pod.Status.Phase {
 		case corev1.PodPending, corev1.PodRunning:
 			p.renew()

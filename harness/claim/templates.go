@@ -233,19 +233,11 @@ func (c *Claim) BackupsRun(ctx context.Context) (run bool) {
 			wait.renew() // nothing to wait for
 		}
 		if err == nil {
-			_, err = wait.look(ctx, moverOf(source))
+			_, err = wait.look(ctx, source)
 		}
 		return await.ReachedIf(wait.over(), "%s", volsync.Progress(source)), err
 	})
 	return run
-}
-
-// moverOf is the name of the Job of a ReplicationSource or a ReplicationDestination.
-func moverOf(o *unstructured.Unstructured) string {
-	if o.GetKind() == volsync.Destination.Kind {
-		return "volsync-dst-" + o.GetName()
-	}
-	return "volsync-src-" + o.GetName()
 }
 
 // InitsHeld asks each of the claim's ReplicationSources for a backup, and waits until their movers, and those of the claim's
@@ -300,7 +292,7 @@ func (c *Claim) staysUnfilled(ctx context.Context, after string) {
 		if destination == nil || volsync.TriggerDone(destination) {
 			return await.Reached(), nil
 		}
-		if _, err := wait.look(ctx, "volsync-dst-"+destination.GetName()); err != nil {
+		if _, err := wait.look(ctx, destination); err != nil {
 			return await.State{}, err
 		}
 		return await.ReachedIf(wait.over(), "%s", volsync.Progress(destination)), nil

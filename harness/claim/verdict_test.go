@@ -520,7 +520,8 @@ func (aBackup) Created(_ context.Context, resource, _ string, since time.Time) (
 // ofACopy knows of a pod that backs up a copy of the PVC data, which takes its time to be made.
 type ofACopy struct {
 	nothingMade
-	from time.Time
+	from  time.Time
+	takes time.Duration
 }
 
 func (c ofACopy) Created(_ context.Context, resource, _ string, _ time.Time) ([]creations.CreatedObject, error) {
@@ -531,7 +532,7 @@ func (c ofACopy) Created(_ context.Context, resource, _ string, _ time.Time) ([]
 		return []creations.CreatedObject{{Name: "volsync-of-data-src", Raw: map[string]any{"metadata": map[string]any{
 			"ownerReferences": []any{map[string]any{"kind": "ReplicationSource", "name": "of-data"}},
 		}}}}, nil
-	case time.Since(c.from) < 10*time.Second:
+	case time.Since(c.from) < c.takes:
 		return nil, nil
 	}
 	return []creations.CreatedObject{{Name: "volsync-src-of-data-…", User: "job-controller", Time: time.Now(), Raw: map[string]any{
@@ -545,10 +546,12 @@ func TestABackupOfACopyThatIsLetIn(t *testing.T) {
 	for name, c := range map[string]struct {
 		volume, want string
 		paused       bool
+		takes        time.Duration
 	}{
-		"it comes late":               {"pv", "fail", false},
-		"it is paused":                {"pv", "pass", true},
-		"there is nothing to back up": {"", "pass", false},
+		"it comes late":               {"pv", "fail", false, 10 * time.Second},
+		"it is paused":                {"pv", "pass", true, 10 * time.Second},
+		"it was paused":               {"pv", "fail", true, 2 * time.Second},
+		"there is nothing to back up": {"", "pass", false, 10 * time.Second},
 	} {
 		inBubble(t, name, c.want, map[string]string{"fail": "volsync-src-of-data"}[c.want], func(t *testing.T) func() {
 			source := backsUp("of-data", false)
@@ -556,7 +559,7 @@ func TestABackupOfACopyThatIsLetIn(t *testing.T) {
 				t.Fatal(err)
 			}
 			pvc := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: c.volume}}
-			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(pvc, source).Build(), Created: ofACopy{from: time.Now()}})
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(pvc, source).Build(), Created: ofACopy{from: time.Now(), takes: c.takes}})
 			claims.env.Testbed.Contract.CopyMethod = policy.CopySnapshot
 			return func() { claims.claim("data").NoBackupLetIn(t.Context()) }
 		})
