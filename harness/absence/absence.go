@@ -42,6 +42,8 @@ type Absence struct {
 	PVC       string    `json:"pvc"`
 	UID       string    `json:"uid"`
 	Since     time.Time `json:"since"` // on the API server's clock
+	// Begun is when nothing was in the namespace yet, on the same clock: what backs the PVC up may be older than the PVC.
+	Begun time.Time `json:"begun"`
 	// Names are what the policy would have called what it made, by resource, where that is known.
 	Names     map[string]string `json:"names,omitempty"`
 	Resources []string          `json:"resources"`
@@ -51,10 +53,10 @@ type Absence struct {
 func (a Absence) Violations(ctx context.Context, known Creations) ([]string, error) {
 	var found []string
 	for _, resource := range a.Resources {
-		var copies []string
+		var read []string
 		if resource == Backups {
 			var err error
-			if copies, err = a.copies(ctx, known); err != nil {
+			if read, err = a.read(ctx, known); err != nil {
 				return nil, err
 			}
 		}
@@ -64,7 +66,7 @@ func (a Absence) Violations(ctx context.Context, known Creations) ([]string, err
 			return nil, err
 		}
 		for _, object := range created {
-			if a.isAbout(resource, object, copies) {
+			if a.isAbout(resource, object, read) {
 				found = append(found, fmt.Sprintf("%s %s, made by %s %.1f s after PVC %s", resource, object.Name, object.User, object.Time.Sub(a.Since).Seconds(), a.PVC))
 			}
 		}
@@ -72,14 +74,15 @@ func (a Absence) Violations(ctx context.Context, known Creations) ([]string, err
 	return found, nil
 }
 
-// copies are the PVCs that VolSync's backups of the PVC read in its stead: where the copyMethod is not Direct, each reads one that is made
-// from a VolumeSnapshot or a clone, and is the ReplicationSource's.
-func (a Absence) copies(ctx context.Context, known Creations) (names []string, err error) {
-	sources, err := known.Created(ctx, ReplicationSources, a.Namespace, time.Time{})
+// read are the PVCs that VolSync's backups of the PVC read: itself or, where the copyMethod is not Direct, one that is made from a
+// VolumeSnapshot or a clone, and is the ReplicationSource's.
+func (a Absence) read(ctx context.Context, known Creations) (names []string, err error) {
+	names = []string{a.PVC}
+	sources, err := known.Created(ctx, ReplicationSources, a.Namespace, a.Begun)
 	if err != nil {
 		return nil, err
 	}
-	made, err := known.Created(ctx, claims, a.Namespace, time.Time{})
+	made, err := known.Created(ctx, claims, a.Namespace, a.Begun)
 	if err != nil {
 		return nil, err
 	}
@@ -96,10 +99,10 @@ func (a Absence) copies(ctx context.Context, known Creations) (names []string, e
 	return names, nil
 }
 
-// isAbout says whether what was made of a resource is the PVC's, of which there are these copies.
-func (a Absence) isAbout(resource string, object creations.CreatedObject, copies []string) bool {
+// isAbout says whether what was made of a resource is the PVC's, whose backups read these.
+func (a Absence) isAbout(resource string, object creations.CreatedObject, read []string) bool {
 	if resource == Backups {
-		return object.BacksUp(append(copies, a.PVC)...)
+		return object.BacksUp(read...)
 	}
 	return object.For(a.PVC, "") || a.looksLike(resource, object.Name)
 }

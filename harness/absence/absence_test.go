@@ -113,6 +113,32 @@ func TestBackupsArePodsThatReadThePVC(t *testing.T) {
 	}
 }
 
+// What is older than the namespace need not be known: a log that has lost some of that is whole enough.
+func TestWhatBacksUpIsLookedForSinceTheNamespaceWasThere(t *testing.T) {
+	begun := time.Now().Add(-time.Hour)
+	known := sinces{}
+	if _, err := (Absence{PVC: "data", Since: begun.Add(time.Minute), Begun: begun, Resources: []string{Backups}}).Violations(t.Context(), known); err != nil {
+		t.Fatal(err)
+	}
+	for resource, want := range map[string]time.Time{ReplicationSources: begun, claims: begun, Backups: begun.Add(time.Minute)} {
+		if !known[resource].Equal(want) {
+			t.Errorf("%s: since %v, wanted %v", resource, known[resource], want)
+		}
+	}
+}
+
+// sinces takes down since when each resource was asked for.
+type sinces map[string]time.Time
+
+func (s sinces) Created(_ context.Context, resource, _ string, since time.Time) ([]creations.CreatedObject, error) {
+	s[resource] = since
+	return nil, nil
+}
+
+func (sinces) Covers(context.Context, time.Time) (bool, error) { return true, nil }
+
+func (sinces) Close() error { return nil }
+
 // made is what was created, by resource. Another resource cannot be seen.
 type made map[string][]creations.CreatedObject
 

@@ -168,7 +168,7 @@ func (c *Claim) restores(ctx context.Context) ([]string, error) {
 
 func (c *Claim) absence(resources ...string) absence.Absence {
 	return absence.Absence{
-		Spec: c.env().ID, Namespace: c.env().Namespace, PVC: c.Name, UID: c.UID, Since: c.CreatedAt, Names: c.promisedNames(), Resources: resources,
+		Spec: c.env().ID, Namespace: c.env().Namespace, PVC: c.Name, UID: c.UID, Since: c.CreatedAt, Begun: c.env().Started, Names: c.promisedNames(), Resources: resources,
 	}
 }
 

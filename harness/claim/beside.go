@@ -3,6 +3,7 @@ package claim
 import (
 	"context"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"strings"
 	"time"
@@ -243,17 +244,26 @@ func (c *Claim) moversOfAll(ctx context.Context) ([]corev1.Pod, error) {
 	})
 }
 
-// moverOf is the name of the Job of a ReplicationSource or a ReplicationDestination.
+// mostJobName is VolSync's JobNameMaxLength.
+const mostJobName = 63
+
+// moverOf is the name of the Job of a ReplicationSource or a ReplicationDestination: utils.GetJobName of VolSync.
 func moverOf(o *unstructured.Unstructured) string {
+	prefix := "volsync-src-"
 	if o.GetKind() == volsync.Destination.Kind {
-		return "volsync-dst-" + o.GetName()
+		prefix = "volsync-dst-"
 	}
-	return "volsync-src-" + o.GetName()
+	if name := prefix + o.GetName(); len(name) <= mostJobName {
+		return name
+	}
+	return prefix + fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(o.GetName())))
 }
 
 // moversOf are the pods of a ReplicationSource's or a ReplicationDestination's movers.
 func (c *Claims) moversOf(ctx context.Context, o *unstructured.Unstructured) ([]corev1.Pod, error) {
-	return c.podsOfJobs(ctx, func(name string, _ *corev1.Pod) bool { return name == moverOf(o) })
+	pods := &corev1.PodList{}
+	err := c.env.API.List(ctx, pods, client.InNamespace(c.env.Namespace), client.MatchingLabels{batchv1.JobNameLabel: moverOf(o)})
+	return pods.Items, err
 }
 
 // podsOfJobs are the namespace's pods of those Jobs.

@@ -2,6 +2,8 @@ package claim
 
 import (
 	"encoding/json"
+	"fmt"
+	"hash/crc32"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -142,6 +144,19 @@ func TestFirstMover(t *testing.T) {
 		})
 		if said := strings.Join(r.Evidences, "\n"); !strings.Contains(said, c.seen) {
 			t.Errorf("%s: said %q, wanted %q", name, said, c.seen)
+		}
+	}
+}
+
+// VolSync shortens the name of a Job that would be too long.
+func TestTheNameOfAMoversJob(t *testing.T) {
+	long := strings.Repeat("a", 52)
+	for name, want := range map[string]string{
+		"a": "volsync-src-a", long[:51]: "volsync-src-" + long[:51],
+		long: fmt.Sprintf("volsync-src-%08x", crc32.ChecksumIEEE([]byte(long))),
+	} {
+		if got := moverOf(backsUp(name, true)); got != want {
+			t.Errorf("%s: got %s, wanted %s", name, got, want)
 		}
 	}
 }
