@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
-	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/explore/history"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
@@ -18,17 +18,12 @@ import (
 )
 
 // Setting is what random histories of a policy are played in: the policy, and what its contract says.
-func Setting(p *policy.Policy) history.Given {
-	plot := plot{Contract: p.Contract, endpoint: p.Endpoint.URL}
-	s3 := p.Contract.S3
-	given := history.Given{
-		Play:  play.Play{Endpoint: p.Endpoint.URL, Bucket: s3.Bucket, Marker: s3.Marker, MarkerBody: s3.MarkerBody},
-		Terms: plot.terms(), Faults: plot.faults(),
+func Setting(p *policy.Policy) (history.Given, error) {
+	given, place, err := givenOf(p, time.Now())
+	if err != nil {
+		return history.Given{}, err
 	}
-	for _, o := range p.Objects {
-		given.Play.Policies = append(given.Play.Policies, o.Object)
-	}
-	return given
+	return history.Given{Play: given, Terms: place.terms(), Faults: place.faults()}, nil
 }
 
 func (p plot) terms() history.Terms {
@@ -63,14 +58,14 @@ var lies = map[string]bool{"404-key": true, "config-gone": true}
 
 // faults are the rows of the fault table, for all PVCs at once.
 func (p plot) faults() (all []history.Fault) {
-	for _, row := range outage.Faults {
+	for _, row := range p.rows() {
 		if lies[row.Name] {
 			continue
 		}
 		f := history.Fault{Name: row.Name, Unknown: row.Outcome == outage.OutcomeUnknown, Movers: movers(row)}
-		switch {
-		case row.Packet != "":
-			f.Outage.Dial = dialFaults[row.Packet]
+		switch before := beforeRequests(row); {
+		case before != nil:
+			f.Outage = *before
 		case row.Key == "":
 			f.Outage.Rules = row.Rules(row.Name, outage.Paths{Namespace: "/" + p.S3.Bucket + "/"})
 		default:
@@ -105,23 +100,11 @@ const exploreTest = "^TestExplore$"
 
 // Explore plays random histories, with what Prepare has compiled. What the simulator says meanwhile is told.
 func (k *Kyverno) Explore(ctx context.Context, given history.Given, tell func(history.Message)) error {
-	program, err := k.program()
-	if err != nil {
-		return err
-	}
-	binary, err := k.compiled(ctx, program)
-	if err != nil {
-		return err
-	}
-	dir, err := k.Modules.Cache.Temp()
+	dir, command, err := k.begin(ctx, &given.Play)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	given.Play.Kubernetes = k.Kubernetes
-	if given.Play.Roles, err = k.Roles(ctx); err != nil {
-		return err
-	}
 	input, err := json.Marshal(given)
 	if err != nil {
 		return err
@@ -132,7 +115,7 @@ func (k *Kyverno) Explore(ctx context.Context, given history.Given, tell func(hi
 	}
 	defer func() { _ = read.Close() }()
 	var said bytes.Buffer
-	cmd := k.command(ctx, dir, binary, "-test.run="+exploreTest, "-test.timeout=0", "-record=/dev/fd/3")
+	cmd := command(ctx, exploreTest, pipe)
 	cmd.Env = append(cmd.Env, "GOMAXPROCS=1", "GOGC=800") // one history at a time, and much that is soon garbage
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = bytes.NewReader(input), &said, &said, []*os.File{write}
 	err = cmd.Start()

@@ -71,17 +71,11 @@ func NewJury(ctx context.Context, p *policy.Policy, simulator interface {
 	return j, nil
 }
 
-// playOf is what a policy is played in, from some time on.
+// playOf is a policy with the situations in which it is played, from some time on.
 func playOf(p *policy.Policy, began time.Time) (given play.Play, all []situation, err error) {
-	s3 := p.Contract.S3
-	given = play.Play{Endpoint: p.Endpoint.URL, Address: p.Endpoint.Addr.Addr(), Bucket: s3.Bucket, Marker: s3.Marker, MarkerBody: s3.MarkerBody, Policies: contents(p.Objects)}
-	place := plot{Contract: p.Contract, endpoint: p.Endpoint.URL}
-	if p.Endpoint.HTTPS() {
-		certificates, err := authority.New(p.Endpoint.Hostname(), began)
-		if err != nil {
-			return given, nil, err
-		}
-		place.ca, given.Certificates, given.Trusted = certificates.CA, certificates, s3.Trust == policy.TrustImages
+	given, place, err := givenOf(p, began)
+	if err != nil {
+		return given, nil, err
 	}
 	all = situations(place)
 	for _, s := range all {
@@ -89,6 +83,21 @@ func playOf(p *policy.Policy, began time.Time) (given play.Play, all []situation
 		given.Situations = append(given.Situations, s.play)
 	}
 	return given, all, nil
+}
+
+// givenOf is what a policy is played with, from some time on, in whatever happens.
+func givenOf(p *policy.Policy, began time.Time) (given play.Play, place plot, err error) {
+	s3 := p.Contract.S3
+	given = play.Play{Endpoint: p.Endpoint.URL, Address: p.Endpoint.Addr.Addr(), Bucket: s3.Bucket, Marker: s3.Marker, MarkerBody: s3.MarkerBody, Policies: contents(p.Objects)}
+	place = plot{Contract: p.Contract, endpoint: p.Endpoint.URL}
+	if p.Endpoint.HTTPS() {
+		certificates, err := authority.New(p.Endpoint.Hostname(), began)
+		if err != nil {
+			return given, place, err
+		}
+		place.ca, given.Certificates, given.Trusted = certificates.CA, certificates, s3.Trust == policy.TrustImages
+	}
+	return given, place, nil
 }
 
 func contents(objects []*unstructured.Unstructured) (all []map[string]any) {

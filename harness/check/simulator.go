@@ -120,7 +120,7 @@ func (k *Kyverno) Examine(ctx context.Context) error {
 	return nil
 }
 
-// unitTests runs all tests of the simulator, but for the one that is the program.
+// unitTests runs all tests of the simulator, but for those that are programs.
 func (k *Kyverno) unitTests(ctx context.Context, program gomod.TestProgram) error {
 	binary, err := k.compiled(ctx, program)
 	if err != nil {
@@ -131,7 +131,7 @@ func (k *Kyverno) unitTests(ctx context.Context, program gomod.TestProgram) erro
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	said, err := k.command(ctx, dir, binary, "-test.v", "-test.skip="+playTest+"|"+exploreTest, "-test.timeout="+playTimeout.String()).CombinedOutput()
+	said, err := k.command(ctx, dir, binary, "-test.v", "-test.skip="+strings.Join([]string{playTest, exploreTest, takesTest}, "|"), "-test.timeout="+playTimeout.String()).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("the simulator's unit tests: %w\n%s", err, said)
 	}
@@ -154,36 +154,20 @@ func (k *Kyverno) command(ctx context.Context, dir, binary string, args ...strin
 
 // Play plays situations, with what Prepare has compiled.
 func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, error) {
-	program, err := k.program()
-	if err != nil {
-		return nil, err
-	}
-	binary, err := k.compiled(ctx, program)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := k.Modules.Cache.Temp()
+	dir, command, err := k.begin(ctx, &given)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	given.Kubernetes = k.Kubernetes
-	if given.Roles, err = k.Roles(ctx); err != nil {
-		return nil, err
-	}
 	input, err := json.Marshal(given)
-	if err != nil {
-		return nil, err
-	}
-	trust, err := trustIn(dir, given)
 	if err != nil {
 		return nil, err
 	}
 	file := filepath.Join(dir, "record.json")
 	ctx, cancel := context.WithTimeout(ctx, playTimeout)
 	defer cancel()
-	cmd := k.command(ctx, dir, binary, "-test.run="+playTest, "-test.timeout=0", "-record="+file)
-	cmd.Stdin, cmd.Env = bytes.NewReader(input), append(cmd.Env, trust...)
+	cmd := command(ctx, playTest, file)
+	cmd.Stdin = bytes.NewReader(input)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("the simulator: %w\n%s", errors.Join(err, ctx.Err()), text.FirstLines(string(said), 20))
 	}
@@ -193,6 +177,35 @@ func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, erro
 	}
 	record := &play.Record{}
 	return record, json.Unmarshal(raw, record)
+}
+
+// begin makes a folder, which is the caller's to remove, for a program of the simulator, with what Prepare has compiled, and adds to what is
+// given what the stack has. The command is that of one of its tests, which writes to a file.
+func (k *Kyverno) begin(ctx context.Context, given *play.Play) (dir string, command func(ctx context.Context, test, file string) *exec.Cmd, err error) {
+	program, err := k.program()
+	if err != nil {
+		return "", nil, err
+	}
+	binary, err := k.compiled(ctx, program)
+	if err != nil {
+		return "", nil, err
+	}
+	given.Kubernetes = k.Kubernetes
+	if given.Roles, err = k.Roles(ctx); err != nil {
+		return "", nil, err
+	}
+	if dir, err = k.Modules.Cache.Temp(); err != nil {
+		return "", nil, err
+	}
+	trust, err := trustIn(dir, *given)
+	if err != nil {
+		return "", nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, func(ctx context.Context, test, file string) *exec.Cmd {
+		cmd := k.command(ctx, dir, binary, "-test.run="+test, "-test.timeout=0", "-record="+file)
+		cmd.Env = append(cmd.Env, trust...)
+		return cmd
+	}, nil
 }
 
 // trustIn is the environment by which Kyverno trusts the CA of an https endpoint, and nobody else, as if it were in its image.

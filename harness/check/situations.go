@@ -88,11 +88,8 @@ func situations(p plot) []situation {
 			verify: func(f *found) { f.untouched() },
 		},
 	}
-	at, err := endpoint.Parse(p.endpoint)
-	for _, row := range outage.Faults {
-		if err != nil || at.Is(row.Of) { // of no endpoint, all: what there is
-			all = append(all, p.outage(row))
-		}
+	for _, row := range p.rows() {
+		all = append(all, p.outage(row))
 	}
 	all = slices.Concat(all, p.safety(), p.hazards(), p.guards())
 	if p.Restores == policy.Always { // that there is a ReplicationDestination says nothing
@@ -104,6 +101,12 @@ func situations(p plot) []situation {
 		all = slices.DeleteFunc(all, func(s situation) bool { return slices.Contains(judgesAnEmptyStart, s.requirement) })
 	}
 	return all
+}
+
+// rows are those of the fault table that the endpoint can have; of no endpoint, all: what there is.
+func (p plot) rows() []outage.Fault {
+	at, err := endpoint.Parse(p.endpoint)
+	return slices.DeleteFunc(slices.Clone(outage.Faults), func(row outage.Fault) bool { return err == nil && !at.Is(row.Of) })
 }
 
 // outage is a row of the fault table. VolSync tries to begin backups in the outage and after it.
@@ -274,13 +277,21 @@ func (p plot) backupOf(claim string) play.Step {
 
 // begin begins an outage.
 func (p plot) begin(row outage.Fault) play.Step {
-	if row.Packet != "" {
-		return play.Step{Outage: &play.Outage{Dial: dialFaults[row.Packet]}}
-	}
-	if row.Before.Kind != "" { // nobody comes to a request
-		return play.Step{Outage: &play.Outage{Rules: []gateway.Rule{{ID: row.Name, Fault: row.Before}}}}
+	if before := beforeRequests(row); before != nil {
+		return play.Step{Outage: before}
 	}
 	return play.Step{Outage: &play.Outage{Rules: p.subject().Rules(row.In(p.S3.Marker), row.Name)}}
+}
+
+// beforeRequests is the outage of a row in which nobody comes to a request. Nil: they do.
+func beforeRequests(row outage.Fault) *play.Outage {
+	switch {
+	case row.Packet != "":
+		return &play.Outage{Dial: dialFaults[row.Packet]}
+	case row.Before.Kind != "":
+		return &play.Outage{Rules: []gateway.Rule{{ID: row.Name, Fault: row.Before}}}
+	}
+	return nil
 }
 
 // subject is whose S3 an outage is of.

@@ -24,6 +24,9 @@ type Stage interface {
 // takesTest is the test that is the program of takes.
 const takesTest = "^TestTakes$"
 
+// pipe is the file of a program that says one thing after the other: the first of its command's ExtraFiles.
+const pipe = "/dev/fd/3"
+
 // stage is a simulator that goes on.
 type stage struct {
 	cmd    *exec.Cmd
@@ -37,36 +40,24 @@ type stage struct {
 
 // Stage begins a simulator, with what Prepare has compiled. It ends with Close, or with the context.
 func (k *Kyverno) Stage(ctx context.Context, given play.Play) (Stage, error) {
-	program, err := k.program()
+	dir, command, err := k.begin(ctx, &given)
 	if err != nil {
 		return nil, err
 	}
-	binary, err := k.compiled(ctx, program)
-	if err != nil {
-		return nil, err
-	}
-	given.Kubernetes = k.Kubernetes
-	if given.Roles, err = k.Roles(ctx); err != nil {
-		return nil, err
-	}
-	s := &stage{}
-	if s.dir, err = k.Modules.Cache.Temp(); err != nil {
-		return nil, err
-	}
-	if err := s.begin(ctx, k, binary, given); err != nil {
+	s := &stage{dir: dir}
+	if err := s.begin(command(ctx, takesTest, pipe), given); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-func (s *stage) begin(ctx context.Context, k *Kyverno, binary string, given play.Play) error {
+func (s *stage) begin(cmd *exec.Cmd, given play.Play) error {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = write.Close() }()
 	s.out, s.answer = read, json.NewDecoder(read)
-	cmd := k.command(ctx, s.dir, binary, "-test.run="+takesTest, "-test.timeout=0", "-record=/dev/fd/3")
 	cmd.Env = append(cmd.Env, "GOMAXPROCS=1", "GOGC=400") // a stage for each processor is faster
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &s.said, &s.said, []*os.File{write}
 	in, err := cmd.StdinPipe()

@@ -66,14 +66,16 @@ func (r *Report) OK() bool { return r.Unknown == "" && r.Unplayed == "" && len(r
 // Run plays random histories with a policy. Its error is about what kept it from doing so.
 func Run(ctx context.Context, p *policy.Policy, simulator Simulator, o Options, log *progress.Log) (*Report, error) {
 	r := &Report{Policy: p, Options: o}
-	if len(p.Kyverno()) == 0 || p.Templates != nil {
-		r.Unknown = "only a cluster can tell: what it applies with each PVC is not played"
+	if r.Unknown = notPlayed(p); r.Unknown != "" {
 		return r, nil
 	}
 	if o.Workers == 0 {
 		o.Workers = runtime.NumCPU()
 	}
-	given := check.Setting(p)
+	given, err := check.Setting(p)
+	if err != nil {
+		return nil, err
+	}
 	given.Seed, given.Workers, given.Millis, given.First = o.Seed, o.Workers, o.For.Milliseconds(), o.First
 	if o.Control != nil {
 		for _, object := range o.Control.Objects {
@@ -104,7 +106,7 @@ func Run(ctx context.Context, p *policy.Policy, simulator Simulator, o Options, 
 	}
 	all.Wait()
 	r.Took = time.Since(began)
-	err := errors.Join(problems...)
+	err = errors.Join(problems...)
 	if r.Unknown != "" || o.First && len(r.Findings) > 0 {
 		err = nil // it was stopped
 	}
@@ -164,16 +166,26 @@ func (r *Report) write(folder string) error {
 	return nil
 }
 
+// notPlayed is why histories of a policy cannot be played. Empty: they can.
+func notPlayed(p *policy.Policy) string {
+	if len(p.Kyverno()) == 0 || p.Templates != nil {
+		return "only a cluster can tell: what it applies with each PVC is not played"
+	}
+	return ""
+}
+
 // Replay plays one history with a policy.
 func Replay(ctx context.Context, p *policy.Policy, simulator Simulator, file string) (*Report, error) {
 	r := &Report{Policy: p}
-	given := check.Setting(p)
+	given, err := check.Setting(p)
+	if err != nil {
+		return nil, err
+	}
 	f, err := Read(file, given.Faults)
 	if err != nil {
 		return nil, err
 	}
-	if len(p.Kyverno()) == 0 || p.Templates != nil {
-		r.Unknown = "only a cluster can tell: what it applies with each PVC is not played"
+	if r.Unknown = notPlayed(p); r.Unknown != "" {
 		return r, nil
 	}
 	given.Replay = f.Events
