@@ -206,8 +206,8 @@ func (j *Jury) Judge(objects []*unstructured.Unstructured, object, field string,
 		if c, record, err = j.take(objects, c, which); err != nil {
 			return Catch{}, err
 		}
-		if refused := refusedIn(record); refused != "" {
-			return Catch{Refused: refused}, nil
+		if said, is := notPlayed(record); is {
+			return said, nil
 		}
 		if catch, caught := j.catch(c); caught {
 			for _, i := range which {
@@ -229,14 +229,19 @@ func (j *Jury) Judge(objects []*unstructured.Unstructured, object, field string,
 	return catch, nil
 }
 
-// refusedIn is why a version is not taken.
-func refusedIn(record *play.Record) string {
+// notPlayed is what is said of a version that is not taken, or of which the simulator cannot tell what it does: what was played is without it.
+func notPlayed(record *play.Record) (said Catch, is bool) {
 	for _, a := range record.Policies {
 		if len(a.Problems) > 0 {
-			return taker(a.Kind+"/"+a.Name) + ": " + a.Problems[0].Text
+			return Catch{Refused: taker(a.Kind+"/"+a.Name) + ": " + a.Problems[0].Text}, true
 		}
 	}
-	return ""
+	for _, a := range record.Policies {
+		if a.Unjudged != "" {
+			return Catch{Unknown: a.Kind + "/" + a.Name + ": " + a.Unjudged}, true
+		}
+	}
+	return Catch{}, false
 }
 
 // catch is the first finding of a requirement that the policy itself holds.

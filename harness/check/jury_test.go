@@ -38,6 +38,9 @@ func (f *fakeStage) Take(take play.Take) (*play.Record, error) {
 		if o.GetAnnotations()["refused"] != "" {
 			a.Problems = []play.Problem{{Text: "no such field"}}
 		}
+		if o.GetAnnotations()["unjudged"] != "" {
+			a.Unjudged = "it lists what is not there"
+		}
 		r.Policies = append(r.Policies, a)
 	}
 	for _, i := range take.Situations {
@@ -110,6 +113,9 @@ func TestAJuryFindsWhichRequirementCatchesAVersion(t *testing.T) {
 		t.Errorf("with all: %+v, after %d situations", catch, len(stage.played))
 	}
 	if catch := judge("refused", false); catch.Requirement != "" || !strings.Contains(catch.Refused, "Kyverno: no such field") || len(stage.played) > 0 {
+		t.Errorf("%+v, after %d situations", catch, len(stage.played))
+	}
+	if catch := judge("unjudged", false); catch.Requirement != "" || !strings.Contains(catch.Unknown, "GeneratingPolicy/p-restore: it lists what is not there") || len(stage.played) > 0 {
 		t.Errorf("%+v, after %d situations", catch, len(stage.played))
 	}
 	if catch := judge("breaks", false); catch.Requirement != "" || !strings.Contains(catch.Unknown, "it was not played") {

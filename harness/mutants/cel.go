@@ -230,10 +230,7 @@ func (c *celMutator) chain(operator Operator, node ast.Expr, conditions bool) {
 		}
 		before := len(c.changes)
 		c.replace(operator, node, rest)
-		if len(c.changes) > before { // what is said of it is what is gone
-			one := &c.changes[len(c.changes)-1]
-			one.offset, one.before, one.after = c.start(left), c.unparse(left), ""
-		}
+		c.gone(before, left, c.unparse(left))
 	}
 	for _, operand := range operands {
 		c.visit(operand, conditions)

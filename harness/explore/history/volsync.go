@@ -213,11 +213,7 @@ func (r *run) backup(m *mover, o map[string]any) (said string, done bool) {
 	if v == nil {
 		return "", false
 	}
-	taken := v.content
-	if m.image != nil {
-		taken = *m.image
-	}
-	if taken.version == 0 && !taken.half {
+	if taken := m.reads(v); taken.version == 0 && !taken.half {
 		return "== Directory is empty skipping backup ===", true // check_contents
 	}
 	repo, ok := r.open(o, false)
@@ -231,10 +227,7 @@ func (r *run) backup(m *mover, o map[string]any) (said string, done bool) {
 	if repo.exclusive() {
 		return "", false
 	}
-	s := &snapshot{content: taken, time: now, uid: m.uid}
-	s.good = r.isGood(s, v, m, repo)
-	repo.snapshots = append(repo.snapshots, s)
-	repo.save(s)
+	r.snapshot(repo, m, v)
 	r.shares(repo, m, o)
 	if len(repo.locks) > 0 {
 		return "", false // forget wants an exclusive lock: R/cmd/restic/cmd_forget.go
@@ -242,6 +235,22 @@ func (r *run) backup(m *mover, o map[string]any) (said string, done bool) {
 	repo.forget(r.retain(o))
 	r.lookAt(repo, o)
 	return "snapshot saved", true
+}
+
+// reads is what a backup's mover reads: the volume or, with another copyMethod than Direct, a copy of what it was.
+func (m *mover) reads(v *volume) content {
+	if m.image != nil {
+		return *m.image
+	}
+	return v.content
+}
+
+// snapshot adds what a mover has read to a repository.
+func (r *run) snapshot(repo *repository, m *mover, v *volume) {
+	s := &snapshot{content: m.reads(v), time: r.world.Now(), uid: m.uid}
+	s.good = r.isGood(s, v, m, repo)
+	repo.snapshots = append(repo.snapshots, s)
+	repo.save(s)
 }
 
 // retain is what a ReplicationSource keeps: V/…/mover.go, generateForgetOptions.
@@ -325,11 +334,8 @@ func (r *run) lockLeft(m *mover, inForget bool) {
 			r.overwrite(v, s, m)
 			v.content, v.appWrote = content{version: s.version, of: s.of, half: true}, false
 		}
-	} else if inForget && v != nil && v.version != 0 {
-		s := &snapshot{content: v.content, time: r.world.Now(), uid: m.uid}
-		s.good = r.isGood(s, v, m, repo)
-		repo.snapshots = append(repo.snapshots, s)
-		repo.save(s)
+	} else if inForget && v != nil && m.reads(v).version != 0 {
+		r.snapshot(repo, m, v)
 	}
 	repo.locks = append(repo.locks, lock{r.world.Now(), inForget})
 }
