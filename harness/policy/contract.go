@@ -420,6 +420,7 @@ func (c Contract) NotPromised(labels []string) string {
 	if c.Restores == Never && !slices.Contains(labels, JudgesBackups) {
 		return "it backs up only (restores: " + Never + ")"
 	}
+	at, err := endpoint.Parse(c.S3.Endpoint)
 	for _, label := range labels {
 		switch {
 		case label == JudgesPolicy && c.Restores == Always && slices.Contains(labels, s3Down):
@@ -444,8 +445,7 @@ func (c Contract) NotPromised(labels []string) string {
 			return "the contract names no store of the External Secrets Operator's (secretStore)"
 		case label == ChangesBaseSecret && c.BaseSecret.Namespace != "":
 			return fmt.Sprintf("the policy takes its base Secret from the namespace %s: it is every spec's", c.BaseSecret.Namespace)
-		}
-		if at, err := endpoint.Parse(c.S3.Endpoint); err == nil && at.Lacks(label) != "" {
+		case err == nil && at.Lacks(label) != "":
 			return at.Lacks(label)
 		}
 	}

@@ -130,13 +130,7 @@ func (c Contract) checkOperator(of *stack.Stack, known []stack.Stack) error {
 	if !c.SecretStore.Named() || of.HasExternalSecrets() {
 		return nil
 	}
-	var others []string
-	for i := range known {
-		if known[i].HasExternalSecrets() {
-			others = append(others, known[i].Name)
-		}
-	}
-	return c.doc.At(fmt.Sprintf("secretStore needs the External Secrets Operator, which the stack %s does not have: choose with STACK=%s", of.Name, strings.Join(others, " or ")), "secretStore")
+	return c.doc.At(fmt.Sprintf("secretStore needs the External Secrets Operator, which the stack %s does not have: %s", of.Name, chosen(known, (*stack.Stack).HasExternalSecrets)), "secretStore")
 }
 
 // externalSecret is an ExternalSecret that is applied, or that a policy generates.

@@ -116,12 +116,9 @@ func (s *Session) loadToCheck(ctx context.Context, paths []string) ([]*policy.Po
 		if _, err := p.Contract.MadeFor(s.Lock.Stacks); err != nil {
 			return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 		}
-		if err := s.checkRequirements(ctx, p); err != nil {
-			return nil, err
-		}
 		policies = append(policies, p)
 	}
-	return policies, nil
+	return policies, s.checkRequirements(ctx, policies...)
 }
 
 // record writes what was checked, and says so where it was not known.

@@ -388,7 +388,7 @@ func (r *e2eRun) platform() []string {
 	if r.external != nil {
 		return r.external.Platform
 	}
-	return append(slices.Clone(r.testbed.Controllers), "kube-system", "local-path-storage")
+	return r.testbed.SystemNamespaces()
 }
 
 // tagOf is the tag of an image's reference.

@@ -120,18 +120,20 @@ func specsIn(raw []byte) ([]spec, error) {
 	return specs, nil
 }
 
-// checkRequirements refuses a policy whose contract names requirements that no spec has. The specs are listed only for a
+// checkRequirements refuses policies of which a contract names requirements that no spec has. The specs are listed once, and only for a
 // contract that names any.
-func (s *Session) checkRequirements(ctx context.Context, p *policy.Policy) error {
-	if !p.Contract.NamesRequirements() {
+func (s *Session) checkRequirements(ctx context.Context, policies ...*policy.Policy) error {
+	if !slices.ContainsFunc(policies, func(p *policy.Policy) bool { return p.Contract.NamesRequirements() }) {
 		return nil
 	}
 	specs, _, err := s.listSpecs(ctx, selection{})
 	if err != nil {
 		return err
 	}
-	if err := p.Contract.CheckRequirements(ids(specs)); err != nil {
-		return fmt.Errorf("POLICY=%s: %w", policy.Shown(p.Path), err)
+	for _, p := range policies {
+		if err := p.Contract.CheckRequirements(ids(specs)); err != nil {
+			return fmt.Errorf("POLICY=%s: %w", policy.Shown(p.Path), err)
+		}
 	}
 	return nil
 }

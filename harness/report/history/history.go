@@ -186,10 +186,10 @@ func (r *Row) Seconds() (seconds []float64) {
 // Took is how long each requirement took to be seen to hold, in seconds: the median of all runs.
 func Took(runs []Run) map[string]float64 {
 	all := map[string][]float64{}
-	for _, track := range Tracks(runs) {
-		for _, row := range track.Rows {
-			if seconds := row.Seconds(); len(seconds) > 0 {
-				all[row.ID] = append(all[row.ID], seconds...)
+	for _, run := range runs {
+		for _, result := range run.Requirements {
+			if result.Verdict == verdict.Pass {
+				all[result.ID] = append(all[result.ID], result.DurationSeconds)
 			}
 		}
 	}

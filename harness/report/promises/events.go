@@ -35,12 +35,12 @@ var Events = []Event{
 }
 
 // events are the rows of those whose requirements there are.
-func (t *table) events(labels map[string][]string) (rows []markdown.Row) {
+func (t *table) events() (rows []markdown.Row) {
 	for _, e := range Events {
-		if of, known := labels[e.Requirement]; known {
+		if _, known := t.labels[e.Requirement]; known {
 			rows = append(rows, markdown.Row{
 				Label: markdown.Of(e.Text, e.Requirement),
-				Cells: t.cells(func(c policy.Contract) string { return t.requirement(c, e.Requirement, of) }),
+				Cells: t.cells(func(c policy.Contract) string { return t.requirement(c, e.Requirement) }),
 			})
 		}
 	}

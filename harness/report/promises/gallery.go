@@ -44,11 +44,8 @@ func Gallery(setups []Setup, specs []Spec, stacks []stack.Stack, root string) (s
 	for _, s := range setups {
 		contracts = append(contracts, s.Contract)
 	}
-	t, requirements, labels, err := newTable(contracts, specs)
+	t, err := newTable(contracts, specs, stacks)
 	if err != nil {
-		return "", err
-	}
-	if _, err := t.stacks(stacks); err != nil {
 		return "", err
 	}
 	var text strings.Builder
@@ -66,7 +63,7 @@ func Gallery(setups []Setup, specs []Spec, stacks []stack.Stack, root string) (s
 		for _, s := range of {
 			fmt.Fprintf(&text, "- [`%s`](%s): %s Made for %s.\n", s.Contract.Name, path.Join(root, s.Folder), s.Contract.Description, madeFor(s.Contract))
 		}
-		text.WriteString("\n" + t.differences(of, requirements, labels) + "\n")
+		text.WriteString("\n" + t.differences(of) + "\n")
 	}
 	text.WriteString(galleryLegend + "\n\n" + t.numbered())
 	return text.String(), nil
@@ -85,12 +82,12 @@ func madeFor(c policy.Contract) string {
 
 // differences is a table of the requirements that not all of the setups hold, and a line about those that they do. Setups of which the same
 // is said share a column.
-func (t *table) differences(setups []Setup, requirements []verdict.Requirement, labels map[string][]string) string {
+func (t *table) differences(setups []Setup) string {
 	heads, columns := []string{}, [][]string{}
 	for _, s := range setups {
 		var column []string
-		for _, r := range requirements {
-			column = append(column, t.judged(s.Contract, r.ID, labels[r.ID]))
+		for _, r := range t.requirements {
+			column = append(column, t.judged(s.Contract, r.ID))
 		}
 		alike := slices.IndexFunc(columns, func(other []string) bool { return slices.Equal(other, column) })
 		if alike >= 0 {
@@ -100,14 +97,14 @@ func (t *table) differences(setups []Setup, requirements []verdict.Requirement, 
 		heads, columns = append(heads, s.Contract.Name), append(columns, column)
 	}
 	cells := func(r verdict.Requirement) (row []string) {
-		i := slices.IndexFunc(requirements, func(other verdict.Requirement) bool { return other.ID == r.ID })
+		i := slices.IndexFunc(t.requirements, func(other verdict.Requirement) bool { return other.ID == r.ID })
 		for _, column := range columns {
 			row = append(row, column[i])
 		}
 		return row
 	}
 	var differ, hold, aside []verdict.Requirement
-	for _, r := range requirements {
+	for _, r := range t.requirements {
 		row := cells(r)
 		is := func(sign string) bool {
 			return !slices.ContainsFunc(row, func(cell string) bool { return cell != sign })
@@ -141,9 +138,9 @@ func (t *table) differences(setups []Setup, requirements []verdict.Requirement, 
 }
 
 // judged is what is said of a requirement, with what no stack can try told from what is not promised.
-func (t *table) judged(c policy.Contract, id string, labels []string) string {
-	if c.NotPromised(labels) == "" && !t.tries(c, labels) {
+func (t *table) judged(c policy.Contract, id string) string {
+	if c.NotPromised(t.labels[id]) == "" && !t.tries(c, id) {
 		return notJudged
 	}
-	return t.requirement(c, id, labels)
+	return t.requirement(c, id)
 }

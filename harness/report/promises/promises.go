@@ -38,7 +38,7 @@ func Table(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (str
 	if len(contracts) == 0 {
 		return "", errors.New("a table needs a policy")
 	}
-	t, requirements, labels, err := newTable(contracts, specs)
+	t, err := newTable(contracts, specs, stacks)
 	if err != nil {
 		return "", err
 	}
@@ -46,12 +46,8 @@ func Table(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (str
 	for _, c := range contracts {
 		heads = append(heads, c.Name)
 	}
-	rows, err := t.stacks(stacks)
-	if err != nil {
-		return "", err
-	}
-	rows = append(rows, markdown.Requirements(requirements, func(r verdict.Requirement) []string {
-		return t.cells(func(c policy.Contract) string { return t.requirement(c, r.ID, labels[r.ID]) })
+	rows := append(t.stacks(stacks), markdown.Requirements(t.requirements, func(r verdict.Requirement) []string {
+		return t.cells(func(c policy.Contract) string { return t.requirement(c, r.ID) })
 	})...)
 	for _, f := range verdict.Features {
 		if f.Within != "" {
@@ -62,7 +58,7 @@ func Table(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (str
 		}
 	}
 	text := markdown.Table(heads, rows) + "\n"
-	if events := t.events(labels); len(events) > 0 {
+	if events := t.events(); len(events) > 0 {
 		text += "Events that lose data, if a policy does not hold the requirement:\n\n" + markdown.Table(heads, events) + "\n"
 	}
 	text += legend + "\n"
@@ -75,21 +71,19 @@ func Table(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (str
 // table is one that is being made.
 type table struct {
 	contracts    []policy.Contract
-	snapshotting map[string]bool // the policies that are made for a stack whose volumes can be snapshotted
-	deployed     map[string]bool // the policies that are made for a stack with Argo CD
-	twoNodes     map[string]bool // those that are made for a stack with several nodes
-	reasons      []string        // by number, from 1
+	requirements []verdict.Requirement
+	labels       map[string][]string      // of a requirement's spec
+	madeFor      map[string][]stack.Stack // by policy
+	reasons      []string                 // by number, from 1
 }
 
-// newTable begins a table, with the specs' requirements and their labels. It refuses contracts that name others.
-func newTable(contracts []policy.Contract, specs []Spec) (*table, []verdict.Requirement, map[string][]string, error) {
-	t := &table{contracts: contracts, snapshotting: map[string]bool{}, deployed: map[string]bool{}, twoNodes: map[string]bool{}}
-	labels := map[string][]string{}
-	var requirements []verdict.Requirement
+// newTable begins a table of policies, the specs' requirements, and stacks. It refuses contracts that name others.
+func newTable(contracts []policy.Contract, specs []Spec, stacks []stack.Stack) (*table, error) {
+	t := &table{contracts: contracts, labels: map[string][]string{}, madeFor: map[string][]stack.Stack{}}
 	var ids, names []string
 	for _, s := range specs {
-		requirements = append(requirements, verdict.Requirement{ID: s.ID, Level: verdict.LevelOf(s.ID), Feature: verdict.FeatureOf(s.Labels)})
-		ids, labels[s.ID] = append(ids, s.ID), s.Labels
+		t.requirements = append(t.requirements, verdict.Requirement{ID: s.ID, Level: verdict.LevelOf(s.ID), Feature: verdict.FeatureOf(s.Labels)})
+		ids, t.labels[s.ID] = append(ids, s.ID), s.Labels
 	}
 	var problems []error
 	for _, c := range contracts {
@@ -100,8 +94,13 @@ func newTable(contracts []policy.Contract, specs []Spec) (*table, []verdict.Requ
 		if err := c.CheckRequirements(ids); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", c.Name, err))
 		}
+		madeFor, err := c.MadeFor(stacks)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", c.Name, err))
+		}
+		t.madeFor[c.Name] = slices.DeleteFunc(slices.Clone(stacks), func(s stack.Stack) bool { return !slices.Contains(madeFor, s.Name) })
 	}
-	return t, requirements, labels, errors.Join(problems...)
+	return t, errors.Join(problems...)
 }
 
 // numbered are the reasons.
@@ -127,10 +126,10 @@ func yes(is bool) string {
 }
 
 // requirement is what a contract says of one.
-func (t *table) requirement(c policy.Contract, id string, labels []string) string {
+func (t *table) requirement(c policy.Contract, id string) string {
 	reason, known := c.Reasons()[id]
 	switch {
-	case c.NotPromised(labels) != "", !t.tries(c, labels): // and so it is not tried
+	case c.NotPromised(t.labels[id]) != "", !t.tries(c, id): // and so it is not tried
 		return notPromised
 	case !known:
 		return promised
@@ -143,36 +142,32 @@ func (t *table) requirement(c policy.Contract, id string, labels []string) strin
 	return fmt.Sprintf("%s %d", notHeld, number+1)
 }
 
-// tries says that one of the policy's stacks has what a requirement needs.
-func (t *table) tries(c policy.Contract, labels []string) bool {
-	return (t.snapshotting[c.Name] || !slices.Contains(labels, policy.NeedsSnapshots)) &&
-		(t.deployed[c.Name] || !slices.Contains(labels, policy.NeedsGitOps)) &&
-		(t.twoNodes[c.Name] || !slices.Contains(labels, policy.NeedsTwoNodes))
+// needs are what a spec may need, by its label, that not every stack has.
+var needs = map[string]func(stack.Stack) bool{
+	policy.NeedsSnapshots: func(s stack.Stack) bool { return len(s.Storage.Snapshotted()) > 0 },
+	policy.NeedsGitOps:    func(s stack.Stack) bool { return s.HasArgoCD() },
+	policy.NeedsTwoNodes:  func(s stack.Stack) bool { return s.Nodes > 1 },
+}
+
+// tries says that one of the policy's stacks has what a requirement needs, of each thing.
+func (t *table) tries(c policy.Contract, id string) bool {
+	return !slices.ContainsFunc(t.labels[id], func(label string) bool {
+		has, needed := needs[label]
+		return needed && !slices.ContainsFunc(t.madeFor[c.Name], has)
+	})
 }
 
 // stacks are rows about stacks, those for which the same policies are made in one.
-func (t *table) stacks(stacks []stack.Stack) (rows []markdown.Row, err error) {
-	madeFor := map[string][]string{} // by policy
-	var problems []error
-	for _, c := range t.contracts {
-		names, err := c.MadeFor(stacks)
-		if err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", c.Name, err))
-		}
-		madeFor[c.Name] = names
-		t.snapshotting[c.Name] = slices.ContainsFunc(stacks, func(s stack.Stack) bool {
-			return len(s.Storage.Snapshotted()) > 0 && slices.Contains(names, s.Name)
-		})
-		t.deployed[c.Name] = slices.ContainsFunc(stacks, func(s stack.Stack) bool { return s.HasArgoCD() && slices.Contains(names, s.Name) })
-		t.twoNodes[c.Name] = slices.ContainsFunc(stacks, func(s stack.Stack) bool { return s.Nodes > 1 && slices.Contains(names, s.Name) })
-	}
+func (t *table) stacks(stacks []stack.Stack) (rows []markdown.Row) {
 	var groups [][]string
 	var names []string
 	for _, s := range stacks {
 		names = append(names, s.Name)
 	}
 	for _, name := range slices.Sorted(slices.Values(names)) {
-		cells := t.cells(func(c policy.Contract) string { return yes(slices.Contains(madeFor[c.Name], name)) })
+		cells := t.cells(func(c policy.Contract) string {
+			return yes(slices.ContainsFunc(t.madeFor[c.Name], func(s stack.Stack) bool { return s.Name == name }))
+		})
 		alike := slices.IndexFunc(rows, func(row markdown.Row) bool { return slices.Equal(row.Cells, cells) })
 		if alike < 0 {
 			alike, rows, groups = len(rows), append(rows, markdown.Row{Cells: cells}), append(groups, nil)
@@ -180,5 +175,5 @@ func (t *table) stacks(stacks []stack.Stack) (rows []markdown.Row, err error) {
 		groups[alike] = append(groups[alike], name)
 		rows[alike].Label = "made for " + markdown.Names(groups[alike])
 	}
-	return rows, errors.Join(problems...)
+	return rows
 }
