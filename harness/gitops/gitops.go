@@ -3,12 +3,10 @@
 package gitops
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -110,19 +108,10 @@ func (g *GitOps) controllers() (deployments []*unstructured.Unstructured) {
 	if e.Testbed.Platform == nil {
 		e.Unknownf("nobody has written down what was installed, which this deploys")
 	}
-	file, err := os.Open(e.Testbed.Platform.Installed)
+	deployments, err := e.Testbed.Platform.InstalledObjects(func(o *unstructured.Unstructured) bool {
+		return o.GetKind() == "Deployment" && slices.Contains([]string{env.KyvernoNamespace, platform.VolSync.Namespace}, o.GetNamespace())
+	})
 	e.Must(err)
-	defer func() { _ = file.Close() }()
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		object := &unstructured.Unstructured{}
-		e.Must(object.UnmarshalJSON(lines.Bytes()))
-		if object.GetKind() == "Deployment" && slices.Contains([]string{env.KyvernoNamespace, platform.VolSync.Namespace}, object.GetNamespace()) {
-			deployments = append(deployments, object)
-		}
-	}
-	e.Must(lines.Err())
 	return deployments
 }
 

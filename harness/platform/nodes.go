@@ -88,13 +88,7 @@ func (p *Platform) Drain(ctx context.Context, node string) Back {
 		return await.ReachedIf(len(left) == 0, "%s", strings.Join(left, ", ")), errors.Join(problems...)
 	})
 	e.Step("node %s is drained: it takes no pods, and %d were evicted", node, len(evicted))
-	for _, namespace := range e.Testbed.Controllers {
-		e.Must(p.ready(ctx, namespace))
-	}
-	e.Must(p.volSyncAnswers(ctx))
-	if e.Testbed.HasKyverno() {
-		p.KyvernoBack(ctx)
-	}
+	p.controllersBack(ctx)
 	return back
 }
 
@@ -123,10 +117,13 @@ func (p *Platform) evict(ctx context.Context, pod *corev1.Pod) error {
 	return client.IgnoreNotFound(err)
 }
 
+// admissionLabels are those of the pods of Kyverno's admission controller.
+var admissionLabels = client.MatchingLabels{"app.kubernetes.io/component": "admission-controller"}
+
 // admissionPods are those of Kyverno's admission controller.
 func (p *Platform) admissionPods(ctx context.Context) ([]corev1.Pod, error) {
 	pods := &corev1.PodList{}
-	err := p.env.API.List(ctx, pods, client.InNamespace(env.KyvernoNamespace), client.MatchingLabels{"app.kubernetes.io/component": "admission-controller"})
+	err := p.env.API.List(ctx, pods, client.InNamespace(env.KyvernoNamespace), admissionLabels)
 	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return pod.DeletionTimestamp != nil }), err
 }
 
@@ -152,8 +149,7 @@ func (p *Platform) TwoReplicas(ctx context.Context) {
 	}
 	scale := func(replicas int32) func(context.Context) error {
 		return func(ctx context.Context) error {
-			d := deploymentOf(KyvernoAdmission)
-			if err := e.API.Patch(ctx, d, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas))); err != nil {
+			if err := p.scale(ctx, KyvernoAdmission, replicas); err != nil {
 				return err
 			}
 			return p.ready(ctx, KyvernoAdmission.Namespace)

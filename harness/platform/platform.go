@@ -114,7 +114,7 @@ func (p *Platform) UpgradePolicy(ctx context.Context) {
 	e := p.env
 	upgraded, changed := e.Testbed.PolicyObjects(), 0
 	for _, object := range upgraded {
-		_, hasRules, _ := unstructured.NestedSlice(object.Object, "spec", "rules")
+		rules, hasRules, _ := unstructured.NestedSlice(object.Object, "spec", "rules")
 		_, matches, _ := unstructured.NestedMap(object.Object, "spec", "matchConstraints")
 		switch group := object.GroupVersionKind().Group; {
 		case group == "policies.kyverno.io" && matches:
@@ -124,7 +124,6 @@ func (p *Platform) UpgradePolicy(ctx context.Context) {
 			e.Must(unstructured.SetNestedSlice(object.Object, variables, "spec", "variables"))
 		case group == "kyverno.io" && hasRules:
 			changed++
-			rules, _, _ := unstructured.NestedSlice(object.Object, "spec", "rules")
 			for _, rule := range rules {
 				r, ok := rule.(map[string]any)
 				if !ok {
@@ -250,6 +249,11 @@ func deploymentOf(c Controller) *appsv1.Deployment {
 	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Name}}
 }
 
+// scale has a controller have so many replicas.
+func (p *Platform) scale(ctx context.Context, c Controller, replicas int32) error {
+	return p.env.API.Patch(ctx, deploymentOf(c), client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)))
+}
+
 // Off scales a controller to nothing and waits until its pods are gone. What it returns scales it to what it was, and waits until
 // it is ready.
 func (p *Platform) Off(ctx context.Context, controller Controller) Back {
@@ -270,13 +274,9 @@ func (p *Platform) Off(ctx context.Context, controller Controller) Back {
 	if len(scaled) == 0 {
 		e.Unknownf("there is no controller %s/%s to switch off", controller.Namespace, controller.Name)
 	}
-	scale := func(ctx context.Context, name string, replicas int32) error {
-		d := deploymentOf(Controller{controller.Namespace, name})
-		return e.API.Patch(ctx, d, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)))
-	}
 	back := e.Undo(controller.Namespace+"/"+strings.Join(slices.Sorted(maps.Keys(was)), ", "), func(ctx context.Context) error {
 		for name, replicas := range was {
-			if err := scale(ctx, name, replicas); err != nil {
+			if err := p.scale(ctx, Controller{controller.Namespace, name}, replicas); err != nil {
 				return err
 			}
 		}
@@ -286,7 +286,7 @@ func (p *Platform) Off(ctx context.Context, controller Controller) Back {
 		pods := &corev1.PodList{}
 		ofController := []client.ListOption{client.InNamespace(d.Namespace), client.MatchingLabels(d.Spec.Selector.MatchLabels)}
 		e.Do(ctx, func(ctx context.Context) error { return e.API.List(ctx, pods, ofController...) })
-		e.Do(ctx, func(ctx context.Context) error { return scale(ctx, d.Name, 0) })
+		e.Do(ctx, func(ctx context.Context) error { return p.scale(ctx, Controller{d.Namespace, d.Name}, 0) })
 		e.Arrange(ctx, "pods of "+d.Name+" gone", e.Times.Gone, func(ctx context.Context) (await.State, error) {
 			left := &corev1.PodList{}
 			err := e.API.List(ctx, left, ofController...)
@@ -398,7 +398,7 @@ func (p *Platform) RestartKyverno(ctx context.Context) {
 // SkipBackOff replaces the pods of Kyverno's admission controller: after kills the kubelet waits ever longer before it starts
 // their containers again, which is nothing that a spec is about.
 func (p *Platform) SkipBackOff(ctx context.Context) {
-	p.replaceKyverno(ctx, client.MatchingLabels{"app.kubernetes.io/component": "admission-controller"})
+	p.replaceKyverno(ctx, admissionLabels)
 }
 
 // replaceKyverno has those of Kyverno's pods made anew that have the labels.
@@ -635,6 +635,15 @@ func (p *Platform) NodeRestart(ctx context.Context) {
 		}
 		return await.Reached(), nil
 	})
+	p.controllersBack(ctx)
+	if !e.Testbed.HasKyverno() {
+		e.Must(p.policyActs(ctx))
+	}
+}
+
+// controllersBack waits until all that was installed is ready, VolSync answers, and Kyverno, where there is one, is back.
+func (p *Platform) controllersBack(ctx context.Context) {
+	e := p.env
 	for _, namespace := range e.Testbed.Controllers {
 		if namespace != VolSync.Namespace && namespace != env.KyvernoNamespace {
 			e.Must(p.ready(ctx, namespace))
@@ -644,9 +653,7 @@ func (p *Platform) NodeRestart(ctx context.Context) {
 	e.Must(p.volSyncAnswers(ctx))
 	if e.Testbed.HasKyverno() {
 		p.KyvernoBack(ctx)
-		return
 	}
-	e.Must(p.policyActs(ctx))
 }
 
 // Restarts counts the restarts of Kyverno's and VolSync's containers, by pod and container.

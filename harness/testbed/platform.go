@@ -395,8 +395,8 @@ func writeObjects(path string, objects []*unstructured.Unstructured) error {
 	return os.WriteFile(path, lines.Bytes(), 0o600)
 }
 
-// installedObjects reads those of the installed objects that are wanted.
-func (p *Platform) installedObjects(wanted map[Object]bool) ([]*unstructured.Unstructured, error) {
+// InstalledObjects reads those of the installed objects that are wanted.
+func (p *Platform) InstalledObjects(wanted func(*unstructured.Unstructured) bool) ([]*unstructured.Unstructured, error) {
 	raw, err := os.ReadFile(p.Installed)
 	if err != nil {
 		return nil, err
@@ -412,7 +412,7 @@ func (p *Platform) installedObjects(wanted map[Object]bool) ([]*unstructured.Uns
 		if err := object.UnmarshalJSON(line); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Installed, err)
 		}
-		if wanted[identity(object)] {
+		if wanted(object) {
 			objects = append(objects, object)
 		}
 	}

@@ -311,13 +311,13 @@ func (s *Testbed) NotPromised(labels []string) string {
 	if reason := contract.NotPromised(labels); reason != "" {
 		return reason
 	}
-	if s.External == nil && slices.Contains(labels, NeedsSnapshots) && !s.HasSnapshots() {
+	switch {
+	case s.External != nil: // what that has is not known: Lacks says so
+	case slices.Contains(labels, NeedsSnapshots) && !s.HasSnapshots():
 		return fmt.Sprintf("no volume of the stack %s can be snapshotted", s.Stack)
-	}
-	if s.External == nil && slices.Contains(labels, NeedsGitOps) && !s.HasArgoCD() {
+	case slices.Contains(labels, NeedsGitOps) && !s.HasArgoCD():
 		return fmt.Sprintf("the stack %s has no Argo CD", s.Stack)
-	}
-	if s.External == nil && slices.Contains(labels, NeedsTwoNodes) && len(s.Nodes) < 2 {
+	case slices.Contains(labels, NeedsTwoNodes) && len(s.Nodes) < 2:
 		return fmt.Sprintf("the stack %s has one node", s.Stack)
 	}
 	return ""

@@ -136,7 +136,7 @@ func (s *Testbed) putBack(ctx context.Context, api client.Client, damage []Damag
 		}
 	}
 	if len(wanted) > 0 {
-		objects, err := s.Platform.installedObjects(wanted)
+		objects, err := s.Platform.InstalledObjects(func(o *unstructured.Unstructured) bool { return wanted[identity(o)] })
 		if err == nil {
 			err = applyAsRecorded(ctx, api, objects, s.Platform.Objects)
 		}
