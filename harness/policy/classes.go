@@ -85,15 +85,7 @@ func (p *Policy) CheckStack(name string, known []stack.Stack) error {
 	}
 	i := slices.IndexFunc(known, func(s stack.Stack) bool { return s.Name == name })
 	if kyvernos := p.Kyverno(); len(kyvernos) > 0 && !known[i].HasKyverno() {
-		madeFor, err := p.Contract.MadeFor(known)
-		if err != nil {
-			return err
-		}
-		choose := "add a stack with Kyverno to stacks in its contract"
-		if with := slices.DeleteFunc(slices.Clone(known), func(s stack.Stack) bool { return !s.HasKyverno() || !slices.Contains(madeFor, s.Name) }); len(with) > 0 {
-			choose = "choose with STACK=" + with[0].Name
-		}
-		return fmt.Errorf("the stack %s has no Kyverno, which %s %s needs: %s", name, kyvernos[0].GetKind(), kyvernos[0].GetName(), choose)
+		return fmt.Errorf("the stack %s has no Kyverno, which %s %s needs: %s", name, kyvernos[0].GetKind(), kyvernos[0].GetName(), p.Contract.choose(known, (*stack.Stack).HasKyverno))
 	}
 	objects := p.Objects
 	if p.Templates != nil {
@@ -107,11 +99,11 @@ func (p *Policy) CheckStack(name string, known []stack.Stack) error {
 		}
 		objects = slices.Concat(objects, more)
 	}
-	return errors.Join(checkCopies(objects, &known[i], known), checkServed(objects, &known[i], known), p.Contract.CheckClasses(objects, &known[i]))
+	return errors.Join(p.Contract.checkCopies(objects, &known[i], known), p.Contract.checkServed(objects, &known[i], known), p.Contract.CheckClasses(objects, &known[i]))
 }
 
 // checkCopies refuses objects that name a copy method which no volume of the stack can have, whatever the contract says of it.
-func checkCopies(objects []*unstructured.Unstructured, of *stack.Stack, known []stack.Stack) error {
+func (c Contract) checkCopies(objects []*unstructured.Unstructured, of *stack.Stack, known []stack.Stack) error {
 	if len(of.Storage.Snapshotted()) > 0 {
 		return nil
 	}
@@ -120,7 +112,7 @@ func checkCopies(objects []*unstructured.Unstructured, of *stack.Stack, known []
 		eachText(object.Object, "", func(path, field, method string) {
 			if field == "copyMethod" && (method == CopySnapshot || method == copyClone) {
 				problems = append(problems, fmt.Errorf("%s %s: %s: %s needs volumes that can be snapshotted; the stack %s has none: %s", object.GetKind(), object.GetName(), path, method, of.Name,
-					chosen(known, func(s *stack.Stack) bool { return len(s.Storage.Snapshotted()) > 0 })))
+					c.choose(known, func(s *stack.Stack) bool { return len(s.Storage.Snapshotted()) > 0 })))
 			}
 		})
 	}
@@ -128,7 +120,7 @@ func checkCopies(objects []*unstructured.Unstructured, of *stack.Stack, known []
 }
 
 // checkServed refuses objects of the External Secrets Operator's, or policies that make some, on a stack that does not have it.
-func checkServed(objects []*unstructured.Unstructured, of *stack.Stack, known []stack.Stack) error {
+func (c Contract) checkServed(objects []*unstructured.Unstructured, of *stack.Stack, known []stack.Stack) error {
 	if of.HasExternalSecrets() {
 		return nil
 	}
@@ -137,23 +129,34 @@ func checkServed(objects []*unstructured.Unstructured, of *stack.Stack, known []
 		eachText(object.Object, "", func(path, field, version string) {
 			if field == "apiVersion" && strings.HasPrefix(version, "external-secrets.io/") {
 				problems = append(problems, fmt.Errorf("%s %s: %s: the stack %s does not have the External Secrets Operator, which serves %s: %s", object.GetKind(), object.GetName(), path, of.Name, version,
-					chosen(known, (*stack.Stack).HasExternalSecrets)))
+					c.choose(known, (*stack.Stack).HasExternalSecrets)))
 			}
 		})
 	}
 	return errors.Join(problems...)
 }
 
-// chosen says which stacks to choose from: those that can.
-func chosen(known []stack.Stack, can func(*stack.Stack) bool) string {
-	var names []string
+// choose says which stacks to choose from: those of the contract's that can, or else those that its stacks leave out.
+func (c Contract) choose(known []stack.Stack, can func(*stack.Stack) bool) string {
+	madeFor, err := c.MadeFor(known)
+	if err != nil {
+		return err.Error()
+	}
+	var able, others []string
 	for i := range known {
-		if can(&known[i]) {
-			names = append(names, known[i].Name)
+		switch {
+		case !can(&known[i]):
+		case slices.Contains(madeFor, known[i].Name):
+			able = append(able, known[i].Name)
+		default:
+			others = append(others, known[i].Name)
 		}
 	}
-	if len(names) == 0 {
-		return "no stack has what it needs"
+	switch {
+	case len(able) > 0:
+		return "choose with STACK=" + strings.Join(able, " or ")
+	case len(others) > 0:
+		return "add one that has it to stacks in its contract: " + strings.Join(others, " or ")
 	}
-	return "choose with STACK=" + strings.Join(names, " or ")
+	return "no stack has what it needs"
 }

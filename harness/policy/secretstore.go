@@ -130,7 +130,7 @@ func (c Contract) checkOperator(of *stack.Stack, known []stack.Stack) error {
 	if !c.SecretStore.Named() || of.HasExternalSecrets() {
 		return nil
 	}
-	return c.doc.At(fmt.Sprintf("secretStore needs the External Secrets Operator, which the stack %s does not have: %s", of.Name, chosen(known, (*stack.Stack).HasExternalSecrets)), "secretStore")
+	return c.doc.At(fmt.Sprintf("secretStore needs the External Secrets Operator, which the stack %s does not have: %s", of.Name, c.choose(known, (*stack.Stack).HasExternalSecrets)), "secretStore")
 }
 
 // externalSecret is an ExternalSecret that is applied, or that a policy generates.

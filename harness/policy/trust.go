@@ -74,9 +74,9 @@ func foreignCA(text string) string {
 	return fmt.Sprintf("it has the certificate of a CA of its own, and the run's CA is new every time: write %s in baseSecret.data, and take it from there", braced)
 }
 
-const pemHead = "-----BEGIN "
+const pemHead = "-----BEGIN CERTIFICATE" // a policy may have public keys, by which it verifies images
 
-var encoded = regexp.MustCompile(`LS0tLS1CRUdJTi[A-Za-z0-9+/=]*`) // pemHead in base64
+var encoded = regexp.MustCompile(`LS0tLS1CRUdJTiBDRVJUSUZJQ0FU[A-Za-z0-9+/=]*`) // pemHead in base64
 
 // certificateIn is the first certificate, or what was meant for one, in a text or in a field of a value, however deep.
 func certificateIn(value any) (text string, is bool) {

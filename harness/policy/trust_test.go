@@ -23,21 +23,22 @@ func TestWhatTheEndpointIsTrustedBy(t *testing.T) {
 		endpoint, contract, policy string
 		want                       string
 	}{
-		"https":                          {https, "", "", ""},
-		"http, whoever trusts":           {"http://s3.home.example.org", "s3: {ENDPOINT, trust: images}", "", ""},
-		"http, and a CA":                 {"http://s3.home.example.org", "s3: {ENDPOINT, trust: policy}", "", "conformance.yaml:7:53: the endpoint http://s3.home.example.org is http"},
-		"by the policy":                  {https, "s3: {ENDPOINT, trust: policy}\nbaseSecret: {data: {ca.crt: '{ca}'}}", "", ""},
-		"by the store":                   {https, "s3: {ENDPOINT, trust: policy}\nsecretStore: {name: s, entries: [{key: a, value: '{ca}'}]}", "", ""},
-		"by nobody":                      {https, "s3: {ENDPOINT, trust: policy}\nbaseSecret: {data: {ca.crt: ca}}", "", "conformance.yaml:7:54: nobody would trust https://s3.home.example.org: write {ca}"},
-		"a CA in the base Secret":        {https, "s3: {ENDPOINT}\nbaseSecret: {data: {ca.crt: " + quoted(certificates.CA) + "}}", "", "conformance.yaml:8:21: it has the certificate of a CA of its own, and " + name},
-		"a CA that cannot be read":       {https, "s3: {ENDPOINT}\nbaseSecret: {data: {ca.crt: " + quoted("-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n") + "}}", "", "it has a CA that cannot be read: "},
-		"a CA of http is no matter":      {"http://s3.home.example.org", "s3: {ENDPOINT}\nbaseSecret: {data: {ca.crt: " + quoted(certificates.CA) + "}}", "", ""},
-		"a bundle in the policy":         {https, "", "caBundle: " + quoted(certificates.CA), "ClusterPolicy p: it has the certificate of a CA of its own"},
-		"an encoded bundle":              {https, "", "caBundle: " + encodedCA, "ClusterPolicy p: it has the certificate of a CA of its own"},
-		"a bundle that cannot be read":   {https, "", "caBundle: not-a-certificate", "ClusterPolicy p: it has a CA that cannot be read: want a CA's certificate in PEM, found none"},
-		"a server's own certificate":     {https, "", "caBundle: " + quoted(certificates.Good.Certificate), "is no CA's"},
-		"a bundle from the base Secret":  {https, "", `caBundle: "{{ base.data.ca }}"`, ""},
-		"a certificate in an expression": {https, "", "expression: " + quoted("http.Client('"+certificates.CA+"')"), "ClusterPolicy p: it has the certificate of a CA of its own"},
+		"https":                           {https, "", "", ""},
+		"http, whoever trusts":            {"http://s3.home.example.org", "s3: {ENDPOINT, trust: images}", "", ""},
+		"http, and a CA":                  {"http://s3.home.example.org", "s3: {ENDPOINT, trust: policy}", "", "conformance.yaml:7:53: the endpoint http://s3.home.example.org is http"},
+		"by the policy":                   {https, "s3: {ENDPOINT, trust: policy}\nbaseSecret: {data: {ca.crt: '{ca}'}}", "", ""},
+		"by the store":                    {https, "s3: {ENDPOINT, trust: policy}\nsecretStore: {name: s, entries: [{key: a, value: '{ca}'}]}", "", ""},
+		"by nobody":                       {https, "s3: {ENDPOINT, trust: policy}\nbaseSecret: {data: {ca.crt: ca}}", "", "conformance.yaml:7:54: nobody would trust https://s3.home.example.org: write {ca}"},
+		"a CA in the base Secret":         {https, "s3: {ENDPOINT}\nbaseSecret: {data: {ca.crt: " + quoted(certificates.CA) + "}}", "", "conformance.yaml:8:21: it has the certificate of a CA of its own, and " + name},
+		"a CA that cannot be read":        {https, "s3: {ENDPOINT}\nbaseSecret: {data: {ca.crt: " + quoted("-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n") + "}}", "", "it has a CA that cannot be read: "},
+		"a CA of http is no matter":       {"http://s3.home.example.org", "s3: {ENDPOINT}\nbaseSecret: {data: {ca.crt: " + quoted(certificates.CA) + "}}", "", ""},
+		"a bundle in the policy":          {https, "", "caBundle: " + quoted(certificates.CA), "ClusterPolicy p: it has the certificate of a CA of its own"},
+		"an encoded bundle":               {https, "", "caBundle: " + encodedCA, "ClusterPolicy p: it has the certificate of a CA of its own"},
+		"a bundle that cannot be read":    {https, "", "caBundle: not-a-certificate", "ClusterPolicy p: it has a CA that cannot be read: want a CA's certificate in PEM, found none"},
+		"a server's own certificate":      {https, "", "caBundle: " + quoted(certificates.Good.Certificate), "is no CA's"},
+		"a bundle from the base Secret":   {https, "", `caBundle: "{{ base.data.ca }}"`, ""},
+		"a key that images are signed by": {https, "", "publicKeys: " + quoted("-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"), ""},
+		"a certificate in an expression":  {https, "", "expression: " + quoted("http.Client('"+certificates.CA+"')"), "ClusterPolicy p: it has the certificate of a CA of its own"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			folder := t.TempDir()

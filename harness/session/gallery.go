@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -66,7 +67,12 @@ func (s *Session) gallery(ctx context.Context, folders []string, file string) (s
 	if err != nil {
 		return "", err
 	}
-	root, err := filepath.Rel(filepath.Dir(file), ".")
+	from, errFile := filepath.Abs(filepath.Dir(file))
+	here, errHere := filepath.Abs(".")
+	if err := errors.Join(errFile, errHere); err != nil {
+		return "", err
+	}
+	root, err := filepath.Rel(from, here)
 	if err != nil {
 		return "", err
 	}
