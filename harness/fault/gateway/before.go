@@ -7,7 +7,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/smart-restore/conformance/harness/authority"
@@ -55,7 +54,7 @@ type hello struct {
 func (s *Server) hello(info *tls.ClientHelloInfo) (*tls.Config, error) {
 	client := info.Conn.RemoteAddr().String()
 	rule := s.rules.newest(func(a *activeRule) bool {
-		return kinds[a.Fault.Kind].handshake != nil && a.fitsClient(clientOf(client))
+		return kinds[a.Fault.Kind].handshake != nil && a.fitsClient(client)
 	})
 	if rule == nil {
 		return s.tls, nil
@@ -67,9 +66,6 @@ func (s *Server) hello(info *tls.ClientHelloInfo) (*tls.Config, error) {
 	defer h.entry.finish()
 	return kinds[rule.Fault.Kind].handshake(h)
 }
-
-// show goes on with another certificate.
-func (h *hello) show(pair authority.Pair) (*tls.Config, error) { return configuration(pair) }
 
 // hold answers nothing until the client goes or the rule ends: then it goes on, however late.
 func (h *hello) hold() (*tls.Config, error) {
@@ -100,7 +96,7 @@ func (h *hello) say(text string) (*tls.Config, error) {
 // NameFault is what the resolver is to do with a question of this client's (ip:port) for the endpoint's name; empty: answer it. It is
 // recorded if it is something.
 func (s *Server) NameFault(client, name string) (kind string) {
-	rule := s.rules.newest(func(a *activeRule) bool { return kinds[a.Fault.Kind].name && a.fitsClient(clientOf(client)) })
+	rule := s.rules.newest(func(a *activeRule) bool { return kinds[a.Fault.Kind].name && a.fitsClient(client) })
 	if rule == nil {
 		return ""
 	}
@@ -109,44 +105,26 @@ func (s *Server) NameFault(client, name string) (kind string) {
 	return rule.Fault.Kind
 }
 
-// idle is the connections on which there is no request.
-type idle struct {
-	mu    sync.Mutex
-	conns map[net.Conn]bool
-}
-
 // connState closes a connection that was used by somebody who is to meet a rule before the next request.
 func (s *Server) connState(c net.Conn, state http.ConnState) {
-	s.idle.mu.Lock()
-	if s.idle.conns == nil {
-		s.idle.conns = map[net.Conn]bool{}
+	if state != http.StateIdle {
+		s.idle.Delete(c)
+		return
 	}
-	if state == http.StateIdle {
-		s.idle.conns[c] = true
-	} else {
-		delete(s.idle.conns, c)
-	}
-	s.idle.mu.Unlock()
-	if state == http.StateIdle { // after it is known to be idle: a rule that comes now ends it, or is seen here
-		s.endIfMet(c)
-	}
+	s.idle.Store(c, nil)
+	s.endIfMet(c) // a rule that comes now ends it, or is seen here
 }
 
 // endIdle ends the idle connections of those whom a rule is for that is met before requests.
 func (s *Server) endIdle() {
-	s.idle.mu.Lock()
-	conns := make([]net.Conn, 0, len(s.idle.conns))
-	for c := range s.idle.conns {
-		conns = append(conns, c)
-	}
-	s.idle.mu.Unlock()
-	for _, c := range conns {
-		s.endIfMet(c)
-	}
+	s.idle.Range(func(c, _ any) bool {
+		s.endIfMet(c.(net.Conn))
+		return true
+	})
 }
 
 func (s *Server) endIfMet(c net.Conn) {
-	client := clientOf(c.RemoteAddr().String())
+	client := c.RemoteAddr().String()
 	if s.rules.newest(func(a *activeRule) bool { return kinds[a.Fault.Kind].beforeRequests() && a.fitsClient(client) }) != nil {
 		_ = beneath(c).Close()
 	}

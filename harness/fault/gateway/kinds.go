@@ -152,9 +152,9 @@ var kinds = map[string]kind{
 		bodies: true,
 	},
 	// What a server shows that was not renewed, is another, or is nobody's that is trusted.
-	"cert-expired":    {handshake: func(h *hello) (*tls.Config, error) { return h.show(h.server.certificates.Expired) }},
-	"cert-other-name": {handshake: func(h *hello) (*tls.Config, error) { return h.show(h.server.certificates.OtherName) }},
-	"cert-unknown-ca": {handshake: func(h *hello) (*tls.Config, error) { return h.show(h.server.certificates.UnknownCA) }},
+	"cert-expired":    {handshake: func(h *hello) (*tls.Config, error) { return configuration(h.server.certificates.Expired) }},
+	"cert-other-name": {handshake: func(h *hello) (*tls.Config, error) { return configuration(h.server.certificates.OtherName) }},
+	"cert-unknown-ca": {handshake: func(h *hello) (*tls.Config, error) { return configuration(h.server.certificates.UnknownCA) }},
 	// No answer to the client's hello until it goes or the rule ends: then the handshake goes on.
 	"handshake-hang": {handshake: (*hello).hold},
 	// What a server says that speaks plain HTTP where TLS was meant.

@@ -86,15 +86,16 @@ type activeRule struct {
 
 func (a *activeRule) fits(r *http.Request, resource string) bool {
 	return !kinds[a.Fault.Kind].beforeRequests() &&
-		a.fitsClient(clientOf(r.RemoteAddr)) &&
+		a.fitsClient(r.RemoteAddr) &&
 		strings.HasPrefix(resource, a.PathPrefix) &&
 		(len(a.Methods) == 0 || slices.Contains(a.Methods, r.Method)) &&
 		(len(a.Auth) == 0 || slices.Contains(a.Auth, authKind(r))) &&
 		(a.About == "" || a.About == about(r))
 }
 
-func (a *activeRule) fitsClient(client string) bool {
-	return len(a.Clients) == 0 || slices.Contains(a.Clients, client)
+// fitsClient says whether it is a rule for who is at an address, ip:port.
+func (a *activeRule) fitsClient(address string) bool {
+	return len(a.Clients) == 0 || slices.Contains(a.Clients, clientOf(address))
 }
 
 // clientOf is the IP address of ip:port, as rules have it.

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/smart-restore/conformance/harness/authority"
@@ -57,7 +58,7 @@ type Server struct {
 	name         string
 	certificates *authority.Certificates
 	tls          *tls.Config // nil: the endpoint is http
-	idle         idle
+	idle         sync.Map    // the connections, each a net.Conn, on which there is no request
 }
 
 // New checks the configuration.
