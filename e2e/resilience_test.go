@@ -107,12 +107,13 @@ var _ = Prove("resilience/node-restart", verdict.Resilience,
 		s.GoodBackup(ctx, "data")
 		restoring := s.ClaimWithRestore(ctx, "data")
 		s.NodeRestart(ctx)
+		since := s.Now()
 		restoring.RestoredByItsOwn(ctx)
 		restoring.App(ctx).SeesGoodBackup(ctx)
 		restoring.BackedUp(ctx)
 		restoring.SnapshotHolds(ctx, "latest", scenario.SeedContent)
 		s.HasObjects(ctx, objects)
-		live.StaysUnrestored(ctx, "the node started again")
+		s.StayUnrestored(ctx, since, "the node started again", live)
 		app.KeepsMark(ctx)
 	}, alone, late)
 
@@ -157,7 +158,7 @@ var _ = Prove("resilience/existing-volumes", verdict.Resilience,
 		app.Mark(ctx)
 		written := without.App(ctx).Write(ctx, small(s))
 		apply(ctx)
-		neverRestoredButBackedUp(ctx, claim, without, "the policy was applied")
+		neverRestoredButBackedUp(ctx, s, claim, without, "the policy was applied")
 		without.BackupIsExactly(ctx, written)
 		app.KeepsMark(ctx)
 		s.GoodBackupSurvives(ctx, "data", before)
@@ -173,20 +174,20 @@ var _ = Prove("resilience/relabel", verdict.Resilience,
 		written := without.App(ctx).Write(ctx, small(s))
 		claim.Relabel(ctx)
 		without.Relabel(ctx)
-		neverRestoredButBackedUp(ctx, claim, without, "the PVC was labelled")
+		neverRestoredButBackedUp(ctx, s, claim, without, "the PVC was labelled")
 		without.BackupIsExactly(ctx, written)
 		app.KeepsMark(ctx)
 		s.GoodBackupSurvives(ctx, "data", before)
 	}, long, feature("relabel"))
 
 // neverRestoredButBackedUp is what is wanted of two volumes in use that the policy learns of: one with a backup in S3, and one without.
-func neverRestoredButBackedUp(ctx context.Context, with, without *scenario.Claim, after string) {
+func neverRestoredButBackedUp(ctx context.Context, s *scenario.Scenario, with, without *scenario.Claim, after string) {
+	since := s.Now()
 	with.HasReplicationSource(ctx)
 	without.BackedUp(ctx)
-	for _, claim := range []*scenario.Claim{with, without} {
-		claim.SaysWhatWasDecided(ctx)
-		claim.StaysUnrestored(ctx, after)
-	}
+	with.SaysWhatWasDecided(ctx)
+	without.SaysWhatWasDecided(ctx)
+	s.StayUnrestored(ctx, since, after, with, without)
 }
 
 var _ = Prove("resilience/base-secret-late", verdict.Resilience,

@@ -122,6 +122,17 @@ func (c *Claim) StaysUnrestored(ctx context.Context, after string) {
 	c.unrestored(ctx, c.env().Times.Reaction, after)
 }
 
+// StayUnrestored is StaysUnrestored of several claims, after what was done then: what is left of that time is waited for once.
+func (c *Claims) StayUnrestored(ctx context.Context, since time.Time, after string, claims ...*Claim) {
+	until := since.Add(c.env.Times.Reaction)
+	for _, claim := range claims {
+		claim.unrestored(ctx, until.Sub(c.env.Now()), after)
+	}
+}
+
+// Now is the time on the API server's clock.
+func (c *Claims) Now() time.Time { return c.env.Now() }
+
 // unrestored watches, for the window, that no ReplicationDestination is made for the claim, and then proves it.
 func (c *Claim) unrestored(ctx context.Context, window time.Duration, after string) {
 	e := c.env()
