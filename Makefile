@@ -15,8 +15,8 @@ help: ## list the commands and settings
 	@printf '\nSettings (make or environment variables):\n\n'
 	@sed -n 's/^#| //p' $(MAKEFILE_LIST)
 
-e2e: build ## test POLICY on a new cluster: kind, Kyverno, VolSync, S3, the policy, the specs
-	@$(BIN)/smart-restore e2e
+e2e: build ## test POLICY on a new cluster: kind, Kyverno, VolSync, S3, the policy, the specs (REPLAY=file: a history of make explore's, instead of the specs)
+	@$(BIN)/smart-restore e2e $(if $(REPLAY),--replay "$(REPLAY)")
 
 check: build ## check POLICY without a cluster, with Kyverno's own engine, in seconds
 	@$(BIN)/smart-restore check

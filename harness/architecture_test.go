@@ -35,7 +35,7 @@ var layers = [][]string{
 	{"harness/app"},
 	{"harness/s3down"},
 	{"harness/claim"},
-	{"harness/gitops"},
+	{"harness/gitops", "harness/replay"},
 	{"harness/scenario"},
 	{"harness/check"},
 	{"harness/explore", "harness/mutants"},

@@ -226,6 +226,13 @@ func (c *Claims) pvc(name string, labels map[string]string) *corev1.PersistentVo
 	return pvc
 }
 
+// Found is the claim of a PVC that is there.
+func Found(c *Claims, pvc *corev1.PersistentVolumeClaim) *Claim {
+	claim := c.claim(pvc.Name)
+	claim.UID, claim.CreatedAt = string(pvc.UID), pvc.CreationTimestamp.Time
+	return claim
+}
+
 // annotate gives a PVC more annotations.
 func annotate(pvc *corev1.PersistentVolumeClaim, more map[string]string) {
 	if pvc.Annotations == nil && len(more) > 0 {

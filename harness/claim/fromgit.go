@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/policy"
@@ -16,10 +17,23 @@ import (
 
 // Manifest is a labelled PVC as it is in git.
 func Manifest(c *Claims, name string) *corev1.PersistentVolumeClaim {
-	pvc := c.pvc(name, c.labels())
+	return c.manifest(name, c.labels())
+}
+
+// Unselected is a PVC as it is in git that the policy does not select.
+func Unselected(c *Claims, name string) *corev1.PersistentVolumeClaim { return c.manifest(name, nil) }
+
+func (c *Claims) manifest(name string, labels map[string]string) *corev1.PersistentVolumeClaim {
+	pvc := c.pvc(name, labels)
 	pvc.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}
 	return pvc
 }
+
+// Bare is an object as backup tools bring it back: without owner and status.
+func Bare(object *unstructured.Unstructured) *unstructured.Unstructured { return bare(object) }
+
+// MoverOf is the name of the Job of a ReplicationSource or a ReplicationDestination.
+func MoverOf(o *unstructured.Unstructured) string { return moverOf(o) }
 
 // MadeFromGit waits for the PVC that is made of a manifest, and that is not an earlier one; nil: there was none.
 func MadeFromGit(ctx context.Context, c *Claims, name string, earlier *Claim) *Claim {

@@ -221,6 +221,7 @@ func (r *Report) Text(w io.Writer) error {
 		}
 		if f.File != "" {
 			fmt.Fprintf(&b, "    again: make explore REPLAY=%s POLICY=%s\n", f.File, r.Policy.Path)
+			fmt.Fprintf(&b, "    on a cluster: make e2e REPLAY=%s POLICY=%s\n", f.File, r.Policy.Path)
 		}
 	}
 	if r.Unplayed != "" {

@@ -56,6 +56,17 @@ func (s *S3) S3DownInUse(ctx context.Context, f outage.Fault, pvc string, during
 	return s.down(ctx, f, pvc, during, true)
 }
 
+// Begin puts an outage on, for Kyverno and for everything in the namespace, and for the repository of the PVC where the fault is of one.
+// What it returns takes it away. That it is on is the gateway's and the firewall's word: nothing is asked through it.
+func (s *S3) Begin(ctx context.Context, f outage.Fault, pvc string) (heal func(context.Context)) {
+	f = f.In(s.env.Testbed.Contract.S3.Marker)
+	o := &inForce{S3: s, fault: f, id: s.env.Namespace + "-" + pvc, pvc: pvc, either: true}
+	o.prober = s.proberFor(ctx, f)
+	now := s.env.Undo("S3", o.heal)
+	o.arm(ctx)
+	return now
+}
+
 func (s *S3) down(ctx context.Context, f outage.Fault, pvc string, during func(), either bool) (healed time.Time) {
 	e := s.env
 	f = f.In(e.Testbed.Contract.S3.Marker)

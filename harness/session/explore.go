@@ -2,14 +2,17 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"text/tabwriter"
 	"time"
 
+	"github.com/smart-restore/conformance/harness/check"
 	"github.com/smart-restore/conformance/harness/explore"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/progress"
+	"github.com/smart-restore/conformance/harness/replay"
 )
 
 // Explore plays random histories with POLICY on Kyverno's own engine or, if a file is named, the one in it.
@@ -40,6 +43,35 @@ func (s *Session) Explore(ctx context.Context, o explore.Options, replay string)
 		return ErrNotProven
 	}
 	return nil
+}
+
+// replaySpec is the spec that plays a history.
+const replaySpec = "explore/replay"
+
+// Replay plays a history of make explore's on the cluster: only what is seen there is a finding against a policy.
+func (s *Session) Replay(ctx context.Context, file string) error {
+	if s.Settings.Focus != "" || s.Settings.Labels != "" {
+		return fmt.Errorf("REPLAY=%s: FOCUS and LABELS select specs, and a history is played instead of them: leave them out", file)
+	}
+	p, err := s.loadPolicy()
+	if err != nil {
+		return errors.Join(err, s.annotate(p, err))
+	}
+	given, err := check.Setting(p)
+	if err != nil {
+		return err
+	}
+	f, err := explore.Read(file, given.Faults)
+	if err != nil {
+		return err
+	}
+	if err := replay.Check(f.Events); err != nil {
+		return fmt.Errorf("REPLAY=%s: %w", file, err)
+	}
+	if s.history, err = filepath.Abs(file); err != nil {
+		return err
+	}
+	return s.E2E(ctx)
 }
 
 // findings is the folder of histories that were found.

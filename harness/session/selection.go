@@ -16,6 +16,9 @@ type selection struct {
 
 // selected is what the settings select.
 func (s *Session) selected() selection {
+	if s.history != "" {
+		return selection{only: []string{replaySpec}}
+	}
 	return selection{focus: s.Settings.Focus, labels: s.Settings.Labels}
 }
 

@@ -46,6 +46,7 @@ type Session struct {
 	Out      io.Writer // results; progress goes to Log
 
 	suiteDir string // of Ginkgo and the compiled specs
+	history  string // the file of a history that is to be played on the cluster; empty: the specs run
 	engine   *engine.Engine
 	maker    *images.Maker
 	phases   verdict.PhaseTimer

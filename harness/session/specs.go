@@ -24,6 +24,7 @@ import (
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/report/promises"
+	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/timing"
 	"github.com/smart-restore/conformance/harness/verdict"
 )
@@ -87,7 +88,9 @@ func (s *Session) listSpecs(ctx context.Context, sel selection) ([]spec, selecti
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	args := slices.Concat([]string{"--dry-run", "--silence-skips", "--output-dir=" + dir, "--json-report=list.json"}, sel.args(), []string{suite})
-	out, runErr := exec.CommandContext(ctx, ginkgo, args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, ginkgo, args...)
+	cmd.Env = append(os.Environ(), scenario.HistoryVariable+"="+s.history)
+	out, runErr := cmd.CombinedOutput()
 	raw, err := os.ReadFile(filepath.Join(dir, "list.json"))
 	if err != nil {
 		return nil, sel, fmt.Errorf("list the specs: %w\n%s", errors.Join(runErr, err), out)
@@ -221,7 +224,8 @@ func (r *e2eRun) runSpecs(ctx context.Context, testbedFile string) ([]byte, erro
 	}, r.selection.args(), []string{suite})
 	cmd := exec.Command(ginkgo, args...)
 	cmd.Env = append(os.Environ(), env.TestbedVariable+"="+testbedFile, env.ArtifactsVariable+"="+string(r.artifacts),
-		env.ScaleVariable+"="+strconv.FormatFloat(r.Settings.TimeScale, 'g', -1, 64), blind.Variable+"="+r.blind)
+		env.ScaleVariable+"="+strconv.FormatFloat(r.Settings.TimeScale, 'g', -1, 64), blind.Variable+"="+r.blind,
+		scenario.HistoryVariable+"="+r.history)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.WaitDelay = pipePatience
 	// A group of its own: a Ctrl-C at the terminal reaches us alone, and we pass it on once.

@@ -54,7 +54,6 @@ func root() *cobra.Command {
 		name, short string
 		run         func(*session.Session, context.Context) error
 	}{
-		{"e2e", "run the selected specs, to a verdict", (*session.Session).E2E},
 		{"test", "the same as e2e: test --policy ./my-policy", (*session.Session).E2E},
 		{"up", "put a stack up and keep it", (*session.Session).Up},
 		{"down", "remove the kept stack", (*session.Session).Down},
@@ -68,7 +67,7 @@ func root() *cobra.Command {
 			return with(cmd, func(s *session.Session) error { return c.run(s, cmd.Context()) })
 		}})
 	}
-	root.AddCommand(&cobra.Command{Use: "known-bad [name...]", Short: "see policies that are known to be bad be caught, all or those named", RunE: func(cmd *cobra.Command, names []string) error {
+	root.AddCommand(e2eCommand(), &cobra.Command{Use: "known-bad [name...]", Short: "see policies that are known to be bad be caught, all or those named", RunE: func(cmd *cobra.Command, names []string) error {
 		return with(cmd, func(s *session.Session) error { return s.KnownBad(cmd.Context(), names) })
 	}})
 	root.AddCommand(&cobra.Command{Use: "blind [row...]", Short: "break the suite's own senses one at a time, and see that no verdict is wrong", RunE: func(cmd *cobra.Command, rows []string) error {
@@ -150,6 +149,21 @@ func galleryCommand() *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&write, "write", "", "instead: put what each does not hold into this Markdown `file`, between the lines that mark its place")
+	return command
+}
+
+// e2eCommand runs the specs, or plays a history.
+func e2eCommand() *cobra.Command {
+	var history string
+	command := &cobra.Command{Use: "e2e", Short: "run the selected specs, to a verdict", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return with(cmd, func(s *session.Session) error {
+			if history != "" {
+				return s.Replay(cmd.Context(), history)
+			}
+			return s.E2E(cmd.Context())
+		})
+	}}
+	command.Flags().StringVar(&history, "replay", "", "the file of a history of explore's, which is played on the cluster instead of the specs")
 	return command
 }
 

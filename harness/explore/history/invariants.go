@@ -250,15 +250,17 @@ func (r *run) backedUp(pvc map[string]any, since time.Time) bool {
 	return false
 }
 
-// tells says whether a PVC says in words of the policy's that something is the matter with it: an annotation about backups or restores that
+func (r *run) tells(pvc map[string]any) bool { return r.terms.Tells(pvc) }
+
+// Tells says whether a PVC says in words of the policy's that something is the matter with it: an annotation about backups or restores that
 // is no time and no plain decision.
-func (r *run) tells(pvc map[string]any) bool {
+func (t Terms) Tells(pvc map[string]any) bool {
 	for k, value := range mapAt(pvc, "metadata", "annotations") {
 		text, _ := value.(string)
 		if strings.Contains(k, "kubernetes.io/") || strings.HasPrefix(k, "example.com/") || !strings.Contains(text, " ") || text[0] >= '0' && text[0] <= '9' {
 			continue
 		}
-		if k == r.terms.Annotation && !matches(r.terms.Unknown, text) {
+		if k == t.Annotation && !matches(t.Unknown, text) {
 			continue
 		}
 		for _, word := range []string{"backup", "backed", "restor", "unknown", "nothing"} {

@@ -1,0 +1,187 @@
+package replay
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/smart-restore/conformance/harness/explore/history"
+)
+
+// broken fails the spec: an invariant does not hold.
+func (p *player) broken(invariant, format string, args ...any) {
+	when := fmt.Sprintf("in event %d", p.event)
+	if p.event == 0 {
+		when = "after all events"
+	}
+	p.env.Failf("invariant %s is broken %s: %s", invariant, when, fmt.Sprintf(format, args...))
+}
+
+// apps are the apps that run: each looks at its volume, and initialises it if it is empty. It is about the invariants a, c and d. A volume that
+// cannot be read now is read at the next look.
+func (p *player) apps(ctx context.Context) {
+	for _, s := range p.all() {
+		pod, content, err := s.app.Content(ctx)
+		if err != nil || pod == nil {
+			continue
+		}
+		pvc := s.get(ctx)
+		if pvc == nil || pvc.UID != s.uid {
+			continue
+		}
+		first := !s.pods[pod.UID]
+		s.pods[pod.UID] = true
+		switch {
+		case s.wrote != "" && !p.descends(content, s.wrote):
+			p.broken("a", "PVC %s held what its app had (%s), and now it holds %q", s.key, s.wrote, content)
+		case content != "" && !strings.HasPrefix(content, s.key+","):
+			p.broken("c", "PVC %s holds another's data: %s", s.key, content)
+		}
+		if first && s.wrote == "" && !(s.earlyPod && s.Env.Testbed.Contract.Promises("gated-start")) && p.mistaken(s, pvc, content) {
+			p.broken("d", "the app of %s starts as if its volume were restored, and it holds %q, not the newest backup (%s)", s.key, content, s.good)
+		}
+		if content == "" {
+			content = p.content("initialised by its app", s, "")
+			if err := s.app.Put(ctx, pod, content); err != nil {
+				continue
+			}
+			p.env.Evidence("volume", "the app of "+s.key+" found an empty volume, and initialised it", nil)
+		} else if s.wrote == "" {
+			p.env.Evidence("volume", fmt.Sprintf("the app of %s found on its volume: %s", s.key, content), nil)
+		}
+		s.wrote = content
+	}
+}
+
+// mistaken says whether a PVC is to have been restored, by its decision, and does not hold what there is to restore.
+func (p *player) mistaken(s *subject, pvc *corev1.PersistentVolumeClaim, content string) bool {
+	decisions := s.Env.Testbed.Contract.Decisions
+	decided := pvc.Annotations[decisions.Annotation]
+	if decisions.Annotation == "" || !matches(decisions.Restore, decided) || s.acceptedAll || s.good == "" {
+		return false
+	}
+	for _, value := range pvc.Annotations {
+		if strings.Contains(value, "nothing") {
+			return false
+		}
+	}
+	return !p.descends(content, s.good)
+}
+
+func matches(pattern, value string) bool {
+	matched, err := regexp.MatchString("^(?:"+pattern+")$", value)
+	return err == nil && matched
+}
+
+// look sees what apps read, and which snapshots there are. It is about invariant b, too. While S3 is down, nobody can see it.
+func (p *player) look(ctx context.Context) {
+	p.apps(ctx)
+	if p.blind {
+		return
+	}
+	for _, s := range p.all() {
+		keys := s.Repositories.SnapshotKeys(ctx, s.name)
+		if slices.Equal(keys, s.snapshots) {
+			continue
+		}
+		if len(keys) > 0 {
+			for _, snapshot := range s.Repositories.Snapshots(ctx, s.name) {
+				if !slices.Contains(s.snapshots, snapshot.ID) {
+					p.judge(ctx, s, snapshot.ID)
+				}
+			}
+		}
+		s.snapshots = keys
+		if s.goodID != "" && !slices.Contains(keys, s.goodID) {
+			p.broken("b/removed", "the last good snapshot of PVC %s (%s) was removed: one took its place that is not of the newest data", s.key, s.good)
+		}
+	}
+}
+
+// judge says whether a new snapshot is of the newest data.
+func (p *player) judge(ctx context.Context, s *subject, id string) {
+	content, has := s.Repositories.SentinelIn(ctx, s.name, id)
+	switch {
+	case has && !strings.HasPrefix(content, s.key+","):
+		p.broken("c", "the repository of PVC %s holds another's data: %s", s.key, content)
+	case has && (s.good == "" || p.descends(content, s.good) || s.acceptedAll):
+		s.good, s.goodID = content, id
+		s.backedUp = s.backedUp || p.healing && content == s.wrote
+	}
+	p.env.Evidence("restic", fmt.Sprintf("a new snapshot of PVC %s holds %q", s.key, content), nil)
+}
+
+// healing is how many hours pass at most when all is well again.
+const healing = 3
+
+// heal is the end of a history: everything is well again, every app is to run, and hours pass. It is about invariant e.
+func (p *player) heal(ctx context.Context) {
+	p.s3Up(ctx)
+	for _, which := range []string{"admission", "background"} {
+		p.controller(ctx, which, "is-back")
+	}
+	p.secret(ctx, "is-there")
+	p.healing = true
+	for range healing {
+		for _, s := range p.all() {
+			if pvc := s.get(ctx); pvc != nil && p.selected(s, pvc) && !s.wanted {
+				p.scale(ctx, s, true)
+			}
+		}
+		p.backups(ctx)
+		p.settle(ctx, hour)
+		if !slices.ContainsFunc(p.all(), func(s *subject) bool { return p.silent(ctx, s) != "" }) {
+			break
+		}
+	}
+	for _, s := range p.all() {
+		switch p.silent(ctx, s) {
+		case "d":
+			p.broken("d", "the app of PVC %s runs, and the PVC still says that it is restored, which it is not: it holds %q", s.key, s.wrote)
+		case "e/start":
+			p.broken("e/start", "the app of PVC %s does not start, and the PVC does not say why", s.key)
+		case "e/backup":
+			p.broken("e/backup", "PVC %s is not backed up, and does not say why", s.key)
+		}
+	}
+	p.env.Evidence("seen", "no invariant about data was broken", nil)
+}
+
+// silent is what is the matter with a PVC that does not say so. Empty: nothing.
+func (p *player) silent(ctx context.Context, s *subject) string {
+	pvc := s.get(ctx)
+	contract := s.Env.Testbed.Contract
+	terms := history.Terms{Annotation: contract.Decisions.Annotation, Unknown: contract.Decisions.Unknown}
+	if pvc == nil || !p.selected(s, pvc) {
+		return ""
+	}
+	annotations := map[string]any{}
+	for k, v := range pvc.Annotations {
+		annotations[k] = v
+	}
+	switch {
+	case terms.Tells(map[string]any{"metadata": map[string]any{"annotations": annotations}}):
+		return ""
+	case s.wrote == "":
+		return "e/start"
+	case p.mistaken(s, pvc, s.wrote):
+		return "d"
+	case !s.backedUp:
+		return "e/backup"
+	}
+	return ""
+}
+
+// selected says whether a PVC is one that the policy is for.
+func (p *player) selected(s *subject, pvc *corev1.PersistentVolumeClaim) bool {
+	for k, v := range s.Env.Testbed.Contract.PVC.Labels() {
+		if pvc.Labels[k] != v {
+			return false
+		}
+	}
+	return true
+}

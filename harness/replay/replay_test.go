@@ -1,0 +1,94 @@
+package replay
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/smart-restore/conformance/harness/explore/history"
+)
+
+func TestWhatNoClusterCanBeAskedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		event history.Event
+		want  string
+	}{
+		"a plain one":                   {history.Event{Do: "create", PVC: "shop/data", How: "clean"}, ""},
+		"another way of the same event": {history.Event{Do: "killed", PVC: "shop/data", How: "at-work"}, ""},
+		"a moment":                      {history.Event{Do: "killed", PVC: "shop/data", How: "in-forget"}, "event 2, a mover of shop/data is killed: in forget, is not played on a cluster: no moment"},
+		"a clone":                       {history.Event{Do: "create", PVC: "shop/data", How: "data-source"}, "it needs a PVC to be cloned from"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := Check([]history.Event{{Do: "wait"}, c.event})
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, wanted %q", err, c.want)
+			}
+		})
+	}
+}
+
+// An event that is no longer one would be played by nobody.
+func TestUnplayableEventsAreEvents(t *testing.T) {
+	for what := range unplayable {
+		do, how, _ := strings.Cut(what, " ")
+		if err := (history.Event{Do: do, PVC: "shop/data", How: how}).Check(nil); err != nil && !strings.Contains(err.Error(), "PVC") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestNamespaces(t *testing.T) {
+	for name, c := range map[string]struct {
+		events []history.Event
+		want   []string
+	}{
+		"of nobody's":    {[]history.Event{{Do: "wait"}}, []string{"shop"}},
+		"the first":      {[]history.Event{{Do: "create", PVC: "shop/data-2"}}, []string{"shop"}},
+		"both":           {[]history.Event{{Do: "create", PVC: "office/data"}, {Do: "create", PVC: "shop/data"}}, []string{"shop", "office"}},
+		"the second one": {[]history.Event{{Do: "create", PVC: "office/data"}}, []string{"shop", "office"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := Namespaces(c.events); !slices.Equal(got, c.want) {
+				t.Errorf("got %v, wanted %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestReadsTheEventsOfAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "history.yaml")
+	if err := os.WriteFile(file, []byte("apiVersion: conformance.smart-restore.io/history/v1\nkind: History\npolicy: p\nevents:\n- {do: create, pvc: shop/data, how: clean}\n- {do: wait}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	events, err := Read(file)
+	if want := []history.Event{{Do: "create", PVC: "shop/data", How: "clean"}, {Do: "wait"}}; err != nil || !slices.Equal(events, want) {
+		t.Errorf("got %v, %v, wanted %v", events, err, want)
+	}
+	if _, err := Read(file + "-not"); err == nil {
+		t.Error("a file that is not there was read")
+	}
+}
+
+func TestDescends(t *testing.T) {
+	p := &player{parents: map[string]string{"b": "a", "c": "b", "x": ""}}
+	for name, c := range map[string]struct {
+		content, of string
+		want        bool
+	}{
+		"itself":              {"b", "b", true},
+		"made of it":          {"c", "a", true},
+		"older":               {"a", "c", false},
+		"something else":      {"x", "a", false},
+		"nothing":             {"", "a", false},
+		"never seen":          {"z", "a", false},
+		"of nothing, nothing": {"", "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := p.descends(c.content, c.of); got != c.want {
+				t.Errorf("got %v, wanted %v", got, c.want)
+			}
+		})
+	}
+}
