@@ -102,15 +102,28 @@ func (p *player) look(ctx context.Context) {
 	}
 }
 
+// readable is about invariant b, too: restic reads the last good snapshot of each PVC, and fails the spec where it cannot. A repository that was
+// made anew over another leaves all that was there in its place, and unreadable.
+func (p *player) readable(ctx context.Context) {
+	for _, s := range p.all() {
+		if s.goodID == "" {
+			continue
+		}
+		if content, _ := s.Repositories.SentinelIn(ctx, s.name, s.goodID); content != s.good {
+			p.broken("b/overwritten", "the last good snapshot of PVC %s held %q, and now holds %q", s.key, s.good, content)
+		}
+	}
+}
+
 // judge says whether a new snapshot is of the newest data.
 func (p *player) judge(ctx context.Context, s *subject, id string) {
 	content, has := s.Repositories.SentinelIn(ctx, s.name, id)
+	s.backedUp = s.backedUp || p.healing && has && content == s.wrote
 	switch {
 	case has && !strings.HasPrefix(content, s.key+","):
 		p.broken("c", "the repository of PVC %s holds another's data: %s", s.key, content)
 	case has && (s.good == "" || p.descends(content, s.good) || s.acceptedAll):
 		s.good, s.goodID = content, id
-		s.backedUp = s.backedUp || p.healing && content == s.wrote
 	}
 	p.env.Evidence("restic", fmt.Sprintf("a new snapshot of PVC %s holds %q", s.key, content), nil)
 }
@@ -126,18 +139,19 @@ func (p *player) heal(ctx context.Context) {
 	}
 	p.secret(ctx, "is-there")
 	p.healing = true
+	p.readable(ctx)
 	for range healing {
 		for _, s := range p.all() {
 			if pvc := s.get(ctx); pvc != nil && p.selected(s, pvc) && !s.wanted {
 				p.scale(ctx, s, true)
 			}
 		}
-		p.backups(ctx)
-		p.settle(ctx, hour)
+		p.schedule(ctx)
 		if !slices.ContainsFunc(p.all(), func(s *subject) bool { return p.silent(ctx, s) != "" }) {
 			break
 		}
 	}
+	p.readable(ctx)
 	for _, s := range p.all() {
 		switch p.silent(ctx, s) {
 		case "d":

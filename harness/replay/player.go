@@ -118,8 +118,7 @@ func (p *player) do(ctx context.Context, e history.Event) {
 	case "wait", "scan":
 		p.settle(ctx, soon)
 	case "hour", "day":
-		p.backups(ctx)
-		p.settle(ctx, hour)
+		p.schedule(ctx)
 	case "delete":
 		if pvc != nil {
 			p.delete(ctx, s, e.How, pvc)
@@ -273,8 +272,9 @@ func (p *player) write(ctx context.Context, s *subject) {
 	})
 }
 
-// backups asks each ReplicationSource for a backup, as a schedule does.
-func (p *player) backups(ctx context.Context) {
+// schedule lets what was begun come to its end, and then the time of all schedules come: each ReplicationSource is asked for a backup.
+func (p *player) schedule(ctx context.Context) {
+	p.settle(ctx, soon)
 	for _, s := range p.all() {
 		for _, o := range p.list(ctx, s, volsync.Source, volsync.SourceOf) {
 			patch := fmt.Appendf(nil, `{"spec":{"trigger":{"manual":%q}}}`, "replay-"+env.RandomSuffix())
@@ -283,6 +283,7 @@ func (p *player) backups(ctx context.Context) {
 			})
 		}
 	}
+	p.settle(ctx, hour)
 }
 
 func (p *player) list(ctx context.Context, s *subject, kind schema.GroupVersionKind, is func(*unstructured.Unstructured, string) bool) (found []unstructured.Unstructured) {

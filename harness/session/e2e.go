@@ -231,6 +231,9 @@ func (r *e2eRun) prove(ctx context.Context, p *policy.Policy) error {
 // rerunLine is the command that runs one spec alone, on the same policy and stack.
 func (r *e2eRun) rerunLine(id string) string {
 	line := verdict.RerunLine(id)
+	if r.history != "" {
+		line = "make e2e REPLAY=" + verdict.Quote(policy.Shown(r.history))
+	}
 	for _, setting := range settings.All() {
 		value := r.Settings.Value(setting.Name)
 		switch setting.Name {
