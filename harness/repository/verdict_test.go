@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/env/recorded"
@@ -47,6 +48,13 @@ func (s tools) Stream(_ context.Context, _ podexec.Container, command []string, 
 	}
 	_, err := stdout.Write(framed.Bytes())
 	return err
+}
+
+// impatient are the times of a test that is about what is never answered.
+func impatient() timing.Times {
+	times := timing.Default()
+	times.Gone = time.Second
+	return times
 }
 
 func TestSnapshotHolds(t *testing.T) {
@@ -86,7 +94,7 @@ func TestSnapshotHolds(t *testing.T) {
 				}
 			}))
 			defer server.Close()
-			e := env.Offline(t.TempDir(), env.Parts{Pods: c.tools, Times: timing.Default(), Testbed: &testbed.Testbed{
+			e := env.Offline(t.TempDir(), env.Parts{Pods: c.tools, Times: impatient(), Testbed: &testbed.Testbed{
 				Contract: policy.Default(), Store: &objectstore.Handle{Bucket: "bucket", Server: strings.TrimPrefix(server.URL, "http://")},
 			}}).In("ns", "core/x", &recorded.Reporter{})
 			got := recorded.Outcome(func() { Of(e).SnapshotHolds(t.Context(), "data", c.id, "mine") })
@@ -107,7 +115,7 @@ func TestTheSuitesOwnRepositoryIsNoPolicys(t *testing.T) {
 		"cannot be read": {reply{code: 1, stderr: "ciphertext verification failed"}, "unknown", "ciphertext"},
 		"lost":           {reply{lost: true}, "unknown", "connection reset"},
 	} {
-		e := env.Offline(t.TempDir(), env.Parts{Pods: tools{restic: c.restic}, Times: timing.Default(), Testbed: &testbed.Testbed{
+		e := env.Offline(t.TempDir(), env.Parts{Pods: tools{restic: c.restic}, Times: impatient(), Testbed: &testbed.Testbed{
 			Contract: policy.Default(), Store: &objectstore.Handle{Bucket: "bucket"},
 		}}).In("ns", "core/x", &recorded.Reporter{})
 		if got := recorded.Outcome(func() { Of(e).LatestSnapshot(t.Context(), "data") }); got.How != c.want || !strings.Contains(got.Reason, c.says) {
