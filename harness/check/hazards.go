@@ -423,10 +423,8 @@ func (f *found) backedUp() {
 	}
 	gate, why := f.held(source)
 	f.missing(gate, gate, "no backup of the PVC is let in: what it holds is never backed up%s", why)
-	if changes := f.subjects.first(func(one subject) bool {
-		return strings.HasPrefix(one.name, "ClusterPolicy/") && strings.Contains(one.text, `"targets"`)
-	}); changes != "" {
-		f.unknown = "only a cluster can tell: " + changes + " changes what exists, which is not played"
+	if changes := f.subjects.changes(); changes != "" {
+		f.unknown = "only a cluster can tell: " + changes + onlyOnACluster
 	}
 }
 

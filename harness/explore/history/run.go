@@ -163,6 +163,7 @@ func (r *run) do(e Event) error {
 		for _, v := range r.volumes {
 			v.blind = time.Time{} // somebody can ask now
 		}
+		r.writable()
 		return r.world.Do(play.Step{Heal: true})
 	case "killed":
 		return r.kill(e.PVC, e.How == "in-forget")
