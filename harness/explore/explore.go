@@ -220,6 +220,7 @@ func Replay(ctx context.Context, p *policy.Policy, simulator Simulator, file str
 	if r.Unknown = notPlayed(p); r.Unknown != "" {
 		return r, nil
 	}
+	r.NotAsked = check.Unplayed(p)
 	given.Replay = f.Events
 	if err := simulator.Explore(ctx, given, r.take); err != nil && r.Unknown == "" {
 		return nil, err

@@ -201,6 +201,17 @@ func TestRecordedHistories(t *testing.T) {
 	}
 }
 
+// The gateway ends an outage by itself: one that lasts is begun again before anybody acts.
+func TestAnOutageLasts(t *testing.T) {
+	w := newToy()
+	w.policy, w.ends = careless, true
+	w.refuses = func(w *toy, _ map[string]any) bool { return w.down }
+	v, err := Play(w, toyTerms(), toyFaults, story(t, "create shop/data volume", "wait", "wait", "s3-down amnesia", "hour", "day", "s3-up"))
+	if err != nil || v != nil {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
 func TestUnlockTakesOldLocksOnly(t *testing.T) {
 	now := time.Date(2026, 11, 23, 2, 0, 0, 0, time.UTC)
 	repo := &repository{locks: []lock{{now.Add(-time.Minute), false}, {now.Add(-time.Hour), true}}}
