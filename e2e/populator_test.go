@@ -43,7 +43,7 @@ var _ = Prove("core/restore-before-bind", verdict.Core,
 	}, longest, feature(verdict.Populator), needs{scenario.NeedsAgentImage})
 
 var _ = Prove("resilience/populator-without-kyverno", verdict.Resilience,
-	"Kyverno's admission controller goes away after a PVC was decided on, before VolSync restores it. The app, whose pod was there before the PVC, waits all the same, and its first read is the data.",
+	"Kyverno's admission controller goes away after a PVC was decided on, before VolSync restores it. The app, whose pod was there before the PVC, waits all the same, and its first read is the data, at the latest when Kyverno is back.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		volsync := s.Off(ctx, scenario.VolSync)
@@ -54,11 +54,12 @@ var _ = Prove("resilience/populator-without-kyverno", verdict.Resilience,
 		s.NoKyvernoWebhooks(ctx)
 		claim.StaysPending(ctx, "while neither Kyverno nor VolSync is there")
 		volsync(ctx)
+		claim.TriesToRestore(ctx)
+		kyverno(ctx)
+		s.KyvernoBack(ctx)
 		claim.BoundToItsData(ctx)
 		app.Running(ctx)
 		app.SawTheBackup(ctx)
-		kyverno(ctx)
-		s.KyvernoBack(ctx)
 	}, judgesPolicy, alone, feature(verdict.Populator), needs{scenario.NeedsAgentImage})
 
 var _ = Prove("safety/populator-s3-down", verdict.Safety,

@@ -59,16 +59,20 @@ func claimWithoutKyverno(ctx context.Context, s *scenario.Scenario, meanwhile fu
 }
 
 var _ = Prove("resilience/background-controller-down", verdict.Resilience,
-	"A PVC with a good backup in S3 is created while Kyverno's background controller is down. When the controller is back, a late restore does not overwrite what the app has written, and the PVC gets its ReplicationSource.",
+	"A PVC with a good backup in S3 is created while Kyverno's background controller is down. When the controller is back, a late restore does not overwrite what the app has written, also where the app's pod was there before the PVC and is gone by then, and the PVC gets its ReplicationSource.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
+		s.GoodBackup(ctx, "early")
 		on := s.Off(ctx, scenario.KyvernoBackground)
 		claim := s.Claim(ctx, "data")
 		claim.AdmittedInTime()
 		app := claim.AppBeforeRestore(ctx)
+		gone := s.AppThatComesAndGoes(ctx, "early")
 		defer s.HoldBackups(ctx, "data")()
+		defer s.HoldBackups(ctx, "early")()
 		on(ctx)
 		app.LosesNothing(ctx)
+		gone.LosesNothing(ctx)
 		claim.HasReplicationSource(ctx)
 	}, judgesPolicy, alone)
 

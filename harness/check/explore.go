@@ -91,6 +91,8 @@ func movers(row outage.Fault) history.Sight {
 		return history.ReadOnly
 	case row.HTTP.Kind == "absent" && row.Key == "" && row.Writes.Kind == "":
 		return history.Forgets
+	case row.HTTP.Kind == "absent" && row.Key == "":
+		return history.NoDisk
 	}
 	return history.Fails
 }

@@ -1,6 +1,8 @@
 package check
 
 import (
+	"slices"
+
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/smart-restore/conformance/harness/check/play"
@@ -19,7 +21,7 @@ func (p plot) guards() []situation {
 		},
 		{
 			name: "a restore is done while Kyverno is scaled to zero", requirement: "resilience/kyverno-scaled-to-zero", wanted: "the app starts, backups",
-			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{WebhooksGone: true}, play.Step{Restored: true}, wait(afterMillis),
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, play.Step{WebhooksGone: true}, play.Step{Restored: true}, wait(afterMillis),
 				play.Step{AdmissionOn: true}, play.Step{Scan: true}, wait(afterMillis), create(pod("late")), play.Step{Movers: true}, wait(afterMillis)),
 			verify: func(f *found) { f.podsStart(); f.backedUp() },
 		},
@@ -82,7 +84,17 @@ func (p plot) guards() []situation {
 			verify: (*found).annotationsDecideNothing,
 		},
 	}
-	for _, row := range []string{"404-key", "amnesia"} {
+	for _, row := range []string{"amnesia", "empty-bucket"} { // without its disk, S3 takes no writes: restic tries them until it has it again
+		forgets := p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.begin(outage.Named(row)), play.Step{Movers: true}, wait(afterMillis),
+			play.Step{Heal: true}, play.Step{Restored: true}, wait(afterMillis), create(pod("late")))
+		healed := slices.IndexFunc(forgets.Steps, func(s play.Step) bool { return s.Heal })
+		all = append(all, situation{
+			name: "a restore is to begin, and S3 is down: " + row, requirement: "safety/bucket-forgets", wanted: "no restore, which would make it again, until S3 is back",
+			play:   forgets,
+			verify: func(f *found) { f.restoresWhenFound(healed); f.podsStart(); f.isFilled() },
+		})
+	}
+	for _, row := range []string{"404-key", "amnesia", "empty-bucket"} {
 		all = append(all, situation{
 			name: "a PVC is in use, and then S3 down: " + row, requirement: "safety/bucket-forgets", wanted: "no backup, which would make it again",
 			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{BackedUp: true}, p.backup(), wait(afterMillis),
@@ -197,6 +209,31 @@ func (f *found) noBackupButTheFirst() {
 		gate := f.moverGate(source)
 		f.missing(gate, gate, "VolSync may begin a backup (pod %s) while S3 does not find the repository of a PVC that was backed up: restic makes it again, over the one that is there%s",
 			object(all[1]).GetName(), f.because())
+	}
+}
+
+// restoresWhenFound wants no restore to begin while S3 does not find the repository, before this step, and one to be done after it.
+func (f *found) restoresWhenFound(healed int) {
+	if len(f.made(destination)) == 0 {
+		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
+		return
+	}
+	done := false
+	for _, e := range f.course.Events {
+		switch {
+		case e.What != play.Admitted:
+		case isDone(object(e)):
+			done = true
+		case isRestore(e) && e.Step < healed:
+			gate := f.moverGate(destination)
+			f.missing(gate, gate, "VolSync may begin a restore (pod %s) while S3 does not find the repository: restic makes it again, over the one that is there%s",
+				object(e).GetName(), f.because())
+			return
+		}
+	}
+	if !done {
+		gate, why := f.held(destination)
+		f.missing(gate, gate, "the restore is not done when S3 is back%s", why)
 	}
 }
 

@@ -23,6 +23,18 @@ func (p plot) hazards() []situation {
 			verify: func(f *found) { f.noRestoreBesideApp(); f.podsStart() },
 		},
 		{
+			name: "a pod comes while its PVC is being created", requirement: "safety/restore-beside-app", wanted: "no restore beside it",
+			play: p.scene(p.backup(), play.Step{Create: p.claim(claimName), Meanwhile: pod("early")}, wait(afterMillis), play.Step{Delete: pod("early")},
+				play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noRestoreBesideApp,
+		},
+		{
+			name: "a pod comes and goes while the background controller is away", requirement: "resilience/background-controller-down", wanted: "no restore when it is back",
+			play: p.scene(p.backup(), play.Step{BackgroundOff: true}, create(pod("early")), create(p.claim(claimName)), wait(afterMillis), play.Step{Delete: pod("early")},
+				play.Step{BackgroundOn: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noRestoreBesideApp,
+		},
+		{
 			name: "a replace drops annotations during a restore", requirement: "safety/manifest-decides-nothing", wanted: "no backup meanwhile, the app waits",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Replace: p.claim(claimName)}, wait(afterMillis),
 				create(pod("early")), play.Step{Movers: true}, wait(afterMillis)),
@@ -225,7 +237,7 @@ func (f *found) moverGate(kind string) string {
 	return cmp.Or(f.subjects.admits("pods", "Pod"), f.subjects.admits("jobs", "Job"), f.subjects.makes(kind))
 }
 
-// noRestoreBesideApp wants no restore's mover to be let in after an app's pod that uses the PVC.
+// noRestoreBesideApp wants no restore's mover to be let in after an app's pod that uses the PVC, also where that is gone by then.
 func (f *found) noRestoreBesideApp() {
 	app := ""
 	for _, e := range f.sent("Pod") {
@@ -235,7 +247,7 @@ func (f *found) noRestoreBesideApp() {
 			app = object(e).GetName()
 		case app != "" && overwrites(e):
 			gate := f.moverGate(destination)
-			f.missing(gate, gate, "VolSync may restore (pod %s) beside pod %s, which uses the PVC: what the app writes is overwritten", object(e).GetName(), app)
+			f.missing(gate, gate, "VolSync may restore (pod %s) after pod %s was let in, which uses the PVC: what the app writes is overwritten", object(e).GetName(), app)
 			return
 		}
 	}
@@ -411,10 +423,8 @@ func (f *found) backedUp() {
 	}
 	gate, why := f.held(source)
 	f.missing(gate, gate, "no backup of the PVC is let in: what it holds is never backed up%s", why)
-	if changes := f.subjects.first(func(one subject) bool {
-		return strings.HasPrefix(one.name, "ClusterPolicy/") && strings.Contains(one.text, `"targets"`)
-	}); changes != "" {
-		f.unknown = "only a cluster can tell: " + changes + " changes what exists, which is not played"
+	if changes := f.subjects.changes(); changes != "" {
+		f.unknown = "only a cluster can tell: " + changes + onlyOnACluster
 	}
 }
 

@@ -207,6 +207,23 @@ func (s subjects) first(is func(subject) bool) string {
 	return ""
 }
 
+// changes is a policy that changes what exists, in a way that is not played. Empty: there is none.
+func (s subjects) changes() string {
+	return s.first(func(one subject) bool {
+		return strings.HasPrefix(one.name, "ClusterPolicy/") && strings.Contains(one.text, `"targets"`)
+	})
+}
+
+const onlyOnACluster = " changes what exists, which is not played"
+
+// Unplayed is what of a policy is not played, and so says nothing of what becomes of a PVC later. Empty: all is.
+func Unplayed(p *policy.Policy) string {
+	if changes := subjectsOf(p).changes(); changes != "" {
+		return changes + onlyOnACluster
+	}
+	return ""
+}
+
 func (s subjects) named(name string) (subject, bool) {
 	i := slices.IndexFunc(s.all, func(one subject) bool { return one.name == name })
 	if i < 0 {

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -57,16 +59,21 @@ func TestLosesNothing(t *testing.T) {
 	const never = time.Hour
 	for name, c := range map[string]struct {
 		made, done, written, lost time.Duration // after the controller is back
+		gone                      bool          // its pod is there before its PVC, and no more by then
 		want, says                string
 	}{
-		"no restore":                           {never, never, never, never, "pass", ""},
-		"a restore that harms nothing":         {0, 20 * time.Second, never, never, "pass", ""},
-		"written over":                         {0, 20 * time.Second, 10 * time.Second, never, "fail", "has written over it"},
-		"written over by one that comes later": {2 * time.Second, 20 * time.Second, 15 * time.Second, never, "fail", "has written over it"},
-		"written over at its very end":         {0, 20 * time.Second, 21 * time.Second, never, "fail", "has written over it"},
-		"a restore that does not end":          {0, never, never, never, "fail", "is not done"},
-		"the volume cannot be read":            {never, never, never, 0, "unknown", "connection reset"},
-		"the volume cannot be read at last":    {0, 20 * time.Second, never, 10 * time.Second, "unknown", "connection reset"},
+		"no restore":                           {never, never, never, never, false, "pass", ""},
+		"a restore that harms nothing":         {0, 20 * time.Second, never, never, false, "pass", ""},
+		"written over":                         {0, 20 * time.Second, 10 * time.Second, never, false, "fail", "has written over it"},
+		"written over by one that comes later": {2 * time.Second, 20 * time.Second, 15 * time.Second, never, false, "fail", "has written over it"},
+		"written over at its very end":         {0, 20 * time.Second, 21 * time.Second, never, false, "fail", "has written over it"},
+		"a restore that does not end":          {0, never, never, never, false, "fail", "is not done"},
+		"the volume cannot be read":            {never, never, never, 0, false, "unknown", "connection reset"},
+		"the volume cannot be read at last":    {0, 20 * time.Second, never, 10 * time.Second, false, "unknown", "connection reset"},
+		"gone, and no restore":                 {never, never, never, never, true, "pass", ""},
+		"gone, and written over":               {0, 20 * time.Second, 10 * time.Second, never, true, "fail", "the app wrote it before its pod went"},
+		"gone, and a restore that goes on":     {0, never, never, never, true, "fail", "is not done"},
+		"gone, and the volume cannot be read":  {never, never, never, 0, true, "unknown", "connection reset"},
 	} {
 		inBubble(t, name, c.want, c.says, func(t *testing.T) func() {
 			start := time.Now().Add(time.Hour)
@@ -96,9 +103,72 @@ func TestLosesNothing(t *testing.T) {
 				return writtenEarly, since() >= c.lost
 			})})
 			return func() {
-				late := claims.claim("data").AppBeforeRestore(t.Context())
+				late := (*LateApp)(nil)
+				if c.gone {
+					late = claims.AppThatComesAndGoes(t.Context(), "data")
+				} else {
+					late = claims.claim("data").AppBeforeRestore(t.Context())
+				}
 				start = time.Now()
 				late.LosesNothing(t.Context())
+			}
+		})
+	}
+}
+
+func TestTriesToRestore(t *testing.T) {
+	event := func(job, message string) client.Object {
+		return &corev1.Event{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "event"}, Type: corev1.EventTypeWarning, Reason: "FailedCreate", Message: message,
+			InvolvedObject: corev1.ObjectReference{Kind: "Job", Namespace: "ns", Name: job},
+		}
+	}
+	mover := func(phase corev1.PodPhase) client.Object {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "mover", Labels: map[string]string{batchv1.JobNameLabel: "volsync-dst-data-restore"}},
+			Status:     corev1.PodStatus{Phase: phase},
+		}
+	}
+	for name, c := range map[string]struct {
+		destination *unstructured.Unstructured
+		there       client.Object
+		waits       bool // for as long as a mover would take
+		seen        string
+	}{
+		"refused":                {destinationDone(false), event("volsync-dst-data-restore", "denied: it is gone"), false, "denied: it is gone"},
+		"another's refused":      {destinationDone(false), event("volsync-src-data", "denied: it is gone"), true, "no"},
+		"refused by the quota":   {destinationDone(false), event("volsync-dst-data-restore", "exceeded quota: no-pods"), true, "no"},
+		"a mover that has ended": {destinationDone(false), mover(corev1.PodFailed), false, "mover mover ended, Failed"},
+		"done":                   {destinationDone(true), nil, false, "VolSync calls it done"},
+		"nothing is made":        {nil, nil, true, "no"},
+	} {
+		inBubble(t, name, "pass", "", func(t *testing.T) func() {
+			builder := fake.NewClientBuilder()
+			if c.there != nil {
+				builder = builder.WithObjects(c.there)
+			}
+			api := interceptor.NewClient(builder.Build(), interceptor.Funcs{
+				List: func(ctx context.Context, api client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+					destinations, ok := list.(*unstructured.UnstructuredList)
+					if !ok {
+						return api.List(ctx, list, opts...)
+					}
+					if c.destination != nil && list.GetObjectKind().GroupVersionKind().Kind == volsync.Destination.Kind {
+						destinations.Items = []unstructured.Unstructured{*c.destination.DeepCopy()}
+					}
+					return nil
+				},
+			})
+			claims, reporter := claimsOf(t, env.Parts{API: api})
+			return func() {
+				start := time.Now()
+				claims.claim("data").TriesToRestore(t.Context())
+				if waited := time.Since(start) >= claims.env.Times.Backup; waited != c.waits {
+					t.Errorf("it took %s", time.Since(start))
+				}
+				if want := "seen: a restore into PVC data was tried: " + c.seen; !slices.Contains(reporter.Evidences, want) {
+					t.Errorf("wanted %q: %q", want, reporter.Evidences)
+				}
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -514,11 +515,51 @@ func unusedCredentials(secrets []corev1.Secret, repository, uid string, used map
 	return ""
 }
 
+// TriesToRestore waits until a mover that restores into the claim has ended, or is refused by more than a quota, or has seen for as long as a
+// mover would take that there is none.
+func (c *Claim) TriesToRestore(ctx context.Context) {
+	e, wait, seen := c.env(), c.patiently(), ""
+	e.Arrange(ctx, "a mover that restores into PVC "+c.Name+" tried, or none", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		destination, err := c.destination(ctx)
+		if err == nil && destination != nil {
+			if seen, err = c.triedBy(ctx, destination); seen == "" && err == nil {
+				_, err = wait.look(ctx, destination)
+			}
+		}
+		return await.ReachedIf(seen != "" || wait.over(), "no mover has ended, and none is refused"), err
+	})
+	e.Evidence("seen", fmt.Sprintf("a restore into PVC %s was tried: %s", c.Name, cmp.Or(seen, "no")), nil)
+}
+
+// triedBy says what came of the mover of a ReplicationDestination. Empty: nothing so far.
+func (c *Claim) triedBy(ctx context.Context, destination *unstructured.Unstructured) (string, error) {
+	if volsync.TriggerDone(destination) {
+		return "VolSync calls it done", nil
+	}
+	pods, err := c.claims.moversOf(ctx, destination)
+	for _, pod := range pods {
+		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+			return fmt.Sprintf("mover %s ended, %s", pod.Name, pod.Status.Phase), err
+		}
+	}
+	events := &corev1.EventList{}
+	if err == nil {
+		err = c.env().API.List(ctx, events, client.InNamespace(c.env().Namespace))
+	}
+	for _, event := range events.Items {
+		of := event.InvolvedObject
+		if of.Kind == "Job" && of.Name == moverOf(destination) && event.Type == corev1.EventTypeWarning && !strings.Contains(event.Message, "exceeded quota") {
+			return event.Message, err
+		}
+	}
+	return "", err
+}
+
 // LateApp is an app that was started while the claim's restore could not run, or was held back by an admission webhook.
 type LateApp struct {
 	claim *Claim
-	app   *app.App // nil: held back
-	waits bool     // for the volume, which VolSync fills first
+	app   *app.App // nil: held back, or gone again
+	wrote bool     // else it was held back, or waits for the volume, which VolSync fills first
 }
 
 // writtenEarly is what an app writes that was started before its restore.
@@ -532,7 +573,23 @@ func (c *Claim) AppBeforeRestore(ctx context.Context) *LateApp {
 		started.Running(ctx)
 		started.PutSentinel(ctx, writtenEarly)
 	}
-	return &LateApp{c, started, waits}
+	return &LateApp{c, started, !held && !waits}
+}
+
+// AppThatComesAndGoes starts the app of a PVC that is not there yet, and creates the PVC, whose restore cannot run. The app writes on the volume,
+// if it is let in, and then its pod goes.
+func (c *Claims) AppThatComesAndGoes(ctx context.Context, name string) *LateApp {
+	started, held := app.Try(ctx, c.env, app.Of(c.env, c.env.PVC(name)))
+	late := &LateApp{claim: c.Claim(ctx, name)}
+	if held {
+		return late
+	}
+	if late.wrote = !late.claim.waitsToBeFilled(ctx); late.wrote {
+		started.Running(ctx)
+		started.PutSentinel(ctx, writtenEarly)
+	}
+	started.Delete(ctx)
+	return late
 }
 
 // LosesNothing proves, once the restore can run, that the app does not lose by it: either it was held back until its data was
@@ -540,7 +597,7 @@ func (c *Claim) AppBeforeRestore(ctx context.Context) *LateApp {
 // quicker than its late restore, which then restores what the app has written.
 func (l *LateApp) LosesNothing(ctx context.Context) {
 	c, e := l.claim, l.claim.env()
-	if l.app == nil || l.waits {
+	if !l.wrote {
 		started := l.app
 		if started == nil {
 			started = c.App(ctx)
@@ -552,7 +609,10 @@ func (l *LateApp) LosesNothing(ctx context.Context) {
 		return
 	}
 	c.HasReplicationSource(ctx) // so Kyverno has caught up
-	keeps := app.Keeps(l.app, writtenEarly)
+	keeps := func(context.Context) (string, error) { return "", nil }
+	if l.app != nil {
+		keeps = app.Keeps(l.app, writtenEarly)
+	}
 	var quiet time.Time // since when no restore is under way; zero: one is
 	e.Eventually(ctx, "no restore of PVC "+c.Name+" under way nor to come, and what the app wrote unchanged", e.Times.Mover+e.Times.Reaction, func(ctx context.Context) (await.State, error) {
 		violation, err := keeps(ctx)
@@ -579,6 +639,10 @@ func (l *LateApp) LosesNothing(ctx context.Context) {
 		return await.ReachedIf(time.Since(quiet) >= e.Times.Reaction, "a restore may still come"), nil
 	})
 	// What was restored last is on the volume by now.
+	if l.app == nil {
+		c.App(ctx).Holds(ctx, writtenEarly, "the app wrote it before its pod went")
+		return
+	}
 	if violation := app.Violation(ctx, l.app, keeps); violation != "" {
 		e.Failf("the late restore has written over it: %s", violation)
 	}

@@ -444,19 +444,19 @@ func (s *S3) healed(stays string, takeAway func() error) (heal func()) {
 // HoldBackups keeps every backup of a PVC from ending, until the returned function is called: S3 does not answer to
 // the last that a mover writes, the snapshot. A restore meanwhile finds the snapshots that were there before.
 func (s *S3) HoldBackups(ctx context.Context, pvc string) (release func()) {
-	takeAway := s.putFault(ctx, holdBackups, "holding new snapshots of PVC "+pvc, gateway.Rule{
+	takeAway := s.putFault(ctx, holdBackups+pvc, "holding new snapshots of PVC "+pvc, gateway.Rule{
 		PathPrefix: s.repos.Path(pvc) + "snapshots/", Methods: []string{http.MethodPut},
 		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
 	})
 	return func() { _ = takeAway() } // what is left of it is said, and nothing of the spec follows
 }
 
-const holdBackups = "hold-backups"
+const holdBackups = "hold-backups-" // and the PVC: several may be held at a time
 
 // BackupHeld waits until HoldBackups holds a backup of the PVC: its mover has read all, and is at work.
 func (s *S3) BackupHeld(ctx context.Context, pvc string) {
 	s.env.Arrange(ctx, "a backup of PVC "+pvc+" at its end, held", s.env.Times.Mover, func(ctx context.Context) (await.State, error) {
-		held, err := s.held(ctx, s.repos.Path(pvc)+"snapshots/", holdBackups)
+		held, err := s.held(ctx, s.repos.Path(pvc)+"snapshots/", holdBackups+pvc)
 		return await.ReachedIf(len(held) > 0, "none is"), err
 	})
 }

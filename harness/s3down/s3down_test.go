@@ -379,8 +379,8 @@ func TestWhoIsHeld(t *testing.T) {
 		record       gateway.Record
 		backup, asks string
 	}{
-		"a backup":                   {of("ns-hold-backups", true), "pass", ""},
-		"a backup that went":         {of("ns-hold-backups", false), "unknown", ""},
+		"a backup":                   {of("ns-hold-backups-data", true), "pass", ""},
+		"a backup that went":         {of("ns-hold-backups-data", false), "unknown", ""},
 		"a backup that nobody holds": {of("", true), "unknown", ""},
 		"a question":                 {of("ns-hold-questions", true), "unknown", "10.0.0.9"},
 		"a question, answered":       {of("ns-hold-questions", false), "unknown", ""},

@@ -171,6 +171,9 @@ func (s *Scenario) UnknownIsRefused() bool { return s.env.Testbed.Contract.Unkno
 // GatesApps says that, by its contract, the policy holds an app back until the volume is restored.
 func (s *Scenario) GatesApps() bool { return s.env.Testbed.Contract.Promises("gated-start") }
 
+// NeverRestores says that, by its contract, nothing is ever restored.
+func (s *Scenario) NeverRestores() bool { return s.env.Testbed.Contract.Restores == policy.Never }
+
 // HasPolicy says that there is a policy, which also acts on a PVC that a controller makes: templates are applied by name.
 func (s *Scenario) HasPolicy() bool { return !s.env.Testbed.NoPolicy() }
 

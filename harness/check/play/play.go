@@ -115,6 +115,9 @@ type Step struct {
 	DryRun bool `json:"dryRun,omitempty"`
 	// Later is a JSON merge patch that another mutating webhook makes, after Kyverno's.
 	Later map[string]any `json:"later,omitempty"`
+	// Meanwhile is an object that somebody else creates when the mutating webhooks have been asked, and before it is stored: neither of the
+	// two is there for the other.
+	Meanwhile map[string]any `json:"meanwhile,omitempty"`
 	// Refused is what another validating webhook says when it refuses it. Kyverno's are called all the same, for the API server
 	// calls validating webhooks all at once. So it is with a Create of what is there already, which needs no field.
 	Refused string `json:"refused,omitempty"`

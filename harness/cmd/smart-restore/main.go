@@ -215,7 +215,7 @@ run and are killed, time passes. After each event it looks whether the data are 
 make of the one that was drawn, and is written into a file, too.
 
 Exit codes:
-  0  every invariant holds in every history that was played.
+  0  every invariant that the policy's contract promises holds in every history that was played.
   1  one does not hold, or it cannot be told.
   2  nothing could be explored: a policy, a history or a setting that is wrong.`
 

@@ -12,7 +12,7 @@ import (
 )
 
 var toyFaults = []Fault{
-	{Name: "refused", Unknown: true, Movers: Fails}, {Name: "amnesia", Unknown: true, Movers: Forgets}, {Name: "list-lies", Movers: Lists}, {Name: "read-only", Movers: ReadOnly},
+	{Name: "refused", Unknown: true, Movers: Fails}, {Name: "amnesia", Unknown: true, Movers: Forgets}, {Name: "empty-bucket", Unknown: true, Movers: NoDisk}, {Name: "list-lies", Movers: Lists}, {Name: "read-only", Movers: ReadOnly},
 }
 
 // story reads events: "what whom how", one after the other.
@@ -89,6 +89,16 @@ func TestInvariants(t *testing.T) {
 		}, "b/overwritten", 5},
 		"S3 forgets while a mover is at work, and none begins meanwhile": {func(w *toy, pvc map[string]any) { w.make(pvc, key(pvc), source) }, func(w *toy, _ map[string]any) bool { return w.down }, []string{
 			"backup shop/data", "create shop/data volume", "wait", "s3-down amnesia", "wait",
+		}, "", 0},
+		"a restore makes it, too": {careless, waits, []string{"backup shop/data", "create shop/data clean", "s3-down amnesia", "wait"}, "b/overwritten", 4},
+		"S3 gets its disk back while a mover tries to make a repository": {careless, waits, []string{
+			"backup shop/data", "create shop/data clean", "s3-down empty-bucket", "wait", "s3-up",
+		}, "b/overwritten", 5},
+		"S3 gets its disk back at the end": {careless, waits, []string{
+			"backup shop/data", "create shop/data clean", "s3-down empty-bucket", "wait",
+		}, "b/overwritten", 0},
+		"S3 gets its disk back, and no mover has begun without it": {careless, func(w *toy, o map[string]any) bool { return w.down || waits(w, o) }, []string{
+			"backup shop/data", "create shop/data clean", "s3-down empty-bucket", "wait", "s3-up", "wait", "wait",
 		}, "", 0},
 		"one repository for two PVCs": {func(w *toy, pvc map[string]any) { w.make(pvc, "all", source) }, nil, []string{
 			"create shop/data clean", "start shop/data", "create office/data clean", "start office/data", "wait", "wait", "hour",
@@ -188,6 +198,17 @@ func TestRecordedHistories(t *testing.T) {
 				t.Errorf("%q, want %q", got, recorded.Invariant)
 			}
 		})
+	}
+}
+
+// The gateway ends an outage by itself: one that lasts is begun again before anybody acts.
+func TestAnOutageLasts(t *testing.T) {
+	w := newToy()
+	w.policy, w.ends = careless, true
+	w.refuses = func(w *toy, _ map[string]any) bool { return w.down }
+	v, err := Play(w, toyTerms(), toyFaults, story(t, "create shop/data volume", "wait", "wait", "s3-down amnesia", "hour", "day", "s3-up"))
+	if err != nil || v != nil {
+		t.Errorf("%+v, %v", v, err)
 	}
 }
 

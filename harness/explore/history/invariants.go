@@ -170,6 +170,7 @@ const healing = 3
 // heal is the end of a history: everything is well again, every app is to run, and hours pass. It is about invariant e.
 func (r *run) heal() error {
 	r.fault = nil
+	r.writable()
 	for _, step := range []play.Step{{Heal: true}, {AdmissionOn: true}, {BackgroundOn: true}} {
 		if err := r.world.Do(step); err != nil {
 			return err

@@ -163,6 +163,7 @@ func (r *run) do(e Event) error {
 		for _, v := range r.volumes {
 			v.blind = time.Time{} // somebody can ask now
 		}
+		r.writable()
 		return r.world.Do(play.Step{Heal: true})
 	case "killed":
 		return r.kill(e.PVC, e.How == "in-forget")
@@ -552,11 +553,6 @@ func (r *run) hour() error {
 	if err := r.pass(next.Sub(now)); err != nil {
 		return err
 	}
-	if r.fault != nil { // the gateway ends by itself what lasts longer
-		if err := r.beginOutage(); err != nil {
-			return err
-		}
-	}
 	if err := r.world.Do(play.Step{Scan: true}); err != nil {
 		return err
 	}
@@ -565,20 +561,23 @@ func (r *run) hour() error {
 
 // day lets 24 hours pass in which the cluster is off.
 func (r *run) day() error {
-	if err := r.world.Do(play.Step{WaitMillis: (24 * time.Hour).Milliseconds()}); err != nil {
+	if err := r.wait(24 * time.Hour); err != nil {
 		return err
-	}
-	if r.fault != nil {
-		if err := r.beginOutage(); err != nil {
-			return err
-		}
 	}
 	return r.pass(soon)
 }
 
+// wait lets time pass. An outage goes on, which the gateway ends by itself.
+func (r *run) wait(d time.Duration) error {
+	if err := r.world.Do(play.Step{WaitMillis: d.Milliseconds()}); err != nil || r.fault == nil {
+		return err
+	}
+	return r.beginOutage()
+}
+
 // pass lets time pass, and then all act whom somebody waits for: movers that were at work end, VolSync begins others, ReplicaSets make pods.
 func (r *run) pass(d time.Duration) error {
-	if err := r.world.Do(play.Step{WaitMillis: d.Milliseconds()}); err != nil {
+	if err := r.wait(d); err != nil {
 		return err
 	}
 	if err := r.world.Do(play.Step{Collect: true}); err != nil {

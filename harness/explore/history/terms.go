@@ -56,6 +56,7 @@ const (
 	ReadOnly Sight = "read-only" // what is there, and no write succeeds
 	Lists    Sight = "no-lists"  // no snapshots
 	Forgets  Sight = "forgets"   // an empty bucket, which takes writes
+	NoDisk   Sight = "no-disk"   // an empty bucket, which takes none
 )
 
 // World is the cluster: Kubernetes' API with a policy in force.

@@ -26,6 +26,7 @@ type mover struct {
 	// image is the copy that a backup reads, where copyMethod is not Direct.
 	image  *content
 	unlock bool // it begins with `restic unlock`
+	inits  bool // it tries to make a repository, which it did not find, in a bucket that takes no writes
 }
 
 func isSource(o map[string]any) bool { return at(o, "kind") == source }
@@ -116,8 +117,13 @@ func (r *run) begin(o map[string]any) error {
 		m.image = &image
 	}
 	r.movers[uid(o)] = m
-	if r.sight() == Forgets && (!isSource(o) || v != nil && v.version != 0) { // check_contents comes first
-		r.open(o, true)
+	if !isSource(o) || v != nil && v.version != 0 { // check_contents comes first
+		switch r.sight() {
+		case Forgets:
+			r.initialize(o)
+		case NoDisk:
+			m.inits = true
+		}
 	}
 	if !isSource(o) {
 		r.restoreBegins(m, v)
@@ -183,28 +189,48 @@ func (r *run) status(o map[string]any, said string) map[string]any {
 	return status
 }
 
-// open is restic's way to a repository: V/mover-restic/entry.sh, ensure_initialized, which makes it where it is not found.
-// It does that when it begins: what S3 forgets while a mover is at work makes it fail.
-func (r *run) open(o map[string]any, begins bool) (repo *repository, ok bool) {
+// open is restic's way to a repository: V/mover-restic/entry.sh, ensure_initialized, which a backup and a restore begin with. It makes the
+// repository where it is not found: so what S3 forgets while a mover is at work makes it fail, and no more.
+func (r *run) open(m *mover, o map[string]any) (repo *repository, ok bool) {
 	path, password, known := r.repositoryOf(o)
 	sight := r.sight()
-	if !known || sight == Fails || sight == Forgets && !begins {
+	if !known || sight == Fails || sight == Forgets || sight == NoDisk || m.inits {
 		return nil, false
 	}
 	repo = r.repositories[path]
-	if repo == nil || sight == Forgets && begins {
+	if repo == nil {
 		if sight == ReadOnly {
 			return nil, false
 		}
-		if repo != nil && repo.lastGood != nil {
-			r.broken("b/overwritten", "a mover of %s made a repository over the one at %s, whose last good snapshot nobody can read any more", key(o), path)
-		}
-		repo = &repository{password: password}
-		r.repositories[path] = repo
-		_ = r.world.Do(play.Step{Backup: path})
-		return repo, true
+		return r.initialize(o), true
 	}
 	return repo, repo.password == password // wrong password: restic's exit code 12
+}
+
+// initialize is `restic init`, which has seen no repository: R/internal/repository/repository.go, Init.
+func (r *run) initialize(o map[string]any) *repository {
+	path, password, known := r.repositoryOf(o)
+	if !known {
+		return nil
+	}
+	if was := r.repositories[path]; was != nil && was.lastGood != nil {
+		r.broken("b/overwritten", "a mover of %s made a repository over the one at %s, whose last good snapshot nobody can read any more", key(o), path)
+	}
+	r.repositories[path] = &repository{password: password}
+	_ = r.world.Do(play.Step{Backup: path})
+	return r.repositories[path]
+}
+
+// writable lets movers that try to make a repository do so. restic tries a write again for 15 minutes: R/cmd/restic/global.go, innerOpen. By
+// then, the model has tried anew.
+func (r *run) writable() {
+	for _, id := range sortedKeys(r.movers) {
+		m := r.movers[id]
+		if m.inits && r.world.Pod(m.owner) != nil {
+			m.inits = false
+			r.initialize(m.owner)
+		}
+	}
 }
 
 // backup is `unlock`, `backup` and `forget` of V/mover-restic/entry.sh.
@@ -216,7 +242,7 @@ func (r *run) backup(m *mover, o map[string]any) (said string, done bool) {
 	if taken := m.reads(v); taken.version == 0 && !taken.half {
 		return "== Directory is empty skipping backup ===", true // check_contents
 	}
-	repo, ok := r.open(o, false)
+	repo, ok := r.open(m, o)
 	if !ok || r.sight() == ReadOnly {
 		return "", false
 	}
@@ -274,7 +300,7 @@ func (r *run) retain(o map[string]any) (keep Retain) {
 
 // restore is V/mover-restic/entry.sh, do_restore: the latest snapshot, over what is there.
 func (r *run) restore(m *mover, o map[string]any) (said string, done bool) {
-	repo, ok := r.open(o, false)
+	repo, ok := r.open(m, o)
 	if !ok || r.sight() == ReadOnly || repo.exclusive() { // it writes a lock, too
 		return "", false
 	}
@@ -324,7 +350,7 @@ func (r *run) lose(id string) {
 func (r *run) lockLeft(m *mover, inForget bool) {
 	path, password, known := r.repositoryOf(m.owner)
 	repo := r.repositories[path]
-	if !known || repo == nil || repo.password != password || r.sight() != Works || repo.exclusive() {
+	if !known || repo == nil || repo.password != password || r.sight() != Works || repo.exclusive() || m.inits {
 		return
 	}
 	v := r.volumes[m.uid]

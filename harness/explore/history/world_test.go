@@ -21,6 +21,7 @@ type toy struct {
 	refuses func(w *toy, pod map[string]any) bool
 	backups map[string]bool
 	down    bool
+	ends    bool // time ends an outage
 }
 
 func newToy() *toy {
@@ -82,6 +83,7 @@ func (w *toy) Do(step play.Step) error {
 		w.down = false
 	case step.WaitMillis > 0:
 		w.now = w.now.Add(time.Duration(step.WaitMillis) * time.Millisecond)
+		w.down = w.down && !w.ends
 	}
 	return nil
 }
