@@ -104,6 +104,9 @@ type Application = gitops.Application
 // Claim is a PVC.
 type Claim = claim.Claim
 
+// Movers are movers that were at work at some moment.
+type Movers = claim.Movers
+
 // Object is an object that a policy made.
 type Object = unstructured.Unstructured
 
