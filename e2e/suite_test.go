@@ -70,6 +70,9 @@ var changesBaseSecret = Label(scenario.ChangesBaseSecret)
 // changesSecretStore is for specs that change the store of secrets that the contract names: not every contract names one.
 var changesSecretStore = Label(scenario.ChangesSecretStore)
 
+// replacesPolicy is for specs about a policy that takes the place of another: not every contract names one.
+var replacesPolicy = Label(scenario.ReplacesPolicy)
+
 // judgesPolicy is for specs about what a policy does by itself: a subject without one has nothing to be judged there.
 var judgesPolicy = Label(scenario.JudgesPolicy)
 

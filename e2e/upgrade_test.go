@@ -6,8 +6,10 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 
+	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/scenario"
 	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
 var _ = Prove("resilience/volsync-upgrade", verdict.Resilience,
@@ -53,3 +55,106 @@ var _ = Prove("resilience/volsync-upgrade", verdict.Resilience,
 		s.HasObjects(ctx, objects)
 		app.SeesExactly(ctx, written)
 	}, alone, needs{scenario.NeedsGateway}, SpecTimeout(scenario.Scaled(10*time.Minute)))
+
+// A policy takes the place of another in the order that policies/README.md names: it is applied beside the other, and what only the other has is
+// deleted when every restore is done and no ReplicationSource waits for one.
+
+var _ = Prove("resilience/policy-upgrade", verdict.Resilience,
+	"A policy takes the place of the one that it replaces (upgradesFrom), which has made a PVC at rest, and one whose restore is under way. That ends once, and its app starts. Nothing of either is doubled, lost, or restored again, also after its app starts anew, and both are backed up as they are.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		earlier := s.EarlierPolicy(ctx)
+		earlier.Alone(ctx)
+		rest := restAt(ctx, s, "rest")
+		half, destination, restored, heal := restoring(ctx, s, "restoring", slowly)
+		defer heal()
+		objects := s.ObjectsOfTheirs(ctx, rest.Claim, half)
+
+		this := earlier.ThisPolicy(ctx)
+		half.HeldBack(ctx, destination)
+		heal()
+		half.Restored(ctx, destination)
+		half.BackupsGoOn(ctx)
+		this.Alone(ctx)
+		s.SameObjects(ctx, objects, "the policy took the place of the earlier one")
+		half.App(ctx).SeesExactly(ctx, restored)
+		rest.startsAnew(ctx)
+		s.SameObjects(ctx, objects, "an app started anew")
+		half.BackUp(ctx)
+		half.BackupIsExactly(ctx, restored)
+		half.NoBackupOfHalf(ctx, destination)
+		rest.isBackedUp(ctx)
+	}, exchanged...)
+
+var _ = Prove("resilience/policy-downgrade", verdict.Resilience,
+	"The policy that this one replaces (upgradesFrom) is put back in its place, and then this one again. A PVC at rest, one whose restore is under way, and one whose backups wait come to no harm: the restore ends once, nothing is doubled, lost, or restored again, no backup of what waits is made, and the others are backed up as they are.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		before := s.GoodBackup(ctx, "held")
+		var held *scenario.Claim
+		s.S3Down(ctx, outage.Held, "held", func() { held = s.ClaimInOutage(ctx, outage.Held, "held") })
+		held.App(ctx).Mark(ctx)
+		rest := restAt(ctx, s, "rest")
+		half, destination, restored, heal := restoring(ctx, s, "restoring", slowly)
+		defer heal()
+		objects := s.ObjectsOfTheirs(ctx, rest.Claim, half, held)
+		waits := func() {
+			held.AskForBackup(ctx)
+			held.NoBackupSoFar(ctx, "it is not known whether its data are the newest")
+		}
+
+		earlier := s.EarlierPolicy(ctx)
+		half.HeldBack(ctx, destination)
+		heal()
+		half.Restored(ctx, destination)
+		half.BackupsGoOn(ctx)
+		earlier.Alone(ctx)
+		s.SameObjects(ctx, objects, "the earlier policy took its place")
+		app := half.App(ctx)
+		app.SeesExactly(ctx, restored)
+		rest.startsAnew(ctx)
+		waits()
+		earlier.ThisPolicy(ctx).Alone(ctx)
+		waits()
+		s.GoodBackupSurvives(ctx, "held", before)
+		app.SeesExactly(ctx, restored)
+		rest.startsAnew(ctx)
+		s.SameObjects(ctx, objects, "this policy took the earlier one's place")
+		half.BackUp(ctx)
+		half.BackupIsExactly(ctx, restored)
+		half.NoBackupOfHalf(ctx, destination)
+		rest.isBackedUp(ctx)
+	}, append([]any{judgesAnEmptyStart}, exchanged...)...)
+
+// exchanged are the decorators of specs in which one policy takes the place of another.
+var exchanged = []any{judgesPolicy, replacesPolicy, alone, needs{scenario.NeedsGateway}, SpecTimeout(scenario.Scaled(10 * time.Minute))}
+
+// atRest is a PVC that was restored, whose app has written since, and which was backed up.
+type atRest struct {
+	*scenario.Claim
+	app     *scenario.App
+	written dataset.Manifest
+}
+
+func restAt(ctx context.Context, s *scenario.Scenario, name string) *atRest {
+	s.GoodBackup(ctx, name)
+	claim := s.ClaimWithRestore(ctx, name)
+	claim.Restored(ctx, claim.HasReplicationDestination(ctx))
+	app := claim.App(ctx)
+	app.Write(ctx, small(s))
+	claim.BackedUp(ctx)
+	app.Mark(ctx)
+	return &atRest{claim, app, app.Reads(ctx)}
+}
+
+// startsAnew has the app end and start again, on what it has written.
+func (r *atRest) startsAnew(ctx context.Context) {
+	r.app.SeesExactly(ctx, r.written)
+	r.app.Delete(ctx)
+	r.app = r.App(ctx)
+	r.app.SeesExactly(ctx, r.written)
+}
+
+// isBackedUp asks for a backup, which holds what the app has written.
+func (r *atRest) isBackedUp(ctx context.Context) {
+	r.BackUp(ctx)
+	r.BackupIsExactly(ctx, r.written)
+}

@@ -101,3 +101,15 @@ func (c *Claims) NoMoverLeft(ctx context.Context) {
 		return names, err
 	})
 }
+
+// BackupsGoOn waits until the claim's ReplicationSource is not paused any more.
+func (c *Claim) BackupsGoOn(ctx context.Context) {
+	e, source := c.env(), c.HasReplicationSource(ctx)
+	e.Eventually(ctx, "ReplicationSource "+source.GetName()+" not paused", e.Times.Generate, func(ctx context.Context) (await.State, error) {
+		if gone, err := c.refresh(ctx, source); err != nil || gone {
+			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
+		}
+		paused, _, _ := unstructured.NestedBool(source.Object, "spec", "paused")
+		return await.ReachedIf(!paused, "it is paused, and no backup of PVC %s is made", c.Name), nil
+	})
+}

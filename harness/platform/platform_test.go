@@ -62,6 +62,7 @@ func (l *log) ready(ctx context.Context, namespace string) error {
 	return l.do(ctx, "ready "+namespace)
 }
 func (l *log) policyActs(ctx context.Context) error       { return l.do(ctx, "acts") }
+func (l *log) earlierActs(ctx context.Context) error      { return l.do(ctx, "the earlier acts") }
 func (l *log) driverRegistered(ctx context.Context) error { return l.do(ctx, "registered") }
 func (l *log) volSyncAnswers(ctx context.Context) error   { return l.do(ctx, "answers") }
 

@@ -39,6 +39,9 @@ const ChangesBaseSecret = policy.ChangesBaseSecret
 // ChangesSecretStore labels specs that change the store of secrets that the contract names: not every contract names one.
 const ChangesSecretStore = policy.ChangesSecretStore
 
+// ReplacesPolicy labels specs about a policy that takes the place of another: not every contract names one.
+const ReplacesPolicy = policy.ReplacesPolicy
+
 // JudgesPolicy labels specs that judge what a policy does by itself: not every subject has one.
 const JudgesPolicy = policy.JudgesPolicy
 
@@ -109,6 +112,9 @@ type Movers = claim.Movers
 
 // Object is an object that a policy made.
 type Object = unstructured.Unstructured
+
+// Exchange is one policy beside another, whose place it takes.
+type Exchange = platform.Exchange
 
 // Back puts back what was taken from the platform.
 type Back = platform.Back

@@ -59,6 +59,7 @@ type Testbed struct {
 	Policy      []map[string]any        `json:"policy"`              // the objects applied last, with their labels
 	PolicySHA   string                  `json:"policySHA256"`        // of the policy's objects
 	PolicyState PolicyState             `json:"policyState,omitempty"`
+	Earlier     *EarlierPolicy          `json:"earlier,omitempty"`   // the policy that this one replaces; nil: none is known
 	Remains     []map[string]any        `json:"remains,omitempty"`   // objects of earlier policies that may still be there
 	Contract    policy.Contract         `json:"contract"`            // of the policy applied
 	Templates   *subject.Set            `json:"templates,omitempty"` // what is applied for each PVC; nil: nothing
