@@ -33,6 +33,8 @@ type log struct {
 	api  client.Client
 	did  []string
 	fail string // what is not done
+
+	names bool // of objects are said
 }
 
 func (l *log) do(ctx context.Context, what string) error {
@@ -52,11 +54,21 @@ func (l *log) CleanUp(what string, within time.Duration, do func(context.Context
 }
 
 func (l *log) apply(ctx context.Context, objects []*unstructured.Unstructured) error {
-	return l.do(ctx, fmt.Sprintf("apply %d", len(objects)))
+	return l.do(ctx, fmt.Sprintf("apply %d%s", len(objects), l.of(objects)))
 }
 
 func (l *log) remove(ctx context.Context, objects []*unstructured.Unstructured) error {
-	return l.do(ctx, fmt.Sprintf("remove %d", len(objects)))
+	return l.do(ctx, fmt.Sprintf("remove %d%s", len(objects), l.of(objects)))
+}
+
+func (l *log) of(objects []*unstructured.Unstructured) (names string) {
+	for _, object := range objects {
+		names += " " + object.GetName()
+	}
+	if !l.names {
+		return ""
+	}
+	return ":" + names
 }
 func (l *log) ready(ctx context.Context, namespace string) error {
 	return l.do(ctx, "ready "+namespace)
