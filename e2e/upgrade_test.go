@@ -33,15 +33,15 @@ var _ = Prove("resilience/volsync-upgrade", verdict.Resilience,
 		movers := s.MoversAtWork(ctx, saving.HasReplicationSource(ctx), destination)
 		back := s.NextVolSync(ctx)
 		movers.Over(ctx)
+		for _, pvc := range []string{"saving", "restoring"} {
+			s.HalfAnHourLater(ctx, pvc, movers.Pods()...)
+		}
 		s.NothingLost(ctx, "saving", before)
 		half.HeldBack(ctx, destination)
 		release()
 		heal()
 		half.Restored(ctx, destination)
 		half.App(ctx).SeesExactly(ctx, restored)
-		for _, pvc := range []string{"saving", "restoring"} {
-			s.HalfAnHourLater(ctx, pvc, movers.Pods()...)
-		}
 		saving.BackupEnds(ctx)
 		saving.BackupIsExactly(ctx, written)
 		s.KeepsByTheHour(ctx, "saving")
@@ -88,18 +88,11 @@ var _ = Prove("resilience/policy-upgrade", verdict.Resilience,
 var _ = Prove("resilience/policy-downgrade", verdict.Resilience,
 	"The policy that this one replaces (upgradesFrom) is put back in its place, and then this one again. A PVC at rest, one whose restore is under way, and one whose backups wait come to no harm: the restore ends once, nothing is doubled, lost, or restored again, no backup of what waits is made, and the others are backed up as they are.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		before := s.GoodBackup(ctx, "held")
-		var held *scenario.Claim
-		s.S3Down(ctx, outage.Held, "held", func() { held = s.ClaimInOutage(ctx, outage.Held, "held") })
-		held.App(ctx).Mark(ctx)
+		held := backupsHeld(ctx, s, "held")
 		rest := restAt(ctx, s, "rest")
 		half, destination, restored, heal := restoring(ctx, s, "restoring", slowly)
 		defer heal()
-		objects := s.ObjectsOfTheirs(ctx, rest.Claim, half, held)
-		waits := func() {
-			held.AskForBackup(ctx)
-			held.NoBackupSoFar(ctx, "it is not known whether its data are the newest")
-		}
+		objects := s.ObjectsOfTheirs(ctx, rest.Claim, half, held.Claim)
 
 		earlier := s.EarlierPolicy(ctx)
 		half.HeldBack(ctx, destination)
@@ -111,10 +104,10 @@ var _ = Prove("resilience/policy-downgrade", verdict.Resilience,
 		app := half.App(ctx)
 		app.SeesExactly(ctx, restored)
 		rest.startsAnew(ctx)
-		waits()
+		held.wait(ctx)
 		earlier.ThisPolicy(ctx).Alone(ctx)
-		waits()
-		s.GoodBackupSurvives(ctx, "held", before)
+		held.wait(ctx)
+		s.GoodBackupSurvives(ctx, "held", held.backup)
 		app.SeesExactly(ctx, restored)
 		rest.startsAnew(ctx)
 		s.SameObjects(ctx, objects, "this policy took the earlier one's place")
@@ -123,6 +116,36 @@ var _ = Prove("resilience/policy-downgrade", verdict.Resilience,
 		half.NoBackupOfHalf(ctx, destination)
 		rest.isBackedUp(ctx)
 	}, append([]any{judgesAnEmptyStart}, exchanged...)...)
+
+var _ = Prove("resilience/kyverno-upgrade", verdict.Resilience,
+	"Kyverno is set back to the version before, and upgraded again, each time in the middle of a restore. No app is let in beside it, and it ends once. Of a PVC at rest, and one whose backups wait, nothing is doubled, lost, or restored again, and no backup of what waits is made.",
+	func(ctx context.Context, s *scenario.Scenario) {
+		held := backupsHeld(ctx, s, "held")
+		rest := restAt(ctx, s, "rest")
+		var claims []*scenario.Claim
+		through := func(name string, exchange func()) {
+			half, destination, restored, heal := restoring(ctx, s, name, slowly)
+			defer heal()
+			claims = append(claims, half)
+			objects := s.ObjectsOfTheirs(ctx, append([]*scenario.Claim{rest.Claim, held.Claim}, claims...)...)
+			exchange()
+			half.HeldBack(ctx, destination)
+			heal()
+			half.Restored(ctx, destination)
+			half.App(ctx).SeesExactly(ctx, restored)
+			rest.startsAnew(ctx)
+			held.wait(ctx)
+			s.SameObjects(ctx, objects, "another version of Kyverno took the place of the one before")
+			half.BackedUp(ctx)
+			half.BackupIsExactly(ctx, restored)
+			half.NoBackupOfHalf(ctx, destination)
+		}
+		var back scenario.Back
+		through("downgraded", func() { back = s.EarlierKyverno(ctx) })
+		through("upgraded", func() { back(ctx) })
+		s.GoodBackupSurvives(ctx, "held", held.backup)
+		rest.isBackedUp(ctx)
+	}, judgesPolicy, judgesAnEmptyStart, alone, needs{scenario.NeedsGateway, scenario.NeedsEarlierKyverno}, SpecTimeout(scenario.Scaled(12*time.Minute)))
 
 // exchanged are the decorators of specs in which one policy takes the place of another.
 var exchanged = []any{judgesPolicy, replacesPolicy, alone, needs{scenario.NeedsGateway}, SpecTimeout(scenario.Scaled(10 * time.Minute))}
@@ -157,4 +180,23 @@ func (r *atRest) startsAnew(ctx context.Context) {
 func (r *atRest) isBackedUp(ctx context.Context) {
 	r.BackUp(ctx)
 	r.BackupIsExactly(ctx, r.written)
+}
+
+// waiting is a PVC that was created while S3 was down, with a good backup of something else: its backups wait until somebody decides.
+type waiting struct {
+	*scenario.Claim
+	backup scenario.Listing
+}
+
+func backupsHeld(ctx context.Context, s *scenario.Scenario, name string) *waiting {
+	w := &waiting{backup: s.GoodBackup(ctx, name)}
+	s.S3Down(ctx, outage.Held, name, func() { w.Claim = s.ClaimInOutage(ctx, outage.Held, name) })
+	w.App(ctx).Mark(ctx)
+	return w
+}
+
+// wait fails the spec where a backup that is asked for is let in.
+func (w *waiting) wait(ctx context.Context) {
+	w.AskForBackup(ctx)
+	w.NoBackupSoFar(ctx, "it is not known whether its data are the newest")
 }

@@ -41,7 +41,7 @@ func (c *Claims) MoversAtWork(ctx context.Context, of ...*unstructured.Unstructu
 	return m
 }
 
-// Pods are the names of their pods.
+// Pods are the names of their pods, after Over of those that are over.
 func (m *Movers) Pods() []string { return slices.Sorted(maps.Values(m.pods)) }
 
 func atWork(pod *corev1.Pod) bool { return pod.Status.Phase == corev1.PodRunning }
@@ -50,6 +50,7 @@ func atWork(pod *corev1.Pod) bool { return pod.Status.Phase == corev1.PodRunning
 func (m *Movers) Over(ctx context.Context) {
 	e := m.claims.env
 	until, seen := time.Now().Add(e.Times.Backup), ""
+	var atWorkStill []types.UID
 	e.Arrange(ctx, "the movers over that were at work, or left to their work", e.Times.Mover, func(ctx context.Context) (await.State, error) {
 		pods := &corev1.PodList{}
 		if err := e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.HasLabels{batchv1.JobNameLabel}); err != nil {
@@ -57,9 +58,11 @@ func (m *Movers) Over(ctx context.Context) {
 		}
 		var left []string
 		told := false
+		atWorkStill = nil
 		for i := range pods.Items {
 			if _, ours := m.pods[pods.Items[i].UID]; ours && atWork(&pods.Items[i]) {
 				left = append(left, pods.Items[i].Name)
+				atWorkStill = append(atWorkStill, pods.Items[i].UID)
 				told = told || pods.Items[i].DeletionTimestamp != nil
 			}
 		}
@@ -70,6 +73,9 @@ func (m *Movers) Over(ctx context.Context) {
 		}
 		return await.ReachedIf(len(left) == 0 || !told && time.Now().After(until), "%s", seen), nil
 	})
+	for _, uid := range atWorkStill {
+		delete(m.pods, uid)
+	}
 	e.Evidence("mover", seen, nil)
 }
 

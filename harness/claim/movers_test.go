@@ -66,7 +66,11 @@ func TestMoversAtWork(t *testing.T) {
 				return nil
 			}})
 			return func() {
-				claims.MoversAtWork(t.Context(), destination()).Over(t.Context())
+				movers := claims.MoversAtWork(t.Context(), destination())
+				movers.Over(t.Context())
+				if left := strings.Contains(c.seen, "left to it"); len(movers.Pods()) == 0 != left {
+					t.Errorf("%v are over", movers.Pods())
+				}
 				if took := time.Since(begun); took < c.atLeast || took > c.atMost {
 					t.Errorf("it took %s, wanted %s to %s", took, c.atLeast, c.atMost)
 				}

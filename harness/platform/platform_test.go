@@ -283,6 +283,8 @@ func TestWithoutKyvernoNothingIsSaidOfIt(t *testing.T) {
 		"is back":         func(ctx context.Context, p *Platform) { p.KyvernoBack(ctx) },
 		"another webhook": func(ctx context.Context, p *Platform) { p.LabelledByWebhook(ctx, "data") },
 		"two replicas":    func(ctx context.Context, p *Platform) { p.TwoReplicas(ctx) },
+		"the earlier":     func(ctx context.Context, p *Platform) { p.EarlierKyverno(ctx) },
+		"earlier policy":  func(ctx context.Context, p *Platform) { p.EarlierPolicy(ctx) },
 		"kill its leader": func(ctx context.Context, p *Platform) { p.KillLeaderAsked(ctx, nil) },
 		"credentials":     func(ctx context.Context, p *Platform) { p.CredentialsWatched(ctx) },
 	} {

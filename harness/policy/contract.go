@@ -395,6 +395,9 @@ const NeedsGitOps = "needs-gitops"
 // NeedsTwoNodes labels specs about a cluster of several nodes: not every stack has them.
 const NeedsTwoNodes = "needs-two-nodes"
 
+// NeedsEarlierKyverno labels specs about an upgrade of Kyverno: not every stack has another version of it.
+const NeedsEarlierKyverno = "needs-earlier-kyverno"
+
 // JudgesCopies labels specs about the VolumeSnapshots that a backup and a restore are made by.
 const JudgesCopies = "judges-copies"
 

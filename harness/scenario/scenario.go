@@ -31,6 +31,8 @@ const (
 	NeedsSnapshots  = testbed.NeedsSnapshots
 	NeedsGitOps     = testbed.NeedsGitOps
 	NeedsTwoNodes   = testbed.NeedsTwoNodes
+
+	NeedsEarlierKyverno = testbed.NeedsEarlierKyverno
 )
 
 // ChangesBaseSecret labels specs that change the base Secret of their namespace: not every policy has one there.

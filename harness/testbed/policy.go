@@ -352,6 +352,8 @@ func (s *Testbed) NotPromised(labels []string) string {
 		return fmt.Sprintf("no volume of the stack %s can be snapshotted", s.Stack)
 	case slices.Contains(labels, NeedsGitOps) && !s.HasArgoCD():
 		return fmt.Sprintf("the stack %s has no Argo CD", s.Stack)
+	case slices.Contains(labels, NeedsEarlierKyverno) && s.EarlierKyverno == "":
+		return fmt.Sprintf("the stack %s has one version of Kyverno", s.Stack)
 	case slices.Contains(labels, NeedsTwoNodes) && len(s.Nodes) < 2:
 		return fmt.Sprintf("the stack %s has one node", s.Stack)
 	}
