@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -18,23 +19,38 @@ type Earlier struct {
 // ReplacesPolicy labels specs about a policy that takes the place of another: not every contract names one.
 const ReplacesPolicy = "replaces-policy"
 
-// earlierOf is the policy that the contract in this file names under upgradesFrom; nil: it names none. PVCs, repositories and base Secret must
-// be the same: else neither could go on with what the other made.
+// earlierOf is the policy that the contract in this file names under upgradesFrom; nil: it names none.
 func earlierOf(file string, c Contract) (*Earlier, error) {
 	if c.UpgradesFrom == "" {
 		return nil, nil
 	}
-	refused := func(format string, args ...any) error {
-		return c.doc.At(c.UpgradesFrom+": "+fmt.Sprintf(format, args...), "upgradesFrom")
+	earlier, err := replacedBy(c, filepath.Join(filepath.Dir(file), filepath.FromSlash(c.UpgradesFrom)))
+	if err != nil {
+		return nil, c.doc.At(fmt.Sprintf("%s: %v", c.UpgradesFrom, err), "upgradesFrom")
 	}
-	objects, templates, was, _, err := read(filepath.Join(filepath.Dir(file), filepath.FromSlash(c.UpgradesFrom)))
+	return earlier, nil
+}
+
+// UpgradeFrom takes the policy at this path for the one that this one replaces, whatever its contract says.
+func (p *Policy) UpgradeFrom(path string) (err error) {
+	if p.Earlier, err = replacedBy(p.Contract, path); err != nil {
+		return fmt.Errorf("UPGRADES_FROM=%s: %w", path, err)
+	}
+	p.Contract.UpgradesFrom = path
+	return nil
+}
+
+// replacedBy is the policy at a path, of which one with this contract can take the place. PVCs, repositories and base Secret must be the
+// same: else neither could go on with what the other made.
+func replacedBy(c Contract, path string) (*Earlier, error) {
+	objects, templates, was, _, err := read(path)
 	switch {
 	case err != nil:
-		return nil, refused("%v", err)
+		return nil, err
 	case templates != nil || c.OnlyTemplates():
-		return nil, refused("a policy that is replaced, and the one that replaces it, are of Kyverno's, without templates")
+		return nil, errors.New("a policy that is replaced, and the one that replaces it, are of Kyverno's, without templates")
 	case len(Kyverno(objects)) == 0:
-		return nil, refused("none of its %d objects is a Kyverno policy", len(objects))
+		return nil, fmt.Errorf("none of its %d objects is a Kyverno policy", len(objects))
 	}
 	for _, both := range []struct {
 		field     string
@@ -45,7 +61,7 @@ func earlierOf(file string, c Contract) (*Earlier, error) {
 		{"s3.path", c.S3.Path, was.S3.Path},
 	} {
 		if !reflect.DeepEqual(both.is, both.other) {
-			return nil, refused("its %s is %v, and here it is %v: wanted is one that is the same in both, so that each can go on with what the other made", both.field, both.other, both.is)
+			return nil, fmt.Errorf("its %s is %v, and here it is %v: wanted is one that is the same in both, so that each can go on with what the other made", both.field, both.other, both.is)
 		}
 	}
 	return &Earlier{Name: was.Name, Objects: objects}, nil

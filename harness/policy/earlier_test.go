@@ -22,18 +22,21 @@ func TestThePolicyThatIsReplaced(t *testing.T) {
 	const role = "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: shared}\n"
 	for name, c := range map[string]struct {
 		from     string            // upgradesFrom; empty: there is none
+		set      string            // UPGRADES_FROM, from the folder above
 		contract string            // more of the contract of the earlier one
 		files    map[string]string // more files, beside the folder of the policy
 		want     string            // the objects that only the earlier one has; or what the error says
 	}{
-		"none":              {"", "", nil, ""},
-		"another one":       {"../before", "", nil, "before"},
-		"not there":         {"../gone", "", nil, "conformance.yaml:5:15: ../gone: "},
-		"no policy":         {"../roles", "", map[string]string{"roles/rbac.yaml": role}, "../roles: none of its 1 objects is a Kyverno policy"},
-		"absolute":          {"/before", "", nil, `"/before" is not found on another machine`},
-		"for other PVCs":    {"../before", "pvc: {label: other, value: \"yes\"}\n", nil, "../before: its pvc is labelled other=yes, and here it is labelled backup=hourly"},
-		"with other places": {"../before", "s3: {path: \"prod/{namespace}/{pvc}\"}\n", nil, "its s3.path is prod/{namespace}/{pvc}, and here it is {namespace}/{pvc}"},
-		"another Secret":    {"../before", "baseSecret: {name: mine}\n", nil, "its baseSecret is "},
+		"none":              {"", "", "", nil, ""},
+		"another one":       {"../before", "", "", nil, "before"},
+		"one that is set":   {"../gone-by-now", "before", "", map[string]string{"gone-by-now/policy.yaml": strings.ReplaceAll(kyvernoPolicy, "%", "gone")}, "before"},
+		"none that is set":  {"", "nowhere", "", nil, "UPGRADES_FROM="},
+		"not there":         {"../gone", "", "", nil, "conformance.yaml:5:15: ../gone: "},
+		"no policy":         {"../roles", "", "", map[string]string{"roles/rbac.yaml": role}, "../roles: none of its 1 objects is a Kyverno policy"},
+		"absolute":          {"/before", "", "", nil, `"/before" is not found on another machine`},
+		"for other PVCs":    {"../before", "", "pvc: {label: other, value: \"yes\"}\n", nil, "../before: its pvc is labelled other=yes, and here it is labelled backup=hourly"},
+		"with other places": {"../before", "", "s3: {path: \"prod/{namespace}/{pvc}\"}\n", nil, "its s3.path is prod/{namespace}/{pvc}, and here it is {namespace}/{pvc}"},
+		"another Secret":    {"../before", "", "baseSecret: {name: mine}\n", nil, "its baseSecret is "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -59,6 +62,9 @@ func TestThePolicyThatIsReplaced(t *testing.T) {
 				}
 			}
 			p, err := Load(filepath.Join(dir, "now"), endpoint.Endpoint{})
+			if err == nil && c.set != "" {
+				err = p.UpgradeFrom(filepath.Join(dir, c.set))
+			}
 			switch {
 			case err != nil:
 				if c.want == "" || !strings.Contains(err.Error(), c.want) {
