@@ -41,18 +41,18 @@ var _ = Prove("resilience/volsync-upgrade", verdict.Resilience,
 		release()
 		heal()
 		half.Restored(ctx, destination)
-		half.App(ctx).SeesExactly(ctx, restored)
+		whole := startedOn(ctx, half, restored)
 		saving.BackupEnds(ctx)
 		saving.BackupIsExactly(ctx, written)
 		s.KeepsByTheHour(ctx, "saving")
 
 		objects := s.ObjectsOfTheirs(ctx, saving, half)
 		back(ctx)
-		half.BackedUp(ctx)
-		half.BackupIsExactly(ctx, restored)
+		whole.isBackedUp(ctx)
 		half.NoBackupOfHalf(ctx, destination)
 		s.NoMoverLeft(ctx)
 		s.HasObjects(ctx, objects)
+		whole.startsAnew(ctx)
 		app.SeesExactly(ctx, written)
 	}, alone, needs{scenario.NeedsGateway}, SpecTimeout(scenario.Scaled(10*time.Minute)))
 
@@ -76,11 +76,11 @@ var _ = Prove("resilience/policy-upgrade", verdict.Resilience,
 		half.BackupsGoOn(ctx)
 		this.Alone(ctx)
 		s.SameObjects(ctx, objects, "the policy took the place of the earlier one")
-		half.App(ctx).SeesExactly(ctx, restored)
+		whole := startedOn(ctx, half, restored)
 		rest.startsAnew(ctx)
-		s.SameObjects(ctx, objects, "an app started anew")
-		half.BackUp(ctx)
-		half.BackupIsExactly(ctx, restored)
+		whole.startsAnew(ctx)
+		s.SameObjects(ctx, objects, "the apps started anew")
+		whole.isBackedUp(ctx)
 		half.NoBackupOfHalf(ctx, destination)
 		rest.isBackedUp(ctx)
 	}, exchanged...)
@@ -101,18 +101,16 @@ var _ = Prove("resilience/policy-downgrade", verdict.Resilience,
 		half.BackupsGoOn(ctx)
 		earlier.Alone(ctx)
 		s.SameObjects(ctx, objects, "the earlier policy took its place")
-		app := half.App(ctx)
-		app.SeesExactly(ctx, restored)
+		whole := startedOn(ctx, half, restored)
 		rest.startsAnew(ctx)
 		held.wait(ctx)
 		earlier.ThisPolicy(ctx).Alone(ctx)
 		held.wait(ctx)
 		s.GoodBackupSurvives(ctx, "held", held.backup)
-		app.SeesExactly(ctx, restored)
+		whole.startsAnew(ctx)
 		rest.startsAnew(ctx)
 		s.SameObjects(ctx, objects, "this policy took the earlier one's place")
-		half.BackUp(ctx)
-		half.BackupIsExactly(ctx, restored)
+		whole.isBackedUp(ctx)
 		half.NoBackupOfHalf(ctx, destination)
 		rest.isBackedUp(ctx)
 	}, append([]any{judgesAnEmptyStart}, exchanged...)...)
@@ -132,12 +130,12 @@ var _ = Prove("resilience/kyverno-upgrade", verdict.Resilience,
 			half.HeldBack(ctx, destination)
 			heal()
 			half.Restored(ctx, destination)
-			half.App(ctx).SeesExactly(ctx, restored)
+			whole := startedOn(ctx, half, restored)
 			rest.startsAnew(ctx)
 			held.wait(ctx)
 			s.SameObjects(ctx, objects, "another version of Kyverno took the place of the one before")
-			half.BackedUp(ctx)
-			half.BackupIsExactly(ctx, restored)
+			whole.isBackedUp(ctx)
+			whole.startsAnew(ctx)
 			half.NoBackupOfHalf(ctx, destination)
 		}
 		var back scenario.Back
@@ -150,7 +148,7 @@ var _ = Prove("resilience/kyverno-upgrade", verdict.Resilience,
 // exchanged are the decorators of specs in which one policy takes the place of another.
 var exchanged = []any{judgesPolicy, replacesPolicy, alone, needs{scenario.NeedsGateway}, SpecTimeout(scenario.Scaled(10 * time.Minute))}
 
-// atRest is a PVC that was restored, whose app has written since, and which was backed up.
+// atRest is a PVC that was restored, and whose app has written since: a second restore would show.
 type atRest struct {
 	*scenario.Claim
 	app     *scenario.App
@@ -164,6 +162,14 @@ func restAt(ctx context.Context, s *scenario.Scenario, name string) *atRest {
 	app := claim.App(ctx)
 	app.Write(ctx, small(s))
 	claim.BackedUp(ctx)
+	app.Mark(ctx)
+	return &atRest{claim, app, app.Reads(ctx)}
+}
+
+// startedOn starts an app on a PVC that was restored, which sees what the backup holds, and writes.
+func startedOn(ctx context.Context, claim *scenario.Claim, restored dataset.Manifest) *atRest {
+	app := claim.App(ctx)
+	app.SeesExactly(ctx, restored)
 	app.Mark(ctx)
 	return &atRest{claim, app, app.Reads(ctx)}
 }
