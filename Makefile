@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 BIN   := build/bin
 
-export STACK IMAGES POLICY S3_ENDPOINT FOCUS LABELS PROCS KEEP TIME_SCALE ARTIFACTS
+export STACK IMAGES POLICY S3_ENDPOINT UPGRADES_FROM FOCUS LABELS PROCS KEEP TIME_SCALE ARTIFACTS
 export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
@@ -135,6 +135,7 @@ build:
 #|   IMAGES           where images come from: auto (the cache, else a registry by digest, else a build), pull, or build (contacts no registry) (default: auto)
 #|   POLICY           the policy to test: a manifest, a folder of manifests, a kustomization, or a conformance.yaml that lists them (default: policies/smart-restore)
 #|   S3_ENDPOINT      the S3 address that the policy uses; it is served only inside the test network (default: s3.endpoint in conformance.yaml)
+#|   UPGRADES_FROM    the policy that POLICY replaces, such as its last commit in another work tree (default: upgradesFrom in conformance.yaml)
 #|   FOCUS            run only the specs whose ID or sentence matches this regular expression, such as core/restore
 #|   LABELS           run only the specs that match this Ginkgo label filter, such as 'core && !s3-down'
 #|   PROCS            how many specs run in parallel (default: 3 per CPU, at least 4, at most 8)

@@ -70,6 +70,12 @@ var changesBaseSecret = Label(scenario.ChangesBaseSecret)
 // changesSecretStore is for specs that change the store of secrets that the contract names: not every contract names one.
 var changesSecretStore = Label(scenario.ChangesSecretStore)
 
+// onRequest is for specs that take long and are about a rare event: a whole run leaves them out.
+var onRequest = Label(scenario.OnRequest)
+
+// replacesPolicy is for specs about a policy that takes the place of another: not every contract names one.
+var replacesPolicy = Label(scenario.ReplacesPolicy)
+
 // judgesPolicy is for specs about what a policy does by itself: a subject without one has nothing to be judged there.
 var judgesPolicy = Label(scenario.JudgesPolicy)
 

@@ -46,6 +46,8 @@ type controllers interface {
 	ready(ctx context.Context, namespace string) error
 	// policyActs waits until Kyverno has the policy ready and acts on it.
 	policyActs(ctx context.Context) error
+	// earlierActs waits until Kyverno has the policy ready that this one replaces, and acts on it.
+	earlierActs(ctx context.Context) error
 	// volSyncAnswers waits until VolSync reconciles.
 	volSyncAnswers(ctx context.Context) error
 	// driverRegistered waits until the kubelet of each node knows the CSI driver.
@@ -72,6 +74,10 @@ func (i installed) ready(ctx context.Context, namespace string) error {
 
 func (i installed) policyActs(ctx context.Context) error {
 	return i.env.Testbed.PolicyActs(ctx, i.env.API, func(string, ...any) {})
+}
+
+func (i installed) earlierActs(ctx context.Context) error {
+	return i.env.Testbed.EarlierActs(ctx, i.env.API, func(string, ...any) {})
 }
 
 func (i installed) volSyncAnswers(ctx context.Context) error {

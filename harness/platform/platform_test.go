@@ -33,6 +33,8 @@ type log struct {
 	api  client.Client
 	did  []string
 	fail string // what is not done
+
+	names bool // of objects are said
 }
 
 func (l *log) do(ctx context.Context, what string) error {
@@ -52,16 +54,27 @@ func (l *log) CleanUp(what string, within time.Duration, do func(context.Context
 }
 
 func (l *log) apply(ctx context.Context, objects []*unstructured.Unstructured) error {
-	return l.do(ctx, fmt.Sprintf("apply %d", len(objects)))
+	return l.do(ctx, fmt.Sprintf("apply %d%s", len(objects), l.of(objects)))
 }
 
 func (l *log) remove(ctx context.Context, objects []*unstructured.Unstructured) error {
-	return l.do(ctx, fmt.Sprintf("remove %d", len(objects)))
+	return l.do(ctx, fmt.Sprintf("remove %d%s", len(objects), l.of(objects)))
+}
+
+func (l *log) of(objects []*unstructured.Unstructured) (names string) {
+	for _, object := range objects {
+		names += " " + object.GetName()
+	}
+	if !l.names {
+		return ""
+	}
+	return ":" + names
 }
 func (l *log) ready(ctx context.Context, namespace string) error {
 	return l.do(ctx, "ready "+namespace)
 }
 func (l *log) policyActs(ctx context.Context) error       { return l.do(ctx, "acts") }
+func (l *log) earlierActs(ctx context.Context) error      { return l.do(ctx, "the earlier acts") }
 func (l *log) driverRegistered(ctx context.Context) error { return l.do(ctx, "registered") }
 func (l *log) volSyncAnswers(ctx context.Context) error   { return l.do(ctx, "answers") }
 
@@ -270,6 +283,8 @@ func TestWithoutKyvernoNothingIsSaidOfIt(t *testing.T) {
 		"is back":         func(ctx context.Context, p *Platform) { p.KyvernoBack(ctx) },
 		"another webhook": func(ctx context.Context, p *Platform) { p.LabelledByWebhook(ctx, "data") },
 		"two replicas":    func(ctx context.Context, p *Platform) { p.TwoReplicas(ctx) },
+		"the earlier":     func(ctx context.Context, p *Platform) { p.EarlierKyverno(ctx) },
+		"earlier policy":  func(ctx context.Context, p *Platform) { p.EarlierPolicy(ctx) },
 		"kill its leader": func(ctx context.Context, p *Platform) { p.KillLeaderAsked(ctx, nil) },
 		"credentials":     func(ctx context.Context, p *Platform) { p.CredentialsWatched(ctx) },
 	} {

@@ -98,6 +98,10 @@ type Contract struct {
 	// restored, and that its for is at most 24h. One of the alert's labels must be the namespace, and one the name of the PVC or of its
 	// ReplicationSource or ReplicationDestination.
 	Alerts string `json:"alerts,omitempty"`
+	// The policy that people come from who change to this one, as a path relative to this file: another one, such as ../clusterpolicy, or an
+	// earlier version of this one. With it, the specs put each in the place of the other while PVCs are restored, held and at rest. The PVCs,
+	// the base Secret and the place of the backups must be the same in both contracts.
+	UpgradesFrom string `json:"upgradesFrom,omitempty"`
 	// The stacks that the policy supports, as shell patterns of names in fixtures/stacks.yaml, such as
 	// kyverno-1.19*. Defaults to every stack with Kyverno and, of templates without a policy, to every stack.
 	Stacks []string `json:"stacks,omitempty"`
@@ -391,6 +395,9 @@ const NeedsGitOps = "needs-gitops"
 // NeedsTwoNodes labels specs about a cluster of several nodes: not every stack has them.
 const NeedsTwoNodes = "needs-two-nodes"
 
+// NeedsEarlierKyverno labels specs about an upgrade of Kyverno: not every stack has another version of it.
+const NeedsEarlierKyverno = "needs-earlier-kyverno"
+
 // JudgesCopies labels specs about the VolumeSnapshots that a backup and a restore are made by.
 const JudgesCopies = "judges-copies"
 
@@ -439,6 +446,8 @@ func (c Contract) NotPromised(labels []string) string {
 			return "the policy does not promise " + verdict.Populator
 		case label == JudgesAnEmptyStart && c.Unknown != StartsEmpty:
 			return fmt.Sprintf("while nobody can know whether there is a backup, a PVC %s (unknown: %s): no app writes on a volume that started empty", map[string]string{Waits: "waits", IsRefused: "is refused"}[c.Unknown], c.Unknown)
+		case label == ReplacesPolicy && c.UpgradesFrom == "":
+			return "the contract names no policy that this one replaces (upgradesFrom)"
 		case label == ChangesBaseSecret && c.SecretStore.Named():
 			return fmt.Sprintf("the policy takes its credentials from the %s %s, and not from a base Secret", c.SecretStore.Kind, c.SecretStore.Name)
 		case label == ChangesSecretStore && !c.SecretStore.Named():
@@ -789,6 +798,12 @@ func contractBeside(path string, folder bool) string {
 		return filepath.Join(path, contractFile)
 	}
 	return strings.TrimSuffix(path, filepath.Ext(path)) + "." + contractFile
+}
+
+// contractFileOf is the path of the contract of a policy that was read.
+func contractFileOf(path string) string {
+	info, err := os.Stat(path)
+	return contractBeside(path, err == nil && info.IsDir())
 }
 
 // contractOf reads the contract of a policy. Without a file, it is Default with the name of the path.

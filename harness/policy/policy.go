@@ -34,6 +34,7 @@ type Policy struct {
 	SHA256    string                       // of the objects as they are sent to the API server, and of the templates, hex
 	Contract  Contract                     // complete: fields that its file omits have their defaults
 	Documents []Document                   // the objects and the contract as their files have them, for positions
+	Earlier   *Earlier                     // the policy that this one replaces; nil: its contract names none
 	Alerts    []byte                       // the file of alerting rules that the contract names; nil: it names none
 }
 
@@ -41,6 +42,10 @@ type Policy struct {
 // endpoint: the one that is set, else the contract's. Check says whether it can be tested.
 func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 	objects, templates, contract, rules, err := read(path)
+	var earlier *Earlier
+	if err == nil {
+		earlier, err = earlierOf(contractFileOf(path), contract)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 	}
@@ -58,7 +63,7 @@ func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 		return nil, err
 	}
 	sum := sha256.Sum256(raw)
-	p := &Policy{Path: path, Endpoint: endpoint, Objects: objects, Templates: templates, SHA256: hex.EncodeToString(sum[:]), Contract: contract, Documents: Documents(path), Alerts: rules}
+	p := &Policy{Path: path, Endpoint: endpoint, Objects: objects, Templates: templates, SHA256: hex.EncodeToString(sum[:]), Contract: contract, Documents: Documents(path), Earlier: earlier, Alerts: rules}
 	if len(p.Kyverno()) == 0 && p.Templates == nil {
 		return nil, fmt.Errorf("POLICY=%s: none of its %d objects is a Kyverno policy (of kyverno.io or policies.kyverno.io); manifests that are applied for each PVC are listed as templates in %s", path, len(objects), contractFile)
 	}

@@ -32,6 +32,7 @@ features: [visible-decision]
 decisions: {annotation: backups.example.org/state, restore: "yes", fresh: "no", unknown: perhaps.*}
 retain: {daily: 14, within: 3d}
 override: {annotation: example.org/accept, value: "as it is: {uid}"}
+upgradesFrom: ../before
 unknown: waits
 restores: always
 `
@@ -49,7 +50,7 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 		Unknown: Waits, Restores: Always, BackupSource: BackupSource{When: WhenCreated}, CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
 		Features:  []string{"visible-decision"},
 		Decisions: Decisions{Annotation: "backups.example.org/state", Restore: "yes", Fresh: "no", Unknown: "perhaps.*"},
-		Override:  Override{Annotation: "example.org/accept", Value: "as it is: {uid}"},
+		Override:  Override{Annotation: "example.org/accept", Value: "as it is: {uid}"}, UpgradesFrom: "../before",
 	}
 	got := c
 	got.doc = nil
@@ -102,6 +103,8 @@ func TestWhatASpecsLabelsAskOfAPolicy(t *testing.T) {
 		{Contract{Restores: Never}, []string{"core"}, "it backs up only (restores: never)"},
 		{Contract{Restores: Never}, []string{"core", JudgesBackups}, ""},
 		{Contract{Restores: Never}, []string{"core", JudgesBackups, "relabel"}, "the policy does not promise relabel"},
+		{c, []string{"resilience", ReplacesPolicy}, "the contract names no policy that this one replaces (upgradesFrom)"},
+		{Contract{UpgradesFrom: "../before"}, []string{"resilience", ReplacesPolicy}, ""},
 		{shared, []string{"resilience", ChangesBaseSecret}, "the policy takes its base Secret from the namespace backup: it is every spec's"},
 	} {
 		if got := test.contract.NotPromised(test.labels); got != test.want {

@@ -102,6 +102,7 @@ var rules = map[string]rule{
 	"decisions.fresh":                text,
 	"decisions.unknown":              text,
 	"alerts":                         text,
+	"upgradesFrom":                   text,
 	"stacks.*":                       text,
 	"expectedFailures.*.requirement": text,
 	"expectedFailures.*.reason":      text,
@@ -328,6 +329,9 @@ func (c *Contract) validateDecisions(report func(string, ...any)) {
 func (c *Contract) validateLists(report func(string, ...any)) {
 	if filepath.IsAbs(c.Alerts) {
 		report(fmt.Sprintf("%q is not found on another machine: wanted is a path from this file's folder", c.Alerts), "alerts")
+	}
+	if filepath.IsAbs(c.UpgradesFrom) {
+		report(fmt.Sprintf("%q is not found on another machine: wanted is a path from this file's folder", c.UpgradesFrom), "upgradesFrom")
 	}
 	twice := func(seen []string, value, what string, path ...any) {
 		if slices.Contains(seen, value) {

@@ -34,6 +34,32 @@ var (
 // an earlier time: restic dates locks by its machine's clock, and has no option for it.
 func (r *Repositories) OldLock(ctx context.Context, pvc string, killed Killed) {
 	r.StaleLock(ctx, pvc)
+	r.age(ctx, pvc, killed.what, func(lock map[string]any) bool {
+		lock["exclusive"] = killed.exclusive
+		return true
+	})
+}
+
+// HalfAnHourLater makes the locks of these pods in a PVC's repository as old as they would be then. Other locks stay as they are: who made
+// them may be at work.
+func (r *Repositories) HalfAnHourLater(ctx context.Context, pvc string, pods ...string) {
+	aged := r.age(ctx, pvc, "mover", func(lock map[string]any) bool { return lockOf(lock, pods) })
+	r.env.Step("half an hour later: %d locks of movers that were killed are in the repository of PVC %s", aged, pvc)
+}
+
+// lockOf says whether a lock is of one of these pods: restic writes the host's name into it, which is the pod's, cut where it is too long.
+func lockOf(lock map[string]any, pods []string) bool {
+	host, _ := lock["hostname"].(string)
+	return host != "" && slices.ContainsFunc(pods, func(pod string) bool {
+		return host == pod || len(host) > mostHostname-2 && strings.HasPrefix(pod, host)
+	})
+}
+
+// mostHostname is how long the name of a host may be.
+const mostHostname = 63
+
+// age dates those of a repository's locks back that change wants, as it has changed them, and says how many.
+func (r *Repositories) age(ctx context.Context, pvc, killed string, change func(lock map[string]any) bool) (aged int) {
 	e := r.env
 	var key masterKey
 	r.read(ctx, pvc, &key, "cat", "masterkey")
@@ -44,9 +70,16 @@ func (r *Repositories) OldLock(ctx context.Context, pvc string, killed Killed) {
 			continue
 		}
 		var lock map[string]any
-		r.read(ctx, pvc, &lock, "cat", "lock", id)
+		result, err := r.run(ctx, pvc, "cat", "lock", id)
+		if _, there := r.Listing(ctx, pvc)[object]; err == nil && result.ExitCode != 0 && !there {
+			continue // whoever made it has ended
+		}
+		e.Must(succeeded(result, err))
+		e.Must(json.Unmarshal(result.Stdout, &lock))
+		if !change(lock) {
+			continue
+		}
 		lock["time"] = e.Now().Add(-lockAge).Format(time.RFC3339Nano)
-		lock["exclusive"] = killed.exclusive
 		plain, err := json.Marshal(lock)
 		e.Must(err)
 		sealed, err := key.seal(plain)
@@ -62,8 +95,10 @@ func (r *Repositories) OldLock(ctx context.Context, pvc string, killed Killed) {
 			Exclusive bool
 		}
 		r.read(ctx, pvc, &back, "cat", "lock", older)
-		e.Evidence("bucket", fmt.Sprintf("restic reads a lock of a killed %s, of %s, exclusive: %t, in the repository of PVC %s", killed.what, back.Time.UTC().Format(time.TimeOnly), back.Exclusive, pvc), nil)
+		aged++
+		e.Evidence("bucket", fmt.Sprintf("restic reads a lock of a killed %s, of %s, exclusive: %t, in the repository of PVC %s", killed, back.Time.UTC().Format(time.TimeOnly), back.Exclusive, pvc), nil)
 	}
+	return aged
 }
 
 // read has restic print something of a repository that the suite has made. That it cannot is no policy's doing.

@@ -15,3 +15,21 @@ func TestPoly1305(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestLocksOfPods(t *testing.T) {
+	long := "volsync-src-a-name-that-is-longer-than-what-a-host-may-be-called-x1y2z"
+	for name, c := range map[string]struct {
+		lock map[string]any
+		want bool
+	}{
+		"its own":       {map[string]any{"hostname": "volsync-src-data-x1y2z"}, true},
+		"cut":           {map[string]any{"hostname": long[:63]}, true},
+		"another's":     {map[string]any{"hostname": "volsync-src-data-other"}, false},
+		"of a namesake": {map[string]any{"hostname": "volsync-src-data"}, false},
+		"of nobody":     {map[string]any{}, false},
+	} {
+		if got := lockOf(c.lock, []string{"volsync-src-data-x1y2z", long}); got != c.want {
+			t.Errorf("%s: %t, wanted %t", name, got, c.want)
+		}
+	}
+}

@@ -31,6 +31,8 @@ const (
 	NeedsSnapshots  = testbed.NeedsSnapshots
 	NeedsGitOps     = testbed.NeedsGitOps
 	NeedsTwoNodes   = testbed.NeedsTwoNodes
+
+	NeedsEarlierKyverno = testbed.NeedsEarlierKyverno
 )
 
 // ChangesBaseSecret labels specs that change the base Secret of their namespace: not every policy has one there.
@@ -38,6 +40,9 @@ const ChangesBaseSecret = policy.ChangesBaseSecret
 
 // ChangesSecretStore labels specs that change the store of secrets that the contract names: not every contract names one.
 const ChangesSecretStore = policy.ChangesSecretStore
+
+// ReplacesPolicy labels specs about a policy that takes the place of another: not every contract names one.
+const ReplacesPolicy = policy.ReplacesPolicy
 
 // JudgesPolicy labels specs that judge what a policy does by itself: not every subject has one.
 const JudgesPolicy = policy.JudgesPolicy
@@ -56,6 +61,10 @@ const JudgesPopulator = policy.JudgesPopulator
 
 // JudgesBackups labels specs that restore nothing: what is asked of a subject that backs up only.
 const JudgesBackups = policy.JudgesBackups
+
+// OnRequest labels specs that take long and are about a rare event: they run where FOCUS or LABELS selects them, and are not part of a
+// whole run.
+const OnRequest = "on-request"
 
 // The controllers that can be switched off.
 var (
@@ -104,8 +113,14 @@ type Application = gitops.Application
 // Claim is a PVC.
 type Claim = claim.Claim
 
+// Movers are movers that were at work at some moment.
+type Movers = claim.Movers
+
 // Object is an object that a policy made.
 type Object = unstructured.Unstructured
+
+// Exchange is one policy beside another, whose place it takes.
+type Exchange = platform.Exchange
 
 // Back puts back what was taken from the platform.
 type Back = platform.Back

@@ -131,7 +131,7 @@ func (s *Session) newE2E(p *policy.Policy, sel selection, folder string) *e2eRun
 		},
 		Stack: verdict.Stack{Name: s.Stack.Name, Endpoint: p.Endpoint.URL, Images: s.Settings.Images, Requested: s.Stack.Versions},
 		Selection: verdict.Selection{
-			Focus: sel.focus, Labels: sel.labels, EndpointSetting: s.Settings.S3Endpoint.URL, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep), RerunOf: sel.rerunOf,
+			Focus: sel.focus, Labels: sel.labels, Whole: sel.whole, EndpointSetting: s.Settings.S3Endpoint.URL, Procs: s.Settings.Procs, Keep: string(s.Settings.Keep), RerunOf: sel.rerunOf,
 		},
 	}}
 	if s.Stack.Nodes > 1 {

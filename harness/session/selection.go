@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/smart-restore/conformance/harness/scenario"
 )
 
 // selection is which specs of the suite run.
@@ -12,6 +14,7 @@ type selection struct {
 	focus, labels string
 	only          []string // the specs' IDs, instead of focus
 	rerunOf       string   // the run whose failed and unknown specs only has
+	whole         bool     // all specs but those that run on request
 }
 
 // selected is what the settings select.
@@ -19,7 +22,7 @@ func (s *Session) selected() selection {
 	if s.history != "" {
 		return selection{only: []string{replaySpec}}
 	}
-	return selection{focus: s.Settings.Focus, labels: s.Settings.Labels}
+	return selection{focus: s.Settings.Focus, labels: s.Settings.Labels, whole: s.Settings.Focus == "" && s.Settings.Labels == ""}
 }
 
 // args are the arguments with which Ginkgo selects the specs.
@@ -31,7 +34,10 @@ func (sel selection) args() []string {
 	case sel.focus != "":
 		args = append(args, "--focus="+sel.focus)
 	}
-	if sel.labels != "" {
+	switch {
+	case sel.whole:
+		args = append(args, "--label-filter=!"+scenario.OnRequest)
+	case sel.labels != "":
 		args = append(args, "--label-filter="+sel.labels)
 	}
 	return args
@@ -88,6 +94,9 @@ func (sel selection) check(specs []spec) error {
 
 // inWords says which specs were chosen by their IDs, where Ginkgo says it with a regular expression.
 func (sel selection) inWords(partial []string) []string {
+	if sel.whole {
+		return slices.DeleteFunc(slices.Clone(partial), func(reason string) bool { return reason == "labels !"+scenario.OnRequest })
+	}
 	if len(sel.only) == 0 {
 		return partial
 	}

@@ -157,6 +157,11 @@ func (s *Session) loadPolicy() (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.Settings.Earlier != "" {
+		if err := p.UpgradeFrom(s.Settings.Earlier); err != nil {
+			return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
+		}
+	}
 	if err := s.chooseStack(p); err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", p.Path, err)
 	}

@@ -38,6 +38,7 @@ type Settings struct {
 	Images     string            // auto, pull or build
 	Policy     string            // absolute path of a file or folder
 	S3Endpoint endpoint.Endpoint // unset: what the policy's contract says
+	Earlier    string            // absolute path of the policy that Policy replaces; empty: what its contract says
 	Focus      string            // regular expression on a spec's text
 	Labels     string            // Ginkgo label filter
 	Procs      int
@@ -75,6 +76,7 @@ func All() []Setting {
 		{"IMAGES", "auto", "where images come from: auto (the cache, else a registry by digest, else a build), pull, or build (contacts no registry)"},
 		{"POLICY", defaultPolicy, "the policy to test: a manifest, a folder of manifests, a kustomization, or a conformance.yaml that lists them"},
 		{"S3_ENDPOINT", "", "the S3 address that the policy uses; it is served only inside the test network (default: s3.endpoint in conformance.yaml)"},
+		{"UPGRADES_FROM", "", "the policy that POLICY replaces, such as its last commit in another work tree (default: upgradesFrom in conformance.yaml)"},
 		{"FOCUS", "", "run only the specs whose ID or sentence matches this regular expression, such as core/restore"},
 		{"LABELS", "", "run only the specs that match this Ginkgo label filter, such as 'core && !s3-down'"},
 		{"PROCS", strconv.Itoa(defaultProcs()), "how many specs run in parallel (default: 3 per CPU, at least 4, at most 8)"},
@@ -118,7 +120,7 @@ func (s *Settings) values() map[string]string {
 		plan = "1"
 	}
 	return map[string]string{
-		"STACK": s.Stack, "IMAGES": s.Images, "POLICY": s.Policy, "S3_ENDPOINT": s.S3Endpoint.URL, "FOCUS": s.Focus, "LABELS": s.Labels,
+		"STACK": s.Stack, "IMAGES": s.Images, "POLICY": s.Policy, "S3_ENDPOINT": s.S3Endpoint.URL, "UPGRADES_FROM": s.Earlier, "FOCUS": s.Focus, "LABELS": s.Labels,
 		"PROCS": strconv.Itoa(s.Procs), "KEEP": string(s.Keep), "TIME_SCALE": strconv.FormatFloat(s.TimeScale, 'g', -1, 64), "ARTIFACTS": s.Artifacts,
 		"KUBE_CONTEXT": s.External.Context, "KUBECONFIG": s.External.Kubeconfig, "ALLOW_CLUSTER": s.External.Allow,
 		"BASE_SECRET_FROM": s.External.BaseSecretFrom, "PLAN": plan,
@@ -166,6 +168,12 @@ func parse(root string, values map[string]string, stacks, imageModes []string) (
 	// The default is there in a checkout only, and not everything that is done elsewhere needs a policy.
 	if _, err := os.Stat(s.Policy); err != nil && values["POLICY"] != defaultPolicy {
 		problems = append(problems, fmt.Errorf("POLICY=%s cannot be read: %w", values["POLICY"], err))
+	}
+	if values["UPGRADES_FROM"] != "" {
+		s.Earlier = absolute("UPGRADES_FROM")
+		if _, err := os.Stat(s.Earlier); err != nil {
+			problems = append(problems, fmt.Errorf("UPGRADES_FROM=%s cannot be read: %w", values["UPGRADES_FROM"], err))
+		}
 	}
 	if _, err := regexp.Compile(s.Focus); err != nil {
 		problems = append(problems, fmt.Errorf("FOCUS=%s is no regular expression: %w", s.Focus, err))

@@ -42,6 +42,7 @@ func TestBadValuesAreRefusedWithWhatIsAllowed(t *testing.T) {
 		{"IMAGES", "sometimes", "allowed are auto"},
 		{"KEEP", "maybe", "never, failure, always"},
 		{"POLICY", "no/such/file", "cannot be read"},
+		{"UPGRADES_FROM", "no/such/file", "cannot be read"},
 		{"FOCUS", "(", "no regular expression"},
 		{"LABELS", "core &&", "no label filter"},
 		{"ALLOW_CLUSTER", "prod", "set KUBE_CONTEXT, too"},
@@ -169,7 +170,7 @@ func TestFlagsAreNamedLikeSettings(t *testing.T) {
 	for _, s := range All() {
 		flags = append(flags, s.Flag())
 	}
-	if want := "stack images policy s3-endpoint focus labels procs keep time-scale artifacts context kubeconfig allow-cluster base-secret-from plan"; strings.Join(flags, " ") != want {
+	if want := "stack images policy s3-endpoint upgrades-from focus labels procs keep time-scale artifacts context kubeconfig allow-cluster base-secret-from plan"; strings.Join(flags, " ") != want {
 		t.Errorf("the flags are %v, wanted %s", flags, want)
 	}
 }

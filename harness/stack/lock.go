@@ -54,7 +54,9 @@ type Stack struct {
 	Restic      string            `json:"restic"`          // the preloaded image that has restic
 	ObjectStore string            `json:"objectStore"`
 	Manifests   []string          `json:"manifests"` // installed together
-	Storage     Storage           `json:"storage"`
+	// UpgradesFrom is the manifest of another version of Kyverno, which specs put in the place of the stack's own.
+	UpgradesFrom string  `json:"upgradesFrom,omitempty"`
+	Storage      Storage `json:"storage"`
 }
 
 // Storage is what volumes a stack has.
@@ -289,7 +291,7 @@ func (l *Lock) derive() error {
 		maps.Copy(versions, s.Versions)
 		s.Versions = versions
 		s.Node, s.Restic, s.ObjectStore = cmp.Or(s.Node, base.Node), cmp.Or(s.Restic, base.Restic), cmp.Or(s.ObjectStore, base.ObjectStore)
-		s.Nodes = cmp.Or(s.Nodes, base.Nodes)
+		s.Nodes, s.UpgradesFrom = cmp.Or(s.Nodes, base.Nodes), cmp.Or(s.UpgradesFrom, base.UpgradesFrom)
 		if s.Preload == nil {
 			s.Preload = slices.Clone(base.Preload)
 		}
@@ -437,6 +439,9 @@ func (l *Lock) validate() error {
 		if l.installs(s, ArgoCDModule) != s.HasArgoCD() {
 			report("stacks", s.Name, "versions must name argo-cd where a manifest of %s is among its manifests, and only there", ArgoCDModule)
 		}
+		for _, problem := range l.upgradeProblems(s) {
+			report("stacks", s.Name, "upgradesFrom: %s", problem)
+		}
 		if s.Nodes < 1 || s.Nodes > MaxNodes {
 			report("stacks", s.Name, "nodes: want 1 to %d, found %d", MaxNodes, s.Nodes)
 		}
@@ -478,6 +483,25 @@ func (l *Lock) validate() error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// upgradeProblems are what keeps a stack from having another version of Kyverno in the place of its own.
+func (l *Lock) upgradeProblems(s Stack) (problems []string) {
+	if s.UpgradesFrom == "" {
+		return nil
+	}
+	m, ok := l.Manifest(s.UpgradesFrom)
+	if !ok || m.Module != KyvernoModule || slices.Contains(s.Manifests, s.UpgradesFrom) || !s.HasKyverno() {
+		return []string{fmt.Sprintf("want a manifest of %s that is none of the stack's own, found %q", KyvernoModule, s.UpgradesFrom)}
+	}
+	of, perRelease := l.rowOf[entryName{"manifests", s.UpgradesFrom}]
+	for i := range l.Images {
+		name := l.Images[i].Name
+		if row, ok := l.rowOf[entryName{"images", name}]; perRelease && ok && row == of && !slices.Contains(s.Preload, name) {
+			problems = append(problems, fmt.Sprintf("the node needs the image %s, too: add it to preload", name))
+		}
+	}
+	return problems
 }
 
 // MaxNodes is how many nodes a cluster may have: each has the next /24 of the pods' addresses, and all of them share this machine.

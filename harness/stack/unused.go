@@ -87,7 +87,7 @@ func (l *Lock) inUse() map[entryName]bool {
 			used[entryName{"objectStores", store.Name}] = true
 			image(store.Image)
 		}
-		for _, name := range s.Manifests {
+		for _, name := range append(slices.Clone(s.Manifests), s.UpgradesFrom) {
 			if manifest, ok := l.Manifest(name); ok {
 				used[entryName{"manifests", name}] = true
 				used[entryName{"builds", manifest.Of}] = true

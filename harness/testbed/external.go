@@ -39,16 +39,19 @@ const (
 	NeedsGitOps = policy.NeedsGitOps
 	// NeedsTwoNodes: there is another node.
 	NeedsTwoNodes = policy.NeedsTwoNodes
+	// NeedsEarlierKyverno: there is another version of Kyverno.
+	NeedsEarlierKyverno = policy.NeedsEarlierKyverno
 )
 
 // ExternalLacks is why what specs may need is not there on an external testbed.
 var ExternalLacks = map[string]string{
-	NeedsGateway:    "the S3 server is not ours, so it cannot be made to fail, and the requests to it are not seen",
-	NeedsPlatform:   "the cluster is not ours, so what others use there (the policy, Kyverno, VolSync, the node) is not touched",
-	NeedsSnapshots:  "which of the cluster's volumes can be snapshotted is not known",
-	NeedsGitOps:     "the cluster is not ours, so nothing is deployed by an Argo CD of its own",
-	NeedsTwoNodes:   "whether what is of one node can be on another is not known",
-	NeedsAgentImage: "the agent's image is in no registry, so nothing can be seen at the moment in which an app starts",
+	NeedsGateway:        "the S3 server is not ours, so it cannot be made to fail, and the requests to it are not seen",
+	NeedsPlatform:       "the cluster is not ours, so what others use there (the policy, Kyverno, VolSync, the node) is not touched",
+	NeedsSnapshots:      "which of the cluster's volumes can be snapshotted is not known",
+	NeedsGitOps:         "the cluster is not ours, so nothing is deployed by an Argo CD of its own",
+	NeedsTwoNodes:       "whether what is of one node can be on another is not known",
+	NeedsEarlierKyverno: "the cluster is not ours, so its Kyverno is not replaced by another version",
+	NeedsAgentImage:     "the agent's image is in no registry, so nothing can be seen at the moment in which an app starts",
 }
 
 // Lacks is why a testbed does not have what a spec needs; empty: it has.

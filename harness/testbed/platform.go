@@ -395,9 +395,29 @@ func writeObjects(path string, objects []*unstructured.Unstructured) error {
 	return os.WriteFile(path, lines.Bytes(), 0o600)
 }
 
+// EarlierKyvernoObjects are those of the other version of Kyverno.
+func (s *Testbed) EarlierKyvernoObjects() ([]*unstructured.Unstructured, error) {
+	return readObjects(s.EarlierKyverno, func(*unstructured.Unstructured) bool { return true })
+}
+
+// KyvernoObjects are those of the version of Kyverno that was installed: by what the other version has, in its namespace, or of its kinds.
+func (s *Testbed) KyvernoObjects() ([]*unstructured.Unstructured, error) {
+	return s.Platform.InstalledObjects(isKyvernos)
+}
+
+// isKyvernos says whether an installed object is Kyverno's.
+func isKyvernos(o *unstructured.Unstructured) bool {
+	group, _, _ := unstructured.NestedString(o.Object, "spec", "group")
+	return o.GetNamespace() == kyvernoNamespace || strings.HasPrefix(o.GetName(), "kyverno") || group == "kyverno.io" || strings.HasSuffix(group, ".kyverno.io") || group == "wgpolicyk8s.io" || group == "openreports.io"
+}
+
 // InstalledObjects reads those of the installed objects that are wanted.
 func (p *Platform) InstalledObjects(wanted func(*unstructured.Unstructured) bool) ([]*unstructured.Unstructured, error) {
-	raw, err := os.ReadFile(p.Installed)
+	return readObjects(p.Installed, wanted)
+}
+
+func readObjects(path string, wanted func(*unstructured.Unstructured) bool) ([]*unstructured.Unstructured, error) {
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -410,7 +430,7 @@ func (p *Platform) InstalledObjects(wanted func(*unstructured.Unstructured) bool
 		}
 		object := &unstructured.Unstructured{}
 		if err := object.UnmarshalJSON(line); err != nil {
-			return nil, fmt.Errorf("%s: %w", p.Installed, err)
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		if wanted(object) {
 			objects = append(objects, object)

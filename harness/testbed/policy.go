@@ -52,12 +52,16 @@ func (s *Testbed) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 	if err != nil {
 		return err
 	}
+	earlier, err := s.earlier(p.Earlier)
+	if err != nil {
+		return err
+	}
 	return s.phase("policy", "policy %s", []any{p.Contract.Name}, func(task *progress.Task) error {
 		if err := s.removePolicies(ctx, api, p.SHA256, task.Status); err != nil {
 			return err
 		}
 		s.Policy, s.PolicySHA, s.PolicyState, s.Contract = contents(objects), p.SHA256, PolicyApplying, p.Contract
-		s.Alerts, s.Templates = string(p.Alerts), p.Templates
+		s.Alerts, s.Templates, s.Earlier = string(p.Alerts), p.Templates, earlier
 		if err := s.save(); err != nil {
 			return err
 		}
@@ -256,8 +260,39 @@ func found(requirement string, err error) error {
 	return &policy.Finding{Requirement: requirement, Text: strings.Join(strings.Fields(err.Error()), " "), Err: err}
 }
 
+// EarlierPolicy is the policy that the applied one replaces. It is in the cluster only if a spec has put it there.
+type EarlierPolicy struct {
+	Name    string           `json:"name"`
+	Objects []map[string]any `json:"objects"` // as they are applied, with their labels
+}
+
+func (s *Testbed) earlier(of *policy.Earlier) (*EarlierPolicy, error) {
+	if of == nil {
+		return nil, nil
+	}
+	objects, err := s.labelled(of.Objects)
+	return &EarlierPolicy{Name: of.Name, Objects: contents(objects)}, err
+}
+
+// EarlierObjects are the objects of the policy that the applied one replaces, as they are applied.
+func (s *Testbed) EarlierObjects() []*unstructured.Unstructured {
+	if s.Earlier == nil {
+		return nil
+	}
+	return objectsOf(s.Earlier.Objects)
+}
+
+// EarlierActs is PolicyActs of the policy that the applied one replaces.
+func (s *Testbed) EarlierActs(ctx context.Context, api client.Client, status func(string, ...any)) error {
+	return s.act(ctx, api, s.EarlierObjects(), status)
+}
+
 // PolicyActs waits until Kyverno has the applied policy ready and acts on it.
 func (s *Testbed) PolicyActs(ctx context.Context, api client.Client, status func(string, ...any)) error {
+	return s.act(ctx, api, s.PolicyObjects(), status)
+}
+
+func (s *Testbed) act(ctx context.Context, api client.Client, objects []*unstructured.Unstructured, status func(string, ...any)) error {
 	canary := "" // the usual one
 	if s.External != nil {
 		canary = s.Namespace("canary-")
@@ -270,7 +305,7 @@ func (s *Testbed) PolicyActs(ctx context.Context, api client.Client, status func
 		Templates: templates,
 		PVCLabels: s.Contract.PVC.Labels(), PVCAnnotations: s.Contract.PVC.Annotations, StorageClass: s.Contract.PVC.StorageClass, NamespacePrefix: canary,
 		NamespaceLabels: s.NamespaceLabels(), BaseSecret: s.BaseSecret(), LateSource: s.Contract.BackupSource.Late(),
-		Policies: policy.Kyverno(s.PolicyObjects()), Status: status,
+		Policies: policy.Kyverno(objects), Status: status,
 	})
 }
 
@@ -317,6 +352,8 @@ func (s *Testbed) NotPromised(labels []string) string {
 		return fmt.Sprintf("no volume of the stack %s can be snapshotted", s.Stack)
 	case slices.Contains(labels, NeedsGitOps) && !s.HasArgoCD():
 		return fmt.Sprintf("the stack %s has no Argo CD", s.Stack)
+	case slices.Contains(labels, NeedsEarlierKyverno) && s.EarlierKyverno == "":
+		return fmt.Sprintf("the stack %s has one version of Kyverno", s.Stack)
 	case slices.Contains(labels, NeedsTwoNodes) && len(s.Nodes) < 2:
 		return fmt.Sprintf("the stack %s has one node", s.Stack)
 	}

@@ -38,33 +38,35 @@ import (
 
 // Testbed is a stack that is up. As JSON it is all that another process needs to use it; it holds credentials.
 type Testbed struct {
-	RunID       string                  `json:"runID"`
-	Stack       string                  `json:"stack"`
-	Endpoint    endpoint.Endpoint       `json:"endpoint"`
-	CA          string                  `json:"ca,omitempty"`    // of the endpoint's certificate, PEM; empty: it is http
-	Trust       string                  `json:"trust,omitempty"` // who trusts it: policy.TrustImages, …
-	EngineHost  string                  `json:"engineHost"`
-	Cluster     string                  `json:"cluster"`
-	Nodes       []string                `json:"nodes"` // containers; the control plane's comes first
-	Kubeconfig  string                  `json:"kubeconfig"`
-	AuditLog    string                  `json:"auditLog"`
-	AgentImage  string                  `json:"agentImage"`
-	Images      *images.Set             `json:"images"`
-	Store       *objectstore.Handle     `json:"store"`
-	Credentials objectstore.Credentials `json:"credentials"`
-	Controllers []string                `json:"controllers"`         // the namespaces of what was installed that runs
-	PodRoutes   [][]cluster.PodRoute    `json:"podRoutes,omitempty"` // of each node, to the pods of the others, where the suite made them
-	Ready       bool                    `json:"ready"`               // the installation came to its end
-	Platform    *Platform               `json:"platform,omitempty"`  // as it was installed
-	Policy      []map[string]any        `json:"policy"`              // the objects applied last, with their labels
-	PolicySHA   string                  `json:"policySHA256"`        // of the policy's objects
-	PolicyState PolicyState             `json:"policyState,omitempty"`
-	Remains     []map[string]any        `json:"remains,omitempty"`   // objects of earlier policies that may still be there
-	Contract    policy.Contract         `json:"contract"`            // of the policy applied
-	Templates   *subject.Set            `json:"templates,omitempty"` // what is applied for each PVC; nil: nothing
-	Alerts      string                  `json:"alerts,omitempty"`    // the alerting rules that it brings
-	CreatedAt   time.Time               `json:"createdAt"`
-	External    *External               `json:"attached,omitempty"` // nil: the cluster is ours
+	RunID          string                  `json:"runID"`
+	Stack          string                  `json:"stack"`
+	Endpoint       endpoint.Endpoint       `json:"endpoint"`
+	CA             string                  `json:"ca,omitempty"`    // of the endpoint's certificate, PEM; empty: it is http
+	Trust          string                  `json:"trust,omitempty"` // who trusts it: policy.TrustImages, …
+	EngineHost     string                  `json:"engineHost"`
+	Cluster        string                  `json:"cluster"`
+	Nodes          []string                `json:"nodes"` // containers; the control plane's comes first
+	Kubeconfig     string                  `json:"kubeconfig"`
+	AuditLog       string                  `json:"auditLog"`
+	AgentImage     string                  `json:"agentImage"`
+	Images         *images.Set             `json:"images"`
+	Store          *objectstore.Handle     `json:"store"`
+	Credentials    objectstore.Credentials `json:"credentials"`
+	Controllers    []string                `json:"controllers"`              // the namespaces of what was installed that runs
+	PodRoutes      [][]cluster.PodRoute    `json:"podRoutes,omitempty"`      // of each node, to the pods of the others, where the suite made them
+	EarlierKyverno string                  `json:"earlierKyverno,omitempty"` // path of the objects of another version of Kyverno, one a line; empty: there is none
+	Ready          bool                    `json:"ready"`                    // the installation came to its end
+	Platform       *Platform               `json:"platform,omitempty"`       // as it was installed
+	Policy         []map[string]any        `json:"policy"`                   // the objects applied last, with their labels
+	PolicySHA      string                  `json:"policySHA256"`             // of the policy's objects
+	PolicyState    PolicyState             `json:"policyState,omitempty"`
+	Earlier        *EarlierPolicy          `json:"earlier,omitempty"`   // the policy that this one replaces; nil: none is known
+	Remains        []map[string]any        `json:"remains,omitempty"`   // objects of earlier policies that may still be there
+	Contract       policy.Contract         `json:"contract"`            // of the policy applied
+	Templates      *subject.Set            `json:"templates,omitempty"` // what is applied for each PVC; nil: nothing
+	Alerts         string                  `json:"alerts,omitempty"`    // the alerting rules that it brings
+	CreatedAt      time.Time               `json:"createdAt"`
+	External       *External               `json:"attached,omitempty"` // nil: the cluster is ours
 
 	Phases func(string) func(error) `json:"-"` // told of each phase; nil: nobody is
 	Log    *progress.Log            `json:"-"`
@@ -120,6 +122,7 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 	}
 	// Rendered while the cluster boots.
 	manifests := make([][]*unstructured.Unstructured, len(o.Stack.Manifests))
+	var earlier []*unstructured.Unstructured
 	var c *cluster.Cluster
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -131,7 +134,13 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 			}
 			manifests[i] = objects
 		}
-		return nil
+		if o.Stack.UpgradesFrom == "" {
+			return nil
+		}
+		manifest, _ := o.Lock.Manifest(o.Stack.UpgradesFrom)
+		var err error
+		earlier, err = o.Renderer.Render(groupCtx, o.Lock, manifest)
+		return err
 	})
 	group.Go(func() error {
 		return s.phase("s3", "S3 server and gateway for %s", []any{s.Endpoint.URL}, func(*progress.Task) (err error) {
@@ -214,6 +223,12 @@ func Up(ctx context.Context, o Options) (*Testbed, error) {
 		return record(ctx, api, filepath.Join(o.Run.Dir, "installed.jsonl"), slices.Concat(manifests...))
 	}); err != nil {
 		return s, err
+	}
+	if len(earlier) > 0 {
+		s.EarlierKyverno = filepath.Join(o.Run.Dir, "earlier-kyverno.jsonl")
+		if err := writeObjects(s.EarlierKyverno, earlier); err != nil {
+			return s, err
+		}
 	}
 	s.Ready = true
 	return s, nil

@@ -891,6 +891,8 @@ func TestWhatAStackLacksIsNotPromised(t *testing.T) {
 		"no driver":           {&Testbed{Stack: "s", Platform: &Platform{}}, []string{"safety", NeedsSnapshots}, "no volume of the stack s can be snapshotted"},
 		"no driver, no need":  {&Testbed{Stack: "s", Platform: &Platform{}}, []string{"safety"}, ""},
 		"two nodes":           {&Testbed{Stack: "s", Nodes: []string{"a", "b"}}, []string{"resilience", NeedsTwoNodes}, ""},
+		"two Kyvernos":        {&Testbed{Stack: "s", EarlierKyverno: "earlier"}, []string{"resilience", NeedsEarlierKyverno}, ""},
+		"one Kyverno":         {&Testbed{Stack: "s"}, []string{"resilience", NeedsEarlierKyverno}, "the stack s has one version of Kyverno"},
 		"one node":            {&Testbed{Stack: "s", Nodes: []string{"a"}}, []string{"resilience", NeedsTwoNodes}, "the stack s has one node"},
 		"somebody's nodes":    {&Testbed{External: &External{}}, []string{"resilience", NeedsTwoNodes}, ""},
 		"somebody's":          {&Testbed{External: &External{}}, []string{"safety", NeedsSnapshots}, ""},
@@ -900,7 +902,7 @@ func TestWhatAStackLacksIsNotPromised(t *testing.T) {
 			t.Errorf("%s: got %q, wanted %q", name, got, c.want)
 		}
 	}
-	for _, need := range []string{NeedsSnapshots, NeedsTwoNodes} {
+	for _, need := range []string{NeedsSnapshots, NeedsTwoNodes, NeedsEarlierKyverno} {
 		if lack := (&Testbed{External: &External{}}).Lacks(need); lack == "" {
 			t.Errorf("an external testbed has what a spec with the label %s needs", need)
 		}

@@ -160,6 +160,8 @@ type Component struct {
 type Selection struct {
 	Focus  string `json:"focus,omitempty"`
 	Labels string `json:"labels,omitempty"`
+	// Whole says that neither is set: all ran but those that run on request.
+	Whole bool `json:"whole,omitempty"`
 	// EndpointSetting is the S3 address that S3_ENDPOINT set instead of the
 	// contract's.
 	EndpointSetting string `json:"endpointSetting,omitempty"`

@@ -61,7 +61,7 @@ func (r *Report) Summary(w io.Writer, color bool) error {
 	}
 	c := r.Count()
 	if c.NotSelected > 0 {
-		fmt.Fprintf(&b, "%d not selected\n", c.NotSelected)
+		fmt.Fprintf(&b, "%d %s\n", c.NotSelected, r.notSelected())
 	}
 	if len(r.Requirements) == 0 {
 		b.WriteString("no requirement was tried\n")
@@ -167,6 +167,14 @@ const (
 	maxMessages = 60
 )
 
+// notSelected says why specs were left out.
+func (r *Report) notSelected() string {
+	if r.Selection.Whole {
+		return "run on request only: make e2e LABELS=on-request"
+	}
+	return "not selected"
+}
+
 // Markdown writes the report for people, as GitHub shows it as a step's summary.
 func (r *Report) Markdown(w io.Writer) error {
 	var b bytes.Buffer
@@ -180,7 +188,7 @@ func (r *Report) Markdown(w io.Writer) error {
 	fmt.Fprintf(&b, "## %s %s\n\n", mark, r.Headline())
 	fmt.Fprintf(&b, "Policy %s on %s: %s", text.Code(r.Implementation.Policy), text.Code(r.Stack.Name), c)
 	if c.NotSelected > 0 {
-		fmt.Fprintf(&b, ", %d not selected", c.NotSelected)
+		fmt.Fprintf(&b, ", %d %s", c.NotSelected, r.notSelected())
 	}
 	b.WriteString(".\n\n")
 	if len(r.Partial) > 0 {

@@ -199,9 +199,13 @@ func (v *view) headline() {
 	default:
 		v.Tone = "fail"
 	}
+	notSelected := "not selected"
+	if v.Report.Selection.Whole {
+		notSelected = "on request only"
+	}
 	for _, n := range []count{
 		{c.Pass, "passed", "pass"}, {c.Fail, "failed", "fail"}, {c.Surprise, "passed by surprise", "fail"}, {c.Unknown, "unknown", "unknown"},
-		{c.ExpectedFail, "failed as expected", "expected"}, {c.NotPromised, "not promised", "none"}, {c.NotSelected, "not selected", "none"},
+		{c.ExpectedFail, "failed as expected", "expected"}, {c.NotPromised, "not promised", "none"}, {c.NotSelected, notSelected, "none"},
 	} {
 		if n.N > 0 || n.Word == "passed" || n.Word == "failed" {
 			v.Counts = append(v.Counts, n)

@@ -147,6 +147,8 @@ var needs = map[string]func(stack.Stack) bool{
 	policy.NeedsSnapshots: func(s stack.Stack) bool { return len(s.Storage.Snapshotted()) > 0 },
 	policy.NeedsGitOps:    func(s stack.Stack) bool { return s.HasArgoCD() },
 	policy.NeedsTwoNodes:  func(s stack.Stack) bool { return s.Nodes > 1 },
+
+	policy.NeedsEarlierKyverno: func(s stack.Stack) bool { return s.UpgradesFrom != "" },
 }
 
 // tries says that one of the policy's stacks has what a requirement needs, of each thing.

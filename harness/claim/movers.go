@@ -1,0 +1,121 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/await"
+)
+
+// Movers are those that were at work at some moment.
+type Movers struct {
+	claims *Claims
+	pods   map[types.UID]string // their names
+}
+
+// MoversAtWork waits until a mover of each of the ReplicationSources and ReplicationDestinations runs.
+func (c *Claims) MoversAtWork(ctx context.Context, of ...*unstructured.Unstructured) *Movers {
+	m := &Movers{c, map[types.UID]string{}}
+	for _, object := range of {
+		c.env.Arrange(ctx, "a mover of "+object.GetKind()+" "+object.GetName()+" at work", c.env.Times.Mover, func(ctx context.Context) (await.State, error) {
+			pods, err := c.moversOf(ctx, object)
+			for _, pod := range pods {
+				if atWork(&pod) && pod.DeletionTimestamp == nil {
+					m.pods[pod.UID] = pod.Name
+					return await.Reached(), err
+				}
+			}
+			return await.NotYet("of %d none runs", len(pods)), err
+		})
+	}
+	return m
+}
+
+// Pods are the names of their pods, after Over of those that are over.
+func (m *Movers) Pods() []string { return slices.Sorted(maps.Values(m.pods)) }
+
+func atWork(pod *corev1.Pod) bool { return pod.Status.Phase == corev1.PodRunning }
+
+// Over waits until none of the movers is at work any more or, where somebody leaves them to their work, for as long as one would take.
+func (m *Movers) Over(ctx context.Context) {
+	e := m.claims.env
+	until, seen := time.Now().Add(e.Times.Backup), ""
+	var atWorkStill []types.UID
+	e.Arrange(ctx, "the movers over that were at work, or left to their work", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		pods := &corev1.PodList{}
+		if err := e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.HasLabels{batchv1.JobNameLabel}); err != nil {
+			return await.State{}, err
+		}
+		var left []string
+		told := false
+		atWorkStill = nil
+		for i := range pods.Items {
+			if _, ours := m.pods[pods.Items[i].UID]; ours && atWork(&pods.Items[i]) {
+				left = append(left, pods.Items[i].Name)
+				atWorkStill = append(atWorkStill, pods.Items[i].UID)
+				told = told || pods.Items[i].DeletionTimestamp != nil
+			}
+		}
+		slices.Sort(left)
+		seen = fmt.Sprintf("of %d movers that were at work, %d are left to it: %s", len(m.pods), len(left), strings.Join(left, ", "))
+		if len(left) == 0 {
+			seen = fmt.Sprintf("all %d movers that were at work are over", len(m.pods))
+		}
+		return await.ReachedIf(len(left) == 0 || !told && time.Now().After(until), "%s", seen), nil
+	})
+	for _, uid := range atWorkStill {
+		delete(m.pods, uid)
+	}
+	e.Evidence("mover", seen, nil)
+}
+
+// NoMoverLeft fails the spec unless the namespace's movers come to their end, and no Job of one is left, nor comes again within the time
+// that VolSync may take to react.
+func (c *Claims) NoMoverLeft(ctx context.Context) {
+	e := c.env
+	left := func(ctx context.Context) (string, error) {
+		jobs := &batchv1.JobList{}
+		err := e.API.List(ctx, jobs, client.InNamespace(e.Namespace))
+		var names []string
+		for i := range jobs.Items {
+			if strings.HasPrefix(jobs.Items[i].Name, "volsync-") {
+				names = append(names, jobs.Items[i].Name)
+			}
+		}
+		slices.Sort(names)
+		return strings.Join(names, ", "), err
+	}
+	e.Eventually(ctx, "no Job of a mover left", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+		names, err := left(ctx)
+		return await.ReachedIf(names == "", "%s", names), err
+	})
+	e.Throughout(ctx, "no Job of a mover comes again", e.Times.Reaction, func(ctx context.Context) (string, error) {
+		names, err := left(ctx)
+		if names != "" {
+			names = "nobody asked for a mover, and there is " + names
+		}
+		return names, err
+	})
+}
+
+// BackupsGoOn waits until the claim's ReplicationSource is not paused any more.
+func (c *Claim) BackupsGoOn(ctx context.Context) {
+	e, source := c.env(), c.HasReplicationSource(ctx)
+	e.Eventually(ctx, "ReplicationSource "+source.GetName()+" not paused", e.Times.Generate, func(ctx context.Context) (await.State, error) {
+		if gone, err := c.refresh(ctx, source); err != nil || gone {
+			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
+		}
+		paused, _, _ := unstructured.NestedBool(source.Object, "spec", "paused")
+		return await.ReachedIf(!paused, "it is paused, and no backup of PVC %s is made", c.Name), nil
+	})
+}
