@@ -16,6 +16,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/cache"
 	"github.com/smart-restore/conformance/harness/engine"
+	"github.com/smart-restore/conformance/harness/progress"
 	"github.com/smart-restore/conformance/harness/stack"
 )
 
@@ -53,11 +54,14 @@ func TestSource(t *testing.T) {
 		"auto pulls where the registry answers":     {Auto, both, nil, FromRegistry, ""},
 		"auto builds where it does not":             {Auto, both, down, FromBuild, ""},
 		"auto builds what has no digest":            {Auto, onlyBuilt, nil, FromBuild, ""},
-		"auto says what it can neither":             {Auto, onlyPulled, down, "", "no build in the lock"},
+		"auto pulls what has no build":              {Auto, onlyPulled, nil, FromRegistry, ""},
+		"auto says what it can neither":             {Auto, onlyPulled, down, "", "image i: the lock has no build for example.org/i:1, and registry example.org is out of reach: down; make it reachable, or use a stack without the image"},
 		"build asks nobody":                         {Build, both, nil, FromBuild, ""},
-		"build says what it cannot":                 {Build, onlyPulled, nil, "", "has no build"},
+		"build says what it cannot":                 {Build, onlyPulled, nil, "", "image i: the lock has no build for example.org/i:1, only a digest, and IMAGES=build asks no registry; use IMAGES=auto, or a stack without it"},
 		"pull pulls":                                {Pull, both, nil, FromRegistry, ""},
-		"pull says that the registry is down":       {Pull, both, down, "", "down"},
+		"pull pulls what has no build":              {Pull, onlyPulled, nil, FromRegistry, ""},
+		"pull says that the registry is down":       {Pull, both, down, "", "image i: IMAGES=pull builds nothing, and registry example.org is out of reach: down; make it reachable, or use IMAGES=auto, which builds the image"},
+		"pull says what then cannot be had":         {Pull, onlyPulled, down, "", "registry example.org is out of reach: down; make it reachable, or use a stack without the image"},
 		"pull says what has no digest":              {Pull, onlyBuilt, nil, "", "has no digest"},
 		"pull builds what is made from this source": {Pull, ours, nil, FromBuild, ""},
 	} {
@@ -73,6 +77,104 @@ func TestSource(t *testing.T) {
 			}
 			if got != c.want || err != nil {
 				t.Errorf("got %s, %v, wanted %s", got, err, c.want)
+			}
+		})
+	}
+}
+
+// pulledOnly is a lock whose S3 server, and an image of its node, are only pulled.
+func pulledOnly(t *testing.T, mode Mode) (*Maker, *stack.Stack) {
+	t.Helper()
+	m := maker(t, mode,
+		stack.Image{Name: "node", Reference: "example.org/node:1", Build: build},
+		stack.Image{Name: "baked", Reference: "example.org/baked:1", Digest: digest},
+		stack.Image{Name: "server", Reference: "example.org/server:1", Digest: digest},
+		stack.Image{Name: GatewayImage, Reference: "localhost/gateway:1", Build: build},
+		stack.Image{Name: AgentImage, Reference: "localhost/agent:1", Build: build})
+	m.Lock.ObjectStores = []stack.ObjectStore{{Name: "s3", Image: "server"}}
+	return m, &stack.Stack{Name: "s", Node: "node", Preload: []string{"baked"}, ObjectStore: "s3"}
+}
+
+func TestWhatCannotBeHadIsSaidBeforeAnythingIsMade(t *testing.T) {
+	for mode, want := range map[Mode]string{Build: "IMAGES=build asks no registry", Auto: "registry example.org is out of reach"} {
+		m, s := pulledOnly(t, mode)
+		m.registries["example.org"] = errors.New("down")
+		_, err := m.Make(t.Context(), s, "run")
+		for _, text := range []string{"image baked: ", "image server: ", want} {
+			if err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("IMAGES=%s: want an error that says %q, found %v", mode, text, err)
+			}
+		}
+		if made, err := filepath.Glob(m.Cache.Path(archiveKind, archiveName("*"))); len(made) > 0 || err != nil {
+			t.Errorf("IMAGES=%s: want nothing made, found %v, %v", mode, made, err)
+		}
+	}
+}
+
+func TestPrebuildMakesWhatCanBeBuiltAndSaysWhatCannot(t *testing.T) {
+	m, s := pulledOnly(t, Build)
+	var said strings.Builder
+	m.Log = progress.New(&said)
+	if err := m.Prebuild(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"node", GatewayImage, AgentImage} {
+		if image, _ := m.Lock.Image(name); !m.isBuilt(t.Context(), image) {
+			t.Errorf("want %s built, found it missing", name)
+		}
+	}
+	for _, name := range []string{"baked", "server"} {
+		if !strings.Contains(said.String(), name+" has no build: it is pulled when the stack is started") {
+			t.Errorf("want it said of %s, found\n%s", name, said.String())
+		}
+	}
+}
+
+// pullScript is an engine that has no image until it is pulled. It notes what it pulls, and refuses where it is told to.
+const pullScript = `#!/bin/sh
+case $1 in
+image) [ -e "$PULLED" ];;
+pull) [ -z "$REFUSED" ] || { echo manifest unknown >&2; exit 1; }; echo "$3" > "$PULLED";;
+esac
+`
+
+func TestAnImageIsPulledByItsDigest(t *testing.T) {
+	const pinned = "example.org/i:1@" + digest
+	onlyPulled := stack.Image{Name: "i", Reference: "example.org/i:1", Digest: digest}
+	both := onlyPulled
+	both.Build = build
+	for name, c := range map[string]struct {
+		image   stack.Image
+		refused string
+		problem string
+		advice  bool
+	}{
+		"pulled":                         {image: onlyPulled},
+		"refused":                        {image: onlyPulled, refused: "yes", problem: "manifest unknown"},
+		"refused, but it could be built": {image: both, refused: "yes", problem: "manifest unknown", advice: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := maker(t, Auto, c.image)
+			m.registries["example.org"] = nil
+			bin, pulled := t.TempDir(), filepath.Join(t.TempDir(), "pulled")
+			if err := os.WriteFile(filepath.Join(bin, "docker"), []byte(pullScript), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PATH", bin)
+			t.Setenv("PULLED", pulled)
+			t.Setenv("REFUSED", c.refused)
+			reference, err := m.inEngine(t.Context(), "i")
+			if c.problem != "" {
+				if err == nil || !strings.Contains(err.Error(), c.problem) || strings.Contains(err.Error(), "IMAGES=build builds it instead") != c.advice {
+					t.Errorf("want an error that says %q, with advice: %t, found %v", c.problem, c.advice, err)
+				}
+				return
+			}
+			if err != nil || reference != pinned {
+				t.Errorf("want %s, found %q, %v", pinned, reference, err)
+			}
+			if got, err := os.ReadFile(pulled); string(got) != pinned+"\n" {
+				t.Errorf("want %s pulled, found %q, %v", pinned, got, err)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package images
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,7 +47,11 @@ func (m *Maker) Make(ctx context.Context, s *stack.Stack, runID string) (*Set, e
 		return nil, err
 	}
 	preload := preloadOf(s, node, nodeSource == FromRegistry)
-	if err := m.compile(ctx, s, nodeSource, preload); err != nil {
+	names := append(slices.Clone(preload), m.objectStore(s))
+	if nodeSource != FromRegistry {
+		names = append([]string{s.Node}, names...)
+	}
+	if err := m.compile(ctx, names); err != nil {
 		return nil, err
 	}
 	set := &Set{NodePulled: nodeSource == FromRegistry}
@@ -103,19 +108,18 @@ func (m *Maker) nodeSource(ctx context.Context, s *stack.Stack, node *stack.Imag
 }
 
 // compile runs every Go build and package set that the images need and the cache lacks, with its progress shown.
-// Go builds run one after the other, each using all cores; packages are unpacked meanwhile.
-func (m *Maker) compile(ctx context.Context, s *stack.Stack, nodeSource Source, preload []string) error {
-	names := append(slices.Clone(preload), m.objectStore(s))
-	if nodeSource != FromRegistry {
-		names = append([]string{s.Node}, names...)
-	}
+// Go builds run one after the other, each using all cores; packages are unpacked meanwhile. An image that can be had from nowhere is
+// an error before anything is compiled.
+func (m *Maker) compile(ctx context.Context, names []string) error {
 	var builds []*stack.Build
 	var sets []*stack.PackageSet
+	var problems []error
 	for _, name := range names {
 		image, _ := m.Lock.Image(name)
 		source, err := m.source(ctx, image)
 		if err != nil {
-			return err
+			problems = append(problems, err)
+			continue
 		}
 		if source != FromBuild {
 			continue
@@ -133,6 +137,9 @@ func (m *Maker) compile(ctx context.Context, s *stack.Stack, nodeSource Source, 
 				builds = append(builds, build)
 			}
 		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -159,23 +166,25 @@ func (m *Maker) compile(ctx context.Context, s *stack.Stack, nodeSource Source, 
 }
 
 // Prebuild compiles and puts together everything of the stack that can be built, into the cache: a later Make of it finds
-// that there. It asks no registry and needs no engine.
+// that there. What can only be pulled is left to Make. It asks no registry and needs no engine.
 func (m *Maker) Prebuild(ctx context.Context, s *stack.Stack) error {
 	if m.Mode != Build {
 		return fmt.Errorf("images are prebuilt with IMAGES=%s, not %s", Build, m.Mode)
 	}
-	node, _ := m.Lock.Image(s.Node)
-	if err := m.compile(ctx, s, FromBuild, preloadOf(s, node, false)); err != nil {
+	names := slices.DeleteFunc(m.stackImages(s), func(name string) bool {
+		image, _ := m.Lock.Image(name)
+		if image.Build == nil {
+			m.Log.Printf("images: %s has no build: it is pulled when the stack is started", name)
+		}
+		return image.Build == nil
+	})
+	if err := m.compile(ctx, names); err != nil {
 		return err
 	}
-	names := m.stackImages(s)
 	task := m.Log.Task("images: putting %s together", s.Name)
 	for i, name := range names {
 		task.Status("%d of %d", i, len(names))
 		image, _ := m.Lock.Image(name)
-		if image.Build == nil {
-			continue
-		}
 		if _, err := m.build(ctx, image); err != nil {
 			return task.Done(err)
 		}
@@ -253,6 +262,9 @@ func (m *Maker) pull(ctx context.Context, image *stack.Image) error {
 	}
 	task := m.Log.Task("images: pulling %s", image.Pinned())
 	_, err := m.Engine.Docker(ctx, "pull", "--quiet", image.Pinned())
+	if err != nil && image.Build != nil {
+		err = fmt.Errorf("image %s: %w; IMAGES=build builds it instead", image.Name, err)
+	}
 	return task.Done(err)
 }
 

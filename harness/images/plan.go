@@ -102,7 +102,7 @@ func (m *Maker) registry(ctx context.Context, image *stack.Image) error {
 			return true
 		})
 		if slices.Sort(silent); len(silent) > 0 && m.Mode == Auto {
-			m.Log.Printf("images: no answer from %s: their images are built instead", strings.Join(silent, ", "))
+			m.Log.Printf("images: no answer from %s: their images are built instead, where the lock has a build", strings.Join(silent, ", "))
 		}
 	}
 	if err := m.registries[registryOf(image)]; err != nil {
@@ -150,7 +150,7 @@ func (m *Maker) source(ctx context.Context, image *stack.Image) (Source, error) 
 	switch m.Mode {
 	case Build:
 		if !canBuild {
-			return "", fmt.Errorf("image %s: the lock has no build for it, and IMAGES=build asks no registry", image.Name)
+			return "", fmt.Errorf("image %s: the lock has no build for %s, only a digest, and IMAGES=build asks no registry; use IMAGES=auto, or a stack without it", image.Name, image.Reference)
 		}
 		return FromBuild, nil
 	case Pull:
@@ -160,7 +160,14 @@ func (m *Maker) source(ctx context.Context, image *stack.Image) (Source, error) 
 		if !canPull {
 			return "", fmt.Errorf("image %s: the lock has no digest for %s, and IMAGES=pull builds nothing; use IMAGES=auto", image.Name, image.Reference)
 		}
-		return FromRegistry, m.registry(ctx, image)
+		if err := m.registry(ctx, image); err != nil {
+			advice := "make it reachable, or use a stack without the image"
+			if canBuild {
+				advice = "make it reachable, or use IMAGES=auto, which builds the image"
+			}
+			return "", fmt.Errorf("image %s: IMAGES=pull builds nothing, and %w; %s", image.Name, err, advice)
+		}
+		return FromRegistry, nil
 	default:
 		if canPull {
 			err := m.registry(ctx, image)
@@ -168,7 +175,7 @@ func (m *Maker) source(ctx context.Context, image *stack.Image) (Source, error) 
 				return FromRegistry, nil
 			}
 			if !canBuild {
-				return "", fmt.Errorf("image %s: no build in the lock, and %w", image.Name, err)
+				return "", fmt.Errorf("image %s: the lock has no build for %s, and %w; make it reachable, or use a stack without the image", image.Name, image.Reference, err)
 			}
 		}
 		return FromBuild, nil

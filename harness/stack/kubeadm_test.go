@@ -36,7 +36,7 @@ type asks struct {
 
 // olderEtcd are the releases whose etcd is built at an older version than kubeadm asks for, and why.
 var olderEtcd = map[string]string{
-	"v1.33.13": "the module proxy has no etcd 3.5 after v3.5.23",
+	"v1.33.13": "the module proxy has no etcd 3.5 after v3.5.23 with all its modules",
 }
 
 func TestTheLockHasWhatKubeadmAsksFor(t *testing.T) {

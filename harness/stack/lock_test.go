@@ -74,7 +74,7 @@ stacks:
   storage: {classes: [{name: csi, snapshots: true}, {name: plain}], snapshotClasses: [csi]}
 objectStores:
 - {name: s3, image: s3, args: [serve, ":$(port)"], accessKeyEnv: A, secretKeyEnv: S}
-- {name: other, image: s3, args: ["--at=$(port)"], env: {X: y}, accessKeyEnv: A, secretKeyEnv: S}
+- {name: other, image: pulled, args: ["--at=$(port)"], env: {X: y}, accessKeyEnv: A, secretKeyEnv: S}
 builds:
 - name: b
   packages: [example.com/b/cmd/b]
@@ -84,6 +84,7 @@ images:
 - {name: node-$(name), each: kubernetes, reference: "n:$(version)", digest: $(digest), build: {files: [{text: $(version), to: /v}]}}
 - {name: volsync, reference: "v:1", build: {packageSet: p, files: [{binary: b, of: b, to: /b}]}}
 - {name: s3, reference: "s:1", build: {files: [{text: x, to: /x}]}}
+- {name: pulled, reference: "p:1", digest: "sha256:` + hex64 + `"}
 manifests:
 - {name: crds, module: example.com/b, of: b, path: crd}
 - {name: kyverno, module: github.com/kyverno/kyverno, of: b, path: install.yaml}

@@ -2,6 +2,9 @@ package stack
 
 import (
 	"fmt"
+	goversion "go/version"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +27,35 @@ func TestTheModulesOfBuildsAreWhatTheyAreNamedAfter(t *testing.T) {
 		}
 		for _, problem := range moduleProblems(b, raw) {
 			t.Error(problem)
+		}
+	}
+}
+
+// CI installs the Go that this project's go.mod names, and the go command of a build takes no other.
+func TestNoBuildNeedsANewerGoThanThisProject(t *testing.T) {
+	raw, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := modfile.Parse("go.mod", raw, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := fs.Glob(fixtures.Files, "builds/*.mod")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("want the modules of builds, found %v, %v", names, err)
+	}
+	for _, name := range names {
+		raw, err := fixtures.Files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := modfile.Parse(name, raw, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if goversion.Compare("go"+theirs.Go.Version, "go"+ours.Go.Version) > 0 {
+			t.Errorf("fixtures/%s needs Go %s, go.mod of this project has %s: set that to the former there, and in README.md", name, theirs.Go.Version, ours.Go.Version)
 		}
 	}
 }
