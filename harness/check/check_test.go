@@ -270,6 +270,11 @@ func good(s play.Situation) play.Course {
 			c.Events = append(c.Events, e)
 			waiting = len(there) == 0
 		case step.Restored:
+			if restoring {
+				c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, By: play.VolSync, Object: map[string]any{
+					"kind": destination, "spec": map[string]any{"trigger": map[string]any{"manual": "once"}}, "status": map[string]any{"lastManualSync": "once"},
+				}})
+			}
 			restoring = false
 		case step.Update["kind"] == "PersistentVolumeClaim":
 			c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, Object: step.Update})
@@ -390,6 +395,9 @@ func TestLooks(t *testing.T) {
 		"no backup then":     {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Refusal, "backup")}, ""},
 		"a restore's mover":  {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Admitted, "restore")}, ""},
 		"backup afterwards":  {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), restored, mover(play.Admitted, "backup")}, ""},
+		"a repository made":  {func(f *found) { f.restoresWhenFound(3) }, []play.Event{claimed, rd(claimName), mover(play.Admitted, "restore"), restored}, "while S3 does not find the repository"},
+		"found again":        {func(f *found) { f.restoresWhenFound(3) }, []play.Event{claimed, rd(claimName), mover(play.Refusal, "restore"), then(mover(play.Admitted, "restore")), restored}, ""},
+		"never found":        {func(f *found) { f.restoresWhenFound(3) }, []play.Event{claimed, rd(claimName), mover(play.Refusal, "restore"), then(mover(play.Refusal, "restore"))}, "the restore is not done when S3 is back"},
 		"a mover waits":      {(*found).appWaits, []play.Event{claimed, rd(claimName), mover(play.Refusal, "restore")}, ""},
 		"unlabelled":         {(*found).untouched, []play.Event{claimed, rd(claimName)}, "a PVC without the label gets ReplicationDestination data"},
 		"app beside it":      {(*found).noAppBesideRestore, []play.Event{claimed, mover(play.Admitted, "restore"), {What: play.Admitted, Object: pod("early")}}, "pod early is let in beside the mover of a restore (pod mover)"},
@@ -459,7 +467,7 @@ func TestOutput(t *testing.T) {
 	for _, want := range []string{
 		"policy p (", "played by nobody", "made for kyverno-1.13", "fail     S3 down: refused",
 		"situations follow from it: core/s3-down/refused, core/s3-down/black-hole", "not: a backup may run", "Not looked at, so neither right nor wrong:\n  RBAC beyond ",
-		"0 fail as its contract says, 4 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
+		"0 fail as its contract says, 5 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not in\n%s", want, text.String())

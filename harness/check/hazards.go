@@ -29,6 +29,12 @@ func (p plot) hazards() []situation {
 			verify: (*found).noRestoreBesideApp,
 		},
 		{
+			name: "an app starts while the background controller is away", requirement: "resilience/background-controller-down", wanted: "no restore over what it writes",
+			play: p.scene(p.backup(), play.Step{BackgroundOff: true}, create(p.claim(claimName)), wait(afterMillis), create(pod("early")), wait(afterMillis),
+				play.Step{Delete: pod("early")}, play.Step{BackgroundOn: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noRestoreBesideApp,
+		},
+		{
 			name: "a pod comes and goes while the background controller is away", requirement: "resilience/background-controller-down", wanted: "no restore when it is back",
 			play: p.scene(p.backup(), play.Step{BackgroundOff: true}, create(pod("early")), create(p.claim(claimName)), wait(afterMillis), play.Step{Delete: pod("early")},
 				play.Step{BackgroundOn: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
