@@ -72,12 +72,13 @@ var _ = Prove("gitops/prune", verdict.GitOps,
 		apps.Synced(ctx)
 		app := apps.Workload("data").Running(ctx)
 		first := apps.Claim(ctx, "data", nil)
-		app.Write(ctx, small(s))
+		app.Write(ctx, restoreSlowly(s))
 		written := app.Reads(ctx)
 		first.BackedUp(ctx)
 		apps.Without(ctx, first)
 		s.HasObjects(ctx, before)
 
+		defer s.SlowS3(ctx, 3*slowly)() // an app that is not held back starts before its data are there
 		apps.Again(ctx, "data")
 		second := apps.Claim(ctx, "data", first)
 		second.RestoredByItsOwn(ctx)
