@@ -23,7 +23,9 @@ type Resting struct {
 }
 
 // RestingOf is the Deployment of a PVC, which need not be there. It is not created before it is scaled.
-func RestingOf(e *env.Env, pvc string) *Resting { return &Resting{env: e, pvc: pvc, name: Of(e, pvc).Name} }
+func RestingOf(e *env.Env, pvc string) *Resting {
+	return &Resting{env: e, pvc: pvc, name: Of(e, pvc).Name}
+}
 
 // Scale has it have so many pods.
 func (r *Resting) Scale(ctx context.Context, replicas int32) error {

@@ -103,7 +103,7 @@ func TestLosesNothing(t *testing.T) {
 				return writtenEarly, since() >= c.lost
 			})})
 			return func() {
-				late := (*LateApp)(nil)
+				var late *LateApp
 				if c.gone {
 					late = claims.AppThatComesAndGoes(t.Context(), "data")
 				} else {

@@ -69,13 +69,13 @@ func TestWhatIsSaidOfAPolicy(t *testing.T) {
 		}, nil, false, "", []string{
 			"fail  b/removed: The last good snapshot", " 1. PVC shop/data is created: clean   ← here", " 2. the next full hour comes", "again: make explore REPLAY=", "smart-restore-b-removed.yaml", "1 findings",
 		}},
-		"what the contract does not promise": {"clusterpolicy", func(given history.Given) []history.Message {
+		"what the contract does not promise": {"clusterpolicy", func(_ history.Given) []history.Message {
 			return []history.Message{taken, finding("a", one), finding("b/overwritten", one), finding("e/backup", one), {Done: true}}
 		}, nil, true, "", []string{
 			"not asked  e: ClusterPolicy/smart-restore-restored changes what exists, which is not played",
 			"fail, expected  a: What an app wrote", "as its contract says of resilience/background-controller-down: the restore comes late", "as its contract says of safety/bucket-forgets: no mover is refused",
 		}},
-		"another one than that": {"clusterpolicy", func(given history.Given) []history.Message {
+		"another one than that": {"clusterpolicy", func(_ history.Given) []history.Message {
 			return []history.Message{taken, finding("a", one), finding("c", one), {Done: true}}
 		}, nil, false, "", []string{"fail  c: No volume holds"}},
 		"a policy that is not taken is unknown": {"smart-restore", func(history.Given) []history.Message {

@@ -41,7 +41,8 @@ func (p *player) apps(ctx context.Context) {
 		case content != "" && !strings.HasPrefix(content, s.key+","):
 			p.broken("c", "PVC %s holds another's data: %s", s.key, content)
 		}
-		if first && s.wrote == "" && !(s.earlyPod && s.Env.Testbed.Contract.Promises("gated-start")) && p.mistaken(s, pvc, content) {
+		heldBack := !s.earlyPod || !s.Env.Testbed.Contract.Promises("gated-start") // nobody can hold back a pod that was there before its PVC
+		if first && s.wrote == "" && heldBack && p.mistaken(s, pvc, content) {
 			p.broken("d", "the app of %s starts as if its volume were restored, and it holds %q, not the newest backup (%s)", s.key, content, s.good)
 		}
 		if content == "" {
