@@ -48,8 +48,8 @@ func (p plot) annotations() (all []situation) {
 		all = append(all, situation{
 			name: "annotations come while Kyverno is away, by a clock that is " + clock.name, requirement: requirement, wanted: "the app starts, no restore",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(1000), play.Step{AdmissionOff: true},
-				play.Step{BringBack: reference(claimName), LaterMillis: clock.millis}, wait(1000), create(pod("late")), wait(afterMillis),
-				play.Step{AdmissionOn: true}, annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+				play.Step{BringBack: reference(claimName), LaterMillis: clock.millis}, wait(1000),
+				play.Step{AdmissionOn: true}, annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), create(pod("late"))),
 			verify: (*found).decidesNothingLater,
 		})
 	}

@@ -16,9 +16,23 @@ func (p plot) bystanders() []situation {
 		},
 		{
 			name: "PVCs without the label that nobody could back up", requirement: "core/unlabelled", wanted: "admitted, nothing",
-			play: p.scene(create(p.block(p.unlabelled())), create(p.pwop(p.unlabelledNamed(twinName))), create(p.unlabelledNamed(strings.Repeat("b", 80))),
-				wait(afterMillis)),
+			play: p.scene(create(block(p.unlabelled())), create(oncePod(p.unlabelledNamed(twinName))), create(p.unlabelledNamed(strings.Repeat("b", 80))),
+				create(in(elsewhere, block(p.otherwise()))), wait(afterMillis)),
 			verify: (*found).leftAlone,
+		},
+		{
+			name: "a PVC that nobody could back up is there already", requirement: "resilience/existing-volumes", wanted: "it may change", feature: "existing-volumes",
+			play: withAll([]map[string]any{block(p.claim(claimName)), oncePod(p.claim(strings.Repeat("b", 80)))},
+				p.scene(annotate("example.com/touched", "yes"), play.Step{Update: merge(reference(strings.Repeat("b", 80)), map[string]any{"metadata": map[string]any{
+					"name": strings.Repeat("b", 80), "namespace": namespace, "annotations": map[string]any{"example.com/touched": "yes"},
+				}})}, wait(afterMillis))),
+			verify: func(f *found) {
+				for _, e := range f.sent("PersistentVolumeClaim") {
+					if e.What == play.Refusal {
+						f.wrongBy("refused", f.refusing(e, "persistentvolumeclaims", "PersistentVolumeClaim"), "a PVC that was there before the policy may not be changed any more: %s", e.Text)
+					}
+				}
+			},
 		},
 		{
 			name: "somebody backs up a PVC without the label", requirement: "core/unlabelled", wanted: "the mover runs, and pauses as told",
@@ -46,12 +60,14 @@ func (p plot) unlabelledNamed(name string) map[string]any {
 	return merge(p.claim(name), map[string]any{"metadata": p.metadata(name, false)})
 }
 
-func (p plot) block(claim map[string]any) map[string]any {
+// block makes of a PVC a block device.
+func block(claim map[string]any) map[string]any {
 	claim["spec"].(map[string]any)["volumeMode"] = "Block"
 	return claim
 }
 
-func (p plot) pwop(claim map[string]any) map[string]any {
+// oncePod makes of a PVC one that one pod may use.
+func oncePod(claim map[string]any) map[string]any {
 	claim["spec"].(map[string]any)["accessModes"] = []any{"ReadWriteOncePod"}
 	return claim
 }

@@ -432,6 +432,8 @@ func TestLooks(t *testing.T) {
 		"app never":          {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Refusal, Object: pod("late")}}, "is refused when the restore is done"},
 		"app unrestored":     {(*found).appWaits, []play.Event{claimed, {What: play.Admitted, Object: pod("early")}}, ""},
 		"long name":          {(*found).worksOrRefused, []play.Event{{What: play.Admitted, Object: plan.claim(longName)}}, "it is never backed up"},
+		"63 characters":      {(*found).longNameWorks, []play.Event{{What: play.Admitted, Object: plan.claim(longName[1:])}}, "it is never backed up"},
+		"63 are too many":    {(*found).longNameWorks, []play.Event{{What: play.Refusal, Object: plan.claim(longName[1:]), Text: "too long"}}, "a PVC with a name of 63 characters is refused: too long"},
 		"long name refused":  {(*found).worksOrRefused, []play.Event{{What: play.Refusal, Object: plan.claim(longName)}}, ""},
 		"token":              {(*found).noToken, []play.Event{{What: play.Asked, Text: "GET / → 200, with credentials (bearer)"}}, "a token goes to S3"},
 		"the old one's":      {(*found).hasDestinationOfItsOwn, []play.Event{claimed, rd(claimName), {Step: 2, What: play.Admitted, Object: plan.claim(claimName)}}, "what the old one left is in its place"},
@@ -504,7 +506,7 @@ func TestOutput(t *testing.T) {
 	for _, want := range []string{
 		"policy p (", "played by nobody", "made for kyverno-1.13", "fail     S3 down: refused",
 		"situations follow from it: core/s3-down/refused, core/s3-down/black-hole", "not: a backup may run", "Not looked at, so neither right nor wrong:\n  RBAC beyond ",
-		"0 fail as its contract says, 10 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
+		"0 fail as its contract says, 8 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not in\n%s", want, text.String())

@@ -37,10 +37,22 @@ func (p plot) leftovers() []situation {
 			verify: (*found).hasDestinationOfItsOwn,
 		},
 		{
-			name: "S3 forgets the repository during a restore", requirement: "safety/backup-during-restore", wanted: "no backup mover meanwhile",
-			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, p.begin(outage.Named("404-key")), wait(afterMillis),
+			name: "a PVC is being deleted, and other apps start", requirement: "core/fresh", wanted: "they start",
+			play: p.scene(create(p.claim(claimName)), create(p.claim(twinName)), wait(1000), create(pod("one")), play.Step{Deleting: p.claim(claimName)},
+				create(using(twinName, pod("twin"))), create(withoutVolumes(pod("none"))), create(withScratch(withoutVolumes(pod("scratch"))))),
+			verify: (*found).podsStart,
+		},
+		{
+			name: "S3 forgets the repository before a restore begins", requirement: "safety/backup-during-restore", wanted: "no backup mover meanwhile",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.begin(outage.Named("404-key")), wait(afterMillis),
 				play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).noBackupWhileRestoring,
+		},
+		{
+			name: "a restore found nothing, its app runs, and Kyverno scans", requirement: "core/s3-down/list-lies", wanted: "says what was decided",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true, Said: "No eligible snapshots found"}, wait(afterMillis),
+				create(pod("late")), play.Step{Scan: true}, wait(afterMillis)),
+			verify: (*found).saysTheSame,
 		},
 		{
 			name: "a backup is killed", requirement: "resilience/killed-mover", wanted: "the next one removes its lock",
@@ -112,4 +124,19 @@ func (f *found) unlocks(kind string) {
 	}
 	gate := f.moverGate(kind)
 	f.missing(gate, gate, "pod %s comes after one that was killed, and does not remove stale locks (no argument unlock, and no spec.restic.unlock)", object(last).GetName())
+}
+
+// saysTheSame wants the PVC to say at the end what it said was decided when it was created.
+func (f *found) saysTheSame() {
+	e, admitted := f.claim()
+	key := f.contract.Decisions.Annotation
+	if !admitted || key == "" || !f.contract.Promises("visible-decision") {
+		return
+	}
+	for _, content := range f.course.Objects {
+		o := &unstructured.Unstructured{Object: content}
+		if was, is := object(e).GetAnnotations()[key], o.GetAnnotations()[key]; o.GetKind() == "PersistentVolumeClaim" && o.GetName() == claimName && is != was {
+			f.missing(f.decider(), f.decider(), "the PVC says %q of what was decided, and said %q when it was", is, was)
+		}
+	}
 }

@@ -204,6 +204,10 @@ func (p plot) safety() []situation {
 			verify: (*found).worksOrRefused,
 		},
 		{
+			name: "a name of 63 characters", requirement: "safety/long-names", wanted: "RS", play: p.scene(create(p.claim(longName[1:])), wait(afterMillis)),
+			verify: (*found).longNameWorks,
+		},
+		{
 			name: "the base Secret comes later", requirement: "resilience/base-secret-late", wanted: "RS, and its Secret then",
 			play: play.Situation{Steps: []play.Step{create(p.claim(claimName)), wait(afterMillis), create(p.base(namespace)), wait(afterMillis), {Scan: true}, wait(afterMillis)}},
 			verify: func(f *found) {
