@@ -193,13 +193,11 @@ func (c *celMutator) visitCall(node ast.Expr) {
 		c.visit(args[2], false)
 		return
 	case operators.OptSelect:
-		c.replace(Required, node, c.make.NewSelect(0, args[0], string(args[1].AsLiteral().(types.String))))
 		c.visit(args[0], false)
 		return
-	case operators.OptIndex:
-		c.replace(Required, node, c.call(operators.Index, args...))
 	case "orValue":
 		c.orValue(node)
+		c.replace(Required, node, c.required(call.Target()))
 		c.visit(call.Target(), false)
 		return
 	case "exists", "all", "filter", "map", "exists_one":
@@ -323,6 +321,24 @@ func (c *celMutator) orValue(node ast.Expr) {
 			}
 		}
 	}
+}
+
+// required is a value that must be there: what is selected of it, too.
+func (c *celMutator) required(node ast.Expr) ast.Expr {
+	switch node.Kind() {
+	case ast.SelectKind:
+		if s := node.AsSelect(); !s.IsTestOnly() {
+			return c.make.NewSelect(0, c.required(s.Operand()), s.FieldName())
+		}
+	case ast.CallKind:
+		switch call := node.AsCall(); call.FunctionName() {
+		case operators.OptSelect:
+			return c.make.NewSelect(0, c.required(call.Args()[0]), string(call.Args()[1].AsLiteral().(types.String)))
+		case operators.OptIndex, operators.Index:
+			return c.call(operators.Index, c.required(call.Args()[0]), call.Args()[1])
+		}
+	}
+	return node
 }
 
 // differs says whether a comparison comes to something else with another number, as far as that can be told.

@@ -46,7 +46,7 @@ var Operators = []struct {
 	{Filter, "A filter lets everything pass."},
 	{Number, "A number is one more, or one less: a status code, a count of snapshots, a length."},
 	{Default, "A value that is used where there is none (`orValue`, `||`, default) is another one: that which it is compared with."},
-	{Required, "What has a default has none: that it is missing is an error."},
+	{Required, "What has a default (`orValue`) has none: that it is missing is an error."},
 	{Entry, "A field of an object that is made or patched is gone, or an item of a list: an owner reference, a trigger, a label."},
 	{Part, "A part of a text or of a list that is put together (`a + b`) is gone."},
 	{Names, "Two names are swapped: namespace and name, source and destination, object and oldObject."},
