@@ -228,19 +228,40 @@ func TestASimulatorThatFails(t *testing.T) {
 // good is what a policy does that is in order, as far as a course shows.
 func good(s play.Situation) play.Course {
 	c := play.Course{Objects: slices.Clone(s.Objects)}
-	backedUp, restoring, unknown, away, waiting, there := false, false, false, false, false, map[string]bool{}
+	backedUp, restoring, unknown, away, waiting, killed, there := false, false, false, false, false, false, map[string]bool{}
+	var since int64 // the last backup, in milliseconds
 	for i, step := range s.Steps {
 		if name := nameOf(step.BringBack); step.BringBack["kind"] == "PersistentVolumeClaim" {
 			delete(there, name)
+			restoring = restoring && !away
 			step = create(plan.claim(name[strings.Index(name, "/")+1:]))
 		}
 		away = (away || step.AdmissionOff) && !step.AdmissionOn
 		backedUp = backedUp || step.Backup != ""
 		unknown = (unknown || step.Outage != nil || step.Later != nil || away) && (backedUp || !step.Scan)
+		if since += step.WaitMillis; step.BackedUp {
+			since = 0
+		}
 		switch {
-		case step.Movers, step.BackedUp:
+		case step.Movers && restoring && killed:
+			c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, By: play.JobController, Object: moverPod("unlock", "restore")})
+		case step.Failing && restoring:
+			killed = true
+			c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, By: play.JobController, Object: moverPod("restore")})
+		case step.Scan && slices.ContainsFunc(c.Objects, func(o map[string]any) bool { return o["kind"] == source }):
+			told := plan.claim(claimName)
+			told["metadata"].(map[string]any)["annotations"] = map[string]any{"p/decision": "something"}
+			if since > hourMillis/2 {
+				told["metadata"].(map[string]any)["annotations"].(map[string]any)["p/warning"] = "something is wrong"
+			}
+			c.Events = append(c.Events, play.Event{Step: i, What: play.Changed, Object: told})
+		case step.Movers, step.BackedUp, step.Failing:
 			if !restoring && !unknown {
-				mover := map[string]any{"kind": "Pod", "metadata": map[string]any{"name": "mover"}, "spec": map[string]any{"containers": []any{map[string]any{"args": []any{"backup"}}}}}
+				mover := moverPod("backup")
+				if killed {
+					mover = moverPod("unlock", "backup")
+				}
+				killed = killed || step.Failing
 				c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, By: play.JobController, Object: mover})
 				c.Objects = append(c.Objects, mover)
 			}
@@ -264,7 +285,7 @@ func good(s play.Situation) play.Course {
 			backedUp = false
 		case step.Create["kind"] == "Pod":
 			e := play.Event{Step: i, What: play.Admitted, Object: step.Create}
-			if restoring && nameOf(step.Create) != "Pod "+namespace+"/neighbour" { // which is another PVC's
+			if restoring && mounted(e) == claimName && object(e).GetNamespace() == namespace {
 				e.What = play.Refusal
 			}
 			c.Events = append(c.Events, e)
@@ -290,8 +311,9 @@ func good(s play.Situation) play.Course {
 			c.Events, c.Objects, there[nameOf(o)] = append(c.Events, e), append(c.Objects, o), true
 			spec := o["spec"].(map[string]any)
 			content := spec["volumeName"] != nil || spec["dataSource"] != nil || spec["dataSourceRef"] != nil
-			relabelled := slices.ContainsFunc(s.Steps, func(s play.Step) bool { return s.Update != nil })
-			if metadata["labels"] == nil && !relabelled || away {
+			relabelled := slices.ContainsFunc(s.Steps, func(s play.Step) bool { return s.Update["kind"] == "PersistentVolumeClaim" })
+			labels, _ := metadata["labels"].(map[string]any)
+			if labels["backup"] != "hourly" && !relabelled || away {
 				continue
 			}
 			metadata["annotations"] = map[string]any{"p/decision": "something"}
@@ -311,6 +333,11 @@ func good(s play.Situation) play.Course {
 		}
 	}
 	return c
+}
+
+// moverPod is one of VolSync's, with these arguments.
+func moverPod(args ...any) map[string]any {
+	return map[string]any{"kind": "Pod", "metadata": map[string]any{"name": "mover"}, "spec": map[string]any{"containers": []any{map[string]any{"args": args}}}}
 }
 
 // nameOf is an object's kind, namespace and name.
@@ -350,9 +377,7 @@ func TestLooks(t *testing.T) {
 	}
 	at := func(e play.Event, millis int64) play.Event { e.Millis = millis; return e }
 	mover := func(what, action string) play.Event {
-		return play.Event{What: what, By: play.JobController, Object: map[string]any{
-			"kind": "Pod", "metadata": map[string]any{"name": "mover"}, "spec": map[string]any{"containers": []any{map[string]any{"args": []any{action}}}},
-		}}
+		return play.Event{What: what, By: play.JobController, Object: moverPod(action)}
 	}
 	restored := play.Event{What: play.Admitted, Object: map[string]any{
 		"kind": destination, "spec": map[string]any{"trigger": map[string]any{"manual": "once"}}, "status": map[string]any{"lastManualSync": "once"},
@@ -363,6 +388,12 @@ func TestLooks(t *testing.T) {
 		e := mover(play.Admitted, "backup")
 		e.Object["spec"].(map[string]any)["volumes"] = []any{map[string]any{"persistentVolumeClaim": map[string]any{"claimName": claim}}}
 		return then(e)
+	}
+	late := func(e play.Event) play.Event { e.Step = lent + 1; return e }
+	said := func(step int, key, value string) play.Event {
+		pvc := plan.claim(claimName)
+		pvc["metadata"].(map[string]any)["annotations"] = map[string]any{key: value}
+		return play.Event{Step: step, What: play.Admitted, Object: pvc}
 	}
 	for name, c := range map[string]struct {
 		look   func(*found)
@@ -409,6 +440,8 @@ func TestLooks(t *testing.T) {
 		"app never":          {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Refusal, Object: pod("late")}}, "is refused when the restore is done"},
 		"app unrestored":     {(*found).appWaits, []play.Event{claimed, {What: play.Admitted, Object: pod("early")}}, ""},
 		"long name":          {(*found).worksOrRefused, []play.Event{{What: play.Admitted, Object: plan.claim(longName)}}, "it is never backed up"},
+		"63 characters":      {(*found).longNameWorks, []play.Event{{What: play.Admitted, Object: plan.claim(longName[1:])}}, "it is never backed up"},
+		"63 are too many":    {(*found).longNameWorks, []play.Event{{What: play.Refusal, Object: plan.claim(longName[1:]), Text: "too long"}}, "a PVC with a name of 63 characters is refused: too long"},
 		"long name refused":  {(*found).worksOrRefused, []play.Event{{What: play.Refusal, Object: plan.claim(longName)}}, ""},
 		"token":              {(*found).noToken, []play.Event{{What: play.Asked, Text: "GET / → 200, with credentials (bearer)"}}, "a token goes to S3"},
 		"the old one's":      {(*found).hasDestinationOfItsOwn, []play.Event{claimed, rd(claimName), {Step: 2, What: play.Admitted, Object: plan.claim(claimName)}}, "what the old one left is in its place"},
@@ -420,6 +453,20 @@ func TestLooks(t *testing.T) {
 		"by a manifest":      {(*found).annotationsDecideNothing, []play.Event{claimed, changed, then(rd(claimName))}, "because of annotations that came with it"},
 		"of the first life":  {(*found).annotationsDecideNothing, []play.Event{claimed, rd(claimName), changed}, ""},
 		"let in by one":      {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName)}, "because of annotations that came with the PVC"},
+		"lent a restore":     {(*found).lentDecideNothing, []play.Event{claimed, rd(claimName)}, "because of annotations of another PVC"},
+		"lent a backup":      {(*found).lentDecideNothing, []play.Event{claimed, late(backupOf(claimName))}, "because of annotations of another PVC"},
+		"lent nothing":       {(*found).lentDecideNothing, []play.Event{claimed, late(backupOf(twinName))}, ""},
+		"by a clock":         {(*found).decidesNothingLater, []play.Event{claimed, changed, then(rd(claimName))}, "because of a decision that came with it"},
+		"app by a clock":     {(*found).decidesNothingLater, []play.Event{claimed, changed, then(play.Event{What: play.Refusal, Object: pod("late"), Text: "no"})}, "pod late is refused: no"},
+		"left alone":         {(*found).leftAlone, []play.Event{claimed, {What: play.Admitted, Object: job("theirs", nil, nil)}}, ""},
+		"not left alone":     {(*found).leftAlone, []play.Event{claimed, {What: play.Refusal, Object: job("theirs", nil, nil), Text: "paused"}}, "Job theirs is refused, and the policy has nothing to do with it: paused"},
+		"made for others":    {(*found).leftAlone, []play.Event{claimed, rs(map[string]any{})}, "a PVC without the label gets ReplicationSource data"},
+		"unlocks":            {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), {What: play.Admitted, By: play.JobController, Object: moverPod("unlock", "backup")}}, ""},
+		"keeps the lock":     {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, "does not remove stale locks"},
+		"unlocks by spec":    {func(f *found) { f.unlocks(source) }, []play.Event{claimed, rs(map[string]any{"restic": map[string]any{"unlock": "1"}}), mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, ""},
+		"says so":            {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "no backup since 2026-11-23T02:00:00Z"), said(2, "w", "")}, ""},
+		"says nothing":       {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "fine at 2026-11-23T02:00:00Z"), said(2, "w", "fine at 2026-11-23T03:00:00Z")}, "it is late, and the PVC says nothing that it does not say when all is well"},
+		"says it for ever":   {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "late"), said(2, "other", "x"), said(3, "w", "")}, ""},
 		"let in like all":    {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName), backupOf(twinName)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -467,7 +514,7 @@ func TestOutput(t *testing.T) {
 	for _, want := range []string{
 		"policy p (", "played by nobody", "made for kyverno-1.13", "fail     S3 down: refused",
 		"situations follow from it: core/s3-down/refused, core/s3-down/black-hole", "not: a backup may run", "Not looked at, so neither right nor wrong:\n  RBAC beyond ",
-		"0 fail as its contract says, 5 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
+		"0 fail as its contract says, 9 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not in\n%s", want, text.String())

@@ -718,6 +718,15 @@ func (f *found) worksOrRefused() {
 	}
 }
 
+// longNameWorks is about a name that fits into a label: it is one as others.
+func (f *found) longNameWorks() {
+	if e, admitted := f.claim(); !admitted {
+		f.wrong(f.refusing(e, "persistentvolumeclaims", "PersistentVolumeClaim"), "a PVC with a name of %d characters is refused: %s", len(longName)-1, e.Text)
+		return
+	}
+	f.worksOrRefused()
+}
+
 // noToken wants no question to carry Kyverno's own token.
 func (f *found) noToken() {
 	for _, e := range f.course.Events {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -22,7 +23,7 @@ type Jury struct {
 	blind      map[string]bool  // situations of which nothing can be said of the policy itself
 	found      map[string]bool  // requirements that the policy itself does not hold
 	relevant   map[string][]int // situations in which an object of the policy, kind/name, was evaluated
-	// caught says by place, an object and a field of it, how many versions each situation has caught.
+	// caught says by place, an object or a field of it, how many versions each situation has caught.
 	caught map[string]map[int]int
 }
 
@@ -192,7 +193,7 @@ const general = 3
 // after one has caught it.
 func (j *Jury) Judge(objects []*unstructured.Unstructured, object, field string, all bool) (Catch, error) {
 	place := object + " " + field
-	order := j.order(object, place)
+	order := j.order(object, field)
 	var c *checker
 	var record *play.Record
 	var err error
@@ -213,6 +214,7 @@ func (j *Jury) Judge(objects []*unstructured.Unstructured, object, field string,
 			for _, i := range which {
 				if j.situations[i].name == catch.Situation {
 					j.note(place, i)
+					j.note(object, i)
 				}
 			}
 			return catch, nil
@@ -268,9 +270,10 @@ func (j *Jury) note(place string, situation int) {
 }
 
 // order is that in which situations are played, so that what catches a version says what is wrong with it: first those that show whether
-// the policy works at all, then those that have caught versions of the same field, then those in which the object was evaluated, in the
-// order of the table, then the rest.
-func (j *Jury) order(object, place string) []int {
+// the policy works at all, then those that have caught versions of the same field, then those in which the object was evaluated, those
+// first that have caught most versions of it, then the rest. Of a field that says what is done, and not when, the rest shows nothing.
+func (j *Jury) order(object, field string) []int {
+	place := object + " " + field
 	rank := func(i int) int {
 		switch is := slices.Contains(j.relevant[object], i); {
 		case is && i < general:
@@ -283,8 +286,14 @@ func (j *Jury) order(object, place string) []int {
 		return 3
 	}
 	order := slices.Clone(j.relevant[""])
+	if len(j.relevant[object]) > 0 && slices.ContainsFunc(actions, func(prefix string) bool { return strings.HasPrefix(field, prefix) }) {
+		order = slices.DeleteFunc(order, func(i int) bool { return rank(i) == 3 })
+	}
 	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(j.caught[place][b], j.caught[place][a]))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(j.caught[place][b], j.caught[place][a]), cmp.Compare(j.caught[object][b], j.caught[object][a]))
 	})
 	return order
 }
+
+// actions are how fields of Kyverno's CEL policies and of the API server's own begin that are read once one applies.
+var actions = []string{"spec.variables[", "spec.validations[", "spec.mutations[", "spec.generate["}

@@ -91,7 +91,7 @@ func situations(p plot) []situation {
 	for _, row := range p.rows() {
 		all = append(all, p.outage(row))
 	}
-	all = slices.Concat(all, p.safety(), p.hazards(), p.guards())
+	all = slices.Concat(all, p.safety(), p.hazards(), p.guards(), p.annotations(), p.early(), p.bystanders(), p.leftovers(), p.told())
 	if p.Restores == policy.Always { // that there is a ReplicationDestination says nothing
 		for i := range all {
 			all[i].wanted = strings.ReplaceAll(all[i].wanted, "no RD", "no restore")
@@ -202,6 +202,10 @@ func (p plot) safety() []situation {
 		{
 			name: "a name of 64 characters", requirement: "safety/long-names", wanted: "RS, or refused", play: p.scene(create(p.claim(longName)), wait(afterMillis)),
 			verify: (*found).worksOrRefused,
+		},
+		{
+			name: "a name of 63 characters", requirement: "safety/long-names", wanted: "RS", play: p.scene(create(p.claim(longName[1:])), wait(afterMillis)),
+			verify: (*found).longNameWorks,
 		},
 		{
 			name: "the base Secret comes later", requirement: "resilience/base-secret-late", wanted: "RS, and its Secret then",

@@ -3,6 +3,7 @@ package mutants
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/cel-go/common"
@@ -36,7 +37,7 @@ func celMutants(text string, condition bool) ([]change, error) {
 	if len(errs.GetErrors()) > 0 {
 		return nil, fmt.Errorf("it is no CEL: %s", errs.ToDisplayString())
 	}
-	c := &celMutator{root: tree.Expr(), info: tree.SourceInfo(), make: ast.NewExprFactory()}
+	c := &celMutator{root: tree.Expr(), info: tree.SourceInfo(), make: ast.NewExprFactory(), compared: map[int64]comparison{}}
 	c.visit(c.root, condition)
 	return c.changes, c.err
 }
@@ -47,6 +48,14 @@ type celMutator struct {
 	make    ast.ExprFactory
 	changes []change
 	err     error
+	// compared says what a value with a default is compared with, and how, by the value's node.
+	compared map[int64]comparison
+}
+
+// comparison is one of a value with another.
+type comparison struct {
+	function string
+	with     ast.Expr
 }
 
 func (c *celMutator) unparse(e ast.Expr) string {
@@ -161,9 +170,10 @@ func (c *celMutator) visitCall(node ast.Expr) {
 	if other := opposites[function]; other != "" {
 		c.replace(Negate, node, c.call(other, args...))
 	}
-	if other := bounds[function]; other != "" {
+	if other := bounds[function]; other != "" && !slices.ContainsFunc(args, isMoment) { // no two moments are the same
 		c.replace(Bound, node, c.call(other, args...))
 	}
+	c.compares(call)
 	switch function {
 	case operators.LogicalAnd, operators.LogicalOr:
 		c.chain(DropCondition, node, true)
@@ -183,13 +193,11 @@ func (c *celMutator) visitCall(node ast.Expr) {
 		c.visit(args[2], false)
 		return
 	case operators.OptSelect:
-		c.replace(Required, node, c.make.NewSelect(0, args[0], string(args[1].AsLiteral().(types.String))))
 		c.visit(args[0], false)
 		return
-	case operators.OptIndex:
-		c.replace(Required, node, c.call(operators.Index, args...))
 	case "orValue":
 		c.orValue(node)
+		c.replace(Required, node, c.required(call.Target()))
 		c.visit(call.Target(), false)
 		return
 	case "exists", "all", "filter", "map", "exists_one":
@@ -247,28 +255,111 @@ func flat(node ast.Expr, function string) (operands []ast.Expr) {
 	return operands
 }
 
-// orValue is about defaults.
+// compares notes what values with a default are compared with.
+func (c *celMutator) compares(call ast.CallExpr) {
+	function, args := call.FunctionName(), call.Args()
+	note := func(value, with ast.Expr) {
+		if hasDefault(value) && !hasDefault(with) {
+			c.compared[value.ID()] = comparison{function, with}
+		}
+	}
+	switch {
+	case opposites[function] != "":
+		note(args[0], args[1])
+		note(args[1], args[0])
+	case function == operators.In && args[1].Kind() == ast.ListKind && args[1].AsList().Size() > 0:
+		note(args[0], args[1].AsList().Elements()[0])
+	case call.IsMemberFunction() && (function == "contains" || function == "startsWith" || function == "endsWith"):
+		note(call.Target(), args[0])
+	}
+}
+
+func hasDefault(node ast.Expr) bool {
+	return node.Kind() == ast.CallKind && node.AsCall().FunctionName() == "orValue"
+}
+
+// isMoment says whether a value is a time, or how long something takes.
+func isMoment(node ast.Expr) bool {
+	if node.Kind() != ast.CallKind {
+		return false
+	}
+	switch call := node.AsCall(); call.FunctionName() {
+	case "timestamp", "duration", "now":
+		return true
+	case operators.Add, operators.Subtract:
+		return slices.ContainsFunc(call.Args(), isMoment)
+	}
+	return false
+}
+
+// orValue is about defaults. One that is compared becomes what it is compared with: what is missing counts as that.
 func (c *celMutator) orValue(node ast.Expr) {
 	value := node.AsCall().Args()[0]
-	if value.Kind() == ast.LiteralKind {
-		switch v := value.AsLiteral().(type) {
-		case types.String:
-			other := "another"
-			if v != "" {
-				other = ""
-			}
-			c.replace(Default, value, c.text(other))
-		case types.Bool:
-			c.replace(Default, value, c.make.NewLiteral(0, !v))
-		case types.Int:
-			c.replace(Default, value, c.make.NewLiteral(0, v+1))
-			if v > 0 {
-				c.replace(Default, value, c.make.NewLiteral(0, v-1))
-			}
-		}
+	if value.Kind() != ast.LiteralKind {
+		c.visit(value, false)
 		return
 	}
-	c.visit(value, false)
+	is, compared := c.compared[node.ID()]
+	switch v := value.AsLiteral().(type) {
+	case types.String:
+		other := c.text("another")
+		switch text, literally := "", false; {
+		case compared:
+			if text, literally = literal(is.with); !literally || text != string(v) {
+				other = c.make.CopyExpr(is.with)
+			}
+		case v != "":
+			other = c.text("")
+		}
+		c.replace(Default, value, other)
+	case types.Bool:
+		c.replace(Default, value, c.make.NewLiteral(0, !v))
+	case types.Int:
+		for _, other := range []types.Int{v + 1, v - 1} {
+			if other >= 0 && (!compared || is.differs(v, other)) {
+				c.replace(Default, value, c.make.NewLiteral(0, other))
+			}
+		}
+	}
+}
+
+// required is a value that must be there: what is selected of it, too.
+func (c *celMutator) required(node ast.Expr) ast.Expr {
+	switch node.Kind() {
+	case ast.SelectKind:
+		if s := node.AsSelect(); !s.IsTestOnly() {
+			return c.make.NewSelect(0, c.required(s.Operand()), s.FieldName())
+		}
+	case ast.CallKind:
+		switch call := node.AsCall(); call.FunctionName() {
+		case operators.OptSelect:
+			return c.make.NewSelect(0, c.required(call.Args()[0]), string(call.Args()[1].AsLiteral().(types.String)))
+		case operators.OptIndex, operators.Index:
+			return c.call(operators.Index, c.required(call.Args()[0]), call.Args()[1])
+		}
+	}
+	return node
+}
+
+// differs says whether a comparison comes to something else with another number, as far as that can be told.
+func (is comparison) differs(one, other types.Int) bool {
+	if is.with.Kind() != ast.LiteralKind {
+		return true
+	}
+	with, number := is.with.AsLiteral().(types.Int)
+	if !number {
+		return true
+	}
+	than := func(n types.Int) bool {
+		switch is.function {
+		case operators.Less, operators.GreaterEquals:
+			return n < with
+		case operators.Greater, operators.LessEquals:
+			return n > with
+		}
+		return n == with
+	}
+	return than(one) != than(other)
 }
 
 // comprehension is about exists, all, filter and map.

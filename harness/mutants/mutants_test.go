@@ -38,15 +38,33 @@ func TestOperatorsOnCEL(t *testing.T) {
 		}},
 		{`a.filter(v, has(v.b)).size()`, []string{"negate: !a.filter(v, has(v.b)).size()", "drop-filter: a.size()", "negate: a.filter(v, !has(v.b)).size()"}},
 		{`a.?b["c"].orValue("")`, []string{
-			`negate: !a.?b["c"].orValue("")`, `default: a.?b["c"].orValue("another")`, `drop-default: a.b["c"].orValue("")`,
+			`negate: !a.?b["c"].orValue("")`, `default: a.?b["c"].orValue("another")`, `drop-default: a.b["c"]`,
 		}},
 		{`a[?"b"].orValue(false)`, []string{
-			`negate: !a[?"b"].orValue(false)`, `default: a[?"b"].orValue(true)`, `drop-default: a["b"].orValue(false)`,
+			`negate: !a[?"b"].orValue(false)`, `default: a[?"b"].orValue(true)`, `drop-default: a["b"]`,
+		}},
+		{`a.?b.orValue("") == "c"`, []string{`negate: a.?b.orValue("") != "c"`, `default: a.?b.orValue("c") == "c"`, `drop-default: a.b == "c"`}},
+		{`a.?b.orValue("") != ""`, []string{`negate: a.?b.orValue("") == ""`, `default: a.?b.orValue("another") != ""`, `drop-default: a.b != ""`}},
+		{`a.?b.orValue("") != c.?b.orValue("")`, []string{
+			`negate: a.?b.orValue("") == c.?b.orValue("")`, `default: a.?b.orValue("another") != c.?b.orValue("")`, `drop-default: a.b != c.?b.orValue("")`,
+			`default: a.?b.orValue("") != c.?b.orValue("another")`, `drop-default: a.?b.orValue("") != c.b`,
+		}},
+		{`a.?b.orValue("").startsWith("c") && b`, []string{
+			`drop-condition: b`, `drop-condition: a.?b.orValue("").startsWith("c")`, `negate: !a.?b.orValue("").startsWith("c") && b`,
+			`default: a.?b.orValue("c").startsWith("c") && b`, `drop-default: a.b.startsWith("c") && b`, `negate: a.?b.orValue("").startsWith("c") && !b`,
+		}},
+		{`a.?b.orValue("") in ["c"]`, []string{
+			`negate: !(a.?b.orValue("") in ["c"])`, `default: a.?b.orValue("c") in ["c"]`, `drop-default: a.b in ["c"]`, `drop-entry: a.?b.orValue("") in []`,
+		}},
+		{`a.?b.?c[?"d"].orValue(x)`, []string{`negate: !a.?b.?c[?"d"].orValue(x)`, `drop-default: a.b.c["d"]`}},
+		{`a.?b.hasValue()`, []string{`negate: !a.?b.hasValue()`}},
+		{`a.?b.orValue(1) > 0`, []string{
+			`negate: a.?b.orValue(1) <= 0`, `move-bound: a.?b.orValue(1) >= 0`, `default: a.?b.orValue(0) > 0`, `drop-default: a.b > 0`, `number: a.?b.orValue(1) > 1`,
 		}},
 		{`object.metadata.name`, []string{"negate: !object.metadata.name", "swap-names: object.metadata.namespace", "swap-names: oldObject.metadata.name"}},
 		{`f(404) + "/x"`, []string{`negate: !(f(404) + "/x")`, `drop-part: "/x"`, "drop-part: f(404)", `number: f(405) + "/x"`, `number: f(403) + "/x"`}},
 		{`t > duration("60s")`, []string{
-			`negate: t <= duration("60s")`, `move-bound: t >= duration("60s")`, `duration: t > duration("600s")`, `duration: t > duration("0s")`,
+			`negate: t <= duration("60s")`, `duration: t > duration("600s")`, `duration: t > duration("0s")`,
 		}},
 		{`{"ownerReferences": x, "schedule": "0 * * * *"}`, []string{
 			`negate: !{"ownerReferences": x, "schedule": "0 * * * *"}`, `drop-entry: {"schedule": "0 * * * *"}`, `drop-entry: {"ownerReferences": x}`,

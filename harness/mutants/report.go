@@ -50,28 +50,28 @@ type Fate string
 
 // The fates.
 const (
-	isCaught     Fate = "caught"
-	isRefused    Fate = "not taken"
-	isEquivalent Fate = "equivalent"
-	isForCluster Fate = "left to a cluster"
-	isUnknown    Fate = "unknown"
-	isAlive      Fate = "lives"
+	IsCaught     Fate = "caught"
+	IsRefused    Fate = "not taken"
+	IsEquivalent Fate = "equivalent"
+	IsForCluster Fate = "left to a cluster"
+	IsUnknown    Fate = "unknown"
+	IsAlive      Fate = "lives"
 )
 
 func (r Result) fate() Fate {
 	switch {
 	case r.Verdict == Caught:
-		return isCaught
+		return IsCaught
 	case r.Verdict == Refused:
-		return isRefused
+		return IsRefused
 	case r.Reason != nil && r.Reason.Requirement == "":
-		return isEquivalent
+		return IsEquivalent
 	case r.Reason != nil:
-		return isForCluster
+		return IsForCluster
 	case r.Verdict == Unknown:
-		return isUnknown
+		return IsUnknown
 	}
-	return isAlive
+	return IsAlive
 }
 
 // Count counts the mutants of a fate.
@@ -86,7 +86,7 @@ func (r *Report) count(fate Fate) (n int) {
 
 // OK says whether every mutant that can be caught is, and whether every reason holds.
 func (r *Report) OK() bool {
-	return len(r.Wrong) == 0 && r.count(isAlive) == 0 && r.count(isUnknown) == 0
+	return len(r.Wrong) == 0 && r.count(IsAlive) == 0 && r.count(IsUnknown) == 0
 }
 
 // JSON writes the report for programs.
@@ -118,18 +118,18 @@ func (r *Report) Text(w io.Writer, listing bool) error {
 		fmt.Fprintf(b, " of the lines that changed since %s", r.Since)
 	}
 	fmt.Fprintln(b)
-	for _, fate := range []Fate{isCaught, isRefused, isEquivalent, isForCluster, isUnknown, isAlive} {
-		if n := r.count(fate); n > 0 || fate == isCaught || fate == isAlive {
+	for _, fate := range Fates {
+		if n := r.count(fate); n > 0 || fate == IsCaught || fate == IsAlive {
 			fmt.Fprintf(b, "  %5d %s\n", n, explained[fate])
 		}
 	}
-	if judged := r.count(isCaught) + r.count(isAlive) + r.count(isUnknown); judged > 0 {
-		fmt.Fprintf(b, "%.1f %% of those that can be caught without a cluster are.\n", 100*float64(r.count(isCaught))/float64(judged))
+	if percent := r.Tally("").Percent(); percent > 0 {
+		fmt.Fprintf(b, "%.1f %% of those that can be caught without a cluster are.\n", percent)
 	}
 	for _, m := range r.Mutants {
-		if fate := m.fate(); fate == isAlive || fate == isUnknown {
+		if fate := m.fate(); fate == IsAlive || fate == IsUnknown {
 			fmt.Fprintf(b, "\n%s  %s  %s:%d (%s, %s)\n          %s\n", m.ID, fate, policy.Shown(m.File), m.Line, m.Object, m.Operator, clip(m.Change(), 300))
-			if fate == isUnknown {
+			if fate == IsUnknown {
 				fmt.Fprintf(b, "          %s\n", m.Unknown)
 			}
 		}
@@ -145,12 +145,12 @@ func (r *Report) Text(w io.Writer, listing bool) error {
 }
 
 var explained = map[Fate]string{
-	isCaught:     "caught by a requirement",
-	isRefused:    "not taken by Kyverno or the API server",
-	isEquivalent: "equivalent: they behave as the policy does, as " + ReasonsFile + " says",
-	isForCluster: "left to a spec on a cluster, as " + ReasonsFile + " says",
-	isUnknown:    "unknown: a situation could not be judged",
-	isAlive:      "live: no requirement catches them",
+	IsCaught:     "caught by a requirement",
+	IsRefused:    "not taken by Kyverno or the API server",
+	IsEquivalent: "equivalent: they behave as the policy does, as " + ReasonsFile + " says",
+	IsForCluster: "left to a spec on a cluster, as " + ReasonsFile + " says",
+	IsUnknown:    "unknown: a situation could not be judged",
+	IsAlive:      "live: no requirement catches them",
 }
 
 // clip is a text that is not longer than n.
@@ -260,9 +260,9 @@ func lineOf(number int, text string, mutants []Result) line {
 	counts := map[string]int{}
 	for _, m := range mutants {
 		switch fate := m.fate(); fate {
-		case isCaught:
+		case IsCaught:
 			counts[m.Requirement]++
-		case isAlive, isUnknown:
+		case IsAlive, IsUnknown:
 			l.Unprotected = append(l.Unprotected, m)
 		default:
 			if !slices.Contains(l.Others, string(fate)) {
@@ -289,7 +289,7 @@ func (r *Report) HTML(w io.Writer) error {
 		Text string
 	}
 	var counts []count
-	for _, fate := range []Fate{isCaught, isRefused, isEquivalent, isForCluster, isUnknown, isAlive} {
+	for _, fate := range Fates {
 		counts = append(counts, count{r.count(fate), explained[fate]})
 	}
 	return page.Execute(w, map[string]any{"Report": r, "Counts": counts, "Files": r.listing()})

@@ -46,12 +46,7 @@ type Judge interface {
 // Run judges mutants in rounds. done has outcomes of an earlier run, and is told of each new one.
 func Run(ctx context.Context, p *policy.Policy, all []Mutant, rounds []Round, done map[string]Outcome, tell func(Mutant, Outcome) error) error {
 	for _, round := range rounds {
-		var left []Mutant
-		for _, m := range all {
-			if o, judged := done[m.ID]; !judged || o.Verdict == Lived && o.Round != round.Name() && after(rounds, round, o.Round) {
-				left = append(left, m)
-			}
-		}
+		left := leftTo(round, all, rounds, done)
 		if err := judge(ctx, p, left, round, func(m Mutant, o Outcome) error {
 			done[m.ID] = o
 			return tell(m, o)
@@ -60,6 +55,21 @@ func Run(ctx context.Context, p *policy.Policy, all []Mutant, rounds []Round, do
 		}
 	}
 	return nil
+}
+
+// Left are the mutants that some round has not judged yet, and none has caught.
+func Left(all []Mutant, rounds []Round, done map[string]Outcome) []Mutant {
+	last := rounds[len(rounds)-1]
+	return leftTo(last, all, rounds, done)
+}
+
+func leftTo(round Round, all []Mutant, rounds []Round, done map[string]Outcome) (left []Mutant) {
+	for _, m := range all {
+		if o, judged := done[m.ID]; !judged || o.Verdict == Lived && after(rounds, round, o.Round) {
+			left = append(left, m)
+		}
+	}
+	return left
 }
 
 // after says whether a round comes after another one.

@@ -8,11 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/smart-restore/conformance/harness/check"
+	"github.com/smart-restore/conformance/harness/endpoint"
+	"github.com/smart-restore/conformance/harness/explore/history"
 	"github.com/smart-restore/conformance/harness/policy"
 )
 
@@ -43,6 +47,83 @@ func (f fakeJudge) Judge(m Mutant) (check.Catch, error) {
 	return f.catches[m.ID], nil
 }
 func (f fakeJudge) Close() error { return nil }
+
+// fakeHistories is a simulator that says what it is told to.
+type fakeHistories struct {
+	says  []history.Message
+	given history.Given
+}
+
+func (f *fakeHistories) Explore(_ context.Context, given history.Given, tell func(history.Message)) error {
+	f.given = given
+	for _, m := range f.says {
+		tell(m)
+	}
+	return nil
+}
+
+func TestHistoriesCatchWhatThePolicyItselfDoesNot(t *testing.T) {
+	p, err := policy.Load("../../policies/clusterpolicy", endpoint.Endpoint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := Of(p)[0]
+	finding := &history.Finding{Violation: history.Violation{Invariant: "a/older", Text: "older content"}}
+	for name, c := range map[string]struct {
+		says []history.Message
+		want Verdict
+	}{
+		"nothing is found":      {[]history.Message{{Histories: 3}, {Done: true}}, Lived},
+		"an invariant":          {[]history.Message{{Unplayed: "it never ends"}, {Finding: finding}, {Done: true}}, Caught},
+		"one could not be seen": {[]history.Message{{Unplayed: "it never ends"}, {Done: true}}, Unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulator := &fakeHistories{says: c.says}
+			round := Histories{Simulator: simulator, Processes: 1, For: time.Second, Seed: 7}
+			done := map[string]Outcome{m.ID: {Verdict: Lived, Round: "situations"}}
+			rounds := []Round{Situations{}, round}
+			if left := Left([]Mutant{m}, rounds, done); len(left) != 1 {
+				t.Fatalf("what the first round let live is not left: %v", left)
+			}
+			if err := judge(t.Context(), p, []Mutant{m}, round, func(m Mutant, o Outcome) error { done[m.ID] = o; return nil }); err != nil {
+				t.Fatal(err)
+			}
+			if o := done[m.ID]; o.Verdict != c.want || o.Round != "histories" || o.Verdict == Caught && o.Requirement != "explore/a/older" {
+				t.Errorf("want %s, found %+v", c.want, o)
+			}
+			if left := Left([]Mutant{m}, rounds, done); len(left) != 0 {
+				t.Errorf("what was judged is left: %v", left)
+			}
+			if g := simulator.given; len(g.Control) != len(p.Objects) || len(g.Play.Policies) != len(p.Objects)-1 || !g.First || g.Millis != 1000 || g.Seed != 7 {
+				t.Errorf("the control has %d objects, the mutant %d of %d; %+v", len(g.Control), len(g.Play.Policies), len(p.Objects), g.Seed)
+			}
+		})
+	}
+}
+
+func TestTalliesAreReadBack(t *testing.T) {
+	r := &Report{Mutants: []Result{
+		{Outcome: Outcome{Verdict: Caught}}, {Outcome: Outcome{Verdict: Caught}}, {Outcome: Outcome{Verdict: Caught}}, {Outcome: Outcome{Verdict: Lived}},
+		{Outcome: Outcome{Verdict: Lived}, Reason: &Reason{}}, {Outcome: Outcome{Verdict: Lived}, Reason: &Reason{Requirement: "core/fresh"}}, {Outcome: Outcome{Verdict: Refused}},
+	}}
+	tally := r.Tally("2026-11-27 at abc")
+	if tally.All() != 7 || tally.Percent() != 75 {
+		t.Errorf("%d mutants, %.1f %%", tally.All(), tally.Percent())
+	}
+	text := Recorded{"b": tally, "a": tally}.Format()
+	if want := "a: 3 caught, 1 not taken, 1 equivalent, 1 left to a cluster, 0 unknown, 1 lives (2026-11-27 at abc)\nb: "; !strings.Contains(string(text), want) {
+		t.Errorf("%q is not in\n%s", want, text)
+	}
+	read, err := ParseRecorded(text)
+	if err != nil || !reflect.DeepEqual(read, Recorded{"a": tally, "b": tally}) {
+		t.Errorf("%v, %v", read, err)
+	}
+	for _, wrong := range []string{"a", "a: 1 caught", "a: some caught (x)", "a: 1 drowned (x)"} {
+		if _, err := ParseRecorded([]byte("# x\n" + wrong)); err == nil || !strings.Contains(err.Error(), "line 2: wanted is") {
+			t.Errorf("%q: %v", wrong, err)
+		}
+	}
+}
 
 func TestEachRoundJudgesWhatTheOneBeforeLetLive(t *testing.T) {
 	all := []Mutant{{ID: "a"}, {ID: "b"}, {ID: "c"}, {ID: "d"}, {ID: "e"}}

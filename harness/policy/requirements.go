@@ -20,6 +20,11 @@ func (c Contract) CheckKnownBad(folder string, specs []string) error {
 	if len(c.CaughtBy) == 0 {
 		problems = append(problems, c.doc.At("caughtBy is missing: name the requirements that must catch the policy"))
 	}
+	for i, id := range c.OnlyOnCluster {
+		if !slices.Contains(c.CaughtBy, id) {
+			problems = append(problems, c.doc.At(fmt.Sprintf("caughtBy does not name %s", id), "onlyOnCluster", i))
+		}
+	}
 	return errors.Join(append(problems, c.CheckRequirements(specs))...)
 }
 

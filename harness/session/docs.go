@@ -2,8 +2,12 @@ package session
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"os"
+	"slices"
 
+	"github.com/smart-restore/conformance/harness/mutants"
 	"github.com/smart-restore/conformance/harness/report/docs"
 )
 
@@ -42,5 +46,28 @@ func (s *Session) docsFacts(ctx context.Context) (docs.Facts, error) {
 	for _, sp := range all {
 		facts.Specs = append(facts.Specs, docs.Spec{ID: sp.ID, Sentence: sp.Sentence, Labels: sp.Labels})
 	}
-	return facts, nil
+	facts.Mutants, err = recordedMutants(recordOfMutants)
+	return facts, err
+}
+
+// recordOfMutants is the file in which what became of the mutants of the policies that ship is counted.
+const recordOfMutants = "policies/mutants.txt"
+
+func recordedMutants(file string) (all []docs.Mutants, err error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	recorded, err := mutants.ParseRecorded(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(recorded)) {
+		t := recorded[name]
+		all = append(all, docs.Mutants{
+			Policy: name, All: t.All(), Caught: t.Fates[mutants.IsCaught], NotTaken: t.Fates[mutants.IsRefused], Equivalent: t.Fates[mutants.IsEquivalent],
+			LeftToCluster: t.Fates[mutants.IsForCluster], Lived: t.Fates[mutants.IsAlive] + t.Fates[mutants.IsUnknown], Percent: t.Percent(), When: t.When,
+		})
+	}
+	return all, nil
 }

@@ -7,14 +7,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/smart-restore/conformance/harness/cache"
 	"github.com/smart-restore/conformance/harness/check"
+	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/mutants"
 	"github.com/smart-restore/conformance/harness/policy"
 )
@@ -27,7 +31,10 @@ type MutantsOf struct {
 	JSON    bool
 	HTML    string // the file that the listing is written to
 	State   string // the file of outcomes; empty: one below ARTIFACTS
-	Write   string // instead: the ID of the mutant that is printed as a manifest
+	Record  string // the file in which what became of all is counted, by policy; empty: none
+	// Histories is how long histories are played with each mutant that lives. 0: none are.
+	Histories time.Duration
+	Write     string // instead: the ID of the mutant that is printed as a manifest
 }
 
 // Mutants changes POLICY in one thing at a time, and finds which requirement catches each.
@@ -61,6 +68,11 @@ func (s *Session) Mutants(ctx context.Context, asked MutantsOf) error {
 	}
 	if err := s.writeMutants(report, asked); err != nil {
 		return err
+	}
+	if asked.Record != "" {
+		if err := recordMutants(report, asked); err != nil {
+			return err
+		}
 	}
 	if !report.OK() {
 		return ErrNotProven
@@ -101,7 +113,11 @@ func (s *Session) judgeMutants(ctx context.Context, p *policy.Policy, all []muta
 	}
 	defer func() { _ = state.Close() }()
 	outcomes := maps.Clone(state.Outcomes)
-	left := slices.DeleteFunc(slices.Clone(all), func(m mutants.Mutant) bool { _, judged := outcomes[m.ID]; return judged })
+	rounds := []mutants.Round{mutants.Situations{Processes: runtime.NumCPU(), All: asked.All}}
+	if asked.Histories > 0 {
+		rounds = append(rounds, mutants.Histories{Processes: runtime.NumCPU(), For: asked.Histories, Seed: 1})
+	}
+	left := mutants.Left(all, rounds, outcomes)
 	if len(left) == 0 {
 		return outcomes, nil
 	}
@@ -109,18 +125,27 @@ func (s *Session) judgeMutants(ctx context.Context, p *policy.Policy, all []muta
 	if err != nil {
 		return nil, err
 	}
+	for i := range rounds {
+		switch round := rounds[i].(type) {
+		case mutants.Situations:
+			round.Simulator = simulator
+			rounds[i] = round
+		case mutants.Histories:
+			round.Simulator = simulator
+			rounds[i] = round
+		}
+	}
 	if n := len(all) - len(left); n > 0 {
 		s.Log.Printf("%d of %d mutants were judged by an earlier run (%s)", n, len(all), file)
 	}
-	rounds := []mutants.Round{mutants.Situations{Simulator: simulator, Processes: runtime.NumCPU(), All: asked.All}}
 	task := s.Log.Task("judging %d mutants", len(left))
-	judged, caught := 0, 0
+	judged, caught := map[string]int{}, 0
 	err = mutants.Run(ctx, p, left, rounds, outcomes, func(m mutants.Mutant, o mutants.Outcome) error {
-		judged++
+		judged[o.Round]++
 		if o.Verdict == mutants.Caught {
 			caught++
 		}
-		task.Status("%d of %d judged, %d caught", judged, len(left), caught)
+		task.Status("%d of %d judged by %s, %d caught", judged[o.Round], len(left), o.Round, caught)
 		return state.Add(m, o)
 	})
 	var unplayed check.ErrNotPlayed
@@ -170,6 +195,27 @@ func (s *Session) writeMutants(report *mutants.Report, asked MutantsOf) error {
 	}
 	fmt.Fprintln(s.Out)
 	return report.Requirements(s.Out)
+}
+
+// recordMutants writes the policy's line of the file in which mutants are counted.
+func recordMutants(report *mutants.Report, asked MutantsOf) error {
+	if asked.Since != "" {
+		return errors.New("--record counts all mutants: it goes without --changed-since")
+	}
+	source, err := gomod.FindSelf()
+	if err != nil {
+		return err
+	}
+	recorded := mutants.Recorded{}
+	raw, err := os.ReadFile(asked.Record)
+	if err == nil {
+		recorded, err = mutants.ParseRecorded(raw)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("--record=%s: %w", asked.Record, err)
+	}
+	recorded[report.Name] = report.Tally(strings.TrimSuffix(time.Now().UTC().Format(time.DateOnly)+" at "+source.Revision(), " at "))
+	return os.WriteFile(asked.Record, recorded.Format(), 0o644)
 }
 
 // writeMutant prints a mutant as a manifest, to be tested on a cluster.

@@ -74,6 +74,10 @@ type Step struct {
 	// BringBack takes an object away and creates it again as backup tools do: without its owner and status. This, Update and
 	// Delete take the first of a kind in its namespace if they name none.
 	BringBack map[string]any `json:"bringBack,omitempty"`
+	// Deleting asks for an object to be taken away that is in use: it stays, and has a deletionTimestamp.
+	Deleting map[string]any `json:"deleting,omitempty"`
+	// Strip takes the annotations of an object away, each by an update of its own, but for those of Kubernetes and VolSync.
+	Strip map[string]any `json:"strip,omitempty"`
 	// Backup puts a repository of this path, <namespace>/<pvc>, into the bucket.
 	Backup string `json:"backup,omitempty"`
 	// Outage begins; it ends with Heal.
@@ -88,6 +92,12 @@ type Step struct {
 	Restored bool `json:"restored,omitempty"`
 	// BackedUp is the same of every ReplicationSource. It puts nothing into the bucket.
 	BackedUp bool `json:"backedUp,omitempty"`
+	// Failing lets VolSync do what Movers does, and every mover's pod that is there fail. Its Job counts it.
+	Failing bool `json:"failing,omitempty"`
+	// CacheBehind keeps what the API server's own policies know as params as it is now, until CacheCaughtUp: its cache of what
+	// they name is behind what it stores.
+	CacheBehind   bool `json:"cacheBehind,omitempty"`
+	CacheCaughtUp bool `json:"cacheCaughtUp,omitempty"`
 	// BackgroundOff takes Kyverno's background controller away. BackgroundOn brings it back: it works off what was asked of
 	// it meanwhile, newest first, for Kyverno keeps no order.
 	BackgroundOff bool `json:"backgroundOff,omitempty"`
@@ -107,6 +117,10 @@ type Step struct {
 	// Said is what the movers' logs say, of Restored and BackedUp. Empty: what they say when all is well.
 	Said string `json:"said,omitempty"`
 
+	// LaterMillis is how much later the times in the annotations of a BringBack are: those of a cluster whose clock is ahead.
+	LaterMillis int64 `json:"laterMillis,omitempty"`
+	// Of is an object whose annotations an Update brings, each by an update of its own, but for those of Kubernetes and VolSync.
+	Of map[string]any `json:"of,omitempty"`
 	// By is the name of the user or service account who sends it. Empty: an administrator.
 	By string `json:"by,omitempty"`
 	// Subresource is the one that an Update is of, like status.

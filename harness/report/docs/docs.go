@@ -30,6 +30,17 @@ type Spec struct {
 type Facts struct {
 	Specs []Spec
 	Lock  *stack.Lock
+	// Mutants says what became of the mutants of policies.
+	Mutants []Mutants
+}
+
+// Mutants are those of a policy, counted.
+type Mutants struct {
+	Policy                         string
+	All, Caught, Equivalent, Lived int
+	NotTaken, LeftToCluster        int
+	Percent                        float64
+	When                           string
 }
 
 // blocks are all blocks, by name. A block may depend on the folder of its page.
@@ -39,6 +50,7 @@ var blocks = map[string]func(f Facts, folder string) (string, error){
 	"faults":       func(Facts, string) (string, error) { return faults(outage.Faults) },
 	"stacks":       func(f Facts, _ string) (string, error) { return stacks(f.Lock), nil },
 	"labels":       func(f Facts, _ string) (string, error) { return labels(f.Specs), nil },
+	"mutants":      func(f Facts, _ string) (string, error) { return mutants(f.Mutants), nil },
 	"settings":     func(Facts, string) (string, error) { return settingsTable(settings.All()), nil },
 	"yours":        func(_ Facts, folder string) (string, error) { return yours(folder) },
 }
@@ -85,6 +97,19 @@ func code(text string) string {
 		return ""
 	}
 	return "`" + text + "`"
+}
+
+// mutants is a table of what became of the mutants of each policy.
+func mutants(all []Mutants) string {
+	var rows [][]string
+	for _, m := range all {
+		cells := []string{code(m.Policy)}
+		for _, n := range []int{m.All, m.Caught, m.NotTaken, m.Equivalent, m.LeftToCluster, m.Lived} {
+			cells = append(cells, fmt.Sprint(n))
+		}
+		rows = append(rows, append(cells, fmt.Sprintf("%.1f %%", m.Percent), m.When))
+	}
+	return table([]string{"policy", "mutants", "caught", "not taken", "equivalent", "left to a cluster", "lived", "caught of those that can be", "judged"}, rows)
 }
 
 // counts is one sentence about how many specs there are.

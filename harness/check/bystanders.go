@@ -1,0 +1,113 @@
+package check
+
+import (
+	"strings"
+
+	"github.com/smart-restore/conformance/harness/check/play"
+)
+
+// bystanders are situations of objects that a policy has nothing to do with: PVCs without its label, Jobs and movers of others.
+func (p plot) bystanders() []situation {
+	return []situation{
+		{
+			name: "another value of the label", requirement: "core/unlabelled", wanted: "nothing",
+			play:   p.scene(p.backup(), create(p.otherwise()), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			verify: (*found).untouched,
+		},
+		{
+			name: "PVCs without the label that nobody could back up", requirement: "core/unlabelled", wanted: "admitted, nothing",
+			play: p.scene(create(block(p.unlabelled())), create(oncePod(p.unlabelledNamed(twinName))), create(p.unlabelledNamed(strings.Repeat("b", 80))),
+				create(in(elsewhere, block(p.otherwise()))), wait(afterMillis)),
+			verify: (*found).leftAlone,
+		},
+		{
+			name: "a PVC that nobody could back up is there already", requirement: "resilience/existing-volumes", wanted: "it may change", feature: "existing-volumes",
+			play: withAll([]map[string]any{block(p.claim(claimName)), oncePod(p.claim(strings.Repeat("b", 80)))},
+				p.scene(annotate("example.com/touched", "yes"), play.Step{Update: merge(reference(strings.Repeat("b", 80)), map[string]any{"metadata": map[string]any{
+					"name": strings.Repeat("b", 80), "namespace": namespace, "annotations": map[string]any{"example.com/touched": "yes"},
+				}})}, wait(afterMillis))),
+			verify: func(f *found) {
+				for _, e := range f.sent("PersistentVolumeClaim") {
+					if e.What == play.Refusal {
+						f.wrongBy("refused", f.refusing(e, "persistentvolumeclaims", "PersistentVolumeClaim"), "a PVC that was there before the policy may not be changed any more: %s", e.Text)
+					}
+				}
+			},
+		},
+		{
+			name: "somebody backs up a PVC without the label", requirement: "core/unlabelled", wanted: "the mover runs, and pauses as told",
+			play: p.scene(create(p.unlabelled()), create(ownSource(false)), play.Step{Movers: true}, wait(afterMillis),
+				play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"paused": true}})}, play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).leftAlone,
+		},
+		{
+			name: "Jobs of others are paused", requirement: "core/unlabelled", wanted: "admitted",
+			play: p.scene(create(p.unlabelled()), create(job("theirs", nil, nil)),
+				create(job("volsync-src-theirs", map[string]any{"app.kubernetes.io/created-by": "volsync"}, nil)),
+				create(job("labelled", nil, map[string]any{"smart-restore": "theirs"})), wait(afterMillis)),
+			verify: (*found).leftAlone,
+		},
+	}
+}
+
+// otherwise is a PVC whose label has a value that the policy says nothing of.
+func (p plot) otherwise() map[string]any {
+	p.PVC = p.PVC.Of("another")
+	return p.claim(claimName)
+}
+
+func (p plot) unlabelledNamed(name string) map[string]any {
+	return merge(p.claim(name), map[string]any{"metadata": p.metadata(name, false)})
+}
+
+// block makes of a PVC a block device.
+func block(claim map[string]any) map[string]any {
+	claim["spec"].(map[string]any)["volumeMode"] = "Block"
+	return claim
+}
+
+// oncePod makes of a PVC one that one pod may use.
+func oncePod(claim map[string]any) map[string]any {
+	claim["spec"].(map[string]any)["accessModes"] = []any{"ReadWriteOncePod"}
+	return claim
+}
+
+// ownSource is a ReplicationSource that somebody made by hand.
+func ownSource(paused bool) map[string]any {
+	return merge(anyOf(source), map[string]any{
+		"metadata": map[string]any{"name": "theirs", "namespace": namespace},
+		"spec": map[string]any{
+			"sourcePVC": claimName, "paused": paused, "trigger": map[string]any{"schedule": "0 3 * * *"},
+			"restic": map[string]any{"repository": "theirs", "copyMethod": "Direct"},
+		},
+	})
+}
+
+// job is one that is paused: it has no pods yet.
+func job(name string, labels, ofPods map[string]any) map[string]any {
+	metadata := map[string]any{"name": name, "namespace": namespace}
+	if labels != nil {
+		metadata["labels"] = labels
+	}
+	template := map[string]any{}
+	if ofPods != nil {
+		template["labels"] = ofPods
+	}
+	return map[string]any{"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": map[string]any{
+		"parallelism": int64(0), "template": map[string]any{"metadata": template, "spec": map[string]any{
+			"restartPolicy": "Never", "containers": []any{map[string]any{"name": "job", "image": "job"}},
+		}},
+	}}
+}
+
+// leftAlone wants everything that was sent to be admitted, and nothing to be made or changed by a policy.
+func (f *found) leftAlone() {
+	for _, e := range f.course.Events {
+		switch o := object(e); e.What {
+		case play.Refusal:
+			f.wrongBy("refused", f.refusing(e, strings.ToLower(o.GetKind())+"s", o.GetKind()), "%s %s is refused, and the policy has nothing to do with it: %s", o.GetKind(), o.GetName(), e.Text)
+		case play.Made, play.Changed:
+			f.wrongBy("unlabelled", e.Policy, "a PVC without the label gets %s %s", o.GetKind(), o.GetName())
+		}
+	}
+}

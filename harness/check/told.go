@@ -1,0 +1,130 @@
+package check
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/outage"
+)
+
+// hourMillis is an hour.
+const hourMillis = 3_600_000
+
+// told are situations in which a PVC must say that something is wrong, and must not when it is over.
+func (p plot) told() []situation {
+	const requirement = "resilience/told"
+	scan := []play.Step{{Scan: true}, wait(afterMillis)}
+	steps := func(all ...any) play.Situation {
+		var flat []play.Step
+		for _, one := range all {
+			switch one := one.(type) {
+			case play.Step:
+				flat = append(flat, one)
+			case []play.Step:
+				flat = append(flat, one...)
+			}
+		}
+		return p.scene(flat...)
+	}
+	return []situation{
+		{
+			name: "no backup runs, then one does, then none does any more", requirement: requirement, wanted: "says so, but when all is well", feature: "visible-decision",
+			play: steps(create(p.claim(claimName)), wait(3*hourMillis), scan, play.Step{BackedUp: true}, wait(3*afterMillis), scan, wait(p.lapsesMillis()), scan),
+			verify: func(f *found) {
+				const never, well, lapsed = 3, 7, 10
+				f.saysMore(never, well, "no backup of it was made for hours")
+				f.saysMore(lapsed, well, "no backup of it was made any more, by its schedule and for hours beyond that")
+			},
+		},
+		{
+			name: "a restore takes long", requirement: requirement, wanted: "says so, until it is done", feature: "visible-decision",
+			play: steps(p.backup(), create(p.claim(claimName)), wait(hourMillis), scan, play.Step{Restored: true}, wait(1000), play.Step{BackedUp: true}, wait(3*afterMillis), scan),
+			verify: func(f *found) {
+				if len(f.made(destination)) == 0 {
+					f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
+					return
+				}
+				const late, well = 4, 10
+				f.saysMore(late, well, "it was not restored for an hour")
+			},
+		},
+		{
+			name: "backups wait until somebody decides", requirement: requirement, wanted: "says so", feature: "visible-decision",
+			play: steps(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(3*afterMillis), scan, p.decided(),
+				wait(afterMillis), play.Step{BackedUp: true}, wait(3*afterMillis), scan),
+			verify: func(f *found) {
+				if len(f.made(source)) == 0 || p.Override.Annotation == "" {
+					return
+				}
+				const waits, well = 7, 13
+				f.saysMore(waits, well, "its backups wait until somebody decides")
+			},
+		},
+	}
+}
+
+// lapsesMillis is when a volume has no longer been backed up: its schedule has come twice, and hours have passed.
+func (p plot) lapsesMillis() int64 {
+	const beyond = 3 * hourMillis
+	schedule, err := cron.ParseStandard(p.Schedule)
+	if err != nil { // a schedule of each PVC's own: no PVC waits longer than a day
+		return 48*hourMillis + beyond
+	}
+	now := time.Unix(0, 0).UTC()
+	first := schedule.Next(now)
+	return schedule.Next(schedule.Next(first)).Sub(first).Milliseconds() + beyond
+}
+
+// decided is a person who accepts the volume as it is, where a policy has a word for that.
+func (p plot) decided() play.Step {
+	if p.Override.Annotation == "" {
+		return wait(1)
+	}
+	return p.override()
+}
+
+// moments are what differs between what a PVC says at one time and at another one, though it says the same.
+var moments = regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z`)
+
+// says are the annotations of the PVC at the end of a step, without the moments in them.
+func (f *found) says(step int) map[string]string {
+	var last map[string]string
+	for _, e := range f.course.Events {
+		o := object(e)
+		seen := e.What == play.Admitted || e.What == play.Changed
+		if e.Step <= step && seen && o.GetKind() == "PersistentVolumeClaim" && o.GetName() == claimName {
+			last = o.GetAnnotations()
+		}
+	}
+	all := maps.Clone(last)
+	for key, value := range all {
+		all[key] = moments.ReplaceAllString(value, "…")
+	}
+	return all
+}
+
+// saysMore wants the PVC to say something at the end of a step that it does not say at the end of another one, when all is well.
+func (f *found) saysMore(step, well int, what string) {
+	if _, admitted := f.claim(); !admitted || len(f.made(source)) == 0 && f.contract.BackupSource.Late() {
+		return
+	}
+	then := f.says(well)
+	for key, value := range f.says(step) {
+		if value != "" && then[key] != value {
+			return
+		}
+	}
+	var all []string
+	for _, key := range slices.Sorted(maps.Keys(then)) {
+		all = append(all, fmt.Sprintf("%s: %q", key, then[key]))
+	}
+	writer := f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim")
+	f.missing(writer, writer, "%s, and the PVC says nothing that it does not say when all is well (%s)", what, strings.Join(all, ", "))
+}
