@@ -96,6 +96,12 @@ func (o Oracle) Hosts() []string {
 // Question is the URL of a question about a PVC.
 func (o Oracle) Question(namespace, pvc string) string { return o.URL.Expand(namespace, pvc, "") }
 
+// Path is the path of a question about a PVC, with its query.
+func (o Oracle) Path(namespace, pvc string) string {
+	_, question := o.parts()
+	return Template(question).Expand(namespace, pvc, "")
+}
+
 // parts are the host of the URL, with its port, and the path and query of a question.
 func (o Oracle) parts() (host, question string) {
 	_, rest, _ := strings.Cut(string(o.URL), "://")

@@ -72,6 +72,9 @@ func TestTheOraclesService(t *testing.T) {
 	if got := c.Oracle.Question("ns", "data"); got != "http://o.kyverno.svc:8080?n=ns&p=data" {
 		t.Error(got)
 	}
+	if got := c.Oracle.Path("ns", "data"); got != "/?n=ns&p=data" {
+		t.Error(got)
+	}
 	if got := c.Oracle.Hosts(); !reflect.DeepEqual(got, []string{"o.kyverno", "o.kyverno.svc", "o.kyverno.svc.cluster.local"}) {
 		t.Error(got)
 	}
