@@ -156,6 +156,8 @@ func (p plot) outage(row outage.Fault) situation {
 		s.wanted = "RS, no RD, also later"
 	case row.Outcome == outage.OutcomeLied:
 		s.wanted = "no backup that pushes the last one out"
+		s.play = p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(beforeMovers), create(pod("early")), wait(outageMillis-beforeMovers),
+			play.Step{Heal: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis))
 	}
 	return s
 }

@@ -194,7 +194,7 @@ func TestArmRefuses(t *testing.T) {
 		endpoint netip.AddrPort
 		want     string
 	}{
-		"unknown fault": {"x", "rst", one, endpoint, "arming x (rst): want refused, black-hole or no-route"},
+		"unknown fault": {"x", "rst", one, endpoint, "arming x (rst): want refused, black-hole, no-route or counted"},
 		"no id":         {"", Refused, one, endpoint, "id: want"},
 		"line end":      {"a\nb", Refused, one, endpoint, "id: want"},
 		"no source":     {"x", Refused, nil, endpoint, "sources: want at least one"},
