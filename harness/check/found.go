@@ -595,7 +595,7 @@ func (f *found) pushesNothingOut() {
 		return
 	}
 	gate := f.moverGate(source)
-	f.missing(gate, gate, "VolSync may begin a backup (pod %s) of a volume that is empty, and S3 holds an older one, which retention removes within the hour%s", object(all[0]).GetName(), f.because())
+	f.wrongBy("pushed out", gate, "VolSync may begin a backup (pod %s) of a volume that is empty, and S3 holds an older one, which retention removes within the hour%s", object(all[0]).GetName(), f.because())
 }
 
 // isBackup says of a pod whether it is one that VolSync backs up with.

@@ -130,6 +130,7 @@ func TestArmCommands(t *testing.T) {
 		Refused:   "REJECT --reject-with tcp-reset",
 		BlackHole: "DROP",
 		NoRoute:   "REJECT --reject-with icmp-host-unreachable",
+		Counted:   "RETURN",
 	} {
 		n := newNode()
 		f := &Firewall{Nodes: []Exec{n.exec}}
