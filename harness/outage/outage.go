@@ -80,8 +80,10 @@ func (f Fault) Family() string {
 	return OfS3
 }
 
-// Situation is the row of the decision table, and Requirement the ID of the requirement.
-func (f Fault) Situation() string   { return f.Family() + "/" + f.Name }
+// Situation is the row of the decision table.
+func (f Fault) Situation() string { return f.Family() + "/" + f.Name }
+
+// Requirement is the ID of the requirement.
 func (f Fault) Requirement() string { return "core/" + f.Situation() }
 
 // What is what the fault is of, in words.

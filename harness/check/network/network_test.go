@@ -185,7 +185,7 @@ func TestTheOracle(t *testing.T) {
 				}
 				_, body, err := w.get(c.url)
 				switch {
-				case c.err == errStrayed:
+				case errors.Is(c.err, errStrayed):
 					if err == nil || len(w.strayed) != 1 {
 						t.Errorf("%q, %v, strayed to %v", body, err, w.strayed)
 					}
