@@ -62,11 +62,7 @@ func (p plot) faults() (all []history.Fault) {
 		if lies[row.Name] || row.Outcome == outage.OutcomeLied {
 			continue
 		}
-		name := row.Name
-		if row.Oracle {
-			name = row.Situation()
-		}
-		f := history.Fault{Name: name, Unknown: row.Outcome == outage.OutcomeUnknown, Movers: movers(row)}
+		f := history.Fault{Name: row.Short(), Unknown: row.Outcome == outage.OutcomeUnknown, Movers: movers(row)}
 		switch before := beforeRequests(row); {
 		case before != nil:
 			f.Outage = *before

@@ -86,6 +86,14 @@ func (f Fault) Situation() string { return f.Family() + "/" + f.Name }
 // Requirement is the ID of the requirement.
 func (f Fault) Requirement() string { return "core/" + f.Situation() }
 
+// Short is what tells the row from all others: its name, and of one about the oracle its situation.
+func (f Fault) Short() string {
+	if f.Oracle {
+		return f.Situation()
+	}
+	return f.Name
+}
+
 // What is what the fault is of, in words.
 func (f Fault) What() string {
 	if f.Oracle {
@@ -211,10 +219,10 @@ func (p Proof) Shows(results map[Target]probe.Result) bool {
 
 // HoldsForAll says that specs which need S3 for Kyverno must wait while the fault is in force. Of a row of the table it says
 // that they may have to: whether it is met by the marker only the policy's contract says.
-func (f Fault) HoldsForAll() bool { return f.ByClient() || f.Bucket || f.NoEndpoints }
+func (f Fault) HoldsForAll() bool { return f.ByClient() || f.Bucket }
 
 // ByClient says that the fault goes by who asks, and not by what for.
-func (f Fault) ByClient() bool { return f.Packet != "" || f.Before.Kind != "" }
+func (f Fault) ByClient() bool { return f.Packet != "" || f.Before.Kind != "" || f.NoEndpoints }
 
 // In is the fault in a bucket in which the policy expects this marker; empty: none, and then nothing is left of a row about the
 // whole bucket that is not the namespace's.

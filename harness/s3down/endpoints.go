@@ -33,6 +33,9 @@ func (o *inForce) takeEndpoints(ctx context.Context) {
 
 // settled waits until probes find what the proof wants: each node hears of a Service's endpoints in its own time.
 func (o *inForce) settled(ctx context.Context, proof outage.Proof) {
+	if o.urls == nil {
+		o.findURLs(ctx)
+	}
 	o.env.Arrange(ctx, "what the nodes do with the oracle's Service", o.env.Times.Heal, func(ctx context.Context) (await.State, error) {
 		found := o.probe(ctx, outage.AnswerTimeout)
 		return await.ReachedIf(proof.Shows(found.results), "the oracle is %s", found.results[outage.TargetOracle].Class), found.err

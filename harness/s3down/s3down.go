@@ -207,7 +207,7 @@ func redirected(r probe.Result) string {
 func (o *inForce) arm(ctx context.Context) {
 	e := o.env
 	var err error
-	if o.fault.ByClient() || o.fault.NoEndpoints {
+	if o.fault.ByClient() {
 		if o.kyverno, err = o.kyvernoAddresses(ctx); err != nil {
 			e.Unknownf("the fault %s could not be put on: %v", o.fault.Name, err)
 		}
@@ -327,7 +327,7 @@ type prober struct {
 
 // proberFor finds a prober: the pod that all specs share, unless the fault goes by the prober's own address.
 func (s *S3) proberFor(ctx context.Context, f outage.Fault) *prober {
-	if !f.ByClient() && !f.NoEndpoints {
+	if !f.ByClient() {
 		return &prober{env: s.env, in: repository.ToolsOf(s.env.Suite).Agent()}
 	}
 	pod := app.StartTool(ctx, s.env, app.Pod(s.env, "prober", nil))
