@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 
@@ -20,13 +22,14 @@ var outcomes = map[outage.Outcome]struct {
 	outage.OutcomeAbsent:  {"is admitted within the bound, binds, lets its app write, gets no ReplicationDestination, and is backed up", absent},
 	outage.OutcomeBackup:  {"is admitted within the bound and restored byte for byte", restored},
 	outage.OutcomeLater:   {"is admitted within the bound, is not reported as restored during the outage, and is restored after it", later},
+	outage.OutcomeLied:    {"is admitted within the bound, and the last good snapshot can be restored after backups with the promised retention ran in the same hour as the last good backup", lied},
 	outage.OutcomeNothing: {"is admitted within the bound and, while its restore found nothing, not backed up; it is restored after it or says that nothing was found, and the good snapshot can be restored", nothingFound},
 }
 
-// One spec for every row of the fault table. Those whose faults hold for all take turns, and so do not keep processes
+// One spec for every row of the fault table, about S3 and about the oracle. Those whose faults hold for all take turns, and so do not keep processes
 // waiting for each other.
 var _ = Describe("S3 down", Ordered, ContinueOnFailure, exclusive, func() {
-	for _, fault := range outage.Faults {
+	for _, fault := range outage.All() {
 		if fault.HoldsForAll() {
 			proveOutage(fault)
 		}
@@ -35,7 +38,7 @@ var _ = Describe("S3 down", Ordered, ContinueOnFailure, exclusive, func() {
 
 // The others are in no container: Ginkgo begins a container's specs together, all when its first priority is due.
 func init() {
-	for _, fault := range outage.Faults {
+	for _, fault := range outage.All() {
 		if !fault.HoldsForAll() {
 			proveOutage(fault)
 		}
@@ -44,7 +47,10 @@ func init() {
 
 func proveOutage(fault outage.Fault) {
 	o := outcomes[fault.Outcome]
-	decorators := []any{Label("s3-down"), needs{scenario.NeedsGateway}}
+	decorators := []any{Label(fault.Family()), needs{scenario.NeedsGateway}}
+	if fault.Oracle {
+		decorators = append(decorators, Label(scenario.AboutAnOracle))
+	}
 	if fault.Of != "" {
 		decorators = append(decorators, Label(string(fault.Of)))
 	}
@@ -54,7 +60,7 @@ func proveOutage(fault outage.Fault) {
 	if fault.Outcome != outage.OutcomeUnknown { // they wait for movers
 		decorators = append(decorators, long)
 	}
-	Prove("core/s3-down/"+fault.Name, verdict.Core, "While S3 is "+fault.Sentence+", a PVC with a backup "+o.sentence+".",
+	Prove(fault.Requirement(), verdict.Core, "W"+strings.TrimPrefix(fault.While(), "w")+", a PVC with a backup "+o.sentence+".",
 		func(ctx context.Context, s *scenario.Scenario) { o.body(ctx, s, fault) }, decorators...)
 }
 
@@ -125,6 +131,28 @@ func absent(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 		claim.NothingMadeToRestore(ctx, before)
 	})
 	claim.NotRestoredAfter(ctx, fault, healed)
+}
+
+// lied is what becomes of a PVC of which who was asked said that it has no backup: nobody can know better by asking, so it may start empty.
+func lied(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
+	s.SameHourFor(ctx, 3*time.Minute) // retention by the hour keeps the last
+	good := lastGoodOne(ctx, s, "data")
+
+	var claim *scenario.Claim
+	s.S3Down(ctx, fault, "data", func() {
+		claim = s.ClaimInOutage(ctx, fault, "data")
+		app := claim.App(ctx)
+		claim.Bound(ctx)
+		app.Write(ctx, dataset.Small(s.Namespace, 20))
+	})
+	backups := 0
+	for range 2 {
+		if claim.BackUpOrHold(ctx) {
+			backups++
+		}
+	}
+	s.Step("%d of 2 backups were made", backups)
+	claim.SnapshotHolds(ctx, good, lastGood)
 }
 
 func restored(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/endpoint"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
 )
@@ -419,9 +420,12 @@ func TestLooks(t *testing.T) {
 		"no source":          {func(f *found) { f.hasSource(1000) }, []play.Event{claimed, {What: play.Failed, Policy: "GeneratingPolicy/p-restore", Text: "why"}}, "no ReplicationSource is made for the PVC; GeneratingPolicy/p-restore: why"},
 		"seldom":             {(*found).backsUpAsPromised, []play.Event{claimed, rs(map[string]any{"trigger": map[string]any{"schedule": "0 0 * * *"}})}, "wanted @hourly"},
 		"no Secret":          {func(f *found) { f.repositoryIs(url) }, []play.Event{claimed, rd(claimName)}, `names the Secret "data", which nothing makes`},
-		"a backup let in":    {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Admitted, "backup"), 15_000)}, "VolSync may begin a backup (Pod mover) while S3 is down"},
-		"let in later":       {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Refusal, "backup"), 15_000), at(mover(play.Admitted, "backup"), 80_000)}, "(Pod mover) when S3 is back"},
+		"a backup let in":    {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Admitted, "backup"), 15_000)}, "VolSync may begin a backup (Pod mover) during the outage"},
+		"let in later":       {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Refusal, "backup"), 15_000), at(mover(play.Admitted, "backup"), 80_000)}, "(Pod mover) after the outage"},
 		"backups held":       {(*found).noBackupLetIn, []play.Event{claimed, at(mover(play.Refusal, "backup"), 15_000)}, ""},
+		"nothing pushed out": {(*found).pushesNothingOut, []play.Event{claimed, mover(play.Refusal, "backup")}, ""},
+		"pushed out":         {(*found).pushesNothingOut, []play.Event{claimed, mover(play.Admitted, "backup")}, "VolSync may begin a backup (pod mover) of a volume that is empty, and S3 holds an older one"},
+		"not believed":       {(*found).pushesNothingOut, []play.Event{claimed, rd(claimName), mover(play.Admitted, "backup")}, ""},
 		"backup meanwhile":   {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Admitted, "backup")}, "half of the data"},
 		"no backup then":     {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Refusal, "backup")}, ""},
 		"a restore's mover":  {(*found).noBackupWhileRestoring, []play.Event{claimed, rd(claimName), mover(play.Admitted, "restore")}, ""},
@@ -444,6 +448,7 @@ func TestLooks(t *testing.T) {
 		"63 are too many":    {(*found).longNameWorks, []play.Event{{What: play.Refusal, Object: plan.claim(longName[1:]), Text: "too long"}}, "a PVC with a name of 63 characters is refused: too long"},
 		"long name refused":  {(*found).worksOrRefused, []play.Event{{What: play.Refusal, Object: plan.claim(longName)}}, ""},
 		"token":              {(*found).noToken, []play.Event{{What: play.Asked, Text: "GET / → 200, with credentials (bearer)"}}, "a token goes to S3"},
+		"to the oracle":      {(*found).noToken, []play.Event{{What: play.Asked, Text: "the oracle: GET / → 200, with credentials (bearer)"}}, ""},
 		"the old one's":      {(*found).hasDestinationOfItsOwn, []play.Event{claimed, rd(claimName), {Step: 2, What: play.Admitted, Object: plan.claim(claimName)}}, "what the old one left is in its place"},
 		"let in by change":   {(*found).changeLetsNoBackupIn, []play.Event{claimed, changed, then(mover(play.Admitted, "backup"))}, "since the PVC changed"},
 		"held after change":  {(*found).changeLetsNoBackupIn, []play.Event{claimed, changed, then(mover(play.Refusal, "backup"))}, ""},
@@ -549,5 +554,60 @@ func TestPositionOfAField(t *testing.T) {
 	}
 	if file, line := s.position("GeneratingPolicy/other", ""); filepath.Base(file) != "policy.yaml" || line != 2 {
 		t.Error("no finding without a file and a line:", file, line)
+	}
+}
+
+// The rows about an oracle are for a policy that asks one, and their rules are about it.
+func TestRowsOfAnOracle(t *testing.T) {
+	contract := policy.Default()
+	count := func() (rows, rules, dials int) {
+		for _, s := range situations(plot{Contract: contract, endpoint: "http://192.168.10.133:9000"}) {
+			if !strings.HasPrefix(s.requirement, "core/oracle-down/") {
+				continue
+			}
+			rows++
+			for _, step := range s.play.Steps {
+				if step.Outage == nil {
+					continue
+				}
+				if step.Outage.DialOracle != "" {
+					dials++
+				}
+				for _, rule := range step.Outage.Rules {
+					if rule.To == gateway.ToOracle && rule.PathPrefix == "/volsync-backups/shop/" {
+						rules++
+					}
+				}
+			}
+		}
+		return rows, rules, dials
+	}
+	if rows, _, _ := count(); rows != 0 {
+		t.Errorf("of a policy that asks S3: %d rows", rows)
+	}
+	contract.Oracle = policy.Oracle{URL: "http://o.kyverno.svc/{namespace}/{pvc}"}
+	if rows, rules, dials := count(); rows != len(outage.OracleFaults) || rules+dials != rows || dials != 2 {
+		t.Errorf("of one that asks an oracle: %d rows, %d with rules, %d that refuse", rows, rules, dials)
+	}
+}
+
+// What a policy that keeps more than one snapshot of an hour loses by a lie, only a cluster shows.
+func TestWhatRetentionKeepsIsNotPlayed(t *testing.T) {
+	backup := play.Event{What: play.Admitted, By: play.JobController, Object: map[string]any{
+		"kind": "Pod", "metadata": map[string]any{"name": "mover"}, "spec": map[string]any{"containers": []any{map[string]any{"args": []any{"backup"}}}},
+	}}
+	for name, c := range map[string]struct {
+		retain policy.Retain
+		blind  bool
+	}{
+		"by the hour": {policy.Retain{Hourly: 24}, false},
+		"within":      {policy.Retain{Hourly: 24, Within: "1d"}, true},
+		"the last":    {policy.Retain{Last: "5"}, true},
+	} {
+		f := &found{course: play.Course{Events: []play.Event{backup}}, contract: policy.Contract{Retain: c.retain}}
+		f.pushesNothingOut()
+		if (f.blind != "") != c.blind || (len(f.problems) > 0) == c.blind {
+			t.Errorf("%s: blind %q, %v", name, f.blind, f.problems)
+		}
 	}
 }

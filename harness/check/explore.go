@@ -59,10 +59,10 @@ var lies = map[string]bool{"404-key": true, "config-gone": true}
 // faults are the rows of the fault table, for all PVCs at once.
 func (p plot) faults() (all []history.Fault) {
 	for _, row := range p.rows() {
-		if lies[row.Name] {
+		if lies[row.Name] || row.Outcome == outage.OutcomeLied {
 			continue
 		}
-		f := history.Fault{Name: row.Name, Unknown: row.Outcome == outage.OutcomeUnknown, Movers: movers(row)}
+		f := history.Fault{Name: row.Short(), Unknown: row.Outcome == outage.OutcomeUnknown, Movers: movers(row)}
 		switch before := beforeRequests(row); {
 		case before != nil:
 			f.Outage = *before
@@ -83,7 +83,7 @@ func (p plot) faults() (all []history.Fault) {
 // movers is what a row is to VolSync's movers.
 func movers(row outage.Fault) history.Sight {
 	switch {
-	case row.OnlyUnsigned() || row.Outcome == outage.OutcomeBackup:
+	case row.Oracle, row.OnlyUnsigned(), row.Outcome == outage.OutcomeBackup:
 		return history.Works
 	case row.Outcome == outage.OutcomeNothing:
 		return history.Lists

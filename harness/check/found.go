@@ -575,12 +575,27 @@ func (f *found) noBackupLetIn() {
 		return
 	}
 	gate := cmp.Or(f.subjects.admits("jobs", "Job"), f.subjects.admits("pods", "Pod"), f.subjects.makes(source))
-	when := "while S3 is down"
+	when := "during the outage"
 	if f.since(all[0]) > outageMillis*time.Millisecond {
-		when = "when S3 is back"
+		when = "after the outage"
 	}
 	f.wrongBy("backup let in "+when, gate, "VolSync may begin a backup (%s %s) %s, and nobody knows whether there is an older one: a volume that is empty pushes it out%s",
 		object(all[0]).GetKind(), object(all[0]).GetName(), when, f.because())
+}
+
+// pushesNothingOut wants no backup to begin of a volume that is empty because somebody said, as if it were so, that there is no backup. What
+// retention makes of two of an hour, a cluster shows.
+func (f *found) pushesNothingOut() {
+	all := f.backups()
+	if len(all) == 0 || len(f.filled()) > 0 || f.contract.Restores != policy.Always && len(f.made(destination)) > 0 {
+		return
+	}
+	if f.contract.Retain.Within != "" || f.contract.Retain.Last != "" {
+		f.blind = "the policy keeps more than one snapshot of an hour: whether the last good one is among them, only a cluster shows"
+		return
+	}
+	gate := f.moverGate(source)
+	f.wrongBy("pushed out", gate, "VolSync may begin a backup (pod %s) of a volume that is empty, and S3 holds an older one, which retention removes within the hour%s", object(all[0]).GetName(), f.because())
 }
 
 // isBackup says of a pod whether it is one that VolSync backs up with.
@@ -730,7 +745,7 @@ func (f *found) longNameWorks() {
 // noToken wants no question to carry Kyverno's own token.
 func (f *found) noToken() {
 	for _, e := range f.course.Events {
-		if e.What == play.Asked && strings.Contains(e.Text, "(bearer)") {
+		if e.What == play.Asked && strings.Contains(e.Text, "(bearer)") && !strings.HasPrefix(e.Text, "the oracle: ") {
 			f.wrong(f.subjects.asks(), "a token goes to S3: %s", e.Text)
 			return
 		}

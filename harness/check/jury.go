@@ -91,6 +91,10 @@ func givenOf(p *policy.Policy, began time.Time) (given play.Play, place plot, er
 	s3 := p.Contract.S3
 	given = play.Play{Endpoint: p.Endpoint.URL, Address: p.Endpoint.Addr.Addr(), Bucket: s3.Bucket, Marker: s3.Marker, MarkerBody: s3.MarkerBody, Policies: contents(p.Objects)}
 	place = plot{Contract: p.Contract, endpoint: p.Endpoint.URL}
+	if oracle := p.Contract.Oracle; oracle.Named() {
+		_, _, port := oracle.Service()
+		given.Oracle = &play.Oracle{Hosts: oracle.Hosts(), Port: port, Oracle: *oracle.Gateway(s3)}
+	}
 	if p.Endpoint.HTTPS() {
 		certificates, err := authority.New(p.Endpoint.Hostname(), began)
 		if err != nil {

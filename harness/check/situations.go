@@ -103,17 +103,19 @@ func situations(p plot) []situation {
 	return all
 }
 
-// rows are those of the fault table that the endpoint can have; of no endpoint, all: what there is.
+// rows are those of the fault table that the endpoint, and the oracle, can have; of no endpoint, all: what there is.
 func (p plot) rows() []outage.Fault {
 	at, err := endpoint.Parse(p.endpoint)
-	return slices.DeleteFunc(slices.Clone(outage.Faults), func(row outage.Fault) bool { return err == nil && !at.Is(row.Of) })
+	return slices.DeleteFunc(outage.All(), func(row outage.Fault) bool {
+		return err == nil && (!at.Is(row.Of) || row.Oracle && !p.Oracle.Named())
+	})
 }
 
 // outage is a row of the fault table. VolSync tries to begin backups in the outage and after it.
 func (p plot) outage(row outage.Fault) situation {
 	const beforeMovers = 15_000
 	s := situation{
-		name: "S3 down: " + row.Name, requirement: "core/s3-down/" + row.Name, wanted: p.ofTheUnknown(),
+		name: strings.TrimPrefix(row.What(), "the ") + " down: " + row.Name, requirement: row.Requirement(), wanted: p.ofTheUnknown(),
 		play: p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(beforeMovers), play.Step{Movers: true}, wait(outageMillis-beforeMovers),
 			play.Step{Heal: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 	}
@@ -125,6 +127,10 @@ func (p plot) outage(row outage.Fault) situation {
 			return
 		}
 		f.admittedInTime()
+		if row.Outcome == outage.OutcomeLied {
+			f.pushesNothingOut()
+			return
+		}
 		f.decisionVisible(row.Outcome)
 		if row.Outcome == outage.OutcomeNothing {
 			f.noBackupLetIn()
@@ -148,6 +154,10 @@ func (p plot) outage(row outage.Fault) situation {
 		s.wanted = "RD"
 	case row.Outcome == outage.OutcomeAbsent:
 		s.wanted = "RS, no RD, also later"
+	case row.Outcome == outage.OutcomeLied:
+		s.wanted = "no backup that pushes the last one out"
+		s.play = p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(beforeMovers), create(pod("early")), wait(outageMillis-beforeMovers),
+			play.Step{Heal: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis))
 	}
 	return s
 }
@@ -290,6 +300,8 @@ func (p plot) begin(row outage.Fault) play.Step {
 // beforeRequests is the outage of a row in which nobody comes to a request. Nil: they do.
 func beforeRequests(row outage.Fault) *play.Outage {
 	switch {
+	case row.Oracle && (row.Packet != "" || row.NoEndpoints): // to who connects, a Service that leads nowhere refuses
+		return &play.Outage{DialOracle: play.Refused}
 	case row.Packet != "":
 		return &play.Outage{Dial: dialFaults[row.Packet]}
 	case row.Before.Kind != "":

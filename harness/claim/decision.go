@@ -148,7 +148,7 @@ func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string,
 	if !f.In(c.env.Testbed.Contract.S3.Marker).HoldsForAll() {
 		defer c.s3.Up(ctx)()
 	}
-	c.Situation("s3-down/"+f.Name, wantedOf(f.Outcome, c.env.Testbed.Contract.Unknown), name)
+	c.Situation(f.Situation(), wantedOf(f.Outcome, c.env.Testbed.Contract.Unknown), name)
 	var with []func(*corev1.PersistentVolumeClaim)
 	for _, annotations := range manifest {
 		with = append(with, annotated(annotations))
@@ -169,8 +169,8 @@ func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string,
 	e := c.env
 	e.Eventually(ctx, "ReplicationSource for PVC "+name, e.Times.Generate, func(ctx context.Context) (await.State, error) {
 		violations, err := claim.restores(ctx)
-		if len(violations) > 0 {
-			return await.RuledOut("a ReplicationDestination was made while S3 is %s: %s", f.Sentence, strings.Join(violations, "; ")), nil
+		if len(violations) > 0 && f.Outcome != outage.OutcomeLied { // of a lie, that it was not believed
+			return await.RuledOut("a ReplicationDestination was made %s: %s", f.While(), strings.Join(violations, "; ")), nil
 		}
 		sources, listErr := c.list(ctx, volsync.Source)
 		for i := range sources {
@@ -193,7 +193,7 @@ func (c *Claims) RefusedInOutage(ctx context.Context, f outage.Fault, name strin
 	if !f.In(e.Testbed.Contract.S3.Marker).HoldsForAll() {
 		defer c.s3.Up(ctx)()
 	}
-	c.Situation("s3-down/"+f.Name, wantedOf(f.Outcome, e.Testbed.Contract.Unknown), name)
+	c.Situation(f.Situation(), wantedOf(f.Outcome, e.Testbed.Contract.Unknown), name)
 	claim := c.claim(name)
 	e.Arrange(ctx, "PVC "+name+" asked for", e.Times.Generate, func(context.Context) (await.State, error) {
 		start := time.Now()
@@ -201,7 +201,7 @@ func (c *Claims) RefusedInOutage(ctx context.Context, f outage.Fault, name strin
 		claim.Admission = time.Since(start)
 		switch {
 		case err == nil, apierrors.IsAlreadyExists(err):
-			e.Failf("PVC %s was admitted while S3 is %s, and its contract says that it is refused then (unknown: %s)", name, f.Sentence, policy.IsRefused)
+			e.Failf("PVC %s was admitted %s, and its contract says that it is refused then (unknown: %s)", name, f.While(), policy.IsRefused)
 		case env.Denied(err):
 			c.situations.decidedOn(claim, err)
 			e.Evidence("admission", fmt.Sprintf("PVC %s is refused: %v", name, err), nil)

@@ -14,7 +14,6 @@ import (
 
 	"github.com/smart-restore/conformance/harness/await"
 	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
-	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/volsync"
 )
@@ -102,11 +101,11 @@ func (c *Claims) NoTokenSent(ctx context.Context, since int64, pvcs ...string) {
 	e.Must(err)
 	asked := map[string]int{}
 	for _, r := range page.Records {
-		if slices.Contains(tokens, r.Auth) {
+		if r.To == "" && slices.Contains(tokens, r.Auth) { // what the oracle is sent is between it and Kyverno
 			e.Failf("%s %s from %s carried %s credentials: a Kubernetes token for S3's log", r.Method, r.Path, r.Client, r.Auth)
 		}
 		for _, pvc := range pvcs {
-			if r.Auth == gateway.AuthNone && r.UserAgent != probe.UserAgent && repository.IsAbout(r, c.repos, pvc) {
+			if repository.IsQuestion(r, c.repos, pvc) {
 				asked[pvc]++
 			}
 		}
@@ -116,7 +115,7 @@ func (c *Claims) NoTokenSent(ctx context.Context, since int64, pvcs ...string) {
 	}
 	for _, pvc := range pvcs {
 		if asked[pvc] == 0 {
-			e.Unknownf("no request of Kyverno's to S3 for PVC %s was seen", pvc)
+			e.Unknownf("no request of Kyverno's to %s for PVC %s was seen", e.Testbed.Asked(), pvc)
 		}
 	}
 	e.Evidence("s3", fmt.Sprintf("of %d requests to S3 none carried a token; Kyverno's were, by PVC: %v", len(page.Records), asked), nil)

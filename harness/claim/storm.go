@@ -18,8 +18,6 @@ import (
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/env"
-	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
-	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/volsync"
 )
@@ -157,18 +155,18 @@ func (s *Storm) AllRestored(ctx context.Context) {
 	app.Start(ctx, e, app.OfAll(e, names)).SeesGoodBackups(ctx, names)
 }
 
-// RequestsPerPVC counts what Kyverno asked of S3 for each PVC.
+// RequestsPerPVC counts what Kyverno asked of S3, or of the oracle, for each PVC.
 func (s *Storm) RequestsPerPVC(ctx context.Context) {
 	e := s.of.env
 	page, err := e.Gateway.Records(ctx, 0, s.of.repos.NamespacePath())
 	e.Must(err)
 	counts := map[string]int{}
 	for _, r := range page.Records {
-		if r.Auth != gateway.AuthNone || r.UserAgent == probe.UserAgent || r.Time.Before(s.start.Add(-time.Second)) {
+		if r.Time.Before(s.start.Add(-time.Second)) {
 			continue
 		}
 		for _, claim := range s.claims {
-			if repository.IsAbout(r, s.of.repos, claim.Name) {
+			if repository.IsQuestion(r, s.of.repos, claim.Name) {
 				counts[claim.Name]++
 			}
 		}
@@ -177,10 +175,10 @@ func (s *Storm) RequestsPerPVC(ctx context.Context) {
 		e.Unknownf("the gateway has forgotten %d requests: they cannot be counted", page.Dropped)
 	}
 	if len(counts) == 0 {
-		e.Unknownf("no request of Kyverno's to S3 was seen")
+		e.Unknownf("no request of Kyverno's to %s was seen", e.Testbed.Asked())
 	}
 	numbers := slices.Sorted(maps.Values(counts))
-	e.Evidence("s3", fmt.Sprintf("Kyverno asked S3 %d to %d times per PVC", numbers[0], numbers[len(numbers)-1]), map[string]any{"requests": counts})
+	e.Evidence("s3", fmt.Sprintf("Kyverno asked %s %d to %d times per PVC", e.Testbed.Asked(), numbers[0], numbers[len(numbers)-1]), map[string]any{"requests": counts})
 }
 
 // UpdateRequestsPerPVC counts Kyverno's requests to itself about the storm's PVCs and what was made for them. Each is an object

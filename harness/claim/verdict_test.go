@@ -395,6 +395,8 @@ func TestNoTokenSent(t *testing.T) {
 		want, says string
 	}{
 		"none":                      {[]gateway.Record{about, with(gateway.AuthAWS4)}, 0, 200, "pass", ""},
+		"to the oracle":             {[]gateway.Record{about, {To: gateway.ToOracle, Path: "/exists/ns/data", Auth: gateway.AuthBearer}}, 0, 200, "pass", ""},
+		"what the oracle asks":      {[]gateway.Record{{Path: about.Path, Auth: gateway.AuthNone, UserAgent: gateway.OracleAgent}}, 0, 200, "unknown", "no request of Kyverno's"},
 		"a bearer":                  {[]gateway.Record{about, with(gateway.AuthBearer)}, 0, 200, "fail", "bearer"},
 		"basic":                     {[]gateway.Record{about, with(gateway.AuthBasic)}, 0, 200, "fail", "basic"},
 		"a bearer, others are lost": {[]gateway.Record{with(gateway.AuthBearer)}, 7, 200, "fail", "bearer"},

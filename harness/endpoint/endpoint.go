@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/subnet"
 )
 
@@ -117,8 +118,8 @@ func Parse(text string) (Endpoint, error) {
 	return e, nil
 }
 
-// taken are the ports of the gateway that are not the endpoint's: DNS and the control API.
-var taken = []uint64{53, 9901}
+// taken are the ports of the gateway that are not the endpoint's: DNS, the control API and the oracle.
+var taken = []uint64{53, 9901, gateway.OraclePort}
 
 func checkAddress(ip netip.Addr) error {
 	switch {

@@ -24,12 +24,15 @@ const (
 	// NoRoute answers each packet with ICMP host unreachable. New connections
 	// fail at once; one that exists takes it as a hint and goes on trying.
 	NoRoute PacketFault = "no-route"
+	// Counted lets each packet go on, and counts it.
+	Counted PacketFault = "counted"
 )
 
 var targets = map[PacketFault][]string{
 	Refused:   {"REJECT", "--reject-with", "tcp-reset"},
 	BlackHole: {"DROP"},
 	NoRoute:   {"REJECT", "--reject-with", "icmp-host-unreachable"},
+	Counted:   {"RETURN"},
 }
 
 // packetKinds are the rules of each source, by TCP flags. The first two match attempts: a packet that opens a connection, and one
@@ -77,7 +80,7 @@ func (f *Firewall) Arm(ctx context.Context, id string, fault PacketFault, source
 	target, ok := targets[fault]
 	switch {
 	case !ok:
-		return fail(fmt.Errorf("want %s, %s or %s", Refused, BlackHole, NoRoute))
+		return fail(fmt.Errorf("want %s, %s, %s or %s", Refused, BlackHole, NoRoute, Counted))
 	case id == "" || len(id) > 200 || strings.ContainsAny(id, "\n\""):
 		return fail(errors.New("id: want 1 to 200 bytes without quotes and line ends"))
 	case len(sources) == 0:

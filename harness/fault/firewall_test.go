@@ -130,6 +130,7 @@ func TestArmCommands(t *testing.T) {
 		Refused:   "REJECT --reject-with tcp-reset",
 		BlackHole: "DROP",
 		NoRoute:   "REJECT --reject-with icmp-host-unreachable",
+		Counted:   "RETURN",
 	} {
 		n := newNode()
 		f := &Firewall{Nodes: []Exec{n.exec}}
@@ -194,7 +195,7 @@ func TestArmRefuses(t *testing.T) {
 		endpoint netip.AddrPort
 		want     string
 	}{
-		"unknown fault": {"x", "rst", one, endpoint, "arming x (rst): want refused, black-hole or no-route"},
+		"unknown fault": {"x", "rst", one, endpoint, "arming x (rst): want refused, black-hole, no-route or counted"},
 		"no id":         {"", Refused, one, endpoint, "id: want"},
 		"line end":      {"a\nb", Refused, one, endpoint, "id: want"},
 		"no source":     {"x", Refused, nil, endpoint, "sources: want at least one"},

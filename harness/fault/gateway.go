@@ -75,6 +75,14 @@ func (g *Gateway) Records(ctx context.Context, since int64, pathPrefix string) (
 	return page, err
 }
 
+// SetOracle has the gateway's oracle answer as it says. nil: it answers nothing any more.
+func (g *Gateway) SetOracle(ctx context.Context, oracle *gateway.Oracle) error {
+	if oracle == nil {
+		return g.call(ctx, http.MethodDelete, "/oracle", nil, http.StatusNoContent, nil)
+	}
+	return g.call(ctx, http.MethodPut, "/oracle", oracle, http.StatusNoContent, nil)
+}
+
 func rulePath(id string) string { return "/rules/" + url.PathEscape(id) }
 
 // call sends in (nil: no body) and reads the answer into out (nil: none).

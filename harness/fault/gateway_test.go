@@ -105,6 +105,7 @@ func TestGatewayRulesAndRecords(t *testing.T) {
 	want("the other is not healed", "/b/ns2/k", 500)
 	ok(g.HealAll(ctx))
 	want("all healed", "/b/ns2/k", 200)
+	ok(g.SetOracle(ctx, nil))
 }
 
 func TestGatewayErrors(t *testing.T) {
@@ -123,6 +124,8 @@ func TestGatewayErrors(t *testing.T) {
 		"bad rule": {func() error {
 			return New(control, token).Put(t.Context(), api.Rule{ID: "x", Fault: api.Fault{Kind: "status"}})
 		}, "want status 200, found 400: fault of kind status: status: want 200 to 599, found 0"},
+		"an oracle without an endpoint": {func() error { return New(control, token).SetOracle(t.Context(), &api.Oracle{}) },
+			"fault gateway: PUT /oracle: want status 204, found 400: oracle: the gateway was not told where S3 is to clients"},
 		"cancelled": {func() error { return New(control, token).HealAll(cancelled) }, "context canceled"},
 		"nobody there": {func() error {
 			_, err := New("http://127.0.0.1:1", token).Rules(t.Context())

@@ -142,7 +142,7 @@ func Start(ctx context.Context, o Options) (*Handle, error) {
 // gateway is how the gateway is started before an S3 server at this port.
 func (o Options) gateway(port string) (env map[string]string, args []string, err error) {
 	env = map[string]string{"GATEWAY_TOKEN": o.Credentials.GatewayToken}
-	args = []string{"--listen", o.Endpoint.Addr.String(), "--add-address", "--control", ":9901", "--upstream", "http://" + net.JoinHostPort("127.0.0.1", port)}
+	args = []string{"--listen", o.Endpoint.Addr.String(), "--add-address", "--control", ":9901", "--upstream", "http://" + net.JoinHostPort("127.0.0.1", port), "--endpoint", o.Endpoint.URL}
 	if o.Endpoint.Name != "" {
 		args = append(args, "--name", o.Endpoint.Name)
 	}

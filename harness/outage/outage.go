@@ -1,5 +1,5 @@
-// Package outage is the fault table: each way in which S3 can be down, what a policy must come to then, and what proves
-// from inside the cluster that the fault is on. It knows no cluster.
+// Package outage is the fault table: each way in which S3 can be down, or the oracle that is asked in its place, what a policy must come
+// to then, and what proves from inside the cluster that the fault is on. It knows no cluster.
 //
 // To add a fault, add a row to Faults. It needs a kind of fault: of the gateway (harness/fault/gateway/kinds.go, whose kinds
 // say what they can do to a request) or of packets (harness/fault). go test ./harness/outage then holds the row's proof
@@ -21,10 +21,10 @@ import (
 	"github.com/smart-restore/conformance/harness/probe"
 )
 
-// Fault is one way in which S3 can be down: a row of the fault table.
+// Fault is one way in which S3, or the oracle, can be down: a row of the fault table.
 type Fault struct {
 	Name     string
-	Sentence string // completes "while S3 is …"
+	Sentence string // completes "while S3 is …", or "while the oracle is …"
 	// Outcome is what the policy must come to.
 	Outcome Outcome
 
@@ -53,11 +53,64 @@ type Fault struct {
 	Before gateway.Fault
 	// Of is the sort of endpoint that the row is about. Empty: any.
 	Of endpoint.Sort
+	// Oracle says that the row is about the oracle: Packet and HTTP are what happens on the way to it, and S3 is up.
+	Oracle bool
+	// NoEndpoints takes the endpoints of the oracle's Service away.
+	NoEndpoints bool
 	// Hangs says that a probe may get no answer at all, and so be waiting still when S3 comes back.
 	Hangs bool
 
 	// Proof says what probes of S3 from inside the cluster find while the fault is on. Each must be as it says.
 	Proof Proof
+	// Ends is what the last of them finds, where a fault is over for who has met it. nil: the same.
+	Ends Proof
+}
+
+// The families of rows: the second part of a requirement's ID, and a label of its spec.
+const (
+	OfS3     = "s3-down"
+	OfOracle = "oracle-down"
+)
+
+// Family is the one that the row is of.
+func (f Fault) Family() string {
+	if f.Oracle {
+		return OfOracle
+	}
+	return OfS3
+}
+
+// Situation is the row of the decision table.
+func (f Fault) Situation() string { return f.Family() + "/" + f.Name }
+
+// Requirement is the ID of the requirement.
+func (f Fault) Requirement() string { return "core/" + f.Situation() }
+
+// Short is what tells the row from all others: its name, and of one about the oracle its situation.
+func (f Fault) Short() string {
+	if f.Oracle {
+		return f.Situation()
+	}
+	return f.Name
+}
+
+// What is what the fault is of, in words.
+func (f Fault) What() string {
+	if f.Oracle {
+		return "the oracle"
+	}
+	return "S3"
+}
+
+// While is when the fault is on, in words.
+func (f Fault) While() string { return "while " + f.What() + " is " + f.Sentence }
+
+// AtEnd is what the last probes find.
+func (f Fault) AtEnd() Proof {
+	if f.Ends != nil {
+		return f.Ends
+	}
+	return f.Proof
 }
 
 // Outcome is what a policy must come to while S3 is as a row says.
@@ -78,6 +131,9 @@ const (
 	// success. It is not taken for a restore: no backup is let in, and it is restored when it can be, or the PVC says that nothing
 	// was found.
 	OutcomeNothing Outcome = "nothing"
+	// OutcomeLied: who was asked said, as if it were so, that there is no backup. Nobody can know better by asking. The PVC may start empty;
+	// what was backed up before is not lost.
+	OutcomeLied Outcome = "lied"
 )
 
 // Restores says that Kyverno is told of the backup, so that a ReplicationDestination is to be made.
@@ -90,7 +146,7 @@ func (o Outcome) Decision() string {
 	switch {
 	case o.Restores():
 		return "restore"
-	case o == OutcomeAbsent:
+	case o == OutcomeAbsent, o == OutcomeLied:
 		return "fresh"
 	}
 	return "unknown"
@@ -109,6 +165,8 @@ const (
 	TargetSnapshots Target = "snapshots"
 	// TargetWrite is an object of the spec's part of the bucket, in no repository, that is written with the movers' credentials.
 	TargetWrite Target = "write"
+	// TargetOracle is a question to the oracle about the PVC.
+	TargetOracle Target = "oracle"
 )
 
 // Method is the method of a probe's request.
@@ -126,6 +184,8 @@ func (t Target) up(r probe.Result) bool {
 		return r.Class == probe.OK && len(r.Redirects) == 0 && !isPage(r)
 	case TargetListing, TargetSnapshots:
 		return lists(r)
+	case TargetOracle:
+		return says(gateway.OracleBackup)(r)
 	default:
 		return up(r)
 	}
@@ -162,7 +222,7 @@ func (p Proof) Shows(results map[Target]probe.Result) bool {
 func (f Fault) HoldsForAll() bool { return f.ByClient() || f.Bucket }
 
 // ByClient says that the fault goes by who asks, and not by what for.
-func (f Fault) ByClient() bool { return f.Packet != "" || f.Before.Kind != "" }
+func (f Fault) ByClient() bool { return f.Packet != "" || f.Before.Kind != "" || f.NoEndpoints }
 
 // In is the fault in a bucket in which the policy expects this marker; empty: none, and then nothing is left of a row about the
 // whole bucket that is not the namespace's.
@@ -188,6 +248,8 @@ const (
 	// one: Kyverno's default is 10 s, the policies here have 3 s.
 	slowMillis    = 700
 	tooSlowMillis = 12_000
+	// oracleMillis is as long as any webhook can wait.
+	oracleMillis = 30_000
 	// signIn is the path of a page that answers 200 to everything. No bucket can have this name.
 	signIn = "/Sign-In"
 	// noSuchHost is a name that the cluster's DNS server itself knows not to exist. The dot at its end keeps resolvers from
@@ -407,6 +469,80 @@ var Faults = []Fault{
 	},
 }
 
+// OracleFaults are the rows about the oracle. Only a policy that asks one meets them.
+var OracleFaults = ofOracle([]Fault{
+	{
+		Name: "refused", Sentence: "refusing connections", Outcome: OutcomeUnknown,
+		Packet: fault.Refused,
+		Proof:  Proof{TargetOracle: is(probe.Refused)},
+	},
+	{
+		Name: "no-endpoints", Sentence: "a Service without endpoints", Outcome: OutcomeUnknown,
+		NoEndpoints: true,
+		Proof:       Proof{TargetOracle: is(probe.Refused)},
+	},
+	{
+		Name: "slow", Sentence: fmt.Sprintf("answering after %d s", oracleMillis/1000), Outcome: OutcomeUnknown,
+		HTTP: gateway.Fault{Kind: "slow", DelayMillis: oracleMillis},
+		Proof: Proof{TargetOracle: func(r probe.Result) bool {
+			return r.Class == probe.Timeout || TargetOracle.up(r) && r.Millis >= oracleMillis
+		}},
+	},
+	{
+		Name: "500", Sentence: "Ready, and answering 500 Internal Server Error", Outcome: OutcomeUnknown,
+		HTTP:  gateway.Fault{Kind: "status", Status: 500, Body: `{"error": "internal"}`, ContentType: "application/json"},
+		Proof: Proof{TargetOracle: answers(500)},
+	},
+	{
+		Name: "html-200", Sentence: "Ready, and answering 200 with an HTML page", Outcome: OutcomeUnknown,
+		HTTP:  gateway.Fault{Kind: "html-200"},
+		Proof: Proof{TargetOracle: isPage},
+	},
+	{
+		// What a new version of it may answer, or another service at its name.
+		Name: "other-shape", Sentence: "Ready, and answering 200 with JSON of another shape", Outcome: OutcomeUnknown,
+		HTTP: gateway.Fault{Kind: "status", Status: 200, Body: `{"status": "ok", "data": []}`, ContentType: "application/json"},
+		Proof: Proof{TargetOracle: func(r probe.Result) bool {
+			return r.Class == probe.OK && r.Bytes > 0 && !isPage(r) && !strings.HasPrefix(r.Headers["Server"], gateway.OracleServer)
+		}},
+	},
+	{
+		Name: "lies", Sentence: "saying that there is no backup, whatever S3 holds", Outcome: OutcomeLied,
+		HTTP:  gateway.Fault{Kind: "says", Says: gateway.OracleNone},
+		Proof: Proof{TargetOracle: says(gateway.OracleNone)},
+	},
+	{
+		// One that is not done with reading what there is when it begins to answer. A policy that asks twice hears both.
+		Name: "lies-once", Sentence: "saying to who asks first that there is no backup, and then the truth", Outcome: OutcomeLied,
+		HTTP:  gateway.Fault{Kind: "says", Says: gateway.OracleNone, Times: 1},
+		Proof: Proof{TargetOracle: says(gateway.OracleNone)},
+		Ends:  Proof{TargetOracle: says(gateway.OracleBackup)},
+	},
+})
+
+// ofOracle are rows about the oracle. Meanwhile S3 is seen to be up: whatever comes of them is the oracle's doing.
+func ofOracle(rows []Fault) []Fault {
+	for i := range rows {
+		rows[i].Oracle = true
+		for _, proof := range []Proof{rows[i].Proof, rows[i].Ends} {
+			if proof != nil {
+				proof[TargetConfig] = up
+			}
+		}
+	}
+	return rows
+}
+
+// All are the rows of both.
+func All() []Fault { return slices.Concat(Faults, OracleFaults) }
+
+// says is an answer of the oracle's own, which says what it found. Its status is the contract's.
+func says(found string) func(probe.Result) bool {
+	return func(r probe.Result) bool {
+		return (r.Class == probe.OK || r.Class == probe.HTTP) && r.Headers["Server"] == gateway.OracleServer+found
+	}
+}
+
 // writes are the methods of requests that change what is in a bucket.
 var writes = []string{http.MethodPut, http.MethodPost, http.MethodDelete}
 
@@ -486,7 +622,7 @@ var Held = Fault{
 	Proof:   Proof{TargetConfig: is(probe.Timeout)},
 }
 
-// Named is the row of the table of this name. It panics where there is none: whoever asks is a spec.
+// Named is the row about S3 of this name. It panics where there is none: whoever asks is a spec.
 func Named(name string) Fault {
 	for _, row := range Faults {
 		if row.Name == name {
@@ -516,11 +652,14 @@ func (f Fault) Rules(id string, paths Paths) []gateway.Rule {
 	}
 	var rules []gateway.Rule
 	put := func(place string, methods []string, what gateway.Fault) {
+		if what.Kind == "" { // nothing happens to requests
+			return
+		}
 		name := id
 		if len(rules) > 0 {
 			name = fmt.Sprintf("%s/%d", id, len(rules)+1)
 		}
-		rules = append(rules, gateway.Rule{ID: name, PathPrefix: place, Methods: methods, Auth: f.Auth, About: f.About, TTLSeconds: TTLSeconds, Fault: what})
+		rules = append(rules, gateway.Rule{ID: name, To: f.to(), PathPrefix: place, Methods: methods, Auth: f.Auth, About: f.About, TTLSeconds: TTLSeconds, Fault: what})
 	}
 	for _, place := range places {
 		put(place, f.Methods, f.HTTP)
@@ -536,6 +675,14 @@ func (f Fault) Rules(id string, paths Paths) []gateway.Rule {
 		rules = append(rules, gateway.Rule{ID: id + "/elsewhere", PathPrefix: f.HTTP.Location, TTLSeconds: TTLSeconds, Fault: f.Elsewhere})
 	}
 	return rules
+}
+
+// to is whom the rules are about.
+func (f Fault) to() string {
+	if f.Oracle {
+		return gateway.ToOracle
+	}
+	return ""
 }
 
 // IsRule says whether a rule, by its ID, is one of an outage's with this ID.

@@ -31,12 +31,15 @@ import (
 func TestTheFaultTableIsSound(t *testing.T) {
 	seen := map[string]bool{}
 	paths := Paths{Namespace: "/b/ns/", Repository: "/b/ns/data/", Marker: "/b/marker", Clients: []string{"10.244.0.7"}}
-	isUp := probe.Result{Class: probe.OK, Status: 200, Bytes: 155, Lists: true, Keys: 3, Received: 500, Millis: 3, Headers: map[string]string{"Content-Type": "binary/octet-stream"}}
-	for _, f := range Faults {
-		if f.Name == "" || f.Sentence == "" || f.Outcome == "" || seen[f.Name] {
+	isUp := probe.Result{Class: probe.OK, Status: 200, Bytes: 155, Lists: true, Keys: 3, Received: 500, Millis: 3, Headers: map[string]string{"Content-Type": "binary/octet-stream", "Server": api.OracleServer + api.OracleBackup}}
+	for _, f := range All() {
+		if f.Name == "" || f.Sentence == "" || f.Outcome == "" || seen[f.Requirement()] {
 			t.Errorf("fault %q: name, sentence and outcome are needed, and the name once", f.Name)
 		}
-		seen[f.Name] = true
+		seen[f.Requirement()] = true
+		if (f.Proof[TargetOracle] != nil) != f.Oracle {
+			t.Errorf("fault %s: its proof is not about what it is of", f.Requirement())
+		}
 		rules := f.Rules("ns", paths)
 		for _, rule := range rules {
 			if !IsRule(rule.ID, "ns") || IsRule(rule.ID, "n") {
@@ -134,6 +137,10 @@ func aGateway(t *testing.T, scheme string) (Subject, *fault.Gateway) {
 	if scheme == "https" {
 		config.Certificates = certificates
 	}
+	var at netip.AddrPort
+	config.Endpoint, config.DialEndpoint = scheme+"://"+name, func(ctx context.Context, _ bool) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", at.String())
+	}
 	server, err := gateway.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +153,15 @@ func aGateway(t *testing.T, scheme string) (Subject, *fault.Gateway) {
 		return l
 	}
 	data, control := listen("127.0.0.1:0"), listen("127.0.0.1:0")
-	at := netip.MustParseAddrPort(data.Addr().String())
+	at = netip.MustParseAddrPort(data.Addr().String())
+	answers := map[string]api.OracleAnswer{}
+	for _, found := range []string{api.OracleBackup, api.OracleNone, api.OracleUnknown} {
+		answers[found] = api.OracleAnswer{Status: 200, Body: `{"found": "` + found + `"}`}
+	}
+	if err := server.SetOracle(&api.Oracle{Question: "/exists/{namespace}/{pvc}", Bucket: "bucket", Repository: "{namespace}/{pvc}/", Answers: answers}); err != nil {
+		t.Fatal(err)
+	}
+	oracle := listen("127.0.0.1:0")
 	portal := listen(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), at.Port()).String())
 	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -154,15 +169,16 @@ func aGateway(t *testing.T, scheme string) (Subject, *fault.Gateway) {
 	}
 	dns := listen(udp.LocalAddr().String())
 	names := resolver.Config{Name: name, Address: at.Addr(), Elsewhere: netip.MustParseAddr("127.0.0.2"), Fault: server.NameFault}
-	ended := make(chan error, 3)
+	ended := make(chan error, 4)
 	go func() { ended <- server.Serve(data, control) }()
+	go func() { ended <- server.ServeOracle(oracle) }()
 	go func() { ended <- server.ServePortal(portal) }()
 	go func() { ended <- names.Serve(udp, dns) }()
 	address := udp.LocalAddr().String()
 	nameServer.Store(&address)
 	t.Cleanup(func() {
 		nameServer.Store(nil)
-		if err := errors.Join(server.Close(), udp.Close(), dns.Close(), <-ended, <-ended, <-ended); err != nil {
+		if err := errors.Join(server.Close(), udp.Close(), dns.Close(), <-ended, <-ended, <-ended, <-ended); err != nil {
 			t.Error(err)
 		}
 	})
@@ -170,7 +186,7 @@ func aGateway(t *testing.T, scheme string) (Subject, *fault.Gateway) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Subject{Endpoint: e, Bucket: "bucket", Marker: "marker.json", AccessKey: "a", SecretKey: "s", Clients: []netip.Addr{at.Addr()}},
+	return Subject{Oracle: "http://" + oracle.Addr().String() + "/exists/", Endpoint: e, Bucket: "bucket", Marker: "marker.json", AccessKey: "a", SecretKey: "s", Clients: []netip.Addr{at.Addr()}},
 		fault.New("http://"+control.Addr().String(), "token")
 }
 
@@ -199,7 +215,7 @@ func proofs(t *testing.T, scheme string) {
 		}
 		return results
 	}
-	faults := slices.Clone(Faults)
+	faults := All()
 	for _, f := range Faults {
 		if f.Bucket { // also as a policy without a marker meets it
 			f = f.In("")
@@ -209,14 +225,15 @@ func proofs(t *testing.T, scheme string) {
 	}
 	for _, f := range faults {
 		switch {
-		case f.Packet != "", f.Late(), !subject.Endpoint.Is(f.Of):
+		case f.Packet != "", f.NoEndpoints, f.Late(), !subject.Endpoint.Is(f.Of):
 			continue // packets are the node's; and nobody waits for 12 s here
 		case f.Name == "name-not-found":
 			f.Proof = Proof{TargetConfig: answers(307)} // where it leads only a cluster knows
 		}
-		t.Run(f.Name, func(t *testing.T) {
-			namespace := "ns-" + strings.ToLower(f.Name)
+		t.Run(f.Situation(), func(t *testing.T) {
+			namespace := "ns-" + f.Family() + "-" + strings.ToLower(f.Name)
 			of := subject
+			of.Oracle += namespace + "/data"
 			of.NamespacePrefix, of.RepositoryPrefix = namespace+"/", namespace+"/data/"
 			if got := look(f, of); !f.Up().Shows(got) || f.Proof.Shows(got) {
 				t.Errorf("before: %+v", got)
@@ -229,6 +246,11 @@ func proofs(t *testing.T, scheme string) {
 			}
 			if got := look(f, of); !f.Proof.Shows(got) || f.Up().Shows(got) {
 				t.Errorf("during: the proof must hold (it does: %v), and S3 must not look up (it does: %v): %+v", f.Proof.Shows(got), f.Up().Shows(got), got)
+			}
+			if f.Ends != nil {
+				if got := look(f, of); !f.Ends.Shows(got) {
+					t.Errorf("at the end: %+v", got)
+				}
 			}
 			for _, rule := range rules {
 				if err := control.Heal(t.Context(), rule.ID); err != nil {
@@ -269,6 +291,8 @@ func TestRules(t *testing.T) {
 		"a bucket of one's own":     {Fault{HTTP: absent, Bucket: true}, "", "id [] /b/ns/ absent"},
 		"redirected":                {Fault{HTTP: api.Fault{Kind: "redirect", Location: "/x"}, Elsewhere: absent}, "", "id [] /b/ns/ redirect, id/elsewhere [] /x absent"},
 		"before there are requests": {Fault{HTTP: absent, Before: api.Fault{Kind: "cert-expired"}}, "", "id [] /b/ns/ absent, id/before []  cert-expired [10.244.0.7]"},
+		"the oracle":                {Fault{HTTP: absent, Oracle: true}, "marker", "id [] /b/ns/ absent to oracle"},
+		"nobody's requests":         {Fault{Packet: fault.Refused, Oracle: true}, "marker", ""},
 		"listings, of one's own":    {Fault{HTTP: absent, About: api.AboutListings, Auth: unsigned}, "", "id [] /b/ns/ absent listings [none bearer basic other]"},
 	} {
 		var got []string
@@ -276,6 +300,9 @@ func TestRules(t *testing.T) {
 			text := fmt.Sprintf("%s %v %s %s", r.ID, r.Methods, r.PathPrefix, r.Fault.Kind)
 			if r.About != "" {
 				text += fmt.Sprintf(" %s %v", r.About, r.Auth)
+			}
+			if r.To != "" {
+				text += " to " + r.To
 			}
 			if len(r.Clients) > 0 {
 				text += fmt.Sprint(" ", r.Clients)
@@ -302,7 +329,7 @@ func TestInABucketWithoutAMarker(t *testing.T) {
 
 func TestDecisionsOfOutcomes(t *testing.T) {
 	for outcome, want := range map[Outcome]string{
-		OutcomeUnknown: policy.DecisionUnknown, OutcomeAbsent: policy.DecisionFresh,
+		OutcomeUnknown: policy.DecisionUnknown, OutcomeAbsent: policy.DecisionFresh, OutcomeLied: policy.DecisionFresh,
 		OutcomeBackup: policy.DecisionRestore, OutcomeLater: policy.DecisionRestore, OutcomeNothing: policy.DecisionRestore,
 	} {
 		if got := outcome.Decision(); got != want {

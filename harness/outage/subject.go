@@ -24,7 +24,9 @@ type Subject struct {
 	// NamespacePrefix and RepositoryPrefix begin the keys of all that is a namespace's, and of one PVC's repository.
 	NamespacePrefix, RepositoryPrefix string
 	// Marker is the key of the object that the policy expects in the bucket; empty: none.
-	Marker               string
+	Marker string
+	// Oracle is the URL of a question to the oracle about the PVC; empty: there is none.
+	Oracle               string
 	AccessKey, SecretKey string // the movers'
 	// Clients are the addresses of Kyverno's pods and of the observer.
 	Clients []netip.Addr
@@ -55,6 +57,8 @@ func (s Subject) URL(ctx context.Context, target Target) (string, error) {
 		return s.Endpoint.URL + s.Path("?list-type=2&prefix="+s.NamespacePrefix), nil
 	case TargetMarker:
 		return s.Endpoint.URL + s.Path(s.Marker), nil
+	case TargetOracle:
+		return s.Oracle, nil
 	case TargetSigned:
 		return s.signed(ctx, target, key, nil)
 	case TargetSnapshots:

@@ -66,6 +66,9 @@ type Contract struct {
 	NamespaceLabels map[string]string `json:"namespaceLabels,omitempty"`
 	// Where the policy stores backups.
 	S3 S3 `json:"s3"`
+	// The service in the cluster that the policy asks, instead of S3, whether there is a backup of a PVC. The suite makes the Service, and a
+	// stand-in for the oracle answers there by asking S3, so that each fault of S3 reaches it. Defaults to none: the policy asks S3.
+	Oracle Oracle `json:"oracle,omitzero"`
 	// The Secret that holds the credentials for S3 and restic. The suite creates it, with new credentials for each run, so a
 	// policy that carries its own credentials cannot be tested.
 	BaseSecret BaseSecret `json:"baseSecret"`
@@ -159,6 +162,38 @@ type S3 struct {
 	Marker string `json:"marker,omitempty"`
 	// The content of that object. Defaults to {"smart-restore": "bucket"}.
 	MarkerBody string `json:"markerBody,omitempty"`
+}
+
+// Oracle is a service in the cluster that is asked whether there is a backup.
+type Oracle struct {
+	// The URL of a question, with {namespace} and {pvc} in its path or query, such as
+	// http://backup-oracle.volsync-system.svc.cluster.local/exists/{namespace}/{pvc}. It is http, and its host is a Service in a namespace
+	// of the stack or of the policy, with or without a port.
+	URL Template `json:"url"`
+	// What the oracle answers: a JSON text for each of the three things that it can find. No two may be the same.
+	Answers OracleAnswers `json:"answers"`
+	// The HTTP statuses of the answers, where one is not 200.
+	Statuses OracleStatuses `json:"statuses,omitzero"`
+}
+
+// OracleAnswers are the bodies of an oracle's answers.
+type OracleAnswers struct {
+	// S3 holds a backup. Quote the JSON: '{"exists": true}'.
+	Backup string `json:"backup"`
+	// S3 holds none.
+	None string `json:"none"`
+	// S3 did not answer, or not so that one of the two could be told.
+	Unknown string `json:"unknown"`
+}
+
+// OracleStatuses are their HTTP statuses.
+type OracleStatuses struct {
+	// The status of the answer that S3 holds a backup. Defaults to 200.
+	Backup int `json:"backup,omitempty"`
+	// The status of the answer that S3 holds none. Defaults to 200.
+	None int `json:"none,omitempty"`
+	// The status of the answer that it is not known. Defaults to 200.
+	Unknown int `json:"unknown,omitempty"`
 }
 
 // Decisions is how a policy writes on a PVC what it decided. The patterns are regular expressions, each of a whole value.
@@ -432,7 +467,9 @@ func (c Contract) NotPromised(labels []string) string {
 	at, err := endpoint.Parse(c.S3.Endpoint)
 	for _, label := range labels {
 		switch {
-		case label == JudgesPolicy && c.Restores == Always && slices.Contains(labels, s3Down):
+		case label == AboutAnOracle && !c.Oracle.Named():
+			return "the contract names no service in the cluster that is asked for S3 (oracle)"
+		case label == JudgesPolicy && c.Restores == Always && !c.Oracle.Named() && slices.Contains(labels, s3Down):
 			return "only who asks S3 without credentials meets this fault: a ReplicationDestination comes with each PVC (restores: " + Always + "), and nobody asks"
 		case label == JudgesPolicy && c.Companion:
 			return "the policy is not about PVCs (companion): the templates are applied for each, and nothing of them asks, makes or reacts by itself"

@@ -73,6 +73,9 @@ func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 	if err := p.checkTrust(); err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 	}
+	if err := p.checkOracle(); err != nil {
+		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
+	}
 	store := contract.SecretStore
 	if address := endpoint.Host(); !p.names(address) && !store.says("{endpoint}") && !store.says("{host}") {
 		if promised := contract.S3.Endpoint; set.URL != "" && set.URL != promised {

@@ -35,6 +35,10 @@ override: {annotation: example.org/accept, value: "as it is: {uid}"}
 upgradesFrom: ../before
 unknown: waits
 restores: always
+oracle:
+  url: http://plumber.backup-system.svc:8080/exists/{namespace}/{pvc}
+  answers: {backup: '{"exists": true}', none: '{"exists": false}', unknown: '{"exists": false}'}
+  statuses: {backup: 201, none: 404, unknown: 503}
 `
 
 func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
@@ -51,6 +55,8 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 		Features:  []string{"visible-decision"},
 		Decisions: Decisions{Annotation: "backups.example.org/state", Restore: "yes", Fresh: "no", Unknown: "perhaps.*"},
 		Override:  Override{Annotation: "example.org/accept", Value: "as it is: {uid}"}, UpgradesFrom: "../before",
+		Oracle: Oracle{URL: "http://plumber.backup-system.svc:8080/exists/{namespace}/{pvc}",
+			Answers: OracleAnswers{Backup: `{"exists": true}`, None: `{"exists": false}`, Unknown: `{"exists": false}`}, Statuses: OracleStatuses{Backup: 201, None: 404, Unknown: 503}},
 	}
 	got := c
 	got.doc = nil
@@ -96,6 +102,8 @@ func TestWhatASpecsLabelsAskOfAPolicy(t *testing.T) {
 		{Contract{Features: []string{"populator"}}, []string{"safety", JudgesPopulator}, ""},
 		{c, []string{"safety", JudgesPopulator}, "the policy does not promise populator"},
 		{Contract{Restores: Always}, []string{"core", "s3-down", JudgesPolicy}, "only who asks S3 without credentials meets this fault: a ReplicationDestination comes with each PVC (restores: always), and nobody asks"},
+		{Contract{Restores: Always, Oracle: Oracle{URL: "http://o.kyverno.svc/{namespace}/{pvc}"}}, []string{"core", "s3-down", JudgesPolicy, AboutAnOracle}, ""},
+		{c, []string{"core", AboutAnOracle}, "the contract names no service in the cluster that is asked for S3 (oracle)"},
 		{Contract{Restores: Always}, []string{"core", "s3-down"}, ""},
 		{Contract{Restores: Always}, []string{"safety", JudgesPolicy}, ""},
 		{Contract{Companion: true}, []string{"core", JudgesPolicy}, "the policy is not about PVCs (companion): the templates are applied for each, and nothing of them asks, makes or reacts by itself"},

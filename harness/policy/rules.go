@@ -44,6 +44,7 @@ var (
 	named         = rule{pattern: whole(`[a-z0-9.{}-]+`), wanted: "an object's name: small letters, digits, - and ., and placeholders"}
 	text          = rule{pattern: regexp.MustCompile(`\S`), wanted: "some text"}
 	positive      = rule{min: 1, max: 1000}
+	httpStatus    = rule{min: 200, max: 599}
 )
 
 func whole(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + pattern + `)$`) }
@@ -74,6 +75,13 @@ var rules = map[string]rule{
 	"s3.cluster":                     {pattern: whole(pathPart), atMost: 100, wanted: "a part of s3.path: letters, digits and -_."},
 	"s3.marker":                      {pattern: whole(pathPart + `(/` + pathPart + `)*`), atMost: 400, wanted: "the key of an object: letters, digits and -_. with / between, and none at its ends"},
 	"s3.markerBody":                  {pattern: regexp.MustCompile(`\S`), atMost: 1000, wanted: "some text"},
+	"oracle.url":                     {pattern: whole(`http://[^/?# ]+(/[^# ]*)?(\?[^# ]*)?`), atMost: 1000, wanted: "a URL like " + exampleOracle},
+	"oracle.answers.backup":          text,
+	"oracle.answers.none":            text,
+	"oracle.answers.unknown":         text,
+	"oracle.statuses.backup":         httpStatus,
+	"oracle.statuses.none":           httpStatus,
+	"oracle.statuses.unknown":        httpStatus,
 	"baseSecret.name":                object,
 	"baseSecret.namespace":           {pattern: whole(dnsLabel), atMost: 63, wanted: "a namespace's name: small letters, digits and -"},
 	"baseSecret.keys.accessKey":      dataKey,
@@ -130,6 +138,8 @@ var (
 		"":                      {"apiVersion", "kind", "name", "description"},
 		"expectedFailures.*":    {"requirement", "reason"},
 		"decisions":             {"annotation", "restore", "fresh", "unknown"},
+		"oracle":                {"url", "answers"},
+		"oracle.answers":        {"backup", "none", "unknown"},
 		"secretStore":           {"name", "entries"},
 		"secretStore.entries.*": {"key"},
 	}
@@ -151,6 +161,15 @@ func (r rule) holds(value any) string {
 		return fmt.Sprintf("%d will not do: wanted is %d to %d", number, r.min, r.max)
 	}
 	return ""
+}
+
+// joined is a path of names in a contract.
+func joined(path []any) string {
+	var names []string
+	for _, step := range path {
+		names = append(names, fmt.Sprint(step))
+	}
+	return strings.Join(names, ".")
 }
 
 // ruleOf finds the rule of a value, and of the key that it has in a mapping whose keys are free.
@@ -185,9 +204,9 @@ func (c *Contract) validate() error {
 	for i := range c.ExpectedFailures {
 		lacks([]any{"expectedFailures", i}, needed["expectedFailures.*"]...)
 	}
-	for _, optional := range []string{"decisions", "secretStore"} {
-		if c.doc.Has(optional) {
-			lacks([]any{optional}, needed[optional]...)
+	for _, optional := range [][]any{{"decisions"}, {"oracle"}, {"oracle", "answers"}, {"secretStore"}} {
+		if c.doc.Has(optional...) {
+			lacks(optional, needed[joined(optional)]...)
 		}
 	}
 	for i := range c.SecretStore.Entries {
@@ -232,6 +251,7 @@ func (c *Contract) validate() error {
 	c.validatePlaces(report)
 	c.validateDecisions(report)
 	problems = append(problems, c.validateSecretStore(report)...)
+	problems = append(problems, c.validateOracle(report)...)
 	for _, t := range []struct {
 		field string
 		Template

@@ -330,11 +330,12 @@ func (p *player) s3Down(ctx context.Context, name string) {
 	if p.blind {
 		return
 	}
-	i := slices.IndexFunc(outage.Faults, func(f outage.Fault) bool { return f.Name == name })
+	faults := outage.All()
+	i := slices.IndexFunc(faults, func(f outage.Fault) bool { return f.Short() == name })
 	if i < 0 {
 		p.env.Unknownf("there is no fault %s", name)
 	}
-	f := outage.Faults[i]
+	f := faults[i]
 	p.blind = true
 	begun := map[string]bool{}
 	for _, s := range p.all() {

@@ -22,6 +22,7 @@ import (
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/podexec"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
@@ -75,6 +76,22 @@ func (r *Repositories) NamespacePath() string {
 func IsAbout(request gateway.Record, r *Repositories, pvc string) bool {
 	query, err := url.ParseQuery(request.Query)
 	return strings.HasPrefix(request.Path, r.Path(pvc)) || err == nil && strings.HasPrefix(query.Get("prefix"), r.Prefix(pvc))
+}
+
+// IsQuestion says whether a request is Kyverno's question whether there is a backup of a PVC of this name: to S3 or, by the contract, to the
+// oracle. What the oracle then asks S3 is not Kyverno's.
+func IsQuestion(request gateway.Record, r *Repositories, pvc string) bool {
+	if request.Auth == gateway.AuthAWS4 || request.UserAgent == probe.UserAgent || request.UserAgent == gateway.OracleAgent {
+		return false
+	}
+	if oracle := r.env.Testbed.Contract.Oracle; oracle.Named() {
+		asked := request.Path
+		if request.Query != "" {
+			asked += "?" + request.Query
+		}
+		return request.To == gateway.ToOracle && asked == oracle.Path(r.env.Namespace, pvc)
+	}
+	return request.Auth == gateway.AuthNone && IsAbout(request, r, pvc)
 }
 
 // GoodBackup puts a restic repository with one good snapshot where the backup of a PVC of this name would be.

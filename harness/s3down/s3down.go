@@ -1,5 +1,6 @@
-// Package s3down takes S3 down in the ways of the fault table, and proves it: from inside the cluster S3 is seen up before, down at
-// the start and at the end, and up again after; and those whom the fault is for are seen to have run into it meanwhile.
+// Package s3down takes S3, or the oracle that is asked in its place, down in the ways of the fault table, and proves it: from inside the
+// cluster it is seen up before, down at the start and at the end, and up again after; and those whom the fault is for are seen to have
+// run into it meanwhile.
 package s3down
 
 import (
@@ -27,6 +28,7 @@ import (
 	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/podexec"
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/probe"
 	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/verdict"
@@ -92,17 +94,20 @@ func (s *S3) down(ctx context.Context, f outage.Fault, pvc string, during func()
 	if f.Late() { // the probe goes on beside what is done meanwhile
 		during()
 		o.expect("as the outage begins", <-first, f.Proof)
-		o.expect("as the outage ends", o.probe(ctx, outage.SilenceTimeout), f.Proof)
+		o.expect("as the outage ends", o.probe(ctx, outage.SilenceTimeout), f.AtEnd())
 	} else {
 		o.expect("as the outage begins", <-first, f.Proof)
 		during()
-		o.expect("as the outage ends", o.probe(ctx, f.ProbeTimeout()), f.Proof)
+		o.expect("as the outage ends", o.probe(ctx, f.ProbeTimeout()), f.AtEnd())
 	}
 	o.ranInto(ctx, since.LastSeq)
 	if err := o.heal(ctx); err != nil {
 		e.Unknownf("the fault %s could not be taken away: %v", f.Name, err)
 	}
 	healed = e.Now()
+	if f.NoEndpoints {
+		o.settled(ctx, f.Up())
+	}
 	o.expect("after the outage", o.probe(ctx, outage.AnswerTimeout), f.Up())
 	return healed
 }
@@ -117,6 +122,7 @@ type inForce struct {
 	prober  *prober
 	urls    map[outage.Target]string
 	left    bool         // it could not be taken away
+	gone    bool         // it may be that the oracle's Service has no endpoints
 	packets bool         // it may be that packets are met by it
 	armed   *fault.Armed // nil: no packet fault, or it is not known which
 	kyverno []netip.Addr // Kyverno's addresses, where the fault goes by them
@@ -139,6 +145,7 @@ func (s *S3) subject(pvc string) outage.Subject {
 		Endpoint: t.Endpoint, Bucket: t.Store.Bucket,
 		NamespacePrefix: s.env.KeyPrefix(), RepositoryPrefix: s.repos.Prefix(pvc),
 		Marker:    t.Contract.S3.Marker,
+		Oracle:    t.Contract.Oracle.Question(s.env.Namespace, pvc),
 		AccessKey: t.Credentials.AccessKey, SecretKey: t.Credentials.SecretKey,
 	}
 }
@@ -161,7 +168,7 @@ func (o *inForce) probe(ctx context.Context, timeout time.Duration) probed {
 	for target := range o.fault.Proof {
 		result, err := o.prober.probe(ctx, target.Method(), o.urls[target], timeout)
 		if err != nil {
-			p.err = fmt.Errorf("probe S3 (%s): %w", target, err)
+			p.err = fmt.Errorf("probe %s (%s): %w", o.fault.What(), target, err)
 			break
 		}
 		p.results[target] = result
@@ -174,7 +181,11 @@ func (o *inForce) expect(when string, p probed, proof outage.Proof) {
 	o.env.Must(p.err)
 	for target, result := range p.results {
 		what := "S3 as seen from inside the cluster"
-		if target != outage.TargetConfig {
+		switch target {
+		case outage.TargetConfig:
+		case outage.TargetOracle:
+			what = "the oracle as seen from inside the cluster"
+		default:
 			what += " (" + string(target) + ")"
 		}
 		found := fmt.Sprintf("%s: %s (HTTP status %d%s) in %.0f ms", when, result.Class, result.Status, redirected(result), result.Millis)
@@ -205,13 +216,26 @@ func (o *inForce) arm(ctx context.Context) {
 		e.Must(e.Gateway.Put(ctx, rule))
 	}
 	o.say(true)
+	if o.fault.NoEndpoints {
+		o.takeEndpoints(ctx)
+		return
+	}
 	if o.fault.Packet == "" {
 		return
 	}
+	at := e.Testbed.Endpoint.Addr
+	if o.fault.Oracle {
+		at = e.Testbed.OracleAddress()
+	}
+	o.armPackets(ctx, o.fault.Packet, at)
+}
+
+// armPackets puts a fault on packets on their way to an address in force.
+func (o *inForce) armPackets(ctx context.Context, what fault.PacketFault, at netip.AddrPort) {
+	var err error
 	o.packets = true
-	o.armed, err = e.Firewall.Arm(ctx, o.id, o.fault.Packet, o.clients(), e.Testbed.Endpoint.Addr)
-	if err != nil {
-		e.Unknownf("the fault %s could not be put on: %v", o.fault.Name, err)
+	if o.armed, err = o.env.Firewall.Arm(ctx, o.id, what, o.clients(), at); err != nil {
+		o.env.Unknownf("the fault %s could not be put on: %v", o.fault.Name, err)
 	}
 }
 
@@ -220,11 +244,17 @@ func (o *inForce) clients() []netip.Addr {
 	return append([]netip.Addr{o.prober.address}, o.kyverno...)
 }
 
+// oracle is from where the oracle asks S3.
+func (o *inForce) oracle() netip.Addr { return o.env.Testbed.OracleAddress().Addr() }
+
 // rules are what the gateway is told.
 func (o *inForce) rules() []gateway.Rule {
 	subject := o.subject(o.pvc)
 	if o.fault.Before.Kind != "" {
 		subject.Clients = o.clients()
+		if o.env.Testbed.Asks() == policy.AsksOracle {
+			subject.Clients = append(subject.Clients, o.oracle())
+		}
 	}
 	return subject.Rules(o.fault, o.id)
 }
@@ -236,6 +266,9 @@ func (o *inForce) heal(ctx context.Context) error {
 		for _, rule := range o.rules() {
 			err = errors.Join(err, o.env.Gateway.Heal(ctx, rule.ID))
 		}
+		if o.gone {
+			err = errors.Join(err, o.setEndpoints(ctx, true))
+		}
 		switch {
 		case o.armed != nil:
 			err = errors.Join(err, o.armed.Heal(ctx))
@@ -245,6 +278,7 @@ func (o *inForce) heal(ctx context.Context) error {
 		return err
 	})
 	o.left = err != nil
+	o.gone = o.gone && err != nil
 	if err == nil && o.on {
 		o.say(false)
 		o.env.OutageEnded()
@@ -272,14 +306,14 @@ func (s *S3) takeAway(ctx context.Context, name string, heal func(context.Contex
 
 func (o *inForce) say(on bool) {
 	o.on = on
-	o.faultIs(o.fault.Name, o.fault.Sentence, on)
+	o.faultIs(o.fault.What(), o.fault.Name, o.fault.Sentence, on)
 }
 
-// faultIs records that a fault of S3 is in force, or is no more.
-func (s *S3) faultIs(name, sentence string, on bool) {
-	text := "from now on S3 is " + sentence
+// faultIs records that a fault of S3 or of the oracle is in force, or is no more.
+func (s *S3) faultIs(what, name, sentence string, on bool) {
+	text := "from now on " + what + " is " + sentence
 	if !on {
-		text = "S3 is no longer " + sentence
+		text = what + " is no longer " + sentence
 	}
 	s.env.Evidence(verdict.KindFault, text, map[string]any{"fault": name, "on": on})
 }
@@ -338,23 +372,14 @@ func (s *S3) kyvernoAddresses(ctx context.Context) ([]netip.Addr, error) {
 	return addresses, nil
 }
 
-// ranInto is the positive control of an outage: those whom the fault is for asked S3 about the PVC and met it.
+// ranInto is the positive control of an outage: those whom the fault is for asked about the PVC and met it.
 func (o *inForce) ranInto(ctx context.Context, since int64) {
-	e := o.env
-	if o.armed != nil && !e.Testbed.OnlyMoversAsk() { // movers meet an outage at the gateway
-		attempts, err := o.armed.Attempts(ctx)
-		e.Must(err)
-		var total uint64
-		for _, address := range o.kyverno {
-			total += attempts[address]
-		}
-		if total == 0 {
-			e.Unknownf("Kyverno sent nothing to S3 during the outage, so the outage did not test the policy")
-		}
-		e.Evidence("s3", fmt.Sprintf("%d packets with which Kyverno opens a connection or asks S3 ran into the outage", total), nil)
+	e, asks := o.env, o.env.Testbed.Asks()
+	if o.armed != nil && (asks == policy.AsksKyverno || o.fault.Oracle) { // others meet an outage of S3's at the gateway
+		o.metByPackets(ctx)
 		return
 	}
-	if o.fault.Before.Kind != "" && !e.Testbed.OnlyMoversAsk() {
+	if o.fault.Before.Kind != "" && asks != policy.AsksMover {
 		o.metBefore(ctx, since)
 		return
 	}
@@ -364,12 +389,17 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 	}
 	page, err := e.Gateway.Records(ctx, since, about)
 	e.Must(err)
-	who, movers := "Kyverno", o.fault.Outcome == outage.OutcomeLater || o.fault.Outcome == outage.OutcomeNothing
+	who, movers := asks, o.fault.Outcome == outage.OutcomeLater || o.fault.Outcome == outage.OutcomeNothing
 	switch {
+	case o.fault.Oracle:
+		who = policy.AsksKyverno
 	case o.either:
-		who = "Kyverno or a mover"
+		who = policy.AsksKyverno + " or " + policy.AsksMover
+		if asks == policy.AsksOracle {
+			who = policy.AsksOracle + " or " + policy.AsksMover
+		}
 	case movers:
-		who = "a mover"
+		who = policy.AsksMover
 	}
 	for _, record := range page.Records {
 		if outage.IsRule(record.Rule, o.id) && record.UserAgent != probe.UserAgent && (o.either || movers == (record.Auth == gateway.AuthAWS4)) {
@@ -380,7 +410,22 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 	if page.Dropped > 0 {
 		e.Unknownf("the gateway has forgotten %d requests: whether %s ran into the outage is not known", page.Dropped, who)
 	}
-	e.Unknownf("%s sent no request to S3 during the outage (the gateway saw %d others), so the outage did not test the policy", who, len(page.Records))
+	e.Unknownf("%s sent no request to %s during the outage (the gateway saw %d others), so the outage did not test the policy", who, o.fault.What(), len(page.Records))
+}
+
+// metByPackets is the positive control of a fault on packets.
+func (o *inForce) metByPackets(ctx context.Context) {
+	e := o.env
+	attempts, err := o.armed.Attempts(ctx)
+	e.Must(err)
+	var total uint64
+	for _, address := range o.kyverno {
+		total += attempts[address]
+	}
+	if total == 0 {
+		e.Unknownf("Kyverno sent nothing to %s during the outage, so the outage did not test the policy", o.fault.What())
+	}
+	e.Evidence("s3", fmt.Sprintf("%d packets with which Kyverno opens a connection or asks %s ran into the outage", total, o.fault.What()), nil)
 }
 
 // metBefore is the positive control of a fault that is met before there is a request.
@@ -388,20 +433,24 @@ func (o *inForce) metBefore(ctx context.Context, since int64) {
 	e := o.env
 	page, err := e.Gateway.Records(ctx, since, "")
 	e.Must(err)
+	who, addresses := e.Testbed.Asks(), o.kyverno
+	if who == policy.AsksOracle {
+		addresses = []netip.Addr{o.oracle()}
+	}
 	met := 0
 	for _, r := range page.Records {
 		client, err := netip.ParseAddrPort(r.Client)
-		if err == nil && outage.IsRule(r.Rule, o.id) && (r.Method == gateway.MethodTLS || r.Method == gateway.MethodDNS) && slices.Contains(o.kyverno, client.Addr().Unmap()) {
+		if err == nil && outage.IsRule(r.Rule, o.id) && (r.Method == gateway.MethodTLS || r.Method == gateway.MethodDNS) && slices.Contains(addresses, client.Addr().Unmap()) {
 			met++
 		}
 	}
 	switch {
 	case met > 0:
-		e.Evidence("s3", fmt.Sprintf("Kyverno ran into the outage %d times, before it could ask S3", met), nil)
+		e.Evidence("s3", fmt.Sprintf("%s ran into the outage %d times, before it could ask S3", who, met), nil)
 	case page.Dropped > 0:
-		e.Unknownf("the gateway has forgotten %d requests: whether Kyverno ran into the outage is not known", page.Dropped)
+		e.Unknownf("the gateway has forgotten %d requests: whether %s ran into the outage is not known", page.Dropped, who)
 	default:
-		e.Unknownf("Kyverno neither asked for S3's name nor connected to it during the outage, so the outage did not test the policy")
+		e.Unknownf("%s neither asked for S3's name nor connected to it during the outage, so the outage did not test the policy", who)
 	}
 }
 
@@ -462,12 +511,13 @@ func (s *S3) BackupHeld(ctx context.Context, pvc string) {
 }
 
 // HoldQuestions gives no answer to whoever asks about a PVC's repository without credentials, as Kyverno does, until the returned
-// function is called.
+// function is called: S3 does not or, where that is asked, the oracle.
 func (s *S3) HoldQuestions(ctx context.Context, pvc string) (release func()) {
-	return s.healed("S3 still gives no answer", s.putFault(ctx, holdQuestions, "holding every question without credentials about PVC "+pvc, gateway.Rule{
-		PathPrefix: s.repos.Path(pvc), Auth: []string{gateway.AuthNone},
-		Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"},
-	}))
+	rule := gateway.Rule{PathPrefix: s.repos.Path(pvc), Auth: []string{gateway.AuthNone}, Fault: gateway.Fault{Kind: "hang", OnHeal: "answer"}}
+	if s.env.Testbed.Asks() == policy.AsksOracle {
+		rule.To, rule.Auth = gateway.ToOracle, nil
+	}
+	return s.healed("S3 still gives no answer", s.putFault(ctx, holdQuestions, "holding every question without credentials about PVC "+pvc, rule))
 }
 
 const holdQuestions = "hold-questions"
@@ -578,12 +628,12 @@ func hostOf(r gateway.Record) string {
 func (s *S3) putFault(ctx context.Context, name, sentence string, rule gateway.Rule) (heal func() error) {
 	rule.ID, rule.TTLSeconds = s.env.Namespace+"-"+name, outage.TTLSeconds
 	s.env.Must(s.env.Gateway.Put(ctx, rule))
-	s.faultIs(name, sentence, true)
+	s.faultIs("S3", name, sentence, true)
 	on := true
 	return func() error {
 		err := s.takeAway(ctx, name, func(ctx context.Context) error { return s.env.Gateway.Heal(ctx, rule.ID) })
 		if err == nil && on {
-			s.faultIs(name, sentence, false)
+			s.faultIs("S3", name, sentence, false)
 			on = false
 		}
 		return err
@@ -622,6 +672,9 @@ func (s *S3) nothingLeft(ctx context.Context) error {
 	}
 	for _, id := range strings.Fields(string(ids)) {
 		err = errors.Join(err, s.env.Gateway.Heal(ctx, id))
+	}
+	if s.env.Testbed.Contract.Oracle.Named() {
+		err = errors.Join(err, s.setEndpoints(ctx, true))
 	}
 	if err != nil {
 		return fmt.Errorf("a fault of an earlier outage is left, and holds for Kyverno: %w", err)

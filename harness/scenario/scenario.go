@@ -66,6 +66,9 @@ const JudgesBackups = policy.JudgesBackups
 // whole run.
 const OnRequest = "on-request"
 
+// AboutAnOracle labels specs about what can be wrong with the service that is asked for S3: not every policy asks one.
+const AboutAnOracle = policy.AboutAnOracle
+
 // The controllers that can be switched off.
 var (
 	KyvernoBackground = platform.KyvernoBackground

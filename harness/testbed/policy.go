@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/install"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/progress"
@@ -48,7 +50,7 @@ func (s *Testbed) ApplyPolicy(ctx context.Context, p *policy.Policy) error {
 	if err != nil {
 		return err
 	}
-	objects, err := s.labelled(p.Objects)
+	objects, err := s.labelled(slices.Concat(p.Objects, s.oracle(p.Contract)))
 	if err != nil {
 		return err
 	}
@@ -180,6 +182,8 @@ var labelledKinds = []schema.GroupVersionKind{
 	{Version: "v1", Kind: "ServiceAccount"},
 	{Version: "v1", Kind: "ConfigMap"},
 	{Version: "v1", Kind: "Secret"},
+	{Version: "v1", Kind: "Service"},
+	{Group: "discovery.k8s.io", Version: "v1", Kind: "EndpointSlice"},
 }
 
 // policiesInCluster lists what has the policy's label, and all of Kyverno's kinds that a policy is made of, but what was
@@ -332,9 +336,32 @@ func (s *Testbed) NoPolicy() bool {
 	return s.Templates != nil && (s.Contract.Companion || len(policy.Kyverno(objectsOf(s.Policy))) == 0)
 }
 
-// OnlyMoversAsk says that VolSync's movers are all who ask S3: there is no policy that would, or a ReplicationDestination comes with each
-// PVC, so that there is nothing to be asked.
-func (s *Testbed) OnlyMoversAsk() bool { return s.NoPolicy() || s.Contract.Restores == policy.Always }
+// Asks is who asks S3 whether there is a backup of a PVC, before anything is restored.
+func (s *Testbed) Asks() policy.Asker { return s.Contract.Asks(s.NoPolicy()) }
+
+// OnlyMoversAsk says that VolSync's movers are all who ask S3.
+func (s *Testbed) OnlyMoversAsk() bool { return s.Asks() == policy.AsksMover }
+
+// Asked is whom Kyverno asks, in words.
+func (s *Testbed) Asked() string {
+	if s.Asks() == policy.AsksOracle {
+		return string(policy.AsksOracle)
+	}
+	return "S3"
+}
+
+// OracleAddress is where the gateway answers for the oracle.
+func (s *Testbed) OracleAddress() netip.AddrPort {
+	return netip.AddrPortFrom(s.Endpoint.Addr.Addr(), gateway.OraclePort)
+}
+
+// oracle are the objects by which a policy reaches the oracle that it asks, if it asks one.
+func (s *Testbed) oracle(c policy.Contract) []*unstructured.Unstructured {
+	if !c.Oracle.Named() {
+		return nil
+	}
+	return c.Oracle.Objects(s.OracleAddress().Addr())
+}
 
 // NotPromised is the reason why a spec with these labels is not run for what is applied. Empty: it is run.
 func (s *Testbed) NotPromised(labels []string) string {

@@ -18,7 +18,7 @@ import (
 	"github.com/smart-restore/conformance/harness/timing"
 )
 
-// makePrerequisites makes what the policy's contract says that there is: the bucket with its marker, the storage class, the store of
+// makePrerequisites makes what the policy's contract says that there is: the bucket with its marker, the oracle's answers, the storage class, the store of
 // secrets where that is the cluster's, and the base Secret where that is in a namespace of its own. Another policy on the same testbed may want others; those of before stay.
 func (s *Testbed) makePrerequisites(ctx context.Context, api client.Client) error {
 	if bucket := s.Contract.S3.Bucket; bucket != s.Store.Bucket {
@@ -29,6 +29,11 @@ func (s *Testbed) makePrerequisites(ctx context.Context, api client.Client) erro
 	if marker := s.Contract.S3.Marker; marker != "" {
 		if err := s.Store.Put(ctx, s.Credentials, marker, s.Contract.S3.MarkerBody); err != nil {
 			return err
+		}
+	}
+	if oracle := s.Contract.Oracle; oracle.Named() {
+		if err := s.Store.Gateway(s.Credentials).SetOracle(ctx, oracle.Gateway(s.Contract.S3)); err != nil {
+			return fmt.Errorf("the oracle of the contract: %w", err)
 		}
 	}
 	if err := s.makeStorageClass(ctx, api); err != nil {

@@ -3,6 +3,8 @@ package testbed
 import (
 	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/smart-restore/conformance/harness/endpoint"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/policy"
 )
@@ -65,6 +68,50 @@ func TestTheStoreOfSecretsIsMade(t *testing.T) {
 					t.Errorf("in a namespace it is %v", inNamespace)
 				}
 			})
+		})
+	}
+}
+
+// The gateway answers for the oracle that a contract names, by what it says, and the policy comes with the Service that leads there.
+func TestTheOracleAnswers(t *testing.T) {
+	e, err := endpoint.Parse("http://192.168.10.133:9000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		oracle policy.Oracle
+		status int // of the gateway's answer
+		told   int
+		fails  bool
+	}{
+		"none":             {},
+		"one":              {oracle: policy.Oracle{URL: "http://o.kyverno.svc/{namespace}/{pvc}", Answers: policy.OracleAnswers{Backup: "1", None: "2", Unknown: "3"}}, status: http.StatusNoContent, told: 1},
+		"an older gateway": {oracle: policy.Oracle{URL: "http://o.kyverno.svc/{namespace}/{pvc}"}, status: http.StatusNotFound, told: 1, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			told := 0
+			control := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				told++
+				var o gateway.Oracle
+				if err := json.NewDecoder(r.Body).Decode(&o); err != nil || r.URL.Path != "/oracle" || o.Question != "/{namespace}/{pvc}" || o.Bucket != "volsync-backups" {
+					t.Errorf("%s %s: %+v, %v", r.Method, r.URL, o, err)
+				}
+				w.WriteHeader(c.status)
+			}))
+			defer control.Close()
+			s := &Testbed{Endpoint: e, Store: &objectstore.Handle{Bucket: policy.Default().S3.Bucket, Control: control.URL}, Contract: policy.Default()}
+			s.Contract.Oracle = c.oracle
+			err := s.makePrerequisites(t.Context(), fake.NewClientBuilder().Build())
+			if (err != nil) != c.fails || told != c.told {
+				t.Errorf("told %d times, %v", told, err)
+			}
+			var kinds []string
+			for _, o := range s.oracle(s.Contract) {
+				kinds = append(kinds, o.GetKind()+" "+o.GetNamespace()+"/"+o.GetName())
+			}
+			if got := strings.Join(kinds, ", "); (got == "Service kyverno/o, EndpointSlice kyverno/o") != c.oracle.Named() || !c.oracle.Named() && got != "" {
+				t.Errorf("it comes with %q", got)
+			}
 		})
 	}
 }

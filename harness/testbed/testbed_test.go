@@ -944,6 +944,7 @@ func TestSystemNamespacesAreThoseOfWhatTheStackHas(t *testing.T) {
 }
 
 func TestWhoAsksS3(t *testing.T) {
+	oracle := policy.Oracle{URL: "http://o.kyverno.svc/{namespace}/{pvc}"}
 	kyvernos := []map[string]any{{"apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": map[string]any{"name": "p"}}}
 	native := []map[string]any{{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": map[string]any{"name": "p"}}}
 	for name, c := range map[string]struct {
@@ -952,11 +953,15 @@ func TestWhoAsksS3(t *testing.T) {
 	}{
 		"a policy that decides":            {&Testbed{Policy: kyvernos, Contract: policy.Contract{Restores: policy.WhenDecided}}, false, false},
 		"a policy that restores always":    {&Testbed{Policy: kyvernos, Contract: policy.Contract{Restores: policy.Always}}, false, true},
+		"one that asks an oracle":          {&Testbed{Policy: kyvernos, Contract: policy.Contract{Restores: policy.Always, Oracle: oracle}}, false, false},
 		"templates":                        {&Testbed{Templates: &subject.Set{}}, true, true},
 		"templates beside a policy":        {&Testbed{Policy: kyvernos, Templates: &subject.Set{}}, false, false},
 		"templates beside a companion":     {&Testbed{Policy: kyvernos, Templates: &subject.Set{}, Contract: policy.Contract{Companion: true}}, true, true},
 		"templates beside a native policy": {&Testbed{Policy: native, Templates: &subject.Set{}}, true, true},
 	} {
+		if asked := c.testbed.Asked(); (asked == "the oracle") != c.testbed.Contract.Oracle.Named() {
+			t.Errorf("%s: asked is %s", name, asked)
+		}
 		if no, only := c.testbed.NoPolicy(), c.testbed.OnlyMoversAsk(); no != c.noPolicy || only != c.onlyMovers {
 			t.Errorf("%s: no policy %v, only movers %v", name, no, only)
 		}

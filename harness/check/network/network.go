@@ -1,5 +1,5 @@
 // Package network is the network that the simulator gives Kyverno: pipes in memory, with S3 behind the fault gateway at one
-// address, and nothing else. Nothing that a policy asks for leaves the process. The simulator, which is compiled among
+// address, the oracle at another where there is one, and nothing else. Nothing that a policy asks for leaves the process. The simulator, which is compiled among
 // Kyverno's modules, imports it, so it may import the standard library, the gateway, certificates and play only.
 package network
 
@@ -14,6 +14,8 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,6 +48,8 @@ type Config struct {
 	Certificates *authority.Certificates
 	// S3 answers there.
 	S3 http.Handler
+	// Oracle is a service in the cluster that asks S3 for whoever asks it; nil: there is none.
+	Oracle *play.Oracle
 	// Blocked are address ranges that Kyverno refuses to ask.
 	Blocked []netip.Prefix
 	// Asked is told of each request when it is done, Strayed of each connection to another address.
@@ -53,7 +57,7 @@ type Config struct {
 	Strayed func(address string)
 }
 
-// Network has S3 in it, and nothing else.
+// Network has S3 and the oracle in it, and nothing else.
 type Network struct {
 	endpoint string // host:port
 	blocked  []netip.Prefix
@@ -65,9 +69,13 @@ type Network struct {
 	address  netip.Addr
 	close    func()
 
-	mu     sync.Mutex
-	outage string        // of connections: play.Refused, …
-	healed chan struct{} // closed when that ends
+	oracle   *play.Oracle // nil: there is none
+	question *listener    // where it is asked
+
+	mu           sync.Mutex
+	outage       string        // of connections: play.Refused, …
+	oracleOutage string        // of those to the oracle
+	healed       chan struct{} // closed when that ends
 }
 
 // New puts S3 behind the fault gateway.
@@ -88,23 +96,35 @@ func New(c Config) (*Network, error) {
 	if _, err := netip.ParseAddr(name); err == nil {
 		name = ""
 	}
-	store, data, control, portal := newListener(), newListener(), newListener(), newListener()
+	store, data, control, portal, question := newListener(), newListener(), newListener(), newListener(), newListener()
+	n := &Network{
+		endpoint: address, name: name, address: c.Address, blocked: c.Blocked, strayed: c.Strayed, data: data, portal: portal,
+		oracle: c.Oracle, question: question,
+	}
 	server, err := gateway.New(gateway.Config{
 		Upstream: &url.URL{Scheme: "http", Host: address}, Token: "none", Log: records(c.Asked), Keep: 1000, Name: name, Certificates: c.Certificates,
-		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return store.connect(ctx) },
+		Dial:         func(ctx context.Context, _, _ string) (net.Conn, error) { return store.connect(ctx) },
+		Endpoint:     c.Endpoint,
+		DialEndpoint: n.dialS3,
 	})
+	if err == nil && c.Oracle != nil {
+		err = server.SetOracle(&c.Oracle.Oracle)
+	}
 	if err != nil {
 		return nil, err
 	}
+	n.gateway = server
 	s3 := &http.Server{Handler: c.S3, ReadHeaderTimeout: time.Minute}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = s3.Serve(store) })
 	serving.Go(func() { _ = server.Serve(data, control) })
 	serving.Go(func() { _ = server.ServePortal(portal) })
-	return &Network{endpoint: address, name: name, address: c.Address, blocked: c.Blocked, strayed: c.Strayed, gateway: server, data: data, portal: portal, close: func() {
+	serving.Go(func() { _ = server.ServeOracle(question) })
+	n.close = func() {
 		_, _ = server.Close(), s3.Close()
 		serving.Wait()
-	}}, nil
+	}
+	return n, nil
 }
 
 // Close ends all outages and connections, and returns when nothing of the network runs any more.
@@ -113,11 +133,20 @@ func (n *Network) Close() {
 	n.close()
 }
 
-// Dial connects to an address, which must be S3's.
+// Dial connects to an address, which must be S3's or the oracle's.
 func (n *Network) Dial(ctx context.Context, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
+	}
+	if n.oracle != nil && slices.Contains(n.oracle.Hosts, host) && port == strconv.Itoa(int(n.oracle.Port)) {
+		n.mu.Lock()
+		outage := n.oracleOutage
+		n.mu.Unlock()
+		if outage != "" {
+			return nil, opError(address, syscall.ECONNREFUSED)
+		}
+		return n.question.connect(ctx)
 	}
 	ip, fault, err := n.resolve(ctx, host)
 	if err != nil {
@@ -139,12 +168,20 @@ func (n *Network) Dial(ctx context.Context, address string) (net.Conn, error) {
 		n.strayed(address)
 		return nil, opError(address, syscall.EHOSTUNREACH)
 	}
+	return n.dialS3(ctx, false)
+}
+
+// dialS3 connects to S3, or to where its name leads elsewhere, as anybody does who knows the address.
+func (n *Network) dialS3(ctx context.Context, elsewhere bool) (net.Conn, error) {
+	if elsewhere {
+		return n.portal.connect(ctx)
+	}
 	n.mu.Lock()
 	outage, healed := n.outage, n.healed
 	n.mu.Unlock()
 	switch outage {
 	case play.Refused:
-		return nil, opError(address, syscall.ECONNREFUSED)
+		return nil, opError(n.endpoint, syscall.ECONNREFUSED)
 	case play.BlackHole, play.NoRoute:
 		// Kyverno may have a connection from before, on which "no route" is no more than a hint: both may be answered late.
 		timer := time.NewTimer(dialTimeout)
@@ -153,7 +190,7 @@ func (n *Network) Dial(ctx context.Context, address string) (net.Conn, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-timer.C:
-			return nil, opError(address, os.ErrDeadlineExceeded)
+			return nil, opError(n.endpoint, os.ErrDeadlineExceeded)
 		case <-healed:
 		}
 	}
@@ -199,7 +236,7 @@ func opError(address string, err error) error {
 // Begin begins an outage.
 func (n *Network) Begin(o *play.Outage) error {
 	n.mu.Lock()
-	n.outage, n.healed = o.Dial, make(chan struct{})
+	n.outage, n.oracleOutage, n.healed = o.Dial, o.DialOracle, make(chan struct{})
 	n.mu.Unlock()
 	for _, rule := range o.Rules {
 		rule.TTLSeconds = api.MaxTTLSeconds
@@ -216,7 +253,7 @@ func (n *Network) Heal() {
 	if n.healed != nil {
 		close(n.healed)
 	}
-	n.outage, n.healed = "", nil
+	n.outage, n.oracleOutage, n.healed = "", "", nil
 	n.mu.Unlock()
 	n.gateway.HealAll()
 }

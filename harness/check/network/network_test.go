@@ -25,6 +25,12 @@ import (
 
 const endpoint = "http://192.168.10.133:9000"
 
+// oracle is a service in the cluster that is asked for S3.
+var oracle = &play.Oracle{Hosts: []string{"o.kyverno.svc", "o.kyverno.svc.cluster.local"}, Port: 80, Oracle: api.Oracle{
+	Question: "/exists/{namespace}/{pvc}", Bucket: "backups", Repository: "{namespace}/{pvc}/",
+	Answers: map[string]api.OracleAnswer{api.OracleBackup: {Status: 200, Body: `"yes"`}, api.OracleNone: {Status: 200, Body: `"no"`}, api.OracleUnknown: {Status: 200, Body: `"?"`}},
+}}
+
 // world is a network in a bubble, with a bucket that has one repository, and what it told.
 type world struct {
 	*Network
@@ -47,7 +53,7 @@ func inBubbleAt(t *testing.T, endpoint string, certificates *authority.Certifica
 		w := &world{}
 		var err error
 		w.Network, err = New(Config{
-			Endpoint: endpoint, Address: netip.MustParseAddr("192.168.10.133"), Certificates: certificates, S3: bucket, Blocked: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")},
+			Endpoint: endpoint, Address: netip.MustParseAddr("192.168.10.133"), Certificates: certificates, S3: bucket, Oracle: oracle, Blocked: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")},
 			Asked:   func(r api.Record) { w.asked = append(w.asked, r.Method+" "+r.Path+" "+r.Answer()) },
 			Strayed: func(address string) { w.strayed = append(w.strayed, address) },
 		})
@@ -140,6 +146,67 @@ func TestNothingElseIsThere(t *testing.T) {
 		}
 	})
 }
+
+// The oracle asks S3, and so meets whatever S3's clients do; what is wrong with the oracle is nothing to them.
+func TestTheOracle(t *testing.T) {
+	certificates, err := authority.New("s3.home.example.org", time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)) // when bubbles begin
+	if err != nil {
+		t.Fatal(err)
+	}
+	const question = "http://o.kyverno.svc/exists/shop/data"
+	toOracle := func(f api.Fault) *play.Outage {
+		return &play.Outage{Rules: []api.Rule{{ID: "f", To: api.ToOracle, Fault: f}}}
+	}
+	for name, c := range map[string]struct {
+		outage *play.Outage
+		url    string
+		body   string
+		err    error
+		s3     bool // it answers meanwhile
+	}{
+		"a backup":             {nil, question, `"yes"`, nil, true},
+		"none":                 {nil, "http://o.kyverno.svc.cluster.local:80/exists/shop/other", `"no"`, nil, true},
+		"S3 refuses":           {&play.Outage{Dial: play.Refused}, question, `"?"`, nil, false},
+		"S3 is a black hole":   {&play.Outage{Dial: play.BlackHole}, question, `"?"`, nil, false},
+		"S3 has no name":       {&play.Outage{Rules: []api.Rule{{ID: "f", Fault: api.Fault{Kind: api.NameNotFound}}}}, question, `"?"`, nil, false},
+		"S3's name leads away": {&play.Outage{Rules: []api.Rule{{ID: "f", Fault: api.Fault{Kind: api.NameElsewhere}}}}, question, `"?"`, nil, false},
+		"S3 says 403":          {&play.Outage{Rules: []api.Rule{{ID: "f", Fault: api.Fault{Kind: "status", Status: 403}}}}, question, `"?"`, nil, false},
+		"it refuses":           {&play.Outage{DialOracle: play.Refused}, question, "", syscall.ECONNREFUSED, true},
+		"it lies":              {toOracle(api.Fault{Kind: "says", Says: "none"}), question, `"no"`, nil, true},
+		"another port of its":  {nil, "http://o.kyverno.svc:81/exists/shop/data", "", errStrayed, true},
+		"another service's":    {nil, "http://p.kyverno.svc/exists/shop/data", "", errStrayed, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubbleAt(t, "https://s3.home.example.org", certificates, func(t *testing.T, w *world) {
+				if c.outage != nil {
+					if err := w.Begin(c.outage); err != nil {
+						t.Fatal(err)
+					}
+				}
+				_, body, err := w.get(c.url)
+				switch {
+				case errors.Is(c.err, errStrayed):
+					if err == nil || len(w.strayed) != 1 {
+						t.Errorf("%q, %v, strayed to %v", body, err, w.strayed)
+					}
+				case body != c.body || !errors.Is(err, c.err):
+					t.Errorf("got %q, %v", body, err)
+				}
+				if c.s3 {
+					if status, _, err := w.get("https://s3.home.example.org/backups/shop/data/config"); status != 200 || err != nil {
+						t.Errorf("S3: %d, %v", status, err)
+					}
+				}
+				w.Heal()
+				if _, body, err := w.get(question); body != `"yes"` || err != nil {
+					t.Errorf("afterwards: %q, %v", body, err)
+				}
+			})
+		})
+	}
+}
+
+var errStrayed = errors.New("strayed")
 
 func TestOutagesOfConnections(t *testing.T) {
 	for dial, c := range map[string]struct {

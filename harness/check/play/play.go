@@ -29,6 +29,8 @@ type Play struct {
 	// Marker is the key of an object that is in the bucket from the start, and MarkerBody what it holds. Empty: there is none.
 	Marker     string `json:"marker,omitempty"`
 	MarkerBody string `json:"markerBody,omitempty"`
+	// Oracle is a service in the cluster that is asked for S3, as policies name it. nil: there is none.
+	Oracle *Oracle `json:"oracle,omitempty"`
 	// Kubernetes is the version that the API server has, like v1.34.4.
 	Kubernetes string `json:"kubernetes"`
 	// Roles are the roles and bindings that are there before the policy: Kubernetes' own, Kyverno's and others'. By these and
@@ -37,6 +39,14 @@ type Play struct {
 	// Policies are the objects of the policy under test, in the order they are applied in.
 	Policies   []map[string]any `json:"policies"`
 	Situations []Situation      `json:"situations"`
+}
+
+// Oracle is a service in the cluster, and what it is asked and answers.
+type Oracle struct {
+	// Hosts are the names that the Service has, and Port its port.
+	Hosts []string `json:"hosts"`
+	Port  uint16   `json:"port"`
+	gateway.Oracle
 }
 
 // Take is some situations of a play, with other policies: those of a mutant, say. The simulator is given a Play, and then one after
@@ -155,6 +165,8 @@ const (
 type Outage struct {
 	// Dial is what becomes of connections: refused, black-hole, no-route. Empty: they are made.
 	Dial string `json:"dial,omitempty"`
+	// DialOracle is the same of connections to the oracle: refused.
+	DialOracle string `json:"dialOracle,omitempty"`
 	// Rules are what becomes of requests.
 	Rules []gateway.Rule `json:"rules,omitempty"`
 }

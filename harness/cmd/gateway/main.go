@@ -4,6 +4,8 @@
 // takes its orders on the control API, whose token is in GATEWAY_TOKEN. With
 // GATEWAY_CERTIFICATES (package authority, as JSON) the endpoint is https. With
 // --name it resolves that name, and is a login page at its other addresses.
+// With --endpoint it is also an oracle (package gateway), at the endpoint's IP
+// and its own port.
 //
 // It ends with 0 after SIGTERM or SIGINT, with 1 if it can't serve, with 2 if
 // it was called wrongly.
@@ -28,6 +30,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/smart-restore/conformance/harness/fault/gateway"
+	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/fault/gateway/resolver"
 )
 
@@ -62,6 +65,8 @@ func run(ctx context.Context, args []string, secrets secrets, records, status io
 	control := flags.String("control", ":9901", "the control API, `[ip]:port`")
 	route := flags.String("route", "", "only add a route in this network namespace and end: `cidr=via`")
 	name := flags.String("name", "", "the endpoint's `name`, which is resolved on port 53 of its IP")
+	called := flags.String("endpoint", "", "where S3 is to clients, `scheme://host:port`: there is an oracle, then")
+	oraclePort := flags.Uint("oracle", api.OraclePort, "the oracle's `port`, at the endpoint's IP")
 	addAddress := flags.Bool("add-address", false, "give lo the endpoint's IP first (needs NET_ADMIN)")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -85,11 +90,24 @@ func run(ctx context.Context, args []string, secrets secrets, records, status io
 	if secrets.token == "" {
 		return usageError{errors.New("want the control API's token in GATEWAY_TOKEN, found none")}
 	}
-	config := gateway.Config{Upstream: u, Token: secrets.token, Log: records, Name: *name}
+	config := gateway.Config{Upstream: u, Token: secrets.token, Log: records, Name: *name, Endpoint: *called, OracleAddress: netip.AddrPortFrom(endpoint.Addr(), 0).String()}
 	if secrets.certificates != "" {
 		if err := json.Unmarshal([]byte(secrets.certificates), &config.Certificates); err != nil {
 			return usageError{errors.New("want the endpoint's certificates in GATEWAY_CERTIFICATES, found something else")} // not what: it has keys
 		}
+	}
+	var s3 netip.AddrPort // where it listens: before it serves
+	config.DialEndpoint = func(ctx context.Context, elsewhere bool) (net.Conn, error) {
+		at := s3
+		dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(at.Addr(), 0))}
+		if elsewhere {
+			own, err := ownAddress()
+			if err != nil {
+				return nil, err
+			}
+			at = netip.AddrPortFrom(own, at.Port())
+		}
+		return dialer.DialContext(ctx, "tcp", at.String())
 	}
 	server, err := gateway.New(config)
 	if err != nil {
@@ -105,6 +123,7 @@ func run(ctx context.Context, args []string, secrets secrets, records, status io
 	if err != nil {
 		return err
 	}
+	s3 = netip.MustParseAddrPort(data.Addr().String())
 	ctl, err := net.Listen("tcp", *control)
 	if err != nil {
 		return errors.Join(err, data.Close())
@@ -115,6 +134,13 @@ func run(ctx context.Context, args []string, secrets secrets, records, status io
 			return errors.Join(err, data.Close(), ctl.Close())
 		}
 		defer end()
+	}
+	if *called != "" {
+		oracle, err := net.Listen("tcp", netip.AddrPortFrom(endpoint.Addr(), uint16(*oraclePort)).String())
+		if err != nil {
+			return errors.Join(err, data.Close(), ctl.Close())
+		}
+		go func() { _ = server.ServeOracle(oracle) }()
 	}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	fmt.Fprintf(status, "gateway: ready on %s for %s, control on %s\n", data.Addr(), u, ctl.Addr())

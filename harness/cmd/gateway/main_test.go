@@ -6,12 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/smart-restore/conformance/harness/fault"
 	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
 )
 
@@ -64,6 +68,76 @@ func TestRunUntilToldToStop(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("want a clean end, found %v", err)
 	}
+}
+
+// The oracle is at the endpoint's address, and asks S3 as its clients do.
+func TestRunWithAnOracle(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "a config")
+	}))
+	defer upstream.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strconv.Itoa(free.Addr().(*net.TCPAddr).Port)
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	status, statusIn := io.Pipe()
+	records := &lines{}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"--listen", "127.0.0.1:0", "--upstream", upstream.URL, "--control", "127.0.0.1:0", "--endpoint", "http://10.9.8.7:9000", "--oracle", port}, secrets{token: "token"}, records, statusIn)
+		statusIn.Close()
+	}()
+	ready, err := bufio.NewReader(status).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	control := "http://" + strings.TrimSpace(ready[strings.LastIndex(ready, " ")+1:])
+	answer := gateway.OracleAnswer{Status: 200, Body: "{}"}
+	if err := fault.New(control, "token").SetOracle(ctx, &gateway.Oracle{
+		Question: "/{namespace}/{pvc}", Bucket: "b", Repository: "{namespace}/{pvc}/",
+		Answers: map[string]gateway.OracleAnswer{gateway.OracleBackup: answer, gateway.OracleNone: answer, gateway.OracleUnknown: answer},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.Get("http://127.0.0.1:" + port + "/ns/data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if got := res.Header.Get("Server"); got != gateway.OracleServer+gateway.OracleBackup {
+		t.Errorf("it found %q", got)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("want a clean end, found %v", err)
+	}
+	if text := records.String(); !strings.Contains(text, `"path":"/b/ns/data/config"`) || !strings.Contains(text, `"to":"oracle"`) {
+		t.Errorf("records: %s", text)
+	}
+}
+
+// lines are what was written.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func TestRunRefuses(t *testing.T) {

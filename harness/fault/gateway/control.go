@@ -20,6 +20,8 @@ import (
 //	DELETE /rules/{id}                   heals one; 204, also if there is none
 //	DELETE /rules                        heals all; 204
 //	GET    /rules                        200 RuleList
+//	PUT    /oracle                       an Oracle; 204, 400 if it is bad
+//	DELETE /oracle                       it answers nothing any more; 204
 //	GET    /records?since=&pathPrefix=   200 RecordsPage of those with a Seq above since
 //	GET    /healthz                      200, needs no token
 func (s *Server) controlHandler(token string) http.Handler {
@@ -46,6 +48,22 @@ func (s *Server) controlHandler(token string) http.Handler {
 	})
 	routes.HandleFunc("GET /rules", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, s.rules.list())
+	})
+	routes.HandleFunc("PUT /oracle", func(w http.ResponseWriter, r *http.Request) {
+		var given api.Oracle
+		err := readOne(http.MaxBytesReader(w, r.Body, 1<<20), &given)
+		if err == nil {
+			err = s.SetOracle(&given)
+		}
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	routes.HandleFunc("DELETE /oracle", func(w http.ResponseWriter, _ *http.Request) {
+		_ = s.SetOracle(nil)
+		w.WriteHeader(http.StatusNoContent)
 	})
 	routes.HandleFunc("GET /records", func(w http.ResponseWriter, r *http.Request) {
 		var since int64
@@ -82,12 +100,24 @@ func (s *Server) controlHandler(token string) http.Handler {
 // repeat it.
 func readRule(from io.Reader, id string) (api.Rule, error) {
 	var rule api.Rule
+	if err := readOne(from, &rule); err != nil {
+		return rule, err
+	}
+	if rule.ID != "" && rule.ID != id {
+		return rule, fmt.Errorf("id: want %q as in the URL, found %q", id, rule.ID)
+	}
+	rule.ID = id
+	return rule, nil
+}
+
+// readOne reads exactly one value.
+func readOne(from io.Reader, into any) error {
 	dec := json.NewDecoder(from)
 	dec.DisallowUnknownFields()
-	err := dec.Decode(&rule)
+	err := dec.Decode(into)
 	if err == nil {
 		if _, more := dec.Token(); more != io.EOF {
-			err = errors.New("want one rule, found more after it")
+			err = errors.New("want one value, found more after it")
 		}
 	}
 	if err != nil {
@@ -100,13 +130,9 @@ func readRule(from io.Reader, id string) (api.Rule, error) {
 		case errors.As(err, &wrongType):
 			at = wrongType.Offset
 		}
-		return rule, fmt.Errorf("byte %d: %w", at, err)
+		return fmt.Errorf("byte %d: %w", at, err)
 	}
-	if rule.ID != "" && rule.ID != id {
-		return rule, fmt.Errorf("id: want %q as in the URL, found %q", id, rule.ID)
-	}
-	rule.ID = id
-	return rule, nil
+	return nil
 }
 
 func refuse(w http.ResponseWriter, status int, err error) {

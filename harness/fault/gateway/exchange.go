@@ -27,6 +27,8 @@ type exchange struct {
 	r      *http.Request
 	rule   *activeRule // the one that acts; nil: none
 	entry  *entry
+
+	question *question // of a question for the oracle; nil: it is a request for S3
 }
 
 // serve lets the rule act, or passes the request on.
@@ -185,10 +187,14 @@ func (x *exchange) meet(toxic toxics.Toxic) {
 	}
 }
 
-// passThrough sends the request on and the reply back, both as they are.
-// onReply (may be nil) may replace the reply's body. Where the real server can't be reached or breaks off,
+// passThrough sends the request on and the reply back, both as they are, or
+// has the oracle answer what is asked of it. onReply (may be nil) may replace the reply's body. Where the real server can't be reached or breaks off,
 // the client's connection is reset: any answer would be the gateway's own.
 func (x *exchange) passThrough(onReply func(*http.Response)) {
+	if x.question != nil {
+		x.question.answer(x, x.question.find(x.r.Context()))
+		return
+	}
 	opaque, err := opaquePath(x.r)
 	if err != nil {
 		x.note("%v", err)

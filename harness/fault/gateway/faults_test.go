@@ -54,7 +54,7 @@ func TestFaultsAsSeenByAClient(t *testing.T) {
 			}
 		}
 	}
-	tried := map[string]bool{"hang": true} // by TestHang
+	tried := map[string]bool{"hang": true, "says": true} // by TestHang and TestAnOracleThatIsWrong
 	for name, c := range map[string]struct {
 		fault  api.Fault
 		method string // GET
@@ -141,7 +141,7 @@ func TestRecordOfWhatIsWrittenRaw(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest("GET", "/b/k", nil)
-			x := &exchange{r: r, entry: newBook(1, io.Discard).start(r, "/b/k", "f")}
+			x := &exchange{r: r, entry: newBook(1, io.Discard).start(r, "", "/b/k", "f")}
 			server, client := net.Pipe()
 			read := make(chan string)
 			go func() {
@@ -376,7 +376,7 @@ func TestRuleSelectors(t *testing.T) {
 			var rules ruleSet
 			rules.rules = []*activeRule{{Rule: c.rule}}
 			r := httptest.NewRequest(c.method, c.target, nil)
-			if got := rules.match(r, resource(r)) != nil; got != c.want {
+			if got := rules.match(r, "", resource(r)) != nil; got != c.want {
 				t.Errorf("want %v, found %v", c.want, got)
 			}
 		})

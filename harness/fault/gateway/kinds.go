@@ -39,6 +39,8 @@ type kind struct {
 	handshake func(*hello) (*tls.Config, error)
 	// name says that the kind is what the resolver does (package resolver).
 	name bool
+	// oracle says that the kind is about what the oracle says.
+	oracle bool
 }
 
 // beforeRequests says that the kind is met before there is a request. A connection that is there already would not meet it: those
@@ -86,6 +88,27 @@ var kinds = map[string]kind{
 			x.passThrough(nil)
 		}
 	}},
+	// An oracle that is wrong, and does not know.
+	"says": {
+		oracle: true,
+		takes:  []string{"says", "times"},
+		check: func(f api.Fault) error {
+			switch {
+			case !slices.Contains(oracleFindings, f.Says):
+				return fmt.Errorf("says: want one of %s, found %q", strings.Join(oracleFindings, ", "), f.Says)
+			case f.Times < 0:
+				return fmt.Errorf("times: want 0 or more, found %d", f.Times)
+			}
+			return nil
+		},
+		serve: func(x *exchange, f api.Fault) {
+			if x.rule.counts(x.entry.resource+" "+x.r.UserAgent(), f.Times) {
+				x.question.answer(x, f.Says)
+				return
+			}
+			x.passThrough(nil)
+		},
+	},
 	"redirect": {
 		takes: []string{"status", "location"},
 		check: func(f api.Fault) error {

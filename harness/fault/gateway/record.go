@@ -40,9 +40,9 @@ func newBook(keep int, out io.Writer) *book {
 	return &book{keep: keep, out: enc}
 }
 
-func (b *book) start(r *http.Request, resource, rule string) *entry {
+func (b *book) start(r *http.Request, to, resource, rule string) *entry {
 	return b.enter(resource, api.Record{
-		Rule:   rule,
+		To: to, Rule: rule,
 		Client: r.RemoteAddr, Method: r.Method, Path: rawPath(r), Query: redactQuery(r.URL.RawQuery),
 		UserAgent: r.UserAgent(), Auth: authKind(r),
 	})
@@ -70,6 +70,13 @@ func (e *entry) note(text string) {
 	if e.rec.Error == "" {
 		e.rec.Error = text
 	}
+}
+
+// found takes down what the oracle answered that it had found.
+func (e *entry) found(what string) {
+	e.book.mu.Lock()
+	defer e.book.mu.Unlock()
+	e.rec.Found = what
 }
 
 // ended takes down how the gateway ended the connection.

@@ -94,7 +94,7 @@ func TestRecordPages(t *testing.T) {
 	b := newBook(4, &lockedBuffer{})
 	for _, target := range []string{"/b/x/1", "/b/y/2", "/b/x/3", "/b/?prefix=x/", "/b/y/5", "/b/x/6"} {
 		r := httptest.NewRequest("GET", target, nil)
-		b.start(r, resource(r), "").finish()
+		b.start(r, "", resource(r), "").finish()
 	}
 	for _, c := range []struct {
 		since   int64

@@ -40,12 +40,18 @@ func Validate(r api.Rule) error {
 	if !slices.Contains([]string{"", api.AboutObjects, api.AboutListings}, r.About) {
 		return fmt.Errorf("about: want %s or %s, found %q", api.AboutObjects, api.AboutListings, r.About)
 	}
+	if r.To != "" && r.To != api.ToOracle {
+		return fmt.Errorf("to: want %s or nothing, found %q", api.ToOracle, r.To)
+	}
+	if kinds[r.Fault.Kind].oracle && r.To != api.ToOracle {
+		return fmt.Errorf("fault of kind %s: want a rule to %s: S3 does not speak so", r.Fault.Kind, api.ToOracle)
+	}
 	for i, c := range r.Clients {
 		if _, err := netip.ParseAddr(c); err != nil {
 			return fmt.Errorf("clients[%d]: want an IP address, found %q", i, c)
 		}
 	}
-	if k := kinds[r.Fault.Kind]; k.beforeRequests() && (r.PathPrefix != "" || len(r.Methods) > 0 || len(r.Auth) > 0 || r.About != "") {
+	if k := kinds[r.Fault.Kind]; k.beforeRequests() && (r.PathPrefix != "" || len(r.Methods) > 0 || len(r.Auth) > 0 || r.About != "" || r.To != "") {
 		return fmt.Errorf("fault of kind %s: want no selector but clients: it is met before there is a request", r.Fault.Kind)
 	}
 	if r.TTLSeconds < 0 || r.TTLSeconds > api.MaxTTLSeconds {
@@ -82,10 +88,28 @@ type activeRule struct {
 	bodies  *line         // that bodies go over; nil: none
 	healed  chan struct{} // closed when the rule ends
 	expiry  *time.Timer
+
+	mu       sync.Mutex
+	answered map[string]int // questions so far, of a rule that counts them
 }
 
-func (a *activeRule) fits(r *http.Request, resource string) bool {
+// counts counts a question by who asks what, and says whether it is one of the first so many. 0: all are.
+func (a *activeRule) counts(by string, most int) bool {
+	if most == 0 {
+		return true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.answered == nil {
+		a.answered = map[string]int{}
+	}
+	a.answered[by]++
+	return a.answered[by] <= most
+}
+
+func (a *activeRule) fits(r *http.Request, to, resource string) bool {
 	return !kinds[a.Fault.Kind].beforeRequests() &&
+		a.To == to &&
 		a.fitsClient(r.RemoteAddr) &&
 		strings.HasPrefix(resource, a.PathPrefix) &&
 		(len(a.Methods) == 0 || slices.Contains(a.Methods, r.Method)) &&
@@ -155,8 +179,8 @@ func (s *ruleSet) drop(which func(*activeRule) bool) {
 }
 
 // match returns the newest rule that fits, or nil.
-func (s *ruleSet) match(r *http.Request, resource string) *activeRule {
-	return s.newest(func(a *activeRule) bool { return a.fits(r, resource) })
+func (s *ruleSet) match(r *http.Request, to, resource string) *activeRule {
+	return s.newest(func(a *activeRule) bool { return a.fits(r, to, resource) })
 }
 
 func (s *ruleSet) newest(fits func(*activeRule) bool) *activeRule {

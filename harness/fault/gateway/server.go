@@ -41,6 +41,12 @@ type Config struct {
 	Certificates *authority.Certificates
 	// Keep is how many records are kept in memory; 0: 200 000 (about 100 MB).
 	Keep int
+	// Endpoint is where S3 is to clients, scheme://host:port. DialEndpoint is
+	// how the oracle connects to it, or to where its name leads elsewhere, and
+	// OracleAddress, ip:port, from where. Without them there is no oracle.
+	Endpoint      string
+	DialEndpoint  func(ctx context.Context, elsewhere bool) (net.Conn, error)
+	OracleAddress string
 	// Dial connects to the real server; nil: by TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -54,6 +60,7 @@ type Server struct {
 	data      *http.Server
 	control   *http.Server
 	portal    *http.Server // where the endpoint's name may lead
+	oracle    *oracle
 
 	name         string
 	certificates *authority.Certificates
@@ -96,16 +103,19 @@ func New(c Config) (*Server, error) {
 		WriteBufferSize:       64 << 10,
 		ReadBufferSize:        64 << 10,
 	}
+	withConn := func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, beneath(c))
+	}
 	s.data = &http.Server{ //nolint:gosec // no timeout: a slow client of a slow S3 is what is tested
 		Handler:                      http.HandlerFunc(s.serveData),
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the real server's to answer
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, beneath(c))
-		},
-		ConnState: s.connState,
-		ErrorLog:  silent(),
+		ConnContext:                  withConn,
+		ConnState:                    s.connState,
+		ErrorLog:                     silent(),
 	}
 	s.portal = portal()
+	s.oracle = newOracle(s, c)
+	s.oracle.server.ConnContext = withConn
 	s.control = &http.Server{Handler: s.controlHandler(c.Token), ReadHeaderTimeout: 10 * time.Second}
 	return s, nil
 }
@@ -183,7 +193,7 @@ func (s *Server) HealAll() { s.rules.remove(func(*activeRule) bool { return true
 // Close ends everything at once, requests in flight too.
 func (s *Server) Close() error {
 	s.HealAll()
-	err := errors.Join(s.data.Close(), s.control.Close(), s.portal.Close())
+	err := errors.Join(s.data.Close(), s.control.Close(), s.portal.Close(), s.oracle.server.Close())
 	s.transport.CloseIdleConnections()
 	return err
 }
@@ -211,14 +221,18 @@ func (s *Server) pathStyle(r *http.Request) {
 func (s *Server) serveData(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(r.Context()) // a copy: net/http looks at the sort of its own Body
 	s.pathStyle(r)
-	about := resource(r)
-	x := &exchange{server: s, r: r, rule: s.rules.match(r, about)}
+	s.exchange(w, r, "", resource(r), nil)
+}
+
+// exchange serves a request that is about this resource, and records it.
+func (s *Server) exchange(w http.ResponseWriter, r *http.Request, to, about string, asked *question) {
+	x := &exchange{server: s, r: r, rule: s.rules.match(r, to, about), question: asked}
 	x.conn, _ = r.Context().Value(connKey{}).(net.Conn)
 	var ruleID string
 	if x.rule != nil {
 		ruleID = x.rule.ID
 	}
-	x.entry = s.book.start(r, about, ruleID)
+	x.entry = s.book.start(r, to, about, ruleID)
 	defer x.entry.finish()
 	r.Body = countingReader{r.Body, x.entry}
 	x.w = &replyWriter{ResponseWriter: w, entry: x.entry}

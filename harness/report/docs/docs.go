@@ -48,6 +48,7 @@ var blocks = map[string]func(f Facts, folder string) (string, error){
 	"counts":       func(f Facts, _ string) (string, error) { return counts(f.Specs), nil },
 	"requirements": func(f Facts, _ string) (string, error) { return requirements(f.Specs) },
 	"faults":       func(Facts, string) (string, error) { return faults(outage.Faults) },
+	"oracle":       func(Facts, string) (string, error) { return faults(outage.OracleFaults) },
 	"stacks":       func(f Facts, _ string) (string, error) { return stacks(f.Lock), nil },
 	"labels":       func(f Facts, _ string) (string, error) { return labels(f.Specs), nil },
 	"mutants":      func(f Facts, _ string) (string, error) { return mutants(f.Mutants), nil },
@@ -122,13 +123,13 @@ func counts(specs []Spec) string {
 	for _, level := range verdict.Levels() {
 		parts = append(parts, fmt.Sprintf("%d %s", byLevel[level], level))
 	}
-	return fmt.Sprintf("%d specs prove %[1]d requirements: %s. %d of the core requirements make S3 fail in one way each.\n",
-		len(specs), strings.Join(parts, ", "), len(outage.Faults))
+	return fmt.Sprintf("%d specs prove %[1]d requirements: %s. %d of the core requirements make S3 fail in one way each, and %d an oracle that a policy asks in its place.\n",
+		len(specs), strings.Join(parts, ", "), len(outage.Faults), len(outage.OracleFaults))
 }
 
 // requirements is a table of every requirement and its sentence. Rows of the fault table from which the same must come share one.
 func requirements(specs []Spec) (string, error) {
-	const family = "core/s3-down/"
+	rows := outage.All()
 	sentences := map[string]string{}
 	uses := map[string]int{} // of what must come of a fault
 	ofFault := map[string]string{}
@@ -136,31 +137,31 @@ func requirements(specs []Spec) (string, error) {
 	for _, s := range specs {
 		all = append(all, verdict.Requirement{ID: s.ID, Level: verdict.LevelOf(s.ID), Feature: verdict.FeatureOf(s.Labels)})
 		sentences[s.ID] = s.Sentence
-		name, isFault := strings.CutPrefix(s.ID, family)
-		if !isFault {
+		i := slices.IndexFunc(rows, func(f outage.Fault) bool { return f.Requirement() == s.ID })
+		switch {
+		case i < 0 && (strings.HasPrefix(s.ID, "core/"+outage.OfS3+"/") || strings.HasPrefix(s.ID, "core/"+outage.OfOracle+"/")):
+			return "", fmt.Errorf("the spec %s has no row in the fault table", s.ID)
+		case i < 0:
 			continue
 		}
-		i := slices.IndexFunc(outage.Faults, func(f outage.Fault) bool { return f.Name == name })
-		if i < 0 {
-			return "", fmt.Errorf("the spec %s has no row in the fault table", s.ID)
-		}
-		rest, ok := strings.CutPrefix(s.Sentence, "While S3 is "+outage.Faults[i].Sentence+", ")
+		begins := "W" + strings.TrimPrefix(rows[i].While(), "w") + ", "
+		rest, ok := strings.CutPrefix(s.Sentence, begins)
 		if !ok {
-			return "", fmt.Errorf("the sentence of %s does not begin with %q", s.ID, "While S3 is "+outage.Faults[i].Sentence+", ")
+			return "", fmt.Errorf("the sentence of %s does not begin with %q", s.ID, begins)
 		}
-		ofFault[s.ID] = rest
-		uses[rest]++
+		ofFault[s.ID] = fmt.Sprintf("While %s is down in one of these ways, %s", rows[i].What(), rest)
+		uses[ofFault[s.ID]]++
 	}
-	for id, rest := range ofFault {
-		if uses[rest] > 1 {
-			sentences[id] = "While S3 is down in one of these ways, " + rest
+	for id, shared := range ofFault {
+		if uses[shared] > 1 {
+			sentences[id] = shared
 		}
 	}
-	var rows [][]string
+	var lines [][]string
 	for _, row := range markdown.Requirements(all, func(r verdict.Requirement) []string { return []string{sentences[r.ID]} }) {
-		rows = append(rows, append([]string{row.Label}, row.Cells...))
+		lines = append(lines, append([]string{row.Label}, row.Cells...))
 	}
-	return table([]string{"requirement", "what must be true"}, rows), nil
+	return table([]string{"requirement", "what must be true"}, lines), nil
 }
 
 // outcomes say what a policy must do in each outcome of the fault table.
@@ -169,6 +170,7 @@ var outcomes = map[outage.Outcome]string{
 	outage.OutcomeAbsent:  "not restore, and back up",
 	outage.OutcomeBackup:  "restore",
 	outage.OutcomeLater:   "restore afterwards, and not report success before",
+	outage.OutcomeLied:    "not lose the last good snapshot",
 	outage.OutcomeNothing: "let no backup in, and restore afterwards or say that nothing was found",
 }
 
@@ -182,7 +184,7 @@ func faults(all []outage.Fault) (string, error) {
 		}
 		rows = append(rows, []string{code(f.Name), f.Sentence, must})
 	}
-	return table([]string{"fault", "S3 is …", "the policy must …"}, rows), errors.Join(problems...)
+	return table([]string{"fault", all[0].What() + " is …", "the policy must …"}, rows), errors.Join(problems...)
 }
 
 func stacks(lock *stack.Lock) string {

@@ -86,6 +86,10 @@ func sender(r gateway.Record) string {
 	switch {
 	case r.UserAgent == probe.UserAgent:
 		return "asked by the suite"
+	case r.To == gateway.ToOracle:
+		return "the oracle, asked by Kyverno"
+	case r.UserAgent == gateway.OracleAgent:
+		return "asked by the oracle"
 	case r.Auth == gateway.AuthNone:
 		return "asked by Kyverno"
 	}

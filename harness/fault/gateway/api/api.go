@@ -40,6 +40,8 @@ type Rule struct {
 	Auth []string `json:"auth,omitempty"`
 	// About narrows the rule to one of AboutObjects and AboutListings. Empty: any.
 	About string `json:"about,omitempty"`
+	// To says whom the requests are for: ToOracle, or S3 where it is empty.
+	To string `json:"to,omitempty"`
 	// Clients are IP addresses. Empty: any. Kinds of handshakes and of names
 	// know nothing else of whom they meet: no other selector goes with them.
 	Clients []string `json:"clients,omitempty"`
@@ -55,6 +57,45 @@ const (
 	AboutObjects  = "objects"
 	AboutListings = "listings"
 )
+
+// ToOracle says of a rule, and of a record, that it is about questions for the oracle, and not about requests for S3.
+const ToOracle = "oracle"
+
+// Oracle is the stand-in for a service in the cluster that people ask whether there is a backup of a PVC. It asks S3 for each question, as a
+// client of S3's like any other, so that it meets S3's faults.
+type Oracle struct {
+	// Question is the path of a question, with {namespace} and {pvc} in it, such as "/exists/{namespace}/{pvc}". It may have a query.
+	Question string `json:"question"`
+	// Bucket is where backups are. Repository begins the keys of a PVC's, with {pvc} and maybe {namespace} in it. It ends with a slash.
+	Bucket     string `json:"bucket"`
+	Repository string `json:"repository"`
+	// Marker is the key of an object without which nothing is believed of the bucket. Empty: there is none.
+	Marker string `json:"marker,omitempty"`
+	// Answers are what it answers, by what it found.
+	Answers map[string]OracleAnswer `json:"answers"`
+}
+
+// OracleAnswer is an answer of the oracle's.
+type OracleAnswer struct {
+	Status int    `json:"status"`
+	Body   string `json:"body"` // JSON
+}
+
+// What the oracle finds: the keys of Oracle.Answers.
+const (
+	OracleBackup  = "backup"  // S3 has the repository's config
+	OracleNone    = "none"    // S3 said that there is nothing of the repository, in a bucket that is there
+	OracleUnknown = "unknown" // anything else, or no answer in time
+)
+
+// OraclePort is where the gateway serves the oracle, at the endpoint's address.
+const OraclePort = 9902
+
+// OracleServer begins the header Server of the oracle's own answers. What it found follows.
+const OracleServer = "oracle/"
+
+// OracleAgent is the User-Agent with which the oracle asks S3.
+const OracleAgent = "smart-restore-oracle"
 
 // RuleStatus is a rule in force.
 type RuleStatus struct {
@@ -94,6 +135,11 @@ type Fault struct {
 	// on one narrow line. restic would outrun a limit per request with its many
 	// connections.
 	KilobytesPerSecond int64 `json:"kilobytesPerSecond,omitempty"`
+	// Says is what kind says has the oracle answer, whatever it would find.
+	Says string `json:"says,omitempty"`
+	// Times is how many questions of each client about each PVC kind says
+	// answers so, by User-Agent: those after them get the truth. 0: all.
+	Times int `json:"times,omitempty"`
 	// OnHeal is what becomes of the requests held by kind hang when the rule
 	// ends: "reset" (default), or "answer", which passes them on late.
 	OnHeal string `json:"onHeal,omitempty"`
@@ -139,6 +185,10 @@ type Record struct {
 	// Auth is the sort of credentials, never their value: one of the Auth…
 	// constants.
 	Auth string `json:"auth"`
+	// To is ToOracle of a question for the oracle. Empty: the request is for S3.
+	To string `json:"to,omitempty"`
+	// Found is what the oracle answered that it had found, where it did.
+	Found string `json:"found,omitempty"`
 	// Rule is the ID of the rule that acted. Empty: none.
 	Rule string `json:"rule,omitempty"`
 	// RawBytes counts what was sent instead of an HTTP reply: part of a
