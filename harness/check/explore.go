@@ -34,7 +34,8 @@ func (p plot) terms() history.Terms {
 		Annotation: p.Decisions.Annotation, Restore: p.Decisions.Restore, Fresh: p.Decisions.Fresh, Unknown: p.Decisions.Unknown,
 		Accept: p.Override.Annotation, AcceptValue: string(p.Override.Value), StartsEmpty: p.Unknown == policy.StartsEmpty,
 		Gates: p.Promises("gated-start"), CatchesUp: p.Promises("catches-up"), Relabels: p.Promises("relabel"),
-		Retain: history.Retain{Hourly: p.Retain.Hourly, Daily: p.Retain.Daily, Weekly: p.Retain.Weekly, Monthly: p.Retain.Monthly, Yearly: p.Retain.Yearly},
+		Schedule: p.Schedule,
+		Retain:   history.Retain{Hourly: p.Retain.Hourly, Daily: p.Retain.Daily, Weekly: p.Retain.Weekly, Monthly: p.Retain.Monthly, Yearly: p.Retain.Yearly},
 	}
 	for _, namespace := range []string{namespace, elsewhere} { // as the suite makes them
 		metadata := map[string]any{"name": namespace, "annotations": map[string]any{"volsync.backube/privileged-movers": "true"}}

@@ -86,9 +86,10 @@ func expected(c policy.Contract, invariant string) string {
 	if letter, _, _ := strings.Cut(invariant, "/"); !known {
 		of = promises[letter]
 	}
-	for _, e := range c.ExpectedFailures {
-		if slices.Contains(of, e.Requirement) {
-			return e.Requirement + ": " + e.Reason
+	reasons := c.Reasons()
+	for _, id := range of { // the closest first
+		if reason := reasons[id]; reason != "" {
+			return id + ": " + reason
 		}
 	}
 	return ""

@@ -73,7 +73,7 @@ func TestWhatIsSaidOfAPolicy(t *testing.T) {
 			return []history.Message{taken, finding("a", one), finding("b/overwritten", one), finding("e/backup", one), {Done: true}}
 		}, nil, true, "", []string{
 			"not asked  e: ClusterPolicy/smart-restore-restored changes what exists, which is not played",
-			"fail, expected  a: What an app wrote", "as its contract says of resilience/background-controller-down: the restore comes late", "as its contract says of safety/bucket-forgets: no mover is refused",
+			"fail, expected  a: What an app wrote", "as its contract says of safety/restore-beside-app: nothing keeps a restore", "as its contract says of safety/bucket-forgets: no mover is refused",
 		}},
 		"another one than that": {"clusterpolicy", func(_ history.Given) []history.Message {
 			return []history.Message{taken, finding("a", one), finding("c", one), {Done: true}}

@@ -212,6 +212,15 @@ func TestAnOutageLasts(t *testing.T) {
 	}
 }
 
+// What is backed up once a day is waited for that long.
+func TestTheEndLastsUntilTheScheduleComes(t *testing.T) {
+	for schedule, want := range map[string]int{"": 3, "@hourly": 3, "*/5 * * * *": 3, "30 2 * * *": 26, "0 */6 * * *": 8} {
+		if got := (Terms{Schedule: schedule}).healing(); got != want {
+			t.Errorf("%q: %d hours, want %d", schedule, got, want)
+		}
+	}
+}
+
 func TestUnlockTakesOldLocksOnly(t *testing.T) {
 	now := time.Date(2026, 11, 23, 2, 0, 0, 0, time.UTC)
 	repo := &repository{locks: []lock{{now.Add(-time.Minute), false}, {now.Add(-time.Hour), true}}}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/robfig/cron/v3"
+
 	"github.com/smart-restore/conformance/harness/check/play"
 )
 
@@ -164,8 +166,15 @@ func (r *run) look() error {
 	return nil
 }
 
-// healing is how many hours pass at the end of a history, in which everything is well.
-const healing = 3
+// healing is how many hours pass at the end of a history, in which everything is well: until the schedule has come again, and two more.
+func (t Terms) healing() int {
+	gap := time.Hour
+	if schedule, err := cron.ParseStandard(t.Schedule); err == nil {
+		first := schedule.Next(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC))
+		gap = max(gap, schedule.Next(first).Sub(first))
+	}
+	return int(gap/time.Hour) + 2
+}
 
 // heal is the end of a history: everything is well again, every app is to run, and hours pass. It is about invariant e.
 func (r *run) heal() error {
@@ -179,7 +188,7 @@ func (r *run) heal() error {
 	if err := r.secret("is-there"); err != nil {
 		return err
 	}
-	began := r.world.Now()
+	began, healing := r.world.Now(), r.terms.healing()
 	for hours := 0; hours < healing; hours++ {
 		for _, claim := range PVCs {
 			if pvc := r.claim(claim); pvc != nil && r.selected(pvc) {

@@ -32,6 +32,8 @@ type Terms struct {
 	Gates bool
 	// CatchesUp and Relabels say that it promises to act for PVCs that were created while Kyverno was away, and that are labelled later.
 	CatchesUp, Relabels bool
+	// Schedule is when backups are promised. Empty: every hour.
+	Schedule string
 	// Retain is what the contract promises to keep. Zero: what the ReplicationSource says.
 	Retain Retain
 }
