@@ -149,6 +149,14 @@ func (f *found) asPromisedOfTheUnknown() {
 	}
 }
 
+// refusedWithWords wants a PVC that is refused, by the contract, to be so by the policy and not because nobody waits for it any longer.
+func (f *found) refusedWithWords() {
+	e, admitted := f.claim()
+	if f.contract.Unknown == policy.IsRefused && !admitted && strings.Contains(e.Text, "failed calling webhook") {
+		f.wrongBy("no words", f.slowest(), "the PVC is refused without a word that a person can act on: %s%s", e.Text, f.because())
+	}
+}
+
 // ofTheUnknown is what is wanted of a PVC while nobody can know whether there is a backup of it, in a row's words.
 func (p plot) ofTheUnknown() string {
 	switch p.Unknown {

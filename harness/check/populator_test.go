@@ -218,3 +218,20 @@ func TestWhatSelectsAPVCIsNoDecision(t *testing.T) {
 		}
 	}
 }
+
+// By contract, a refusal says why: that a webhook's time was up is no reason that a person can act on.
+func TestARefusalHasWords(t *testing.T) {
+	for name, c := range map[string]struct {
+		unknown, text string
+		fails         bool
+	}{
+		"by the policy":        {policy.IsRefused, "Policy oracle failed: it is not known whether there is a backup", false},
+		"nobody waited":        {policy.IsRefused, `failed calling webhook "mutate.kyverno.svc-fail": no answer within 15s`, true},
+		"it promises no words": {policy.StartsEmpty, `failed calling webhook "mutate.kyverno.svc-fail": no answer within 15s`, false},
+	} {
+		f := &found{contract: policy.Contract{Unknown: c.unknown}, course: play.Course{Events: []play.Event{{What: play.Refusal, Object: reference(claimName), Text: c.text}}}}
+		if f.refusedWithWords(); (len(f.problems) > 0) != c.fails {
+			t.Errorf("%s: %v", name, f.problems)
+		}
+	}
+}

@@ -122,6 +122,7 @@ func (p plot) outage(row outage.Fault) situation {
 	s.verify = func(f *found) {
 		if row.Outcome == outage.OutcomeUnknown && p.Unknown != policy.StartsEmpty {
 			f.asPromisedOfTheUnknown()
+			f.refusedWithWords()
 			f.decisionVisible(row.Outcome)
 			f.noBackupLetIn()
 			return
