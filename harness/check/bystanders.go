@@ -17,7 +17,7 @@ func (p plot) bystanders() []situation {
 		{
 			name: "PVCs without the label that nobody could back up", requirement: "core/unlabelled", wanted: "admitted, nothing",
 			play: p.scene(create(block(p.unlabelled())), create(oncePod(p.unlabelledNamed(twinName))), create(p.unlabelledNamed(strings.Repeat("b", 80))),
-				create(in(elsewhere, block(p.otherwise()))), wait(afterMillis)),
+				create(inAnother(block(p.otherwise()))), wait(afterMillis)),
 			verify: (*found).leftAlone,
 		},
 		{

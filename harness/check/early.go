@@ -16,8 +16,8 @@ func (p plot) early() []situation {
 		},
 		{
 			name: "apps of other PVCs start meanwhile", requirement: "core/fresh", wanted: "they start",
-			play: p.scene(p.backup(), play.Step{CacheBehind: true}, create(p.claim(claimName)), create(p.claim(twinName)), create(in(elsewhere, p.claim(claimName))),
-				create(using(twinName, pod("twin"))), create(withScratch(using(twinName, pod("twin-2")))), create(in(elsewhere, pod("office"))), create(withoutVolumes(pod("none"))),
+			play: p.scene(p.backup(), play.Step{CacheBehind: true}, create(p.claim(claimName)), create(p.claim(twinName)), create(inAnother(p.claim(claimName))),
+				create(using(twinName, pod("twin"))), create(withScratch(using(twinName, pod("twin-2")))), create(inAnother(pod("office"))), create(withoutVolumes(pod("none"))),
 				play.Step{CacheCaughtUp: true}, create(using(twinName, pod("twin-3"))), create(withoutVolumes(pod("none-2"))), wait(afterMillis), create(using(twinName, pod("twin-4")))),
 			verify: (*found).podsStart,
 		},

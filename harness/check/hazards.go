@@ -147,7 +147,7 @@ func (p plot) hazards() []situation {
 		{
 			name: "Kyverno is away, and pods without such a PVC start", requirement: "resilience/blast-radius", wanted: "they are admitted",
 			play: p.scene(create(p.unlabelled()), wait(afterMillis), play.Step{AdmissionOff: true},
-				create(pod("early")), create(in(elsewhere, pod("late"))), create(withoutVolumes(pod("none")))),
+				create(pod("early")), create(inAnother(pod("late"))), create(withoutVolumes(pod("none")))),
 			verify: (*found).podsStart,
 		},
 	}

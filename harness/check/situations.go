@@ -207,7 +207,7 @@ func (p plot) safety() []situation {
 		},
 		{
 			name: "PVCs of one name, or nearly", requirement: "safety/isolation", wanted: "a repository each",
-			play:   p.scene(create(p.claim(claimName)), create(p.claim(claimName+"-2")), create(in(elsewhere, p.claim(claimName))), wait(afterMillis)),
+			play:   p.scene(create(p.claim(claimName)), create(p.claim(claimName+"-2")), create(inAnother(p.claim(claimName))), wait(afterMillis)),
 			verify: func(f *found) { f.repositoriesDiffer() },
 		},
 		{
@@ -372,8 +372,8 @@ func (p plot) unlabelled() map[string]any {
 	return merge(p.claim(claimName), map[string]any{"metadata": p.metadata(claimName, false)})
 }
 
-func in(namespace string, object map[string]any) map[string]any {
-	object["metadata"].(map[string]any)["namespace"] = namespace
+func inAnother(object map[string]any) map[string]any {
+	object["metadata"].(map[string]any)["namespace"] = elsewhere
 	return object
 }
 

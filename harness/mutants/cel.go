@@ -303,9 +303,9 @@ func (c *celMutator) orValue(node ast.Expr) {
 	switch v := value.AsLiteral().(type) {
 	case types.String:
 		other := c.text("another")
-		switch text, literally := "", false; {
+		switch {
 		case compared:
-			if text, literally = literal(is.with); !literally || text != string(v) {
+			if text, literally := literal(is.with); !literally || text != string(v) {
 				other = c.make.CopyExpr(is.with)
 			}
 		case v != "":
