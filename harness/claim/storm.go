@@ -133,7 +133,7 @@ func (s *Storm) AllRestored(ctx context.Context) {
 		if err != nil {
 			return await.State{}, err
 		}
-		done := map[string]bool{}
+		done := map[*Claim]bool{}
 		for i := range destinations {
 			d := &destinations[i]
 			if !volsync.Synced(d) {
@@ -142,9 +142,11 @@ func (s *Storm) AllRestored(ctx context.Context) {
 			if result := volsync.Nested(d, "status", "latestMoverStatus", "result"); result != "Successful" {
 				return await.RuledOut("the result of ReplicationDestination %s is %q", d.GetName(), result), nil
 			}
-			done[volsync.Nested(d, "spec", "restic", "destinationPVC")] = true
+			for _, c := range s.claims {
+				done[c] = done[c] || c.isDestination(d)
+			}
 		}
-		left := slices.DeleteFunc(slices.Clone(s.claims), func(c *Claim) bool { return done[c.Name] })
+		left := slices.DeleteFunc(slices.Clone(s.claims), func(c *Claim) bool { return done[c] })
 		return await.ReachedIf(len(left) == 0, "%d are not", len(left)), nil
 	})
 	e.Evidence("seen", fmt.Sprintf("the last of %d restores is done %.1f s after the storm began", len(s.claims), e.Now().Sub(s.start).Seconds()), nil)
