@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/smart-restore/conformance/harness/absence"
 	"github.com/smart-restore/conformance/harness/alerts"
 	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
@@ -680,7 +681,14 @@ func (c *Claims) list(ctx context.Context, kind schema.GroupVersionKind) ([]unst
 func (c *Claim) isSource(o *unstructured.Unstructured) bool { return volsync.SourceOf(o, c.Name) }
 
 func (c *Claim) isDestination(o *unstructured.Unstructured) bool {
-	return volsync.DestinationOf(o, c.Name) || c.populatedBy != "" && o.GetName() == c.populatedBy && o.GetKind() == volsync.Destination.Kind
+	if volsync.DestinationOf(o, c.Name) {
+		return true
+	}
+	name := c.populatedBy
+	if name == "" && c.claims.alwaysRestores() { // it stands there also where nothing is filled from it
+		name = c.promisedNames()[absence.ReplicationDestinations]
+	}
+	return name != "" && o.GetName() == name && o.GetKind() == volsync.Destination.Kind
 }
 
 // HasNoAnnotations fails the spec if the claim was given any when it was created.

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/env/recorded"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
@@ -448,6 +449,35 @@ func TestIsPending(t *testing.T) {
 			claim := of.claim("data")
 			claim.UID, claim.populatedBy = "uid", "restore"
 			return func() { claim.IsPending(t.Context()) }
+		})
+	}
+}
+
+// A ReplicationDestination that stands there in any case is a PVC's by the name that the contract promises, where nothing is filled from it.
+func TestWhoseDestinationStandsThereInAnyCase(t *testing.T) {
+	claims, _ := claimsOf(t, env.Parts{})
+	for name, c := range map[string]struct {
+		restores, populatedBy, named string
+		spec                         map[string]any
+		want                         bool
+	}{
+		"by its name":             {policy.Always, "", "data-backup", map[string]any{}, true},
+		"another's":               {policy.Always, "", "other-backup", map[string]any{}, false},
+		"that it is filled from":  {policy.Always, "data-1", "data-1", map[string]any{}, true},
+		"of another life":         {policy.Always, "data-2", "data-backup", map[string]any{}, false},
+		"where it is no restore":  {"", "", "data-backup", map[string]any{}, false},
+		"that restores into it":   {"", "", "anything", map[string]any{"destinationPVC": "data"}, true},
+		"that restores elsewhere": {policy.Always, "", "anything", map[string]any{"destinationPVC": "other"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			contract := &claims.env.Testbed.Contract
+			contract.Restores, contract.Names.ReplicationDestination = c.restores, "{pvc}-backup"
+			claim := claims.claim("data")
+			claim.populatedBy = c.populatedBy
+			o := &unstructured.Unstructured{Object: template(volsync.Destination.Kind, c.named, map[string]any{"restic": c.spec})}
+			if got := claim.isDestination(o); got != c.want {
+				t.Errorf("got %v", got)
+			}
 		})
 	}
 }
