@@ -24,15 +24,15 @@ func (p plot) annotations() (all []situation) {
 				verify: (*found).restoreIsGuarded,
 			},
 			situation{
-				name: "annotations go one by one when a restore is done" + kyverno.name, requirement: requirement, wanted: "the app starts, no restore",
+				name: "annotations go one by one when a restore is done" + kyverno.name, requirement: requirement, wanted: "the app starts, backups, no restore",
 				play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
 					kyverno.away, play.Step{Strip: reference(claimName)}, kyverno.back, play.Step{Delete: anyOf(destination)},
 					annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), create(pod("late")),
 					play.Step{Movers: true}, wait(afterMillis)),
-				verify: func(f *found) { f.podsStart(); f.notRestoredAgain() },
+				verify: func(f *found) { f.podsStart(); f.backedUp(); f.notRestoredAgain() },
 			},
 			situation{
-				name: "annotations of another PVC come one by one" + kyverno.name, requirement: "safety/good-snapshot-survives", wanted: "no restore, no backup by them",
+				name: "annotations of another PVC come one by one" + kyverno.name, requirement: requirement, wanted: "no restore, no backup by them",
 				play: p.scene(p.backup(), p.backupOf(twinName), create(p.claim(twinName)), wait(1000), play.Step{Restored: true}, wait(1000),
 					play.Step{BackedUp: true}, p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(1000),
 					play.Step{Movers: true}, kyverno.away, play.Step{Update: reference(claimName), Of: reference(twinName)}, kyverno.back,
