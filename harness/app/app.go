@@ -328,10 +328,15 @@ func (a *App) violation(ctx context.Context, want string) string {
 	return ""
 }
 
+// sentinel asks the agent for the content of the sentinel. Its exit code says where there is none.
+func sentinel(ctx context.Context, a *App) (podexec.Result, error) {
+	return a.env.Pods.Run(ctx, ContainerOf(a), podexec.ByAgent(a.env.Testbed.AgentPath(), "get", "--file", mountPath+"/"+dataset.SentinelName))
+}
+
 // Keeps is a watch for the sentinel on an app's volume having another content.
 func Keeps(a *App, want string) await.Watch {
 	return func(ctx context.Context) (string, error) {
-		reply, err := a.env.Pods.Run(ctx, ContainerOf(a), podexec.ByAgent(a.env.Testbed.AgentPath(), "get", "--file", mountPath+"/"+dataset.SentinelName))
+		reply, err := sentinel(ctx, a)
 		switch {
 		case err != nil:
 			return "", err

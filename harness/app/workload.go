@@ -46,11 +46,16 @@ func Deployed(e *env.Env, deployment *appsv1.Deployment) *Workload {
 // Deployment is that of a PVC.
 func Deployment(e *env.Env, pvc string) *appsv1.Deployment {
 	pod, labels := controlled(e, pvc)
+	return deploymentOf(pod, labels, one)
+}
+
+// deploymentOf is a Deployment that has the name of its pods' model, of which it has so many.
+func deploymentOf(pod *corev1.Pod, labels map[string]string, replicas int32) *appsv1.Deployment {
 	return &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: pod.Name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
 		Spec: appsv1.DeploymentSpec{
-			Replicas: &one, Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}, Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Replicas: &replicas, Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}, Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: pod.Spec},
 		},
 	}
@@ -134,12 +139,12 @@ func (w *Workload) Replace(ctx context.Context) (there bool) {
 
 // next finds the workload's pod that is not the old one, or why there is none.
 func (w *Workload) next(ctx context.Context, old types.UID) (found bool, refused string, err error) {
-	pods := &corev1.PodList{}
-	if err := w.env.API.List(ctx, pods, client.InNamespace(w.env.Namespace), client.MatchingLabels{controlledBy: w.name}); err != nil {
+	pods, err := podsOf(ctx, w.env, w.name)
+	if err != nil {
 		return false, "", err
 	}
-	for i := range pods.Items {
-		if pod := &pods.Items[i]; pod.UID != old && pod.DeletionTimestamp == nil {
+	for _, pod := range pods {
+		if pod.UID != old {
 			w.App, w.uid = &App{env: w.env, pod: pod.Name}, pod.UID
 			return true, "", nil
 		}
@@ -156,6 +161,13 @@ func (w *Workload) next(ctx context.Context, old types.UID) (found bool, refused
 		}
 	}
 	return false, "", nil
+}
+
+// podsOf are the pods that the workload of this name controls, without those that are being deleted.
+func podsOf(ctx context.Context, e *env.Env, name string) ([]corev1.Pod, error) {
+	pods := &corev1.PodList{}
+	err := e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.MatchingLabels{controlledBy: name})
+	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return pod.DeletionTimestamp != nil }), err
 }
 
 // Waits ends the spec as unknown unless the workload's pod is there and has not started: it waits for its volume.

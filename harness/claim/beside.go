@@ -303,18 +303,22 @@ func (c *Claim) FirstMover(ctx context.Context) {
 
 // MoverNode waits until a mover of a ReplicationSource or a ReplicationDestination runs, and says on which node.
 func (c *Claims) MoverNode(ctx context.Context, of *unstructured.Unstructured) (node string) {
-	e := c.env
-	e.Arrange(ctx, "a mover of "+of.GetKind()+" "+of.GetName()+" that runs", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	return c.moverThatRuns(ctx, of).Spec.NodeName
+}
+
+// moverThatRuns waits for the pod of a mover that runs, and that nobody has told to end.
+func (c *Claims) moverThatRuns(ctx context.Context, of *unstructured.Unstructured) (mover corev1.Pod) {
+	c.env.Arrange(ctx, "a mover of "+of.GetKind()+" "+of.GetName()+" that runs", c.env.Times.Mover, func(ctx context.Context) (await.State, error) {
 		pods, err := c.moversOf(ctx, of)
 		for _, pod := range pods {
-			if pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
-				node = pod.Spec.NodeName
+			if atWork(&pod) && pod.DeletionTimestamp == nil {
+				mover = pod
 				return await.Reached(), err
 			}
 		}
 		return await.NotYet("of %d none runs", len(pods)), err
 	})
-	return node
+	return mover
 }
 
 // BackupEnds waits until VolSync has made the backup that the claim was last asked for.

@@ -32,8 +32,13 @@ func (c *Claims) manifest(name string, labels map[string]string) *corev1.Persist
 // Bare is an object as backup tools bring it back: without owner and status.
 func Bare(object *unstructured.Unstructured) *unstructured.Unstructured { return bare(object) }
 
-// MoverOf is the name of the Job of a ReplicationSource or a ReplicationDestination.
-func MoverOf(o *unstructured.Unstructured) string { return moverOf(o) }
+// MoversOf are the pods of a ReplicationSource's or a ReplicationDestination's movers.
+func MoversOf(ctx context.Context, c *Claims, o *unstructured.Unstructured) ([]corev1.Pod, error) {
+	return c.moversOf(ctx, o)
+}
+
+// Policys are annotations without Kubernetes' own, as they are exported.
+func Policys(annotations map[string]string) Annotations { return policys(annotations) }
 
 // MadeFromGit waits for the PVC that is made of a manifest, and that is not an earlier one; nil: there was none.
 func MadeFromGit(ctx context.Context, c *Claims, name string, earlier *Claim) *Claim {

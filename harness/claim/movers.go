@@ -27,16 +27,8 @@ type Movers struct {
 func (c *Claims) MoversAtWork(ctx context.Context, of ...*unstructured.Unstructured) *Movers {
 	m := &Movers{c, map[types.UID]string{}}
 	for _, object := range of {
-		c.env.Arrange(ctx, "a mover of "+object.GetKind()+" "+object.GetName()+" at work", c.env.Times.Mover, func(ctx context.Context) (await.State, error) {
-			pods, err := c.moversOf(ctx, object)
-			for _, pod := range pods {
-				if atWork(&pod) && pod.DeletionTimestamp == nil {
-					m.pods[pod.UID] = pod.Name
-					return await.Reached(), err
-				}
-			}
-			return await.NotYet("of %d none runs", len(pods)), err
-		})
+		pod := c.moverThatRuns(ctx, object)
+		m.pods[pod.UID] = pod.Name
 	}
 	return m
 }
@@ -52,19 +44,16 @@ func (m *Movers) Over(ctx context.Context) {
 	until, seen := time.Now().Add(e.Times.Backup), ""
 	var atWorkStill []types.UID
 	e.Arrange(ctx, "the movers over that were at work, or left to their work", e.Times.Mover, func(ctx context.Context) (await.State, error) {
-		pods := &corev1.PodList{}
-		if err := e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.HasLabels{batchv1.JobNameLabel}); err != nil {
+		pods, err := m.claims.podsOfJobs(ctx, func(_ string, pod *corev1.Pod) bool { return m.pods[pod.UID] != "" && atWork(pod) })
+		if err != nil {
 			return await.State{}, err
 		}
 		var left []string
 		told := false
 		atWorkStill = nil
-		for i := range pods.Items {
-			if _, ours := m.pods[pods.Items[i].UID]; ours && atWork(&pods.Items[i]) {
-				left = append(left, pods.Items[i].Name)
-				atWorkStill = append(atWorkStill, pods.Items[i].UID)
-				told = told || pods.Items[i].DeletionTimestamp != nil
-			}
+		for _, pod := range pods {
+			left, atWorkStill = append(left, pod.Name), append(atWorkStill, pod.UID)
+			told = told || pod.DeletionTimestamp != nil
 		}
 		slices.Sort(left)
 		seen = fmt.Sprintf("of %d movers that were at work, %d are left to it: %s", len(m.pods), len(left), strings.Join(left, ", "))

@@ -3,13 +3,13 @@ package replay
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/smart-restore/conformance/harness/explore/history"
+	"github.com/smart-restore/conformance/harness/policy"
 )
 
 // broken fails the spec: an invariant does not hold.
@@ -61,8 +61,7 @@ func (p *player) apps(ctx context.Context) {
 // mistaken says whether a PVC is to have been restored, by its decision, and does not hold what there is to restore.
 func (p *player) mistaken(s *subject, pvc *corev1.PersistentVolumeClaim, content string) bool {
 	decisions := s.Env.Testbed.Contract.Decisions
-	decided := pvc.Annotations[decisions.Annotation]
-	if decisions.Annotation == "" || !matches(decisions.Restore, decided) || s.acceptedAll || s.good == "" {
+	if decisions.Annotation == "" || decisions.NotDecided(policy.DecisionRestore, pvc.Annotations) != "" || s.acceptedAll || s.good == "" {
 		return false
 	}
 	for _, value := range pvc.Annotations {
@@ -71,11 +70,6 @@ func (p *player) mistaken(s *subject, pvc *corev1.PersistentVolumeClaim, content
 		}
 	}
 	return !p.descends(content, s.good)
-}
-
-func matches(pattern, value string) bool {
-	matched, err := regexp.MatchString("^(?:"+pattern+")$", value)
-	return err == nil && matched
 }
 
 // look sees what apps read, and which snapshots there are. It is about invariant b, too. While S3 is down, nobody can see it.

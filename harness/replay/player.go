@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -316,12 +315,7 @@ func (p *player) delete(ctx context.Context, s *subject, how string, pvc *corev1
 		gone = apierrors.IsNotFound(get) || get == nil && now.UID != pvc.UID
 		return await.ReachedIf(gone, "finalizers %v", now.Finalizers), cmp.Or(err, client.IgnoreNotFound(get))
 	})
-	s.exported = claim.Annotations{}
-	for k, v := range pvc.Annotations {
-		if !strings.Contains(k, "kubernetes.io/") {
-			s.exported[k] = v
-		}
-	}
+	s.exported = claim.Policys(pvc.Annotations)
 	s.uid, s.wrote, s.acceptedAll = "", "", false
 	s.earlyPod = s.wanted
 }
@@ -367,9 +361,8 @@ func (p *player) kill(ctx context.Context, s *subject) {
 func (p *player) movers(ctx context.Context, s *subject) (movers []corev1.Pod) {
 	for _, o := range slices.Concat(p.list(ctx, s, volsync.Source, volsync.SourceOf), p.list(ctx, s, volsync.Destination, volsync.DestinationOf)) {
 		s.Env.Do(ctx, func(ctx context.Context) error {
-			pods := &corev1.PodList{}
-			err := s.Env.API.List(ctx, pods, client.InNamespace(s.Env.Namespace), client.MatchingLabels{batchv1.JobNameLabel: claim.MoverOf(&o)})
-			movers = append(movers, slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool {
+			pods, err := claim.MoversOf(ctx, s.Claims, &o)
+			movers = append(movers, slices.DeleteFunc(pods, func(pod corev1.Pod) bool {
 				return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 			})...)
 			return err

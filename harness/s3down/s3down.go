@@ -61,20 +61,22 @@ func (s *S3) S3DownInUse(ctx context.Context, f outage.Fault, pvc string, during
 // Begin puts an outage on, for Kyverno and for everything in the namespace, and for the repository of the PVC where the fault is of one.
 // What it returns takes it away. That it is on is the gateway's and the firewall's word: nothing is asked through it.
 func (s *S3) Begin(ctx context.Context, f outage.Fault, pvc string) (heal func(context.Context)) {
-	f = f.In(s.env.Testbed.Contract.S3.Marker)
-	o := &inForce{S3: s, fault: f, id: s.env.Namespace + "-" + pvc, pvc: pvc, either: true}
-	o.prober = s.proberFor(ctx, f)
+	o := s.inForce(ctx, f, s.env.Namespace+"-"+pvc, pvc, true)
 	now := s.env.Undo("S3", o.heal)
 	o.arm(ctx)
 	return now
 }
 
+// inForce is a fault that is yet to be put on, with the ID of its rules.
+func (s *S3) inForce(ctx context.Context, f outage.Fault, id, pvc string, either bool) *inForce {
+	f = f.In(s.env.Testbed.Contract.S3.Marker)
+	return &inForce{S3: s, fault: f, id: id, pvc: pvc, either: either || s.env.Testbed.OnlyMoversAsk(), prober: s.proberFor(ctx, f)}
+}
+
 func (s *S3) down(ctx context.Context, f outage.Fault, pvc string, during func(), either bool) (healed time.Time) {
 	e := s.env
-	f = f.In(e.Testbed.Contract.S3.Marker)
-	either = either || e.Testbed.OnlyMoversAsk()
-	o := &inForce{S3: s, fault: f, id: e.Namespace, pvc: pvc, either: either}
-	o.prober = s.proberFor(ctx, f)
+	o := s.inForce(ctx, f, e.Namespace, pvc, either)
+	f = o.fault
 	o.findURLs(ctx)
 	if f.HoldsForAll() {
 		release := s.exclusively(ctx)
