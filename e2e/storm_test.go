@@ -29,6 +29,7 @@ var _ = Prove("scale/storm", verdict.Scale,
 		}
 		restoring := s.Storm(ctx, "restored", stormSize)
 		restoring.AllHaveSources(ctx)
+		restoring.AllHaveDestinations(ctx)
 		restoring.AllRestored(ctx)
 		restoring.RequestsPerPVC(ctx)
 		restoring.UpdateRequestsPerPVC(ctx)

@@ -2,6 +2,7 @@ package claim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,7 +12,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/absence"
@@ -116,13 +119,67 @@ func (s *Storm) NoneRestored(ctx context.Context) {
 	s.of.env.Evidence("audit", fmt.Sprintf("the audit log has no create of replicationdestinations for any of %d PVCs", len(s.claims)), nil)
 }
 
-// Delete deletes all its PVCs, without waiting until they are gone: what was to be seen of them was seen.
+// Delete deletes all its PVCs, and waits until they, their VolSync objects and movers are gone: what is being cleaned up takes from the
+// next storm the time in which a policy has to decide.
 func (s *Storm) Delete(ctx context.Context) {
+	e := s.of.env
+	mine := map[types.UID]bool{}
 	for _, claim := range s.claims {
-		s.of.env.Do(ctx, func(ctx context.Context) error {
-			return client.IgnoreNotFound(s.of.env.API.Delete(ctx, claim.object()))
+		mine[types.UID(claim.UID)] = true
+		e.Do(ctx, func(ctx context.Context) error {
+			return client.IgnoreNotFound(e.API.Delete(ctx, claim.object()))
 		})
 	}
+	e.Arrange(ctx, fmt.Sprintf("what belonged to %d PVCs gone", len(s.claims)), 2*e.Times.Gone, func(ctx context.Context) (await.State, error) {
+		left := map[string]int{}
+		for _, kind := range volsync.Kinds {
+			objects, err := s.of.list(ctx, kind)
+			if err != nil {
+				return await.State{}, err
+			}
+			for i := range objects {
+				if slices.ContainsFunc(objects[i].GetOwnerReferences(), func(o metav1.OwnerReference) bool { return mine[o.UID] }) {
+					left[kind.Kind+"s"]++
+				}
+			}
+		}
+		pvcs, pods := &corev1.PersistentVolumeClaimList{}, &corev1.PodList{}
+		if err := errors.Join(e.API.List(ctx, pvcs, client.InNamespace(e.Namespace)),
+			e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.MatchingLabels{"app.kubernetes.io/created-by": "volsync"})); err != nil {
+			return await.State{}, err
+		}
+		for i := range pvcs.Items {
+			if mine[pvcs.Items[i].UID] {
+				left["PVCs"]++
+			}
+		}
+		if len(pods.Items) > 0 {
+			left["movers"] = len(pods.Items)
+		}
+		return await.ReachedIf(len(left) == 0, "there are %v", left), nil
+	})
+}
+
+// AllHaveDestinations waits until each has a ReplicationDestination: without one, nobody will restore it.
+func (s *Storm) AllHaveDestinations(ctx context.Context) {
+	e := s.of.env
+	e.Eventually(ctx, fmt.Sprintf("a ReplicationDestination for each of %d PVCs", len(s.claims)), e.Times.Generate, func(ctx context.Context) (await.State, error) {
+		destinations, err := s.of.list(ctx, volsync.Destination)
+		if err != nil {
+			return await.State{}, err
+		}
+		without := slices.DeleteFunc(slices.Clone(s.claims), func(c *Claim) bool {
+			return slices.ContainsFunc(destinations, func(d unstructured.Unstructured) bool { return c.isDestination(&d) })
+		})
+		if len(without) == 0 {
+			return await.Reached(), nil
+		}
+		pvc, err := without[0].get(ctx)
+		if err != nil {
+			return await.State{}, err
+		}
+		return await.NotYet("%d have none; PVC %s says %q", len(without), pvc.Name, s.of.written(pvc)), nil
+	})
 }
 
 // AllRestored waits until each is restored, and reads their data in one pod.
