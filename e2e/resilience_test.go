@@ -18,7 +18,7 @@ var _ = Prove("resilience/kyverno-down", verdict.Resilience,
 
 		half, destination, _, heal := restoring(ctx, s, "slow", 3*slowly) // nothing else is going on
 		defer heal()
-		claim, app := claimWithoutKyverno(ctx, s, func() {
+		claim, app := claimWithoutKyverno(ctx, s, func(*scenario.Claim) {
 			half.HeldBack(ctx, destination)
 			half.NoBackupWhileRestoring(ctx, destination)
 		})
@@ -33,9 +33,9 @@ var _ = Prove("resilience/kyverno-down", verdict.Resilience,
 	}, judgesPolicy, alone)
 
 var _ = Prove("resilience/kyverno-down-catches-up", verdict.Resilience,
-	"A PVC that is created while Kyverno's processes are killed over and over is backed up once Kyverno is back, and says what was decided about it.",
+	"A PVC that is created while Kyverno's processes are killed over and over is backed up once Kyverno is back, and says what was decided about it, also where Kyverno's background scan came by meanwhile.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		claim, app := claimWithoutKyverno(ctx, s, func() {})
+		claim, app := claimWithoutKyverno(ctx, s, func(claim *scenario.Claim) { claim.ScanComesBy(ctx) })
 		written := app.Write(ctx, small(s))
 		claim.SaysWhatWasDecided(ctx)
 		claim.BackedUp(ctx)
@@ -43,12 +43,12 @@ var _ = Prove("resilience/kyverno-down-catches-up", verdict.Resilience,
 	}, judgesPolicy, alone, feature("catches-up"))
 
 // claimWithoutKyverno creates a PVC while Kyverno is down. Its app may have to wait until Kyverno is back. Meanwhile is called before that.
-func claimWithoutKyverno(ctx context.Context, s *scenario.Scenario, meanwhile func()) (*scenario.Claim, *scenario.App) {
+func claimWithoutKyverno(ctx context.Context, s *scenario.Scenario, meanwhile func(*scenario.Claim)) (*scenario.Claim, *scenario.App) {
 	kyverno := s.KillAgainAndAgain(ctx, "kyverno")
 	s.KyvernoIsDown(ctx)
 	claim := s.Claim(ctx, "data")
 	claim.AdmittedInTime()
-	meanwhile()
+	meanwhile(claim)
 	s.KyvernoIsDown(ctx)
 	kyverno.Stop()
 	s.SkipBackOff(ctx)

@@ -95,6 +95,12 @@ func (p plot) hazards() []situation {
 			verify: func(f *found) { f.asPromisedOfTheUnknown(); f.podsStart(); f.noBackupLetIn() },
 		},
 		{
+			name: "Kyverno scans while it does not answer, and there is a new PVC", requirement: "resilience/kyverno-down-catches-up", wanted: "says it is undecided", feature: "catches-up",
+			play: p.scene(p.backup(), play.Step{AdmissionOff: true}, create(p.claim(claimName)), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis),
+				play.Step{AdmissionOn: true}, wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			verify: (*found).saysUndecided,
+		},
+		{
 			name: "another webhook adds the label later", requirement: "safety/label-by-webhook", wanted: "restored, or no backup",
 			play: p.scene(p.backup(), play.Step{Create: p.unlabelled(), Later: map[string]any{"metadata": p.PVC.Metadata(true)}},
 				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -311,6 +312,20 @@ func (c *Claim) HasReplicationSource(ctx context.Context) *unstructured.Unstruct
 		c.bindForSource(ctx)
 	}
 	return c.has(ctx, volsync.Source, c.isSource, when.Delay())
+}
+
+// ScanComesBy waits until Kyverno's background scan has come by, which shows by the claim's ReplicationSource, or would have.
+func (c *Claim) ScanComesBy(ctx context.Context) {
+	e := c.env()
+	until := time.Now().Add(e.Times.Scan)
+	e.Arrange(ctx, "Kyverno's background scan come by", e.Times.Scan+e.Times.Look, func(ctx context.Context) (await.State, error) {
+		sources, err := c.claims.list(ctx, volsync.Source)
+		if err != nil {
+			return await.State{}, err
+		}
+		made := slices.ContainsFunc(sources, func(o unstructured.Unstructured) bool { return c.isSource(&o) })
+		return await.ReachedIf(made || time.Now().After(until), "PVC %s has no ReplicationSource", c.Name), nil
+	})
 }
 
 // HasReplicationDestination waits for the claim's ReplicationDestination and returns it. One that belongs to an earlier claim
