@@ -46,9 +46,9 @@ type trial struct {
 }
 
 // KnownBad is the suite's own test: each policy that is known to be bad is caught by every requirement that its contract
-// names, and the base policy, of which it is a patch, is caught by none of them. All of them, or those named, are tried on one
-// stack: the kept one, or one that is kept for as long as this takes.
-func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
+// names, and the base policy, of which it is a patch, is caught by none of them. All of them, or those named, are tried
+// on the kept stack, or on one for each address of S3, which is kept for as long as this takes.
+func (s *Session) KnownBad(ctx context.Context, names []string) error {
 	if err := external.Refuse(s.Settings.External, "known-bad"); err != nil {
 		return err
 	}
@@ -70,24 +70,47 @@ func (s *Session) KnownBad(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if i := slices.IndexFunc(suspects, func(one suspect) bool { return one.Check() == nil }); i >= 0 {
-		ours, err := s.keepOne(ctx, suspects[i].control)
-		if err != nil {
-			return err
+	var catches []catch
+	var problems []error
+	for _, round := range rounds(suspects) {
+		found, err := s.catchRound(ctx, round, artifacts)
+		catches, problems = append(catches, found...), append(problems, err)
+		if ctx.Err() != nil {
+			break
 		}
-		if ours {
-			defer func() { err = errors.Join(err, s.Down(context.WithoutCancel(ctx))) }()
-		}
-	}
-	catches, err := s.catchAll(suspects, func(p *policy.Policy, only []string) (trial, error) {
-		return s.tryKnownBad(ctx, p, only, filepath.Join(artifacts, p.Contract.Name))
-	})
-	if err != nil {
-		return err
 	}
 	var table bytes.Buffer
 	missed := printCatches(&table, catches)
-	return s.conclude(filepath.Join(artifacts, "known-bad.txt"), table.Bytes(), !missed)
+	return errors.Join(append(problems, s.conclude(filepath.Join(artifacts, "known-bad.txt"), table.Bytes(), !missed))...)
+}
+
+// rounds are the suspects by the address of S3 that they are tried with: a testbed serves one.
+func rounds(suspects []suspect) (all [][]suspect) {
+	for _, one := range suspects {
+		i := slices.IndexFunc(all, func(round []suspect) bool { return round[0].control.Endpoint.URL == one.control.Endpoint.URL })
+		if i < 0 {
+			all = append(all, []suspect{one})
+			continue
+		}
+		all[i] = append(all[i], one)
+	}
+	return all
+}
+
+// catchRound tries the suspects of a round, on the kept stack or on one that is kept for as long as this takes.
+func (s *Session) catchRound(ctx context.Context, round []suspect, artifacts string) (_ []catch, problem error) {
+	if i := slices.IndexFunc(round, func(one suspect) bool { return one.Check() == nil }); i >= 0 {
+		ours, err := s.keepOne(ctx, round[i].control)
+		if err != nil {
+			return nil, err
+		}
+		if ours {
+			defer func() { problem = errors.Join(problem, s.Down(context.WithoutCancel(ctx))) }()
+		}
+	}
+	return s.catchAll(ctx, round, func(p *policy.Policy, only []string) (trial, error) {
+		return s.tryKnownBad(ctx, p, only, filepath.Join(artifacts, p.Contract.Name))
+	})
 }
 
 // madeForStack are the suspects that are made for the stack, with their controls. One of another stack is left out, and said, or refused
@@ -127,30 +150,44 @@ func (s *Session) conclude(file string, table []byte, proven bool) error {
 	return nil
 }
 
-// catchAll tries each policy, and before it its control with all that is to catch any policy of that control.
-func (s *Session) catchAll(suspects []suspect, try func(p *policy.Policy, only []string) (trial, error)) ([]catch, error) {
-	controls := map[*policy.Policy]trial{}
+// catchAll tries each policy, and before it its control with all that is to catch any policy of that control. One that could not be tried is
+// a part of the error, and the others are tried all the same.
+func (s *Session) catchAll(ctx context.Context, suspects []suspect, try func(p *policy.Policy, only []string) (trial, error)) ([]catch, error) {
+	controls, untried := map[*policy.Policy]trial{}, map[*policy.Policy]bool{}
 	var catches []catch
+	var problems []error
 	for i, p := range suspects {
 		control, known := controls[p.control]
-		if !known {
+		if !known && !untried[p.control] {
 			var err error
 			if control, err = s.tryControl(p.control, suspects, try); err != nil {
-				return nil, err
+				problems, untried[p.control] = append(problems, err), true
 			}
 			controls[p.control] = control
+		}
+		if ctx.Err() != nil {
+			return catches, errors.Join(problems...)
+		}
+		if untried[p.control] {
+			problems = append(problems, fmt.Errorf("%s was not tried, because its control was not", p.Contract.Name))
+			continue
 		}
 		s.Log.Printf("%d of %d: %s must be caught by %s", i+1, len(suspects), p.Contract.Name, strings.Join(p.Contract.CaughtBy, ", "))
 		tried := trial{found: p.Check()}
 		if tried.found == nil {
 			var err error
 			if tried, err = try(p.Policy, p.Contract.CaughtBy); err != nil {
-				return nil, fmt.Errorf("%s could not be tried: %w", p.Contract.Name, err)
+				problems = append(problems, fmt.Errorf("%s could not be tried: %w", p.Contract.Name, err))
+				continue
 			}
 		}
-		catches = append(catches, rateCatches(p.Contract, tried, control)...)
+		rated := rateCatches(p.Contract, tried, control)
+		for _, one := range rated {
+			s.Log.Printf("%s is caught by %s: %t", one.Policy, one.Requirement, one.Caught)
+		}
+		catches = append(catches, rated...)
 	}
-	return catches, nil
+	return catches, errors.Join(problems...)
 }
 
 // tryControl tries a control with all that is to catch one of its policies.

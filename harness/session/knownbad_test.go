@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/smart-restore/conformance/fixtures"
+	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/progress"
 	"github.com/smart-restore/conformance/harness/settings"
@@ -81,7 +82,7 @@ func TestKnownBadHasItsControl(t *testing.T) {
 		caught  bool
 	}{{verdict.Pass, true}, {verdict.Fail, false}, {verdict.Unknown, false}} {
 		var tried []string
-		catches, err := s.catchAll(suspects, func(p *policy.Policy, only []string) (trial, error) {
+		catches, err := s.catchAll(t.Context(), suspects, func(p *policy.Policy, only []string) (trial, error) {
 			tried = append(tried, p.Contract.Name+" by "+strings.Join(only, " "))
 			var t trial
 			for _, id := range only {
@@ -105,8 +106,30 @@ func TestKnownBadHasItsControl(t *testing.T) {
 			t.Errorf("tried first is %s, want %s", tried[0], want)
 		}
 	}
-	if _, err := s.catchAll(suspects, func(*policy.Policy, []string) (trial, error) { return trial{}, errors.New("no engine") }); err == nil || !strings.Contains(err.Error(), "the control, base, could not be tried: no engine") {
-		t.Errorf("a control that could not be tried: %v", err)
+	catches, err := s.catchAll(t.Context(), suspects, func(*policy.Policy, []string) (trial, error) { return trial{}, errors.New("no engine") })
+	want := "the control, base, could not be tried: no engine\nrestore-to-a-side-volume was not tried, because its control was not\nblock-on-outage was not tried, because its control was not"
+	if err == nil || err.Error() != want || len(catches) > 0 {
+		t.Errorf("a control that could not be tried: %v, %+v", err, catches)
+	}
+	catches, err = s.catchAll(t.Context(), suspects, func(p *policy.Policy, only []string) (trial, error) {
+		if p == suspects[0].Policy {
+			return trial{}, errors.New("no room")
+		}
+		return trial{}, nil
+	})
+	if err == nil || err.Error() != "restore-to-a-side-volume could not be tried: no room" || len(catches) != 3 {
+		t.Errorf("a policy that could not be tried: %v, %+v", err, catches)
+	}
+}
+
+// A testbed serves one address of S3.
+func TestKnownBadIsTriedByAddress(t *testing.T) {
+	at := func(url string) suspect {
+		return suspect{&policy.Policy{}, &policy.Policy{Endpoint: endpoint.Endpoint{URL: url}}}
+	}
+	all := rounds([]suspect{at("http://10.0.0.5:9000"), at("http://10.0.0.6:9000"), at("http://10.0.0.5:9000")})
+	if len(all) != 2 || len(all[0]) != 2 || len(all[1]) != 1 {
+		t.Errorf("got %d rounds: %+v", len(all), all)
 	}
 }
 
