@@ -569,7 +569,7 @@ const youngest = 2 * time.Second
 func (p *Platform) KyvernoIsDown(ctx context.Context) {
 	p.needsKyverno()
 	e := p.env
-	ages, err := e.Node(ctx, "bash", "-c", "ps -C kyverno -o etimes= || true")
+	ages, err := e.Node(ctx, "bash", "-c", "ps -C kyverno -o etimes= || test $? = 1") // 1: there is none; anything else: it was not seen
 	e.Must(err)
 	for _, age := range strings.Fields(ages) {
 		seconds, err := strconv.Atoi(age)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -297,6 +298,35 @@ func TestWithoutKyvernoNothingIsSaidOfIt(t *testing.T) {
 			got := recorded.Outcome(func() { do(t.Context(), p) })
 			if want := (recorded.End{How: "unknown", Reason: "the stack volsync-csi has no Kyverno, which this is about"}); got != want || len(l.did) > 0 {
 				t.Errorf("found %+v, did %q", got, l.did)
+			}
+		})
+	}
+}
+
+// That nobody could look whether Kyverno runs does not say that it is down.
+func TestKyvernoIsDown(t *testing.T) {
+	for name, c := range map[string]struct {
+		ps         string // what ps does on the node
+		want, says string
+	}{
+		"it is down":        {"exit 1", "pass", ""},
+		"it starts":         {"echo 1", "pass", ""},
+		"it runs":           {"echo 1; echo 90", "unknown", "running for 90 s"},
+		"ps is not there":   {"exit 127", "unknown", "could not continue"},
+		"ps does not do it": {"exit 2", "unknown", "could not continue"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := platformWith(t, &log{}, env.Parts{
+				Testbed: &testbed.Testbed{Controllers: []string{env.KyvernoNamespace}},
+				Node: func(ctx context.Context, args ...string) (string, error) {
+					args[len(args)-1] = fmt.Sprintf("ps() { ( %s ); }; %s", c.ps, args[len(args)-1])
+					out, err := exec.CommandContext(ctx, args[0], args[1:]...).Output()
+					return string(out), err
+				},
+			})
+			got := recorded.Outcome(func() { p.KyvernoIsDown(t.Context()) })
+			if got.How != c.want || !strings.Contains(got.Reason, c.says) {
+				t.Errorf("%+v, wanted %s with %q", got, c.want, c.says)
 			}
 		})
 	}
