@@ -370,7 +370,8 @@ func (r *Repositories) restored(ctx context.Context, pvc, id string) (target str
 // notAboutTheBackup matches what restic says if it did not reach S3, S3 did not answer about the repository, or its own machine
 // failed it.
 var notAboutTheBackup = regexp.MustCompile(`(?i)connection (refused|reset)|no route to host|network is unreachable|i/o timeout|deadline exceeded|no such host|` +
-	`server misbehaving|no space left on device|cannot allocate memory|service unavailable|slow ?down|too many requests|internal server error|bad gateway`)
+	`server misbehaving|no space left on device|cannot allocate memory|service unavailable|slow ?down|too many requests|internal server error|bad gateway|` +
+	`gateway timeout|handshake timeout|awaiting (response )?headers|request canceled|broken pipe|": (unexpected )?EOF`) // that of a request; of a file it is the backup's
 
 // restic runs restic on the repository of a PVC of this name. What restic cannot do there fails the spec; that its reply did
 // not arrive is not restic's.
