@@ -206,30 +206,36 @@ func (a *App) running(ctx context.Context, wait verb) {
 		if err := e.API.Get(ctx, a.key(), pod); err != nil {
 			return await.State{}, err
 		}
-		seen := "phase " + string(pod.Status.Phase)
-		for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-			if w := status.State.Waiting; w != nil {
-				seen += ", " + w.Reason + " " + w.Message
-				if imageIsMissing(w.Reason) {
-					return await.State{}, fmt.Errorf("the suite's own image is not there: %s", seen)
-				}
-			}
-		}
-		for _, condition := range pod.Status.Conditions {
-			if condition.Type != corev1.PodScheduled || condition.Status != corev1.ConditionFalse {
-				continue
-			}
-			if nodeIsFull.MatchString(condition.Message) {
-				return await.State{}, fmt.Errorf("the node does not take the pod: %s", condition.Message)
-			}
-			seen += ", " + condition.Message
-		}
-		if pod.Status.Phase == corev1.PodFailed { // what the suite runs in it does not end by itself
-			return await.State{}, fmt.Errorf("the pod was ended: %s %s", pod.Status.Reason, pod.Status.Message)
-		}
-		return await.ReachedIf(pod.Status.Phase == corev1.PodRunning, "%s", seen), nil
+		seen, err := stateOf(pod)
+		return await.ReachedIf(pod.Status.Phase == corev1.PodRunning, "%s", seen), err
 	})
 	e.Must(e.BringAgent(ctx, podexec.Container{Namespace: e.Namespace, Pod: a.pod, Name: container}))
+}
+
+// stateOf says how far a pod is. The error is why it does not run that is no policy's doing.
+func stateOf(pod *corev1.Pod) (seen string, err error) {
+	seen = "phase " + string(pod.Status.Phase)
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if w := status.State.Waiting; w != nil {
+			seen += ", " + w.Reason + " " + w.Message
+			if imageIsMissing(w.Reason) {
+				return seen, fmt.Errorf("the suite's own image is not there: %s", seen)
+			}
+		}
+	}
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type != corev1.PodScheduled || condition.Status != corev1.ConditionFalse {
+			continue
+		}
+		if nodeIsFull.MatchString(condition.Message) {
+			return seen, fmt.Errorf("the node does not take the pod: %s", condition.Message)
+		}
+		seen += ", " + condition.Message
+	}
+	if pod.Status.Phase == corev1.PodFailed { // what the suite runs in it does not end by itself
+		return seen, fmt.Errorf("the pod was ended: %s %s", pod.Status.Reason, pod.Status.Message)
+	}
+	return seen, nil
 }
 
 // nodeIsFull matches the scheduler's words for a node that has no room, or is not well.
@@ -330,7 +336,11 @@ func (a *App) violation(ctx context.Context, want string) string {
 
 // sentinel asks the agent for the content of the sentinel. Its exit code says where there is none.
 func sentinel(ctx context.Context, a *App) (podexec.Result, error) {
-	return a.env.Pods.Run(ctx, ContainerOf(a), podexec.ByAgent(a.env.Testbed.AgentPath(), "get", "--file", mountPath+"/"+dataset.SentinelName))
+	reply, err := a.env.Pods.Run(ctx, ContainerOf(a), podexec.ByAgent(a.env.Testbed.AgentPath(), "get", "--file", mountPath+"/"+dataset.SentinelName))
+	if err == nil && reply.ExitCode == usage {
+		err = fmt.Errorf("the agent in pod %s does not know what it is asked for: %s", a.pod, reply.Stderr)
+	}
+	return reply, err
 }
 
 // Keeps is a watch for the sentinel on an app's volume having another content.

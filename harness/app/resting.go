@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -41,11 +42,14 @@ func (r *Resting) Pods(ctx context.Context) ([]corev1.Pod, error) {
 	return podsOf(ctx, r.env, r.name)
 }
 
-// Content is that of the sentinel on the volume of its pod that runs, which is nil where none does. Empty: there is no sentinel.
+// Content is that of the sentinel on the volume of its pod that runs, which is nil where none does. Empty: there is no sentinel. That none runs
+// for what is no policy's doing is an error.
 func (r *Resting) Content(ctx context.Context) (pod *corev1.Pod, content string, err error) {
 	pods, err := r.Pods(ctx)
 	for i := range pods {
 		if pods[i].Status.Phase != corev1.PodRunning {
+			_, why := stateOf(&pods[i])
+			err = cmp.Or(err, why)
 			continue
 		}
 		result, err := sentinel(ctx, r.of(&pods[i]))

@@ -84,6 +84,7 @@ func TestWhatTheVolumeHolds(t *testing.T) {
 		"lost, then another": {[]reply{lost, {stdout: "its"}}, "fail", `"its"`},
 		"no agent":           {[]reply{{code: 127, stderr: "not found"}}, "unknown", "no such command"},
 		"killed":             {[]reply{{code: 137}}, "unknown", "signal 9"},
+		"called wrongly":     {[]reply{{code: 2, stderr: "--file is required"}}, "unknown", "--file"},
 	} {
 		for verb, do := range map[string]func(context.Context, *App){
 			"holds": func(ctx context.Context, a *App) { a.Holds(ctx, "mine", "why") },

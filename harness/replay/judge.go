@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/explore/history"
 	"github.com/smart-restore/conformance/harness/policy"
 )
@@ -22,10 +23,11 @@ func (p *player) broken(invariant, format string, args ...any) {
 }
 
 // apps are the apps that run: each looks at its volume, and initialises it if it is empty. It is about the invariants a, c and d. A volume that
-// cannot be read now is read at the next look.
+// cannot be read now is read at the next look: read waits for that.
 func (p *player) apps(ctx context.Context) {
 	for _, s := range p.all() {
 		pod, content, err := s.app.Content(ctx)
+		s.unread = err
 		if err != nil || pod == nil {
 			continue
 		}
@@ -47,7 +49,7 @@ func (p *player) apps(ctx context.Context) {
 		}
 		if content == "" {
 			content = p.content("initialised by its app", s, "")
-			if err := s.app.Put(ctx, pod, content); err != nil {
+			if s.unread = s.app.Put(ctx, pod, content); s.unread != nil {
 				continue
 			}
 			p.env.Evidence("volume", "the app of "+s.key+" found an empty volume, and initialised it", nil)
@@ -56,6 +58,19 @@ func (p *player) apps(ctx context.Context) {
 		}
 		s.wrote = content
 	}
+}
+
+// read has each app that runs look at its volume. The spec is unknown where one of the volumes cannot be read.
+func (p *player) read(ctx context.Context) {
+	p.env.Arrange(ctx, "the volumes of all apps read", p.env.Times.Pod, func(ctx context.Context) (await.State, error) {
+		p.apps(ctx)
+		for _, s := range p.all() {
+			if s.unread != nil {
+				return await.State{}, fmt.Errorf("the volume of PVC %s: %w", s.key, s.unread)
+			}
+		}
+		return await.Reached(), nil
+	})
 }
 
 // mistaken says whether a PVC is to have been restored, by its decision, and does not hold what there is to restore.
@@ -146,6 +161,7 @@ func (p *player) heal(ctx context.Context) {
 			break
 		}
 	}
+	p.read(ctx)
 	p.readable(ctx)
 	for _, s := range p.all() {
 		switch p.silent(ctx, s) {

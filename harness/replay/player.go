@@ -43,7 +43,8 @@ type subject struct {
 	lives        int
 	pods         map[types.UID]bool // those of its app that have read the volume
 	earlyPod     bool
-	acceptedAll  bool // somebody has accepted the volume as it is
+	acceptedAll  bool  // somebody has accepted the volume as it is
+	unread       error // why the last look at its app's volume saw nothing; nil: it saw what is there
 }
 
 // player plays one history.
