@@ -186,15 +186,17 @@ func (c *Claim) LastBackupWasLongAgo(ctx context.Context) {
 func (c *Claim) AsItSays(ctx context.Context) *Claim {
 	e, as := c.env(), *c
 	settled := time.Now()
-	e.Arrange(ctx, "nothing more written on PVC "+c.Name, 10*e.Times.Reaction, func(ctx context.Context) (await.State, error) {
+	again := func() { settled = time.Now() }
+	e.Arrange(ctx, "nothing more written on PVC "+c.Name, 10*e.Times.Reaction, ifBlind(again, func(ctx context.Context) (await.State, error) {
 		said, _, err := c.says(ctx, c)
 		if err != nil {
 			return await.State{}, err
 		}
-		if plain(said, c.UID) != plain(as.said, c.UID) {
-			as.said, settled = said, time.Now()
+		if plain(said, c) != plain(as.said, c) {
+			as.said = said
+			again()
 		}
 		return await.ReachedIf(time.Since(settled) > e.Times.Reaction, "it says %s", said), nil
-	})
+	}))
 	return &as
 }

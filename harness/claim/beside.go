@@ -285,7 +285,7 @@ func (c *Claim) usedBy(pod *corev1.Pod) bool {
 func (c *Claim) FirstMover(ctx context.Context) {
 	e, wait := c.env(), c.patiently()
 	seen := fmt.Sprintf("no mover of PVC %s ran before its app", c.Name)
-	e.Arrange(ctx, "a mover of PVC "+c.Name+", or none", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	e.Arrange(ctx, "a mover of PVC "+c.Name+", or none", 2*e.Times.Mover, ifBlind(wait.renew, func(ctx context.Context) (await.State, error) {
 		pods, err := c.movers(ctx, "volsync-")
 		for _, pod := range pods {
 			if pod.Spec.NodeName != "" {
@@ -293,11 +293,8 @@ func (c *Claim) FirstMover(ctx context.Context) {
 				return await.Reached(), err
 			}
 		}
-		if err != nil {
-			wait.renew() // there may have been one
-		}
 		return await.ReachedIf(wait.over(), "none has a node"), err
-	})
+	}))
 	e.Evidence("seen", seen, nil)
 }
 

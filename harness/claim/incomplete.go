@@ -28,7 +28,7 @@ func (c *Claims) WithoutPrivilegedMovers(ctx context.Context) {
 
 // SaysOther says whether what was written on the claim when it was created is other words than on another one.
 func (c *Claim) SaysOther(other *Claim) bool {
-	differ := plain(c.said, c.UID) != plain(other.said, other.UID)
+	differ := plain(c.said, c, other) != plain(other.said, c, other)
 	if differ {
 		c.env().Evidence("decision", fmt.Sprintf("PVC %s said at once %q, and PVC %s %q", c.Name, c.said, other.Name, other.said), nil)
 	}
@@ -42,7 +42,7 @@ func (c *Claim) TryBackup(ctx context.Context) (added bool) {
 	before := c.repos().SnapshotKeys(ctx, c.Name)
 	c.triggerBackup(ctx, source)
 	wait := c.patiently()
-	e.Arrange(ctx, "a snapshot of PVC "+c.Name+", or none", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	e.Arrange(ctx, "a snapshot of PVC "+c.Name+", or none", 2*e.Times.Mover, ifBlind(wait.renew, func(ctx context.Context) (await.State, error) {
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
@@ -52,7 +52,7 @@ func (c *Claim) TryBackup(ctx context.Context) (added bool) {
 		now, err := c.repos().ListSnapshotKeys(ctx, c.Name)
 		added = err == nil && !slices.Equal(before, now)
 		return await.ReachedIf(added || wait.over(), "%s", volsync.Progress(source)), err
-	})
+	}))
 	c.env().Evidence("seen", fmt.Sprintf("a backup was tried, and a snapshot added: %t; %s", added, volsync.Progress(source)), nil)
 	return added
 }
@@ -62,7 +62,7 @@ func (c *Claim) TryBackup(ctx context.Context) (added bool) {
 func (c *Claim) IsCalledRestored(ctx context.Context) (restored bool) {
 	e := c.env()
 	wait, progress := c.patiently(), "there is no ReplicationDestination"
-	e.Arrange(ctx, "a restore of PVC "+c.Name+" done, or none", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	e.Arrange(ctx, "a restore of PVC "+c.Name+" done, or none", 2*e.Times.Mover, ifBlind(wait.renew, func(ctx context.Context) (await.State, error) {
 		destination, err := c.destination(ctx)
 		if err != nil {
 			return await.State{}, err
@@ -75,7 +75,7 @@ func (c *Claim) IsCalledRestored(ctx context.Context) (restored bool) {
 			}
 		}
 		return await.ReachedIf(restored || wait.over(), "%s", progress), nil
-	})
+	}))
 	e.Evidence("seen", fmt.Sprintf("the restore of PVC %s is called a success: %t; %s", c.Name, restored, progress), nil)
 	return restored
 }

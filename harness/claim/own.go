@@ -34,9 +34,9 @@ func (c *Claim) HalfBackedUp(ctx context.Context) {
 // as a mover would take that none is tried.
 func (c *Claim) failsHalfWay(ctx context.Context, source *unstructured.Unstructured) (failed bool) {
 	e := c.env()
-	wait := c.patiently()
+	wait, config := c.patiently(), false
 	wait.until = wait.until.Add(e.Times.Scan - e.Times.Backup/2) // a policy may release the backups at the next scan
-	e.Arrange(ctx, "a first backup of PVC "+c.Name+" that failed half-way, or none", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	e.Arrange(ctx, "a first backup of PVC "+c.Name+" that failed half-way, or none", 2*e.Times.Mover, ifBlind(wait.renew, func(ctx context.Context) (await.State, error) {
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
@@ -44,7 +44,7 @@ func (c *Claim) failsHalfWay(ctx context.Context, source *unstructured.Unstructu
 		if err != nil {
 			return await.State{}, err
 		}
-		config := false
+		config = false
 		for key := range listing {
 			if strings.Contains(key, "/snapshots/") {
 				return await.RuledOut("there is a snapshot, though S3 refuses them"), nil
@@ -62,7 +62,10 @@ func (c *Claim) failsHalfWay(ctx context.Context, source *unstructured.Unstructu
 			}
 		}
 		return await.ReachedIf(failed || wait.over(), "%s", volsync.Progress(source)), nil
-	})
+	}))
+	if !failed && config && wait.came {
+		e.Unknownf("a mover of PVC %s has made a repository, and it was not seen that it failed before its snapshot: %s", c.Name, volsync.Progress(source))
+	}
 	if failed {
 		e.Evidence("bucket", "the first backup of PVC "+c.Name+" has made a repository, and failed before its snapshot", nil)
 	}

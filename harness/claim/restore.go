@@ -43,7 +43,7 @@ func (c *Claim) RestoreFailing(ctx context.Context, before objectstore.Listing) 
 		case volsync.Nested(destination, "status", "latestMoverStatus", "result") == "Successful", volsync.Nested(destination, "status", "lastManualSync") != "":
 			return await.RuledOut("ReplicationDestination %s says that the restore is done, which cannot be: %v", destination.GetName(), destination.Object["status"]), nil
 		}
-		failed, err := c.restoreFailed(ctx)
+		failed, err := c.restoreFailed(ctx, destination)
 		return await.ReachedIf(failed, "%s", volsync.Progress(destination)), err
 	})
 	c.repos().Unchanged(ctx, c.Name, before, "the bucket is not as it was")
@@ -60,18 +60,15 @@ func (c *Claim) RestoreEnded(ctx context.Context) {
 		if volsync.TriggerDone(destination) {
 			return await.Reached(), nil
 		}
-		failed, err := c.restoreFailed(ctx)
+		failed, err := c.restoreFailed(ctx, destination)
 		return await.ReachedIf(failed, "%s", volsync.Progress(destination)), err
 	})
 }
 
-// restoreFailed says whether a mover of a restore in the namespace has given up.
-func (c *Claim) restoreFailed(ctx context.Context) (bool, error) {
-	pods := &corev1.PodList{}
-	err := c.env().API.List(ctx, pods, client.InNamespace(c.env().Namespace))
-	return slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool {
-		return strings.HasPrefix(pod.Name, "volsync-dst-") && pod.Status.Phase == corev1.PodFailed
-	}), err
+// restoreFailed says whether a mover of the claim's restore has given up.
+func (c *Claim) restoreFailed(ctx context.Context, destination *unstructured.Unstructured) (bool, error) {
+	pods, err := c.claims.moversOf(ctx, destination)
+	return slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return pod.Status.Phase == corev1.PodFailed }), err
 }
 
 // RestoredOrSaysSo looks, after a restore that found nothing, whether the claim has the good backup's content all the same, and
@@ -226,12 +223,7 @@ func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 	source := c.HasReplicationSource(ctx)
 	before, asked := c.repos().SnapshotKeys(ctx, c.Name), false
 	wait := c.patiently()
-	e.Arrange(ctx, "a backup of PVC "+c.Name+" made or held", 2*e.Times.Mover, func(ctx context.Context) (_ await.State, unseen error) {
-		defer func() {
-			if unseen != nil { // a backup may have been made meanwhile
-				wait.renew()
-			}
-		}()
+	e.Arrange(ctx, "a backup of PVC "+c.Name+" made or held", 2*e.Times.Mover, ifBlind(wait.renew, func(ctx context.Context) (await.State, error) {
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
@@ -254,7 +246,7 @@ func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 		// one before, every backup is done.
 		made = added && volsync.Nested(source, "status", "lastSyncTime") != "" && volsync.TriggerDone(source)
 		return await.ReachedIf(made || wait.over(), "%s", volsync.Progress(source)), nil
-	})
+	}))
 	if made {
 		e.Evidence("seen", "PVC "+c.Name+" was backed up", nil)
 	} else {
@@ -267,6 +259,7 @@ func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 type patience struct {
 	claim *Claim
 	until time.Time
+	came  bool // there was a mover
 }
 
 func (c *Claim) patiently() *patience {
@@ -275,12 +268,30 @@ func (c *Claim) patiently() *patience {
 	return p
 }
 
-func (p *patience) renew()     { p.until = time.Now().Add(p.claim.env().Times.Backup) }
+func (p *patience) renew() {
+	if until := time.Now().Add(p.claim.env().Times.Backup); until.After(p.until) {
+		p.until = until
+	}
+}
+
 func (p *patience) over() bool { return time.Now().After(p.until) }
+
+// ifBlind is a look that does this where it could not see, such as renewing a wait for what may never come: it may have come meanwhile, or
+// nobody could bring it about.
+func ifBlind(do func(), look await.Look) await.Look {
+	return func(ctx context.Context) (await.State, error) {
+		state, err := look(ctx)
+		if err != nil {
+			do()
+		}
+		return state, err
+	}
+}
 
 // look renews it where there is a mover of this ReplicationSource or ReplicationDestination that has not ended, and says whether one has failed.
 func (p *patience) look(ctx context.Context, of *unstructured.Unstructured) (failed bool, err error) {
 	pods, err := p.claim.claims.moversOf(ctx, of)
+	p.came = p.came || len(pods) > 0
 	for _, pod := range pods {
 		switch pod.Status.Phase {
 		case corev1.PodPending, corev1.PodRunning:
@@ -294,9 +305,20 @@ func (p *patience) look(ctx context.Context, of *unstructured.Unstructured) (fai
 
 var digits = regexp.MustCompile(`[0-9]+`)
 
-// plain is what is written on a PVC with this UID, without numbers and the UID.
-func plain(said, uid string) string {
-	return digits.ReplaceAllString(strings.ReplaceAll(said, uid, ""), "0")
+// plain is what is written on one of these claims, without what differs between claims of which the same is said: numbers, UIDs, and the
+// names of all these claims and of their namespaces.
+func plain(said string, of ...*Claim) string {
+	var names []string
+	for _, c := range of {
+		names = append(names, c.UID, c.Name, c.env().Namespace)
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // one may begin another
+	for _, name := range names {
+		if name != "" {
+			said = strings.ReplaceAll(said, name, "")
+		}
+	}
+	return digits.ReplaceAllString(said, "0")
 }
 
 // says is what is written on the claim, and whether that is other words than on another one, or on itself, when that was admitted.
@@ -306,11 +328,11 @@ func (c *Claim) says(ctx context.Context, other *Claim) (said string, differs bo
 		return "", false, err
 	}
 	said = c.claims.written(pvc)
-	return said, plain(said, c.UID) != plain(other.said, other.UID), nil
+	return said, plain(said, c, other) != plain(other.said, c, other), nil
 }
 
 // LooksUnlike fails the spec unless, once neither has changed for as long as Kyverno may take to react, the claim's
-// annotations or labels differ from the other's in more than digits and UIDs.
+// annotations or labels differ from the other's in more than digits, UIDs and names.
 func (c *Claim) LooksUnlike(ctx context.Context, other *Claim, why string) {
 	e := c.env()
 	var mine, others, marks string
@@ -322,9 +344,10 @@ func (c *Claim) LooksUnlike(ctx context.Context, other *Claim, why string) {
 		}
 		annotations, labels := c.claims.beside(pvc)
 		raw = fmt.Sprint(decisionText(annotations, nil, nil), " ", decisionText(nil, labels, nil))
-		return plain(raw, claim.UID), raw, nil
+		return plain(raw, c, other), raw, nil
 	}
-	e.Arrange(ctx, "nothing more written on PVCs "+c.Name+" and "+other.Name, 10*e.Times.Reaction, func(ctx context.Context) (await.State, error) {
+	again := func() { settled = time.Now() }
+	e.Arrange(ctx, "nothing more written on PVCs "+c.Name+" and "+other.Name, 10*e.Times.Reaction, ifBlind(again, func(ctx context.Context) (await.State, error) {
 		m, raw, err := words(ctx, c)
 		if err != nil {
 			return await.State{}, err
@@ -334,11 +357,12 @@ func (c *Claim) LooksUnlike(ctx context.Context, other *Claim, why string) {
 			return await.State{}, err
 		}
 		if m != mine || o != others {
-			mine, others, settled = m, o, time.Now()
+			mine, others = m, o
+			again()
 		}
 		marks = raw
 		return await.ReachedIf(time.Since(settled) > e.Times.Reaction, "they changed just now"), nil
-	})
+	}))
 	if mine == others {
 		e.Failf("%s: PVC %s is marked %s, just like PVC %s", why, c.Name, marks, other.Name)
 	}
@@ -519,7 +543,7 @@ func unusedCredentials(secrets []corev1.Secret, repository, uid string, used map
 // mover would take that there is none.
 func (c *Claim) TriesToRestore(ctx context.Context) {
 	e, wait, seen := c.env(), c.patiently(), ""
-	e.Arrange(ctx, "a mover that restores into PVC "+c.Name+" tried, or none", 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	e.Arrange(ctx, "a mover that restores into PVC "+c.Name+" tried, or none", 2*e.Times.Mover, ifBlind(wait.renew, func(ctx context.Context) (await.State, error) {
 		destination, err := c.destination(ctx)
 		if err == nil && destination != nil {
 			if seen, err = c.triedBy(ctx, destination); seen == "" && err == nil {
@@ -527,7 +551,7 @@ func (c *Claim) TriesToRestore(ctx context.Context) {
 			}
 		}
 		return await.ReachedIf(seen != "" || wait.over(), "no mover has ended, and none is refused"), err
-	})
+	}))
 	e.Evidence("seen", fmt.Sprintf("a restore into PVC %s was tried: %s", c.Name, cmp.Or(seen, "no")), nil)
 }
 
@@ -613,8 +637,9 @@ func (l *LateApp) LosesNothing(ctx context.Context) {
 	if l.app != nil {
 		keeps = app.Keeps(l.app, writtenEarly)
 	}
-	var quiet time.Time // since when no restore is under way; zero: one is
-	e.Eventually(ctx, "no restore of PVC "+c.Name+" under way nor to come, and what the app wrote unchanged", e.Times.Mover+e.Times.Reaction, func(ctx context.Context) (await.State, error) {
+	var quiet time.Time // since when no restore is under way; zero: one is, or that is not known
+	loud := func() { quiet = time.Time{} }
+	e.Eventually(ctx, "no restore of PVC "+c.Name+" under way nor to come, and what the app wrote unchanged", e.Times.Mover+e.Times.Reaction, ifBlind(loud, func(ctx context.Context) (await.State, error) {
 		violation, err := keeps(ctx)
 		switch {
 		case err != nil:
@@ -628,7 +653,7 @@ func (l *LateApp) LosesNothing(ctx context.Context) {
 		}
 		for i := range destinations {
 			if c.isDestination(&destinations[i]) && !volsync.TriggerDone(&destinations[i]) {
-				quiet = time.Time{}
+				loud()
 				return await.NotYet("ReplicationDestination %s is not done", destinations[i].GetName()), nil
 			}
 		}
@@ -637,7 +662,7 @@ func (l *LateApp) LosesNothing(ctx context.Context) {
 		}
 		// As long as Kyverno may take: a ReplicationDestination that comes now must be done, too.
 		return await.ReachedIf(time.Since(quiet) >= e.Times.Reaction, "a restore may still come"), nil
-	})
+	}))
 	// What was restored last is on the volume by now.
 	if l.app == nil {
 		c.App(ctx).Holds(ctx, writtenEarly, "the app wrote it before its pod went")

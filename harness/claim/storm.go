@@ -110,8 +110,14 @@ func (s *Storm) AllHaveSources(ctx context.Context) {
 	e.Evidence("seen", fmt.Sprintf("the last ReplicationSource is there %.1f s after the storm began", e.Now().Sub(s.start).Seconds()), nil)
 }
 
-// NoneRestored proves that none got a ReplicationDestination.
+// NoneRestored proves that none got a ReplicationDestination or, where there is one in any case, that it has restored no snapshot.
 func (s *Storm) NoneRestored(ctx context.Context) {
+	if s.of.alwaysRestores() {
+		for _, claim := range s.claims {
+			claim.neverFilled(ctx)
+		}
+		return
+	}
 	s.of.auditIsCurrent(ctx)
 	for _, claim := range s.claims {
 		s.of.prove(ctx, claim.absence(absence.ReplicationDestinations))

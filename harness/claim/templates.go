@@ -220,7 +220,7 @@ func (c *Claim) FilledBeforeItIsBound() bool { return c.populatedBy != "" }
 // restore into the claim is not done, backups may have to wait for it: then there is no mover of one for as long as it would take.
 func (c *Claim) BackupsRun(ctx context.Context) (run bool) {
 	e, source, wait := c.env(), c.HasReplicationSource(ctx), c.patiently()
-	e.Eventually(ctx, fmt.Sprintf("first sync of ReplicationSource %s ended, or held back", source.GetName()), 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	e.Eventually(ctx, fmt.Sprintf("first sync of ReplicationSource %s ended, or held back", source.GetName()), 2*e.Times.Mover, ifBlind(wait.renew, func(ctx context.Context) (await.State, error) {
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
@@ -236,7 +236,7 @@ func (c *Claim) BackupsRun(ctx context.Context) (run bool) {
 			_, err = wait.look(ctx, source)
 		}
 		return await.ReachedIf(wait.over(), "%s", volsync.Progress(source)), err
-	})
+	}))
 	return run
 }
 
@@ -281,7 +281,7 @@ func (c *Claim) InitsHeld(ctx context.Context) (held []s3down.Init) {
 // staysUnfilled watches, as long as a restore that was begun could take, that none ends that has found a snapshot.
 func (c *Claim) staysUnfilled(ctx context.Context, after string) {
 	e, wait := c.env(), c.patiently()
-	e.Eventually(ctx, fmt.Sprintf("no restore into PVC %s at work after %s, and none that was done", c.Name, after), 2*e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	e.Eventually(ctx, fmt.Sprintf("no restore into PVC %s at work after %s, and none that was done", c.Name, after), 2*e.Times.Mover, ifBlind(wait.renew, func(ctx context.Context) (await.State, error) {
 		if seen, err := c.filled(ctx); seen != "" || err != nil {
 			return await.RuledOut("after %s, a volume in use is restored over: %s", after, seen), err
 		}
@@ -296,7 +296,7 @@ func (c *Claim) staysUnfilled(ctx context.Context, after string) {
 			return await.State{}, err
 		}
 		return await.ReachedIf(wait.over(), "%s", volsync.Progress(destination)), nil
-	})
+	}))
 	c.neverFilled(ctx)
 }
 
