@@ -30,6 +30,6 @@ var _ = Prove("safety/live-immunity", verdict.Safety,
 
 		s.Step("the positive control: a PVC with a backup does get a ReplicationDestination")
 		s.GoodBackup(ctx, "twin")
-		s.ClaimWithRestore(ctx, "twin")
+		s.ClaimThatIsRestored(ctx, "twin")
 		app.SeesExactly(ctx, now)
 	}, judgesPolicy, alone)
