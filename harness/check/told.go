@@ -6,11 +6,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/robfig/cron/v3"
 
 	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/explore/history"
 	"github.com/smart-restore/conformance/harness/outage"
 )
 
@@ -73,13 +71,11 @@ func (p plot) told() []situation {
 // lapsesMillis is when a volume has no longer been backed up: its schedule has come twice, and hours have passed.
 func (p plot) lapsesMillis() int64 {
 	const beyond = 3 * hourMillis
-	schedule, err := cron.ParseStandard(p.Schedule)
+	twice, err := history.Span(p.Schedule, 2)
 	if err != nil { // a schedule of each PVC's own: no PVC waits longer than a day
 		return 48*hourMillis + beyond
 	}
-	now := time.Unix(0, 0).UTC()
-	first := schedule.Next(now)
-	return schedule.Next(schedule.Next(first)).Sub(first).Milliseconds() + beyond
+	return twice.Milliseconds() + beyond
 }
 
 // decided is a person who accepts the volume as it is, where a policy has a word for that.

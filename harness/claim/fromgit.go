@@ -54,16 +54,25 @@ func AuditIsCurrent(ctx context.Context, c *Claims) { c.auditIsCurrent(ctx) }
 
 // Decided is what the claim says was decided about it; empty: the contract does not say where that stands.
 func (c *Claim) Decided(ctx context.Context) string {
-	contract := c.env().Testbed.Contract
-	if !contract.Promises("visible-decision") || contract.Decisions.Annotation == "" {
+	annotation := c.claims.decisionAnnotation()
+	if annotation == "" {
 		return ""
 	}
-	return c.now(ctx).Annotations[contract.Decisions.Annotation]
+	return c.now(ctx).Annotations[annotation]
+}
+
+// decisionAnnotation is the annotation in which PVCs say what was decided about them; empty: the contract does not promise one.
+func (c *Claims) decisionAnnotation() string {
+	contract := c.env.Testbed.Contract
+	if !contract.Promises("visible-decision") {
+		return ""
+	}
+	return contract.Decisions.Annotation
 }
 
 // StillDecided fails the spec where the claim, for as long as Kyverno may take to react, says something else than was decided.
 func (c *Claim) StillDecided(ctx context.Context, decided, after string) {
-	e, annotation := c.env(), c.env().Testbed.Contract.Decisions.Annotation
+	e, annotation := c.env(), c.claims.decisionAnnotation()
 	if decided == "" {
 		return
 	}
@@ -78,8 +87,7 @@ func (c *Claim) StillDecided(ctx context.Context, decided, after string) {
 
 // SaysUnknown waits until the claim says that it is not known whether there is something to restore, if it is promised that it says so.
 func (c *Claim) SaysUnknown(ctx context.Context, why string) {
-	contract := c.env().Testbed.Contract
-	if !contract.Promises("visible-decision") || contract.Decisions.Annotation == "" {
+	if c.claims.decisionAnnotation() == "" {
 		return
 	}
 	c.env().Eventually(ctx, "PVC "+c.Name+" says that it was not restored, since "+why, c.env().Times.Mover, func(ctx context.Context) (await.State, error) {
@@ -87,7 +95,7 @@ func (c *Claim) SaysUnknown(ctx context.Context, why string) {
 		if err != nil {
 			return await.State{}, err
 		}
-		not := contract.Decisions.NotDecided(policy.DecisionUnknown, pvc.Annotations)
+		not := c.env().Testbed.Contract.Decisions.NotDecided(policy.DecisionUnknown, pvc.Annotations)
 		return await.ReachedIf(not == "", "%s", not), nil
 	})
 }

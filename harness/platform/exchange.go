@@ -27,15 +27,7 @@ func (p *Platform) EarlierPolicy(ctx context.Context) *Exchange {
 	}
 	this, earlier := e.Testbed.PolicyObjects(), e.Testbed.EarlierObjects()
 	onlyEarlier, onlyThis := policy.Without(earlier, this), policy.Without(this, earlier)
-	alone := e.Undo("the policy "+e.Testbed.Contract.Name+", alone", func(ctx context.Context) error {
-		if err := p.apply(ctx, this); err != nil {
-			return err
-		}
-		if err := p.remove(ctx, onlyEarlier); err != nil {
-			return err
-		}
-		return p.policyActs(ctx)
-	})
+	alone := e.Undo("the policy "+e.Testbed.Contract.Name+", alone", p.inPlaceOf(onlyEarlier, this, p.policyActs))
 	beside := func(name, other string) {
 		e.Step("the policy %s is applied beside %s", name, other)
 	}
@@ -51,6 +43,19 @@ func (p *Platform) EarlierPolicy(ctx context.Context) *Exchange {
 		e.Do(ctx, func(ctx context.Context) error { return p.remove(ctx, onlyThis) })
 		e.Must(p.earlierActs(ctx))
 	}}
+}
+
+// inPlaceOf applies objects, takes away what is left of those in whose place they are, and waits for that to have its effect.
+func (p *Platform) inPlaceOf(left, objects []*unstructured.Unstructured, effect func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := p.apply(ctx, objects); err != nil {
+			return err
+		}
+		if err := p.remove(ctx, left); err != nil {
+			return err
+		}
+		return effect(ctx)
+	}
 }
 
 // Alone takes away what only the other policy has, and waits until that is gone, and this one acts.

@@ -20,18 +20,12 @@ func (p *Platform) EarlierKyverno(ctx context.Context) Back {
 	installed, err := e.Testbed.KyvernoObjects()
 	e.Must(err)
 	onlyEarlier := policy.Without(earlier, installed)
-	back := e.Undo("the version of Kyverno that was installed", func(ctx context.Context) error {
-		if err := p.apply(ctx, installed); err != nil {
-			return err
-		}
-		if err := p.remove(ctx, onlyEarlier); err != nil {
-			return err
-		}
+	back := e.Undo("the version of Kyverno that was installed", p.inPlaceOf(onlyEarlier, installed, func(ctx context.Context) error {
 		if err := p.ready(ctx, env.KyvernoNamespace); err != nil {
 			return err
 		}
 		return p.policyActs(ctx)
-	})
+	}))
 	e.Do(ctx, func(ctx context.Context) error { return p.apply(ctx, earlier) })
 	p.KyvernoBack(ctx)
 	e.Step("the earlier version of Kyverno is in its place: %d objects were applied", len(earlier))

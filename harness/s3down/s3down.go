@@ -441,8 +441,8 @@ func (o *inForce) metBefore(ctx context.Context, since int64) {
 	}
 	met := 0
 	for _, r := range page.Records {
-		client, err := netip.ParseAddrPort(r.Client)
-		if err == nil && outage.IsRule(r.Rule, o.id) && (r.Method == gateway.MethodTLS || r.Method == gateway.MethodDNS) && slices.Contains(addresses, client.Addr().Unmap()) {
+		theirs := slices.ContainsFunc(addresses, func(a netip.Addr) bool { return a.String() == hostOf(r) })
+		if theirs && outage.IsRule(r.Rule, o.id) && (r.Method == gateway.MethodTLS || r.Method == gateway.MethodDNS) {
 			met++
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/smart-restore/conformance/harness/gomod"
 	"github.com/smart-restore/conformance/harness/mutants"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/verdict"
 )
 
 // MutantsOf says what is asked of the mutants of a policy.
@@ -178,10 +179,7 @@ func (s *Session) writeMutants(report *mutants.Report, asked MutantsOf) error {
 		var page bytes.Buffer
 		err := report.HTML(&page)
 		if err == nil {
-			err = os.MkdirAll(filepath.Dir(asked.HTML), 0o755)
-		}
-		if err == nil {
-			err = os.WriteFile(asked.HTML, page.Bytes(), 0o644)
+			err = (&verdict.Report{}).WriteFile(asked.HTML, page.Bytes())
 		}
 		if err != nil {
 			return err

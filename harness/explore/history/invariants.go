@@ -168,12 +168,25 @@ func (r *run) look() error {
 
 // healing is how many hours pass at the end of a history, in which everything is well: until the schedule has come again, and two more.
 func (t Terms) healing() int {
-	gap := time.Hour
-	if schedule, err := cron.ParseStandard(t.Schedule); err == nil {
-		first := schedule.Next(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC))
-		gap = max(gap, schedule.Next(first).Sub(first))
+	gap, err := Span(t.Schedule, 1)
+	if err != nil { // a schedule of each PVC's own
+		gap = time.Hour
 	}
-	return int(gap/time.Hour) + 2
+	return int(max(gap, time.Hour)/time.Hour) + 2
+}
+
+// Span is how long a schedule that has come takes to come so many times more.
+func Span(schedule string, times int) (time.Duration, error) {
+	parsed, err := cron.ParseStandard(schedule)
+	if err != nil {
+		return 0, err
+	}
+	first := parsed.Next(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC))
+	last := first
+	for range times {
+		last = parsed.Next(last)
+	}
+	return last.Sub(first), nil
 }
 
 // heal is the end of a history: everything is well again, every app is to run, and hours pass. It is about invariant e.
