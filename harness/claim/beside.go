@@ -179,7 +179,7 @@ func (c *Claim) notDone(ctx context.Context, destination *unstructured.Unstructu
 		switch {
 		case err != nil:
 			return await.State{}, err
-		case gone || volsync.TriggerDone(destination):
+		case gone || volsync.Synced(destination):
 			return await.RuledOut("the restore was done before it could be looked at"), nil
 		}
 		return await.Reached(), nil

@@ -165,6 +165,34 @@ func TestNamesAreNoWords(t *testing.T) {
 	})
 }
 
+// A restore that nobody has triggered is not done before VolSync says so.
+func TestARestoreWithoutATriggerIsNotDoneAtOnce(t *testing.T) {
+	untriggered := func(done bool) *unstructured.Unstructured {
+		o := destinationDone(false)
+		unstructured.RemoveNestedField(o.Object, "spec", "trigger")
+		if done {
+			o.Object["status"] = map[string]any{"lastSyncTime": "2026-11-26T12:00:00Z"}
+		}
+		return o
+	}
+	for name, c := range map[string]struct {
+		done       bool
+		ends, over string // of a wait for its end, of a look for what is to be seen before that
+	}{
+		"at work": {false, "fail", "pass"},
+		"done":    {true, "pass", "unknown"},
+	} {
+		inBubble(t, name+", ended", c.ends, "", func(t *testing.T) func() {
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(untriggered(c.done)).Build()})
+			return func() { claims.claim("data").RestoreEnded(t.Context()) }
+		})
+		inBubble(t, name+", seen before that", c.over, "", func(t *testing.T) func() {
+			claims, _ := claimsOf(t, env.Parts{API: fake.NewClientBuilder().WithObjects(untriggered(c.done)).Build()})
+			return func() { claims.claim("data").notDone(t.Context(), untriggered(false)) }
+		})
+	}
+}
+
 // Only a mover of the claim's own restore says how that ended.
 func TestARestoreEndsByItsOwnMover(t *testing.T) {
 	failed := func(job string) *corev1.Pod {

@@ -59,7 +59,7 @@ func (c *Claim) LeftTo(ctx context.Context, destination *unstructured.Unstructur
 	now := destination.DeepCopy()
 	e.Arrange(ctx, "ReplicationDestination "+destination.GetName()+" done, or the time over", 2*e.Times.Backup, func(ctx context.Context) (await.State, error) {
 		gone, err := c.refresh(ctx, now)
-		return await.ReachedIf(time.Now().After(until) || !gone && volsync.TriggerDone(now), "%s", volsync.Progress(now)), err
+		return await.ReachedIf(time.Now().After(until) || !gone && volsync.Synced(now), "%s", volsync.Progress(now)), err
 	})
 	e.Evidence("seen", fmt.Sprintf("what came of it while no app ran: %s", volsync.Progress(now)), nil)
 }

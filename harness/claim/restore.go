@@ -57,7 +57,7 @@ func (c *Claim) RestoreEnded(ctx context.Context) {
 		if err != nil || destination == nil {
 			return await.NotYet("no ReplicationDestination"), err
 		}
-		if volsync.TriggerDone(destination) {
+		if volsync.Synced(destination) {
 			return await.Reached(), nil
 		}
 		failed, err := c.restoreFailed(ctx, destination)
@@ -146,7 +146,7 @@ func (c *Claim) NoBackupWhileRestoring(ctx context.Context, destination *unstruc
 			return await.State{}, err
 		case gone:
 			return await.RuledOut("ReplicationDestination %s is gone", destination.GetName()), nil
-		case volsync.TriggerDone(destination):
+		case volsync.Synced(destination):
 			return await.Reached(), nil
 		case !slices.Equal(before, now):
 			return await.RuledOut("while the restore was writing, the snapshots became %v (they were %v): a half-restored volume is the latest backup", now, before), nil
@@ -557,7 +557,7 @@ func (c *Claim) TriesToRestore(ctx context.Context) {
 
 // triedBy says what came of the mover of a ReplicationDestination. Empty: nothing so far.
 func (c *Claim) triedBy(ctx context.Context, destination *unstructured.Unstructured) (string, error) {
-	if volsync.TriggerDone(destination) {
+	if volsync.Synced(destination) {
 		return "VolSync calls it done", nil
 	}
 	pods, err := c.claims.moversOf(ctx, destination)
@@ -652,7 +652,7 @@ func (l *LateApp) LosesNothing(ctx context.Context) {
 			return await.State{}, err
 		}
 		for i := range destinations {
-			if c.isDestination(&destinations[i]) && !volsync.TriggerDone(&destinations[i]) {
+			if c.isDestination(&destinations[i]) && !volsync.Synced(&destinations[i]) {
 				loud()
 				return await.NotYet("ReplicationDestination %s is not done", destinations[i].GetName()), nil
 			}

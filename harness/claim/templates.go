@@ -229,7 +229,7 @@ func (c *Claim) BackupsRun(ctx context.Context) (run bool) {
 			return await.Reached(), nil
 		}
 		destination, err := c.destination(ctx)
-		if err == nil && (destination == nil || volsync.TriggerDone(destination)) {
+		if err == nil && (destination == nil || volsync.Synced(destination)) {
 			wait.renew() // nothing to wait for
 		}
 		if err == nil {
@@ -267,7 +267,7 @@ func (c *Claim) InitsHeld(ctx context.Context) (held []s3down.Init) {
 			}
 		}
 		for i := range destinations {
-			if destination := &destinations[i]; c.isDestination(destination) && !volsync.TriggerDone(destination) {
+			if destination := &destinations[i]; c.isDestination(destination) && !volsync.Synced(destination) {
 				jobs = append(jobs, moverOf(destination))
 			}
 		}
@@ -289,7 +289,7 @@ func (c *Claim) staysUnfilled(ctx context.Context, after string) {
 		if err != nil {
 			return await.State{}, err
 		}
-		if destination == nil || volsync.TriggerDone(destination) {
+		if destination == nil || volsync.Synced(destination) {
 			return await.Reached(), nil
 		}
 		if _, err := wait.look(ctx, destination); err != nil {

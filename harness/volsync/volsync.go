@@ -44,7 +44,8 @@ func OwnedByAnother(o *unstructured.Unstructured, uid string) bool {
 	})
 }
 
-// TriggerDone says whether VolSync has done what the object's manual trigger asks for. Where there is none, it has.
+// TriggerDone says whether VolSync has done what the object's manual trigger asks for. Where there is none, it has: whether a restore is done,
+// Synced says.
 func TriggerDone(o *unstructured.Unstructured) bool {
 	return Nested(o, "spec", "trigger", "manual") == Nested(o, "status", "lastManualSync")
 }
