@@ -79,6 +79,9 @@ func root() *cobra.Command {
 	root.AddCommand(&cobra.Command{Use: "explain requirement", Short: "say what a requirement proves, how, what it costs, what a failure usually means and what to look at", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, ids []string) error {
 		return with(cmd, func(s *session.Session) error { return s.Explain(cmd.Context(), ids[0]) })
 	}})
+	root.AddCommand(&cobra.Command{Use: "explore-calibrate [file...]", Short: "play recorded histories, all or those named, on the cluster, and compare it event by event with what explore foresees", RunE: func(cmd *cobra.Command, files []string) error {
+		return with(cmd, func(s *session.Session) error { return s.Calibrate(cmd.Context(), files) })
+	}})
 	root.AddCommand(matrixCommand(), soakCommand(), compareCommand())
 	root.AddCommand(aboutReports()...)
 	root.AddCommand(checkCommand(), exploreCommand(), mutantsCommand(), galleryCommand(), promisesCommand(), docsCommand())
