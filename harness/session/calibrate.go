@@ -48,22 +48,9 @@ func (s *Session) Calibrate(ctx context.Context, files []string) (err error) {
 	if err := external.Refuse(s.Settings.External, "explore-calibrate"); err != nil {
 		return err
 	}
-	p, err := s.loadPolicy()
+	p, all, err := s.foresee(ctx, files)
 	if err != nil {
 		return err
-	}
-	all, err := readRecordings(p, files)
-	if err != nil {
-		return err
-	}
-	simulator, _, err := s.readySimulator(ctx)
-	if err != nil {
-		return err
-	}
-	for i := range all {
-		if all[i].foreseen, err = explore.Foresee(ctx, p, simulator, all[i].events); err != nil {
-			return fmt.Errorf("%s: %w", all[i].file, err)
-		}
 	}
 	if s.history, err = filepath.Abs(all[0].file); err != nil { // there is a spec that plays it
 		return err
@@ -95,6 +82,44 @@ func (s *Session) Calibrate(ctx context.Context, files []string) (err error) {
 	var table bytes.Buffer
 	differs := printCalibrations(&table, done)
 	return s.conclude(filepath.Join(folder, "calibration.txt"), table.Bytes(), !differs)
+}
+
+// Foreseen prints what is foreseen of recorded histories, all or those named. It needs no cluster.
+func (s *Session) Foreseen(ctx context.Context, files []string) error {
+	_, all, err := s.foresee(ctx, files)
+	for _, one := range all {
+		fmt.Fprintf(s.Out, "%s\n", one.file)
+		for i, e := range one.events {
+			fmt.Fprintf(s.Out, "%2d. %s\n", i+1, e.Words())
+			if i < len(one.foreseen.Pictures) {
+				one.foreseen.Pictures[i].Text(s.Out)
+			}
+		}
+		if v := one.foreseen.Violation; v != nil {
+			fmt.Fprintf(s.Out, "    %s: %s\n", invariantsOf(v), v.Text)
+		}
+	}
+	return err
+}
+
+// foresee reads histories, all or those named, and plays them with POLICY without a cluster.
+func (s *Session) foresee(ctx context.Context, files []string) (p *policy.Policy, all []recording, err error) {
+	if p, err = s.loadPolicy(); err != nil {
+		return nil, nil, err
+	}
+	if all, err = readRecordings(p, files); err != nil {
+		return nil, nil, err
+	}
+	simulator, _, err := s.readySimulator(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range all {
+		if all[i].foreseen, err = explore.Foresee(ctx, p, simulator, all[i].events); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", all[i].file, err)
+		}
+	}
+	return p, all, nil
 }
 
 // readRecordings reads histories that a policy is played in, from these files or all.

@@ -7,6 +7,7 @@ package picture
 import (
 	"embed"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -86,6 +87,21 @@ var fields = []struct {
 	{"app", func(p PVC) string { return p.App }},
 	{"volume", func(p PVC) string { return p.Volume }},
 	{"latest snapshot", func(p PVC) string { return p.Latest }},
+}
+
+// Text prints what there is, a line for each PVC that there is anything of.
+func (p Picture) Text(w io.Writer) {
+	for _, key := range keys(p, nil) {
+		var parts []string
+		for _, field := range fields {
+			if value := field.of(p[key]); value != "" && value != None && value != Off {
+				parts = append(parts, field.name+": "+value)
+			}
+		}
+		if len(parts) > 0 {
+			fmt.Fprintf(w, "      %s: %s\n", key, strings.Join(parts, ", "))
+		}
+	}
 }
 
 // Difference is a field in which two pictures of the same event differ.

@@ -3,6 +3,7 @@ package picture
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -75,5 +76,16 @@ func TestSeveral(t *testing.T) {
 		if got := Several(states); got != want {
 			t.Errorf("%v: %q, want %q", states, got, want)
 		}
+	}
+}
+
+func TestText(t *testing.T) {
+	var got strings.Builder
+	Picture{
+		"shop/data":   {Claim: There, Decision: "restore", Source: Done, Destination: None, App: Off, Latest: Content("shop/data", 1)},
+		"office/data": {Claim: None, App: Off},
+	}.Text(&got)
+	if want := "      shop/data: PVC: there, decision: restore, ReplicationSource: done, latest snapshot: what shop/data has of event 1\n"; got.String() != want {
+		t.Errorf("%q, want %q", got.String(), want)
 	}
 }

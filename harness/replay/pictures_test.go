@@ -1,0 +1,77 @@
+package replay
+
+import (
+	"testing"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/smart-restore/conformance/harness/explore/picture"
+)
+
+func TestWhatBecomesOfVolSyncsObjects(t *testing.T) {
+	type fields = map[string]any
+	scheduled, asked := fields{"trigger": fields{"schedule": "0 * * * *"}}, fields{"trigger": fields{"manual": "now"}}
+	pods := func(phases ...corev1.PodPhase) (all []corev1.Pod) {
+		for _, phase := range phases {
+			all = append(all, corev1.Pod{Status: corev1.PodStatus{Phase: phase}})
+		}
+		return all
+	}
+	job := func(failed, succeeded int32) *batchv1.Job {
+		return &batchv1.Job{Status: batchv1.JobStatus{Failed: failed, Succeeded: succeeded}}
+	}
+	for name, c := range map[string]struct {
+		spec, status fields
+		job          *batchv1.Job
+		pods         []corev1.Pod
+		want         string
+	}{
+		"it was synced":         {scheduled, fields{"lastSyncTime": "2026-11-27T11:00:00Z"}, nil, nil, picture.Done},
+		"it was done":           {asked, fields{"lastSyncTime": "2026-11-27T11:00:00Z", "lastManualSync": "now"}, nil, nil, picture.Done},
+		"it is asked for again": {asked, fields{"lastSyncTime": "2026-11-27T11:00:00Z", "lastManualSync": "before"}, nil, nil, picture.Held},
+		"no Job":                {scheduled, nil, nil, nil, picture.Held},
+		"a Job without a pod":   {scheduled, nil, job(0, 0), nil, picture.Held},
+		"a pod that waits":      {scheduled, nil, job(0, 0), pods(corev1.PodPending), picture.Works},
+		"a pod that runs":       {scheduled, nil, job(1, 0), pods(corev1.PodFailed, corev1.PodRunning), picture.Works},
+		"a pod has failed, and none has come yet":  {scheduled, nil, job(1, 0), pods(corev1.PodFailed), ""},
+		"a pod was killed, and none has come yet":  {scheduled, nil, job(1, 0), nil, ""},
+		"VolSync has not said yet that it is over": {scheduled, nil, job(0, 1), pods(corev1.PodSucceeded), ""},
+		"paused": {fields{"paused": true}, nil, job(0, 0), nil, picture.Paused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := &unstructured.Unstructured{Object: fields{"spec": c.spec, "status": c.status}}
+			if got := becomes(o, c.job, c.pods); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestContentHasTheNameThatTheModelGivesIt(t *testing.T) {
+	p := &player{parents: map[string]string{}, names: map[string]string{}, event: 3}
+	written := p.content("written by its app", &subject{key: "shop/data"}, "")
+	for content, want := range map[string]string{"": picture.Nothing, written: picture.Content("shop/data", 3), "torn": `what nobody wrote: "torn"`} {
+		if got := p.holds(content); got != want {
+			t.Errorf("%q: %q, want %q", content, got, want)
+		}
+	}
+}
+
+func TestWhatTheNewestSnapshotHolds(t *testing.T) {
+	s := &subject{}
+	for _, c := range []struct {
+		ids  []string
+		held map[string]string
+		want string
+	}{
+		{[]string{"b"}, map[string]string{"b": "first"}, "first"},
+		{[]string{"b", "a"}, map[string]string{"a": "second"}, "second"},
+		{[]string{"b"}, nil, "first"}, // the newer one is gone
+	} {
+		if s.newest(c.ids, c.held); s.latest != c.want {
+			t.Errorf("of %v: %q, want %q", c.ids, s.latest, c.want)
+		}
+	}
+}
