@@ -157,6 +157,8 @@ func becomes(o *unstructured.Unstructured, job *batchv1.Job, pods []corev1.Pod) 
 	switch {
 	case paused:
 		return picture.Paused
+	case volsync.Nested(o, "spec", "trigger", "manual")+volsync.Nested(o, "spec", "trigger", "schedule") == "": // again and again
+		return ""
 	case volsync.Synced(o):
 		return picture.Done
 	case slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return !over(&pod) }):

@@ -36,8 +36,7 @@ func Pictures(world World, terms Terms, faults []Fault, events []Event) (picture
 		return nil, nil, err
 	}
 	for i, e := range events {
-		r.event = i + 1
-		if e.Do == "killed" { // it has begun by then
+		if r.event = i + 1; e.Do == "killed" { // it has begun by then
 			if err := r.settle(1); err != nil {
 				return nil, nil, err
 			}
@@ -70,10 +69,9 @@ const (
 	moment = 5 * time.Second
 )
 
-// settle lets those act whom somebody waits for, until nothing changes any more. No schedule comes meanwhile.
+// settle lets those act whom somebody waits for, until nothing changes any more. No schedule comes from then to the next event.
 func (r *run) settle(most int) error {
-	r.settling = true
-	defer func() { r.settling = false }()
+	r.stands = r.world.Now()
 	for range most {
 		before := r.picture()
 		if err := r.pass(moment); err != nil {
@@ -113,7 +111,7 @@ func (r *run) picture() picture.Picture {
 			of.Latest = r.holds(repo.latest().content)
 		}
 		if r.killed[key] { // whether a lock is left is a matter of milliseconds, and how long one matters of a clock that is not the cluster's
-			of.Source = ""
+			of.Source, of.Latest = "", ""
 		}
 		all[key] = of
 	}
@@ -140,11 +138,13 @@ func (r *run) becomes(kind, pvc string) string {
 		}
 		paused, _ := mapAt(o, "spec")["paused"].(bool)
 		switch {
+		case at(o, "spec", "trigger", "manual")+at(o, "spec", "trigger", "schedule") == "": // again and again
+			states = append(states, "")
 		case paused:
 			states = append(states, picture.Paused)
 		case r.movers[uid(o)] != nil:
 			states = append(states, picture.Works)
-		case r.asked(o):
+		case r.due(o):
 			states = append(states, picture.Held)
 		default:
 			states = append(states, picture.Done)

@@ -66,7 +66,14 @@ func TestPictures(t *testing.T) {
 		"killed at work: nobody knows whether its lock is left": {decides, nil, []string{"backup shop/data", "create shop/data clean", "killed shop/data at-work"}, []picture.PVC{
 			{Claim: picture.None, Source: picture.None, Destination: picture.None, App: picture.Off, Latest: of(1)},
 			{Claim: picture.There, Decision: "restore"},
-			{Claim: picture.There, Decision: "restore", Destination: picture.Done, App: picture.Off, Latest: of(1)},
+			{Claim: picture.There, Decision: "restore", Destination: picture.Done, App: picture.Off},
+		}},
+		"a schedule comes in an hour, and not while it settles": {decides, nil, []string{"create shop/data clean", "start shop/data", "s3-down read-only", "hour", "s3-up"}, []picture.PVC{
+			{Claim: picture.There, Decision: "fresh", Source: picture.Done, Destination: picture.None, App: picture.Off, Latest: picture.None},
+			{Claim: picture.There, Decision: "fresh", Source: picture.Done, Destination: picture.None, App: picture.Runs, Volume: of(2), Latest: picture.None},
+			{Claim: picture.There, Decision: "fresh", Source: picture.Done, Destination: picture.None, App: picture.Runs, Volume: of(2), Latest: picture.None},
+			{Claim: picture.There, Decision: "fresh", Source: picture.Works, Destination: picture.None, App: picture.Runs, Volume: of(2), Latest: picture.None},
+			{Claim: picture.There, Decision: "fresh", Source: picture.Done, Destination: picture.None, App: picture.Runs, Volume: of(2), Latest: of(2)},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -66,9 +66,9 @@ type run struct {
 	away         map[string]bool   // which of Kyverno's controllers are
 	violation    *Violation
 	event        int
-	// settling says that no time passes in which schedules come, and killed whose movers were killed at work: it is about pictures.
-	settling bool
-	killed   map[string]bool
+	// stands is where the clock of schedules stands while something settles, and killed whose movers were killed at work: it is about pictures.
+	stands time.Time
+	killed map[string]bool
 }
 
 // newRun begins a history.
@@ -86,9 +86,17 @@ func newRun(world World, terms Terms, faults []Fault) (*run, error) {
 	return r, nil
 }
 
+// now is what schedules go by.
+func (r *run) now() time.Time {
+	if !r.stands.IsZero() {
+		return r.stands
+	}
+	return r.world.Now()
+}
+
 // happens lets the event of a number, from 1, happen.
 func (r *run) happens(number int, e Event) error {
-	r.event = number
+	r.event, r.stands = number, time.Time{}
 	if err := r.do(e); err != nil {
 		return fmt.Errorf("event %d, %s: %w", number, e.Words(), err)
 	}

@@ -70,20 +70,15 @@ func (r *run) volsync() error {
 
 // due says whether there is to be a mover: M shouldSync and doInitialState, by the status, which says in which state it is.
 func (r *run) due(o map[string]any) bool {
-	if r.settling || r.asked(o) || at(o, "spec", "trigger", "manual") != "" {
-		return r.asked(o)
+	last := at(o, "status", "lastSyncTime")
+	if trigger := at(o, "spec", "trigger", "manual"); trigger != "" {
+		return last == "" || trigger != at(o, "status", "lastManualSync")
 	}
-	if at(o, "spec", "trigger", "schedule") == "" {
-		return true // without a trigger, again and again
+	if at(o, "spec", "trigger", "schedule") == "" || last == "" {
+		return true // without a trigger, again and again; and the first time at once
 	}
 	next, err := time.Parse(time.RFC3339, at(o, "status", "nextSyncTime"))
-	return err != nil || !r.world.Now().Before(next)
-}
-
-// asked says whether there is to be a mover whatever the time is: the first one, at once, or that of a manual trigger.
-func (r *run) asked(o map[string]any) bool {
-	trigger := at(o, "spec", "trigger", "manual")
-	return at(o, "status", "lastSyncTime") == "" || trigger != "" && trigger != at(o, "status", "lastManualSync")
+	return err != nil || !r.now().Before(next)
 }
 
 // repositoryOf is where a mover's Secret says that its repository is, and with which password. VolSync makes no Job without both:
