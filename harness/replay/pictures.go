@@ -87,7 +87,7 @@ func (p *player) picture(ctx context.Context, e history.Event) picture.Picture {
 		if len(s.snapshots) > 0 {
 			of.Latest = p.holds(s.latest)
 		}
-		if p.blind || p.unasked(ctx, s, e) {
+		if scheduled := s.scheduled(p.sources(ctx, s), e); scheduled || p.blind {
 			of.Latest = ""
 		}
 		all[s.key] = of
@@ -173,20 +173,19 @@ func over(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-// unasked says whether a PVC's schedule has come by itself since an hour was last played: the cluster's clock is not the history's.
-func (p *player) unasked(ctx context.Context, s *subject, e history.Event) bool {
+// scheduled says whether the schedule of a ReplicationSource has come by itself since an hour was last played: the cluster's clock is not the
+// history's.
+func (s *subject) scheduled(sources []unstructured.Unstructured, e history.Event) bool {
 	now := map[string]string{}
-	for _, o := range p.sources(ctx, s) {
-		now[string(o.GetUID())] = volsync.Nested(&o, "status", "lastSyncTime")
-	}
-	asked := e.Do == "hour" || e.Do == "day"
-	for id, last := range now {
-		if was := s.synced[id]; was != "" && was != last {
+	for _, o := range sources {
+		id, last := string(o.GetUID()), volsync.Nested(&o, "status", "lastSyncTime")
+		if was := s.synced[id]; was != "" && was != last && volsync.Nested(&o, "spec", "trigger", "manual") == "" {
 			s.unasked = true
 		}
+		now[id] = last
 	}
 	s.synced = now
-	s.unasked = s.unasked && !asked
+	s.unasked = s.unasked && e.Do != "hour" && e.Do != "day"
 	return s.unasked
 }
 
@@ -205,8 +204,19 @@ func (p *player) calm(ctx context.Context) (calm time.Duration, working bool) {
 				working = true
 			}
 		}
+		working = working || s.wanted && p.starting(ctx, s)
 	}
 	return calm, working
+}
+
+// starting says whether a pod of the app has a node, and does not run yet.
+func (p *player) starting(ctx context.Context, s *subject) (is bool) {
+	s.Env.Do(ctx, func(ctx context.Context) error {
+		pods, err := s.app.Pods(ctx)
+		is = slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return pod.Spec.NodeName != "" && pod.Status.Phase == corev1.PodPending })
+		return err
+	})
+	return is
 }
 
 // tryAgain has the ReplicaSets of apps whose pods are refused try again.

@@ -6,7 +6,9 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/smart-restore/conformance/harness/explore/history"
 	"github.com/smart-restore/conformance/harness/explore/picture"
 )
 
@@ -72,6 +74,33 @@ func TestWhatTheNewestSnapshotHolds(t *testing.T) {
 	} {
 		if s.newest(c.ids, c.held); s.latest != c.want {
 			t.Errorf("of %v: %q, want %q", c.ids, s.latest, c.want)
+		}
+	}
+}
+
+// A backup that nobody has asked for is of what the volume holds now, and the history's is of what it held in its last hour.
+func TestASchedulesTimeThatIsNotTheHistorys(t *testing.T) {
+	of := func(uid, last, manual string) unstructured.Unstructured {
+		o := unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"trigger": map[string]any{"manual": manual}}, "status": map[string]any{"lastSyncTime": last}}}
+		o.SetUID(types.UID(uid))
+		return o
+	}
+	s := &subject{}
+	for i, c := range []struct {
+		do     string
+		source unstructured.Unstructured
+		want   bool
+	}{
+		{"create", of("a", "", ""), false},
+		{"start", of("a", "11:01", ""), false}, // the first one
+		{"write", of("a", "12:00", ""), true},  // by itself
+		{"write", of("a", "12:00", ""), true},  // and nobody has asked since
+		{"hour", of("a", "12:03", "now"), false},
+		{"s3-up", of("a", "12:05", "now"), false}, // what was asked for comes late
+		{"source", of("b", "12:06", ""), false},   // another one
+	} {
+		if got := s.scheduled([]unstructured.Unstructured{c.source}, history.Event{Do: c.do}); got != c.want {
+			t.Errorf("event %d, %s: %v", i+1, c.do, got)
 		}
 	}
 }

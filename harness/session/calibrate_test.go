@@ -21,7 +21,7 @@ func TestRateCalibration(t *testing.T) {
 	fresh := picture.Picture{"shop/data": {Claim: picture.There, Decision: "fresh", Latest: picture.None}}
 	backedUp := picture.Picture{"shop/data": {Claim: picture.There, Decision: "fresh", Latest: picture.Nothing}}
 	said := func(v verdict.Verdict, text string) *verdict.Report {
-		return &verdict.Report{Requirements: []verdict.Result{{ID: replaySpec, Verdict: v, Message: text}}}
+		return &verdict.Report{Requirements: []verdict.Result{{Requirement: verdict.Requirement{ID: replaySpec}, Verdict: v, Message: text}}}
 	}
 	violation := &history.Violation{Invariant: "a", Event: 2}
 	for name, c := range map[string]struct {
