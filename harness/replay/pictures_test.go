@@ -1,16 +1,103 @@
 package replay
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
+	"github.com/smart-restore/conformance/harness/claim"
+	"github.com/smart-restore/conformance/harness/env"
+	"github.com/smart-restore/conformance/harness/env/recorded"
 	"github.com/smart-restore/conformance/harness/explore/history"
 	"github.com/smart-restore/conformance/harness/explore/picture"
+	"github.com/smart-restore/conformance/harness/objectstore"
+	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/repository"
+	"github.com/smart-restore/conformance/harness/s3down"
+	"github.com/smart-restore/conformance/harness/testbed"
+	"github.com/smart-restore/conformance/harness/timing"
+	"github.com/smart-restore/conformance/harness/volsync"
 )
+
+// among is a player in a namespace ns that has these objects, whose S3 is down.
+func among(t *testing.T, objects ...client.Object) *player {
+	t.Helper()
+	contract := policy.Default()
+	contract.Decisions = policy.Decisions{Annotation: "a/decision", Restore: "restore", Fresh: "fresh", Unknown: "unknown: .+"}
+	e := env.Offline(t.TempDir(), env.Parts{
+		API: fake.NewClientBuilder().WithObjects(objects...).Build(), Times: timing.Default(),
+		Testbed: &testbed.Testbed{Contract: contract, Store: &objectstore.Handle{Bucket: "bucket"}},
+	}).In("ns", "explore/replay", &recorded.Reporter{})
+	repos := repository.Of(e)
+	s3 := s3down.Of(e, repos)
+	p := newPlayer(map[string]Place{"shop": {Env: e, Claims: claim.Of(e, repos, s3), Repositories: repos, S3: s3}})
+	p.pictured, p.blind = true, true
+	return p
+}
+
+func worked(kind string, spec, status map[string]any) *unstructured.Unstructured {
+	o := &unstructured.Unstructured{Object: map[string]any{"spec": spec, "status": status, "metadata": map[string]any{"namespace": "ns", "name": "data-1"}}}
+	o.SetGroupVersionKind(volsync.Source)
+	if kind == volsync.Destination.Kind {
+		o.SetGroupVersionKind(volsync.Destination)
+	}
+	return o
+}
+
+func TestAPictureOfACluster(t *testing.T) {
+	pvc := &corev1.PersistentVolumeClaim{}
+	pvc.Namespace, pvc.Name, pvc.Annotations = "ns", "data", map[string]string{"a/decision": "unknown: S3 did not answer"}
+	p := among(t, pvc,
+		worked(volsync.Source.Kind, map[string]any{"sourcePVC": "data", "paused": true}, nil),
+		worked(volsync.Destination.Kind, map[string]any{"restic": map[string]any{"destinationPVC": "data"}, "trigger": map[string]any{"manual": "once"}}, nil))
+	p.subjects["shop/data"].wanted = true
+	got := p.picture(context.Background(), history.Event{Do: "create"})
+	for key, want := range map[string]picture.PVC{
+		"shop/data":   {Claim: picture.There, Decision: "unknown", Source: picture.Paused, Destination: picture.Held, App: picture.Held},
+		"shop/data-2": {Claim: picture.None, Source: picture.None, Destination: picture.None, App: picture.Off},
+	} {
+		if got[key] != want {
+			t.Errorf("%s: %+v, want %+v", key, got[key], want)
+		}
+	}
+	if len(got) != 2 {
+		t.Errorf("%d PVCs, want those of the namespace: %+v", len(got), got)
+	}
+}
+
+func TestHowLongNothingMoves(t *testing.T) {
+	held := func() *unstructured.Unstructured {
+		return worked(volsync.Source.Kind, map[string]any{"sourcePVC": "data", "trigger": map[string]any{"schedule": "0 * * * *"}}, nil)
+	}
+	job := &batchv1.Job{Status: batchv1.JobStatus{Failed: 1}}
+	job.Namespace, job.Name = "ns", "volsync-src-data-1"
+	for name, c := range map[string]struct {
+		objects []client.Object
+		blind   bool
+		calm    time.Duration
+		working bool
+	}{
+		"nothing is there":                   {nil, false, quiet, false},
+		"what is held may be tried again":    {[]client.Object{held()}, false, patient, false},
+		"nobody lets it in while S3 is down": {[]client.Object{held()}, true, quiet, false},
+		"what has failed is tried again":     {[]client.Object{held(), job}, false, quiet, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := among(t, c.objects...)
+			p.blind = c.blind
+			if calm, working := p.calm(t.Context()); calm != c.calm || working != c.working {
+				t.Errorf("%s, working: %v, want %s, %v", calm, working, c.calm, c.working)
+			}
+		})
+	}
+}
 
 func TestWhatBecomesOfVolSyncsObjects(t *testing.T) {
 	type fields = map[string]any
