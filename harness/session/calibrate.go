@@ -115,8 +115,12 @@ func (s *Session) foresee(ctx context.Context, files []string) (p *policy.Policy
 		return nil, nil, err
 	}
 	for i := range all {
-		if all[i].foreseen, err = explore.Foresee(ctx, p, simulator, all[i].events); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", all[i].file, err)
+		one := &all[i]
+		if one.foreseen, err = explore.Foresee(ctx, p, simulator, one.events); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", one.file, err)
+		}
+		for j, taken := range one.foreseen.Pictures { // the others are not made on the cluster
+			one.foreseen.Pictures[j] = taken.Within(replay.Namespaces(one.events))
 		}
 	}
 	return p, all, nil

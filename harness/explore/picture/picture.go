@@ -75,6 +75,16 @@ func (p Picture) Still() Picture {
 	return still
 }
 
+// Within is the picture of the PVCs in these namespaces.
+func (p Picture) Within(namespaces []string) Picture {
+	within := maps.Clone(p)
+	maps.DeleteFunc(within, func(key string, _ PVC) bool {
+		namespace, _, _ := strings.Cut(key, "/")
+		return !slices.Contains(namespaces, namespace)
+	})
+	return within
+}
+
 // fields are those of a PVC.
 var fields = []struct {
 	name string

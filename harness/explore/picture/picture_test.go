@@ -89,3 +89,13 @@ func TestText(t *testing.T) {
 		t.Errorf("%q, want %q", got.String(), want)
 	}
 }
+
+func TestWithin(t *testing.T) {
+	p := Picture{"shop/data": {}, "shop/data-2": {}, "office/data": {}, "shops/data": {}}
+	if got := keys(p.Within([]string{"shop"}), nil); !slices.Equal(got, []string{"shop/data", "shop/data-2"}) {
+		t.Errorf("%v", got)
+	}
+	if len(p) != 4 {
+		t.Errorf("%d are left of it", len(p))
+	}
+}
