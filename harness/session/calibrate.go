@@ -77,6 +77,7 @@ func (s *Session) Calibrate(ctx context.Context, files []string) (err error) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", one.file, err)
 		}
+		s.Log.Printf("%s: %s", c.name, c.text)
 		done = append(done, c)
 	}
 	var table bytes.Buffer

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/smart-restore/conformance/harness/explore/picture"
 )
@@ -121,5 +122,22 @@ func TestPictured(t *testing.T) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// On a cluster, nothing takes as long as it takes a schedule to come.
+func TestNoScheduleComesWhileItSettles(t *testing.T) {
+	w := newToy()
+	w.policy = careless
+	w.now = time.Date(2026, 11, 23, 2, 59, 40, 0, time.UTC)
+	pictures, v, err := Pictures(w, toyTerms(), toyFaults, story(t, "create shop/data clean", "start shop/data", "nothing"))
+	if err != nil || v != nil {
+		t.Fatal(v, err)
+	}
+	if w.now.Hour() != 3 {
+		t.Fatalf("it is %s: the full hour has not come", w.now)
+	}
+	if got := pictures[1]["shop/data"]; got.Source != picture.Done || got.Latest != picture.None {
+		t.Errorf("%+v, want that nothing was backed up since it was created", got)
 	}
 }
