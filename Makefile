@@ -8,7 +8,7 @@ export STACK IMAGES POLICY S3_ENDPOINT UPGRADES_FROM FOCUS LABELS PROCS KEEP TIM
 export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e check explore mutants check-policies gallery known-bad blind test unit vet lint vulncheck up down list explain images prebuild matrix soak cells table promises docs report history rerun diff compare bench prune clean build
+.PHONY: help e2e check explore explore-calibrate mutants check-policies gallery known-bad blind test unit vet lint vulncheck up down list explain images prebuild matrix soak cells table promises docs report history rerun diff compare bench prune clean build
 
 help: ## list the commands and settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ FOR ?= 60s
 
 explore: build ## play random histories with POLICY without a cluster, and say in which one data are lost (FOR=60s; SEED=number; REPLAY=file plays that one)
 	@$(BIN)/smart-restore explore --for "$(FOR)" --seed "$(SEED)" --replay "$(REPLAY)"
+
+explore-calibrate: build ## test the model of make explore: recorded histories are played on a cluster, and compared event by event (HISTORIES="a.yaml b.yaml": only these)
+	@$(BIN)/smart-restore explore-calibrate $(HISTORIES)
 
 mutants: build ## change POLICY in one thing at a time, and list the changes that no requirement catches (SINCE=origin/main: only of lines that changed since then; HTML=file: a page of what protects each line)
 	@$(BIN)/smart-restore mutants $(if $(SINCE),--changed-since "$(SINCE)") $(if $(HTML),--html "$(HTML)")

@@ -24,7 +24,7 @@ var layers = [][]string{
 	{"harness/artifacts", "harness/endpoint", "harness/fault/gateway/resolver", "harness/explain"},
 	{"fixtures", "scripts", "harness/progress", "harness/cache", "harness/stack", "harness/settings", "harness/engine",
 		"harness/verdict", "harness/observe", "harness/workload/dataset", "harness/workload/ledger", "harness/fault/gateway", "harness/probe", "harness/alerts"},
-	{"harness/gomod", "harness/fault", "harness/await", "harness/podexec", "harness/recorder", "harness/creations", "harness/cluster", "harness/check/play", "harness/check/rights", "harness/report/markdown", "harness/report/decisions"},
+	{"harness/gomod", "harness/fault", "harness/await", "harness/podexec", "harness/recorder", "harness/creations", "harness/cluster", "harness/check/play", "harness/check/rights", "harness/explore/picture", "harness/report/markdown", "harness/report/decisions"},
 	{"harness/images", "harness/install", "harness/matrix", "harness/report/timeline", "harness/check/network", "harness/subject", "harness/explore/history"},
 	{"harness/outage", "harness/runs", "harness/objectstore", "harness/policy", "harness/report/page"},
 	{"harness/testbed", "harness/report/github", "harness/report/promises", "harness/report/docs", "harness/report/history"},
@@ -53,7 +53,7 @@ var clusterVocabulary = []string{
 // clusterless are the packages that must not import any of that: what finds and says things without a cluster.
 var clusterless = []string{
 	"fixtures", "harness/authority", "harness/fault/gateway/resolver", "harness/alerts", "harness/strict", "harness/endpoint", "harness/outage", "harness/probe", "harness/check", "harness/check/play", "harness/check/network", "harness/check/rights", "harness/mutants",
-	"harness/fault/gateway", "harness/fault/gateway/api", "harness/policy", "harness/stack", "harness/settings", "harness/subject", "harness/explore", "harness/explore/history",
+	"harness/fault/gateway", "harness/fault/gateway/api", "harness/policy", "harness/stack", "harness/settings", "harness/subject", "harness/explore", "harness/explore/history", "harness/explore/picture",
 }
 
 // e2eImports are all that a spec may import: what it stands on is the scenario's business.

@@ -37,6 +37,12 @@ func (r *Resting) Scale(ctx context.Context, replicas int32) error {
 	return r.env.API.Patch(ctx, deployment, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)))
 }
 
+// Touch changes an annotation of it, which its ReplicaSet gets, too, and then makes what pods it lacks at once.
+func (r *Resting) Touch(ctx context.Context, value string) error {
+	o := deploymentOf(Of(r.env, r.pvc), map[string]string{controlledBy: r.name}, 0)
+	return r.env.API.Patch(ctx, o, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{"example.com/touched":%q}}}`, value)))
+}
+
 // Pods are its pods that are not being deleted.
 func (r *Resting) Pods(ctx context.Context) ([]corev1.Pod, error) {
 	return podsOf(ctx, r.env, r.name)

@@ -53,6 +53,9 @@ func (d Dir) Progress() string { return d.file("progress.jsonl") }
 // Absences are what specs proved not to have happened, to be looked at again after the run.
 func (d Dir) Absences() string { return d.file("absence.jsonl") }
 
+// Pictures are what there was after each event of a history, where they are taken.
+func (d Dir) Pictures() string { return d.file("pictures.jsonl") }
+
 // What was observed of the cluster.
 
 // AuditLog is the API server's audit log.

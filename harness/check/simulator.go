@@ -18,6 +18,7 @@ import (
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/check/rights"
 	"github.com/smart-restore/conformance/harness/explore/history"
+	"github.com/smart-restore/conformance/harness/explore/picture"
 	"github.com/smart-restore/conformance/harness/fault/gateway"
 	"github.com/smart-restore/conformance/harness/fault/gateway/api"
 	"github.com/smart-restore/conformance/harness/gomod"
@@ -74,6 +75,7 @@ func (k *Kyverno) program() (gomod.TestProgram, error) {
 		"harness/fault/gateway":     gateway.Source,
 		"harness/fault/gateway/api": api.Source,
 		"harness/explore/history":   history.Source,
+		"harness/explore/picture":   picture.Source,
 	}, Needs: "simulator"}, err
 }
 

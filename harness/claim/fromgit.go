@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/policy"
@@ -35,6 +37,16 @@ func Bare(object *unstructured.Unstructured) *unstructured.Unstructured { return
 // MoversOf are the pods of a ReplicationSource's or a ReplicationDestination's movers.
 func MoversOf(ctx context.Context, c *Claims, o *unstructured.Unstructured) ([]corev1.Pod, error) {
 	return c.moversOf(ctx, o)
+}
+
+// MoverJob is the Job of a ReplicationSource's or a ReplicationDestination's movers. Nil: there is none.
+func MoverJob(ctx context.Context, c *Claims, o *unstructured.Unstructured) (*batchv1.Job, error) {
+	job := &batchv1.Job{}
+	err := c.env.API.Get(ctx, client.ObjectKey{Namespace: c.env.Namespace, Name: moverOf(o)}, job)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return job, err
 }
 
 // Policys are annotations without Kubernetes' own, as they are exported.

@@ -20,6 +20,7 @@ import (
 	"github.com/smart-restore/conformance/harness/absence"
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/blind"
+	"github.com/smart-restore/conformance/harness/explore/picture"
 	"github.com/smart-restore/conformance/harness/observe"
 	"github.com/smart-restore/conformance/harness/runs"
 	"github.com/smart-restore/conformance/harness/text"
@@ -212,6 +213,9 @@ func (e *Env) Must(err error) {
 
 // Proven records that something must not happen until the end of the run: it is looked at again then.
 func (e *Env) Proven(a absence.Absence) { e.Must(e.appendLine(e.Artifacts.Absences(), a)) }
+
+// Pictured writes down what there was after an event of a history.
+func (e *Env) Pictured(of picture.Picture) { e.Must(e.appendLine(e.Artifacts.Pictures(), of)) }
 
 // Undo registers how to put back what the spec just took from what all share. It is done when the spec calls the returned
 // function, else when the spec has ended, however it ended: tried again and again in a time of its own. If it cannot be done,

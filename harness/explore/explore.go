@@ -3,6 +3,7 @@
 package explore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/smart-restore/conformance/harness/check"
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/explore/history"
+	"github.com/smart-restore/conformance/harness/explore/picture"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/progress"
 )
@@ -230,6 +232,36 @@ func Replay(ctx context.Context, p *policy.Policy, simulator Simulator, file str
 		r.Findings[i].File = file
 	}
 	return r, nil
+}
+
+// Foreseen is what a history comes to without a cluster.
+type Foreseen struct {
+	// Pictures are taken after each event, and Violation is what ends it. Nil: nothing does.
+	Pictures  []picture.Picture
+	Violation *history.Violation
+}
+
+// Foresee plays one history with a policy, and takes pictures.
+func Foresee(ctx context.Context, p *policy.Policy, simulator Simulator, events []history.Event) (*Foreseen, error) {
+	if why := notPlayed(p); why != "" {
+		return nil, errors.New(why)
+	}
+	given, err := check.Setting(p)
+	if err != nil {
+		return nil, err
+	}
+	given.Replay, given.Pictures = events, true
+	f, why := &Foreseen{}, ""
+	err = simulator.Explore(ctx, given, func(m history.Message) {
+		why = cmp.Or(why, m.Unplayed, unknown(m.Policies))
+		if m.Done {
+			f.Pictures, f.Violation = m.Pictures, m.Violation
+		}
+	})
+	if why != "" {
+		return nil, errors.New(why)
+	}
+	return f, err
 }
 
 // Text prints a report.

@@ -13,6 +13,7 @@ import (
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/explore/history"
+	"github.com/smart-restore/conformance/harness/explore/picture"
 	"github.com/smart-restore/conformance/harness/policy"
 )
 
@@ -172,5 +173,47 @@ func TestFilesThatAreRefused(t *testing.T) {
 	}
 	if _, err := Read(filepath.Join(t.TempDir(), "none.yaml"), nil); err == nil {
 		t.Error("a file that is not there is read")
+	}
+}
+
+func TestForesee(t *testing.T) {
+	seen := []picture.Picture{{"shop/data": {Claim: picture.There}}}
+	violation := &history.Violation{Invariant: "a", Event: 2}
+	for name, c := range map[string]struct {
+		policy    string
+		says      []history.Message
+		fails     error
+		pictures  int
+		violation string
+		err       string
+	}{
+		"pictures":           {"smart-restore", []history.Message{taken, {Done: true, Pictures: seen}}, nil, 1, "", ""},
+		"and what is broken": {"smart-restore", []history.Message{taken, {Done: true, Pictures: seen, Violation: violation}}, nil, 1, "a", ""},
+		"not to its end":     {"smart-restore", []history.Message{taken, {Done: true, Unplayed: "event 2: no such object"}}, nil, 0, "", "event 2: no such object"},
+		"not taken": {
+			"smart-restore", []history.Message{{Policies: []play.Acceptance{{Kind: "MutatingPolicy", Name: "bad", Problems: []play.Problem{{Text: "a typo"}}}}}}, errors.New("it came to no end"), 0, "",
+			"MutatingPolicy/bad is not taken: a typo",
+		},
+		"the simulator ends early": {"smart-restore", []history.Message{taken}, errors.New("it came to no end"), 0, "", "it came to no end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var given history.Given
+			got, err := Foresee(t.Context(), load(t, c.policy), fake{func(g history.Given) []history.Message { given = g; return c.says }, c.fails}, []history.Event{one, two})
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("%v, want %q", err, c.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !given.Pictures || !slices.Equal(given.Replay, []history.Event{one, two}) {
+				t.Errorf("the simulator was not asked for pictures of the history: %+v", given.Replay)
+			}
+			if broken := got.Violation; len(got.Pictures) != c.pictures || (broken == nil) != (c.violation == "") || broken != nil && broken.Invariant != c.violation {
+				t.Errorf("%+v, want %d pictures and %q", got, c.pictures, c.violation)
+			}
+		})
 	}
 }

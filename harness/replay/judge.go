@@ -99,11 +99,15 @@ func (p *player) look(ctx context.Context) {
 			continue
 		}
 		if len(keys) > 0 {
+			var ids []string
+			held := map[string]string{}
 			for _, snapshot := range s.Repositories.Snapshots(ctx, s.name) {
+				ids = append(ids, snapshot.ID)
 				if !slices.Contains(s.snapshots, snapshot.ID) {
-					p.judge(ctx, s, snapshot.ID)
+					held[snapshot.ID] = p.judge(ctx, s, snapshot.ID)
 				}
 			}
+			s.newest(ids, held)
 		}
 		s.snapshots = keys
 		if s.goodID != "" && !slices.Contains(keys, s.goodID) {
@@ -125,8 +129,8 @@ func (p *player) readable(ctx context.Context) {
 	}
 }
 
-// judge says whether a new snapshot is of the newest data.
-func (p *player) judge(ctx context.Context, s *subject, id string) {
+// judge says whether a new snapshot is of the newest data. It returns what it holds.
+func (p *player) judge(ctx context.Context, s *subject, id string) (content string) {
 	content, has := s.Repositories.SentinelIn(ctx, s.name, id)
 	s.backedUp = s.backedUp || p.healing && has && content == s.wrote
 	switch {
@@ -136,6 +140,7 @@ func (p *player) judge(ctx context.Context, s *subject, id string) {
 		s.good, s.goodID = content, id
 	}
 	p.env.Evidence("restic", fmt.Sprintf("a new snapshot of PVC %s holds %q", s.key, content), nil)
+	return content
 }
 
 // healing is how many hours pass at most when all is well again.
@@ -143,11 +148,7 @@ const healing = 3
 
 // heal is the end of a history: everything is well again, every app is to run, and hours pass. It is about invariant e.
 func (p *player) heal(ctx context.Context) {
-	p.s3Up(ctx)
-	for _, which := range []string{"admission", "background"} {
-		p.controller(ctx, which, "is-back")
-	}
-	p.secret(ctx, "is-there")
+	p.mend(ctx)
 	p.healing = true
 	p.readable(ctx)
 	for range healing {
@@ -174,6 +175,15 @@ func (p *player) heal(ctx context.Context) {
 		}
 	}
 	p.env.Evidence("seen", "no invariant about data was broken", nil)
+}
+
+// mend brings back what is away.
+func (p *player) mend(ctx context.Context) {
+	p.s3Up(ctx)
+	for _, which := range []string{"admission", "background"} {
+		p.controller(ctx, which, "is-back")
+	}
+	p.secret(ctx, "is-there")
 }
 
 // silent is what is the matter with a PVC that does not say so. Empty: nothing.

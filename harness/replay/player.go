@@ -23,6 +23,7 @@ import (
 	"github.com/smart-restore/conformance/harness/claim"
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/explore/history"
+	"github.com/smart-restore/conformance/harness/explore/picture"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/platform"
 	"github.com/smart-restore/conformance/harness/volsync"
@@ -45,6 +46,13 @@ type subject struct {
 	earlyPod     bool
 	acceptedAll  bool  // somebody has accepted the volume as it is
 	unread       error // why the last look at its app's volume saw nothing; nil: it saw what is there
+
+	// These are about pictures: what its snapshots hold, and the latest of them; when its ReplicationSources were synced last, by their UIDs;
+	// and whether one was that nobody had asked for.
+	held    map[string]string
+	latest  string
+	synced  map[string]string
+	unasked bool
 }
 
 // player plays one history.
@@ -58,10 +66,14 @@ type player struct {
 	back     map[string]func(context.Context)
 	event    int
 	healing  bool
+
+	pictured bool              // pictures are taken
+	names    map[string]string // of each content, in them
+	nudged   time.Time         // when ReplicaSets were last told to try again
 }
 
 func newPlayer(places map[string]Place) *player {
-	p := &player{subjects: map[string]*subject{}, parents: map[string]string{}, back: map[string]func(context.Context){}}
+	p := &player{subjects: map[string]*subject{}, parents: map[string]string{}, back: map[string]func(context.Context){}, names: map[string]string{}}
 	for _, key := range history.PVCs {
 		namespace, name, _ := strings.Cut(key, "/")
 		place, there := places[namespace]
@@ -219,12 +231,13 @@ func (p *player) earlierBackup(ctx context.Context, s *subject) {
 	s.Repositories.AddSnapshot(ctx, s.name, content, time.Now())
 	s.good = content
 	s.goodID, s.snapshots = s.Repositories.LatestSnapshot(ctx, s.name), s.Repositories.SnapshotKeys(ctx, s.name)
+	s.newest([]string{s.goodID}, map[string]string{s.goodID: content})
 }
 
 // content is new content, made of what was there.
 func (p *player) content(what string, s *subject, was string) string {
 	content := fmt.Sprintf("%s, %s in event %d, life %d, %s", s.key, what, p.event, s.lives, env.RandomSuffix())
-	p.parents[content] = was
+	p.parents[content], p.names[content] = was, picture.Content(s.key, p.event)
 	return content
 }
 
@@ -276,7 +289,7 @@ func (p *player) write(ctx context.Context, s *subject) {
 func (p *player) schedule(ctx context.Context) {
 	p.settle(ctx, soon)
 	for _, s := range p.all() {
-		for _, o := range p.list(ctx, s, volsync.Source, volsync.SourceOf) {
+		for _, o := range p.sources(ctx, s) {
 			patch := fmt.Appendf(nil, `{"spec":{"trigger":{"manual":%q}}}`, "replay-"+env.RandomSuffix())
 			p.try(ctx, "a backup of "+s.key+" asked for", func(ctx context.Context) error {
 				return s.Env.API.Patch(ctx, &o, client.RawPatch(types.MergePatchType, patch))
@@ -284,6 +297,14 @@ func (p *player) schedule(ctx context.Context) {
 		}
 	}
 	p.settle(ctx, hour)
+}
+
+func (p *player) sources(ctx context.Context, s *subject) []unstructured.Unstructured {
+	return p.list(ctx, s, volsync.Source, volsync.SourceOf)
+}
+
+func (p *player) destinations(ctx context.Context, s *subject) []unstructured.Unstructured {
+	return p.list(ctx, s, volsync.Destination, volsync.DestinationOf)
 }
 
 func (p *player) list(ctx context.Context, s *subject, kind schema.GroupVersionKind, is func(*unstructured.Unstructured, string) bool) (found []unstructured.Unstructured) {
@@ -360,11 +381,11 @@ func (p *player) kill(ctx context.Context, s *subject) {
 }
 
 func (p *player) movers(ctx context.Context, s *subject) (movers []corev1.Pod) {
-	for _, o := range slices.Concat(p.list(ctx, s, volsync.Source, volsync.SourceOf), p.list(ctx, s, volsync.Destination, volsync.DestinationOf)) {
+	for _, o := range slices.Concat(p.sources(ctx, s), p.destinations(ctx, s)) {
 		s.Env.Do(ctx, func(ctx context.Context) error {
 			pods, err := claim.MoversOf(ctx, s.Claims, &o)
 			movers = append(movers, slices.DeleteFunc(pods, func(pod corev1.Pod) bool {
-				return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+				return over(&pod)
 			})...)
 			return err
 		})
@@ -478,17 +499,19 @@ func (p *player) settle(ctx context.Context, most time.Duration) {
 	began, since, was := time.Now(), time.Now(), ""
 	p.env.Arrange(ctx, "nothing moves any more", most+p.env.Times.Look, func(ctx context.Context) (await.State, error) {
 		p.apps(ctx)
-		now, working := p.picture(ctx)
-		if now != was || working {
+		p.tryAgain(ctx)
+		now, working := p.signs(ctx)
+		calm, goesOn := p.calm(ctx)
+		if now != was || working && !p.pictured || goesOn {
 			was, since = now, time.Now()
 		}
-		return await.ReachedIf(time.Since(since) >= quiet || time.Since(began) >= most, "it still does"), nil
+		return await.ReachedIf(time.Since(since) >= calm || time.Since(began) >= most, "it still does"), nil
 	})
 	p.look(ctx)
 }
 
-// picture is what there is, and whether a mover is at work.
-func (p *player) picture(ctx context.Context) (picture string, working bool) {
+// signs are what changes while something moves, and whether a mover is at work.
+func (p *player) signs(ctx context.Context) (signs string, working bool) {
 	var all []string
 	for _, s := range p.all() {
 		if pvc := s.get(ctx); pvc != nil {
@@ -497,7 +520,7 @@ func (p *player) picture(ctx context.Context) (picture string, working bool) {
 				all = append(all, pvc.Annotations[k])
 			}
 		}
-		for _, o := range slices.Concat(p.list(ctx, s, volsync.Source, volsync.SourceOf), p.list(ctx, s, volsync.Destination, volsync.DestinationOf)) {
+		for _, o := range slices.Concat(p.sources(ctx, s), p.destinations(ctx, s)) {
 			all = append(all, o.GetName(), volsync.Nested(&o, "status", "lastSyncTime"), volsync.Nested(&o, "status", "lastManualSync"))
 		}
 		for _, pod := range p.movers(ctx, s) {

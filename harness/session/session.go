@@ -47,6 +47,7 @@ type Session struct {
 
 	suiteDir string // of Ginkgo and the compiled specs
 	history  string // the file of a history that is to be played on the cluster; empty: the specs run
+	pictured bool   // and pictures are to be taken after its events
 	engine   *engine.Engine
 	maker    *images.Maker
 	phases   verdict.PhaseTimer

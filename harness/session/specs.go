@@ -225,7 +225,7 @@ func (r *e2eRun) runSpecs(ctx context.Context, testbedFile string) ([]byte, erro
 	cmd := exec.Command(ginkgo, args...)
 	cmd.Env = append(os.Environ(), env.TestbedVariable+"="+testbedFile, env.ArtifactsVariable+"="+string(r.artifacts),
 		env.ScaleVariable+"="+strconv.FormatFloat(r.Settings.TimeScale, 'g', -1, 64), blind.Variable+"="+r.blind,
-		scenario.HistoryVariable+"="+r.history)
+		scenario.HistoryVariable+"="+r.history, scenario.PicturesVariable+"="+map[bool]string{true: "1"}[r.pictured])
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.WaitDelay = pipePatience
 	// A group of its own: a Ctrl-C at the terminal reaches us alone, and we pass it on once.

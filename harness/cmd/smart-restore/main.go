@@ -81,7 +81,7 @@ func root() *cobra.Command {
 	}})
 	root.AddCommand(matrixCommand(), soakCommand(), compareCommand())
 	root.AddCommand(aboutReports()...)
-	root.AddCommand(checkCommand(), exploreCommand(), mutantsCommand(), galleryCommand(), promisesCommand(), docsCommand())
+	root.AddCommand(checkCommand(), exploreCommand(), calibrateCommand(), mutantsCommand(), galleryCommand(), promisesCommand(), docsCommand())
 	root.AddCommand(&cobra.Command{Use: "settings", Short: "list every setting", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		for _, setting := range settings.All() {
 			fmt.Printf("  %-16s %s\n                   default: %s\n", setting.Name, setting.Meaning, setting.Default)
@@ -195,6 +195,24 @@ func exploreCommand() *cobra.Command {
 	command.Flags().StringVar(&seed, "seed", "", "the `number` that the histories are drawn with (default: a fresh one, which is printed)")
 	command.Flags().StringVar(&replay, "replay", "", "instead: play the history in this `file`")
 	command.Flags().BoolVar(&knownBad, "known-bad", false, "instead: say of policies that are known to be bad, all or those named, how long each takes to be found")
+	return command
+}
+
+// calibrateCommand holds what explore stands on against a cluster.
+func calibrateCommand() *cobra.Command {
+	var foreseen bool
+	command := &cobra.Command{
+		Use: "explore-calibrate [file...]", Short: "play recorded histories, all or those named, on the cluster, and compare it event by event with what explore foresees",
+		RunE: func(cmd *cobra.Command, files []string) error {
+			return with(cmd, func(s *session.Session) error {
+				if foreseen {
+					return s.Foreseen(cmd.Context(), files)
+				}
+				return s.Calibrate(cmd.Context(), files)
+			})
+		},
+	}
+	command.Flags().BoolVar(&foreseen, "foreseen", false, "instead: print what is foreseen after each event, without a cluster")
 	return command
 }
 

@@ -108,6 +108,23 @@ func (e Event) Check(faults []Fault) error {
 	return nil
 }
 
+// Sorts are events of each sort and in each way, but for the faults.
+func Sorts() (all []Event) {
+	for _, k := range kinds {
+		e := Event{Do: k.do}
+		if k.one {
+			e.PVC = PVCs[0]
+		}
+		if len(k.hows) == 0 {
+			all = append(all, e)
+		}
+		for _, e.How = range k.hows {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
 func (k kind) ways(faults []Fault) []string {
 	if k.do != "s3-down" {
 		return k.hows

@@ -54,6 +54,7 @@ type run struct {
 	world  World
 
 	parents      []int // of each version of content: the one that it was made of
+	made         []int // and the event in which it was
 	volumes      map[string]*volume
 	repositories map[string]*repository // by path
 	apps         map[string]*app
@@ -65,25 +66,51 @@ type run struct {
 	away         map[string]bool   // which of Kyverno's controllers are
 	violation    *Violation
 	event        int
+	// stands is where the clock of schedules stands while something settles, and killed whose movers were killed at work: it is about pictures.
+	stands time.Time
+	killed map[string]bool
 }
 
-// Play plays a history. It returns the first violation, if there is one.
-func Play(world World, terms Terms, faults []Fault, events []Event) (*Violation, error) {
+// newRun begins a history.
+func newRun(world World, terms Terms, faults []Fault) (*run, error) {
 	r := &run{
-		terms: terms, faults: faults, world: world, parents: []int{0}, volumes: map[string]*volume{}, repositories: map[string]*repository{},
+		terms: terms, faults: faults, world: world, parents: []int{0}, made: []int{0}, volumes: map[string]*volume{}, repositories: map[string]*repository{},
 		apps: map[string]*app{}, images: map[string]content{}, before: map[string]content{}, exported: map[string]map[string]any{}, movers: map[string]*mover{}, away: map[string]bool{},
+		killed: map[string]bool{},
 	}
 	for _, o := range slices.Concat(terms.Namespaces, terms.Base) {
 		if err := world.Store(clone(o)); err != nil {
 			return nil, err
 		}
 	}
+	return r, nil
+}
+
+// now is what schedules go by.
+func (r *run) now() time.Time {
+	if !r.stands.IsZero() {
+		return r.stands
+	}
+	return r.world.Now()
+}
+
+// happens lets the event of a number, from 1, happen.
+func (r *run) happens(number int, e Event) error {
+	r.event, r.stands = number, time.Time{}
+	if err := r.do(e); err != nil {
+		return fmt.Errorf("event %d, %s: %w", number, e.Words(), err)
+	}
+	return r.look()
+}
+
+// Play plays a history. It returns the first violation, if there is one.
+func Play(world World, terms Terms, faults []Fault, events []Event) (*Violation, error) {
+	r, err := newRun(world, terms, faults)
+	if err != nil {
+		return nil, err
+	}
 	for i, e := range events {
-		r.event = i + 1
-		if err := r.do(e); err != nil {
-			return nil, fmt.Errorf("event %d, %s: %w", i+1, e.Words(), err)
-		}
-		if err := r.look(); err != nil {
+		if err := r.happens(i+1, e); err != nil {
 			return nil, err
 		}
 		if r.violation != nil {
@@ -323,7 +350,7 @@ func (r *run) password() string {
 }
 
 func (r *run) newVersion(parent int, of string) content {
-	r.parents = append(r.parents, parent)
+	r.parents, r.made = append(r.parents, parent), append(r.made, r.event)
 	return content{version: len(r.parents) - 1, of: of}
 }
 

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/explore/picture"
 )
 
 // Given is what the simulator is told to explore.
@@ -22,6 +23,8 @@ type Given struct {
 	Faults  []Fault          `json:"faults"`
 	// Replay is a history to play, and nothing else.
 	Replay []Event `json:"replay,omitempty"`
+	// Pictures says to take pictures of it, as Pictures does.
+	Pictures bool `json:"pictures,omitempty"`
 	// Seed is what histories are drawn with. Of several workers, which are told apart by their number from 0, each has its own.
 	Seed    uint64 `json:"seed"`
 	Worker  int    `json:"worker"`
@@ -51,6 +54,9 @@ type Message struct {
 	Histories int      `json:"histories,omitempty"`
 	Events    int      `json:"events,omitempty"`
 	Finding   *Finding `json:"finding,omitempty"`
+	// Pictures are those of the history that was played, if they were asked for, and Violation what it breaks.
+	Pictures  []picture.Picture `json:"pictures,omitempty"`
+	Violation *Violation        `json:"violation,omitempty"`
 	// Unplayed is a history that could not be played to its end, and why.
 	Unplayed string `json:"unplayed,omitempty"`
 	Done     bool   `json:"done,omitempty"`

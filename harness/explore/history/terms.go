@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/explore/picture"
 )
 
 // Terms are what a policy's contract says, as far as histories need it.
@@ -89,6 +90,25 @@ func matches(pattern, value string) bool {
 	}
 	matched, err := regexp.MatchString("^(?:"+pattern+")$", value)
 	return err == nil && matched
+}
+
+// Decided is what a PVC says was decided, by its annotations. Empty: the contract does not say where that stands.
+func (t Terms) Decided(annotations map[string]any) string {
+	if t.Annotation == "" {
+		return ""
+	}
+	said, _ := annotations[t.Annotation].(string)
+	switch {
+	case said == "":
+		return picture.None
+	case matches(t.Restore, said):
+		return "restore"
+	case matches(t.Fresh, said):
+		return "fresh"
+	case matches(t.Unknown, said):
+		return "unknown"
+	}
+	return picture.Other
 }
 
 // at is a text in an object.

@@ -78,7 +78,7 @@ func (r *run) due(o map[string]any) bool {
 		return true // without a trigger, again and again; and the first time at once
 	}
 	next, err := time.Parse(time.RFC3339, at(o, "status", "nextSyncTime"))
-	return err != nil || !r.world.Now().Before(next)
+	return err != nil || !r.now().Before(next)
 }
 
 // repositoryOf is where a mover's Secret says that its repository is, and with which password. VolSync makes no Job without both:
@@ -333,6 +333,7 @@ func (r *run) kill(claim string, inForget bool) error {
 			continue
 		}
 		r.lockLeft(m, inForget)
+		r.killed[claim] = true
 		return r.world.Ended(o, true, nil)
 	}
 	return nil
