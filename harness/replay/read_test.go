@@ -89,7 +89,7 @@ func TestRead(t *testing.T) {
 					API: builder.Build(), Pods: &c.agent, Times: timing.Default(), Testbed: &testbed.Testbed{Contract: policy.Default()},
 				}).In("ns", "core/x", &recorded.Reporter{})
 				s := &subject{Place: Place{Env: e}, key: "shop/data", name: "data", uid: "1", wrote: c.wrote, app: app.RestingOf(e, "data"), pods: map[types.UID]bool{}}
-				p := &player{env: e, subjects: map[string]*subject{s.key: s}, parents: map[string]string{}}
+				p := &player{env: e, subjects: map[string]*subject{s.key: s}, parents: map[string]string{}, names: map[string]string{}}
 				if got := recorded.Outcome(func() { p.read(t.Context()) }); got.How != c.want || !strings.Contains(got.Reason, c.says) {
 					t.Errorf("%+v, wanted %s with %q", got, c.want, c.says)
 				}
