@@ -101,7 +101,7 @@ func unseen(err error) bool {
 		return false
 	case !errors.As(err, &answer):
 		return true
-	case denied(err):
+	case denied(err), unknownField(err):
 		return false
 	}
 	code := answer.Status().Code
@@ -122,7 +122,13 @@ func denied(err error) bool {
 	return err != nil && (strings.Contains(err.Error(), "denied the request") || strings.Contains(err.Error(), "denied request"))
 }
 
+// unknownField says that the API server knows the kind, and not a field that is in the object, as when a policy is made for another Kyverno.
+// To server-side apply it says so with 500.
+func unknownField(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "field not declared in schema")
+}
+
 // Refused says of an error that the API server or an admission webhook has looked at the object and does not take it.
 func Refused(err error) bool {
-	return err != nil && !unseen(err) && (denied(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err))
+	return err != nil && !unseen(err) && (denied(err) || unknownField(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err))
 }

@@ -98,6 +98,8 @@ func TestAnErrorOfTheAPIServerIsAnAnswerOrIsNot(t *testing.T) {
 		"denied, without reason": {errDenied, false, true},
 		"denied with 500": {&apierrors.StatusError{ErrStatus: metav1.Status{Code: 500,
 			Message: `admission webhook "x" denied the request: failed calling webhook`}}, false, true},
+		"a field that the kind does not have": {&apierrors.StatusError{ErrStatus: metav1.Status{Code: 500,
+			Message: `failed to create typed patch object (/a; policies.kyverno.io/v1, Kind=GeneratingPolicy): .spec.evaluation.skipBackgroundRequests: field not declared in schema`}}, false, true},
 		"invalid":        {apierrors.NewInvalid(generatingPolicy.GroupKind(), "a", nil), false, true},
 		"forbidden":      {apierrors.NewForbidden(pods, "a", errors.New("no")), false, true},
 		"bad request":    {apierrors.NewBadRequest("no"), false, true},
