@@ -22,6 +22,7 @@ import (
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/repository"
+	"github.com/smart-restore/conformance/harness/subject"
 	"github.com/smart-restore/conformance/harness/volsync"
 )
 
@@ -67,6 +68,7 @@ func (c *Claims) storm(ctx context.Context, prefix string, n int, with ...func(*
 			start := time.Now()
 			errs[i] = e.API.Create(ctx, pvc)
 			claim.Admission, claim.UID = time.Since(start), string(pvc.UID)
+			claim.populatedBy, _ = subject.Populates(pvc)
 			storm.claims[i] = claim
 		})
 	}
