@@ -29,6 +29,13 @@ func (p plot) hazards() []situation {
 			verify: (*found).noRestoreBesideApp,
 		},
 		{
+			name: "a pod comes while its PVC is being created, and Kyverno is away until it is gone", requirement: "safety/restore-beside-app", wanted: "no restore over what it wrote",
+			play: p.scene(p.backup(), play.Step{BackgroundOff: true}, play.Step{Create: p.claim(claimName), Meanwhile: pod("early")}, play.Step{AdmissionOff: true},
+				play.Step{BackgroundOn: true}, wait(afterMillis), play.Step{Delete: pod("early")}, play.Step{AdmissionOn: true}, play.Step{Scan: true}, wait(afterMillis),
+				play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noRestoreBesideApp,
+		},
+		{
 			name: "an app starts while the background controller is away", requirement: "resilience/background-controller-down", wanted: "no restore over what it writes",
 			play: p.scene(p.backup(), play.Step{BackgroundOff: true}, create(p.claim(claimName)), wait(afterMillis), create(pod("early")), wait(afterMillis),
 				play.Step{Delete: pod("early")}, play.Step{BackgroundOn: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
@@ -45,6 +52,11 @@ func (p plot) hazards() []situation {
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Replace: p.claim(claimName)}, wait(afterMillis),
 				create(pod("early")), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).restoreIsGuarded,
+		},
+		{
+			name: "a manifest is applied again as it is in Git", requirement: "gitops/replace", wanted: "admitted",
+			play:   p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Replace: p.claim(claimName)}, wait(afterMillis)),
+			verify: func(f *found) { f.mayChange("the manifest may not be applied again, as GitOps does without end") },
 		},
 		{
 			name: "the label goes during a restore", requirement: "safety/label-is-not-the-gate", wanted: "no backup meanwhile, the app waits",
@@ -304,7 +316,7 @@ func (f *found) restoredOrHeld() {
 	}
 }
 
-// notRestoredAgain wants no restore's mover to be let in once a restore is done.
+// notRestoredAgain wants no restore's mover to be let in, and none to be asked for, once a restore is done.
 func (f *found) notRestoredAgain() {
 	if len(f.made(destination)) == 0 {
 		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
@@ -314,6 +326,10 @@ func (f *found) notRestoredAgain() {
 	for _, e := range f.course.Events {
 		if e.What == play.Admitted && isDone(object(e)) {
 			done = true
+		}
+		if done && e.What == play.Made && !e.Again && stringAt(object(e), "spec", "restic", "destinationPVC") == claimName {
+			f.wrongBy("restored again", e.Policy, "ReplicationDestination %s is made when the restore is long done: VolSync tries to restore over what the app wrote since", object(e).GetName())
+			return
 		}
 		if done && e.What == play.Admitted && overwrites(e) {
 			gate := f.moverGate(destination)
