@@ -26,13 +26,13 @@ func (p plot) bystanders() []situation {
 				p.scene(annotate("example.com/touched", "yes"), play.Step{Update: merge(reference(strings.Repeat("b", 80)), map[string]any{"metadata": map[string]any{
 					"name": strings.Repeat("b", 80), "namespace": namespace, "annotations": map[string]any{"example.com/touched": "yes"},
 				}})}, wait(afterMillis))),
-			verify: func(f *found) {
-				for _, e := range f.sent("PersistentVolumeClaim") {
-					if e.What == play.Refusal {
-						f.wrongBy("refused", f.refusing(e, "persistentvolumeclaims", "PersistentVolumeClaim"), "a PVC that was there before the policy may not be changed any more: %s", e.Text)
-					}
-				}
-			},
+			verify: func(f *found) { f.mayChange("a PVC that was there before the policy may not be changed any more") },
+		},
+		{
+			name: "Kyverno is away, and a PVC without the label changes", requirement: "resilience/blast-radius", wanted: "it may",
+			play: p.scene(create(p.unlabelled()), wait(afterMillis), play.Step{AdmissionOff: true}, annotate("example.com/touched", "yes"),
+				create(pod("early"))), // it is bound then
+			verify: (*found).leftAlone,
 		},
 		{
 			name: "somebody backs up a PVC without the label", requirement: "core/unlabelled", wanted: "the mover runs, and pauses as told",
@@ -98,6 +98,15 @@ func job(name string, labels, ofPods map[string]any) map[string]any {
 			"restartPolicy": "Never", "containers": []any{map[string]any{"name": "job", "image": "job"}},
 		}},
 	}}
+}
+
+// mayChange wants every PVC that was sent to be admitted.
+func (f *found) mayChange(otherwise string) {
+	for _, e := range f.sent("PersistentVolumeClaim") {
+		if e.What == play.Refusal {
+			f.wrongBy("refused", f.refusing(e, "persistentvolumeclaims", "PersistentVolumeClaim"), "%s: %s", otherwise, e.Text)
+		}
+	}
 }
 
 // leftAlone wants everything that was sent to be admitted, and nothing to be made or changed by a policy.

@@ -71,6 +71,7 @@ func (p plot) leftovers() []situation {
 	}{
 		{"after a restore", []play.Step{p.backup(), create(p.claim(claimName)), wait(afterMillis), {Restored: true}, wait(afterMillis)}},
 		{"of a PVC that came with content", []play.Step{p.backup(), create(p.withContent()), wait(afterMillis)}},
+		{"after an outage", []play.Step{p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), {Heal: true}, wait(afterMillis), {Scan: true}, wait(afterMillis)}},
 	} {
 		steps := append(before.steps, play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"paused": true}})},
 			wait(afterMillis), play.Step{Scan: true}, wait(afterMillis))
