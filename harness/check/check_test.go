@@ -472,6 +472,10 @@ func TestLooks(t *testing.T) {
 		"says so":            {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "no backup since 2026-11-23T02:00:00Z"), said(2, "w", "")}, ""},
 		"says nothing":       {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "fine at 2026-11-23T02:00:00Z"), said(2, "w", "fine at 2026-11-23T03:00:00Z")}, "it is late, and the PVC says nothing that it does not say when all is well"},
 		"says it for ever":   {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "late"), said(2, "other", "x"), said(3, "w", "")}, ""},
+		"restored once":      {(*found).notRestoredAgain, []play.Event{claimed, rd(claimName), restored}, ""},
+		"asked for again":    {(*found).notRestoredAgain, []play.Event{claimed, rd(claimName), restored, then(rd(claimName))}, "is made when the restore is long done"},
+		"may change":         {func(f *found) { f.mayChange("no change") }, []play.Event{claimed, {What: play.Refusal, Object: pod("early"), Text: "no"}}, ""},
+		"may not change":     {func(f *found) { f.mayChange("no change") }, []play.Event{claimed, {What: play.Refusal, Object: plan.claim(claimName), Text: "why"}}, "no change: why"},
 		"let in like all":    {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName), backupOf(twinName)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
