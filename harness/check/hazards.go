@@ -160,7 +160,7 @@ func (p plot) hazards() []situation {
 			name: "a person pauses backups, and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "they stay paused",
 			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"paused": true}})},
 				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
-			verify: (*found).staysPaused,
+			verify: func(f *found) { f.staysPaused(source) },
 		},
 		{
 			name: "Kyverno is away, and pods without such a PVC start", requirement: "resilience/blast-radius", wanted: "they are admitted",
@@ -186,7 +186,7 @@ func (p plot) hazards() []situation {
 		})
 	}
 	if p.Override.Annotation != "" {
-		all = append(all, p.overridden(), p.overriddenAtWork())
+		all = append(all, p.overridden(), p.overriddenAtWork(), p.overriddenWhenGone())
 	}
 	for _, cluster := range []string{"another-cluster", ""} {
 		theirs := p
@@ -207,6 +207,16 @@ func (p plot) overriddenAtWork() situation {
 		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, p.override(), create(pod("early")), wait(afterMillis),
 			play.Step{Movers: true}, wait(afterMillis), create(pod("late"))),
 		verify: func(f *found) { f.noAppBesideRestore(); f.lateStarts() },
+	}
+}
+
+// overriddenWhenGone is a restore that a person gives up, and has deleted already.
+func (p plot) overriddenWhenGone() situation {
+	return situation{
+		name: "a restore is deleted, and overridden", requirement: "safety/restore-beside-app", wanted: "the app starts, and backups",
+		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Delete: anyOf(destination)}, p.override(), wait(afterMillis),
+			create(pod("late")), play.Step{Movers: true}, wait(afterMillis)),
+		verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp(); f.backedUp() },
 	}
 }
 
@@ -428,12 +438,12 @@ func (f *found) there(o *unstructured.Unstructured) bool {
 	})
 }
 
-// staysPaused wants what a person set to be there at the end.
-func (f *found) staysPaused() {
+// staysPaused wants what a person set on objects of a kind to be there at the end.
+func (f *found) staysPaused(kind string) {
 	for _, content := range f.course.Objects {
 		o := &unstructured.Unstructured{Object: content}
-		if paused, _, _ := unstructured.NestedBool(content, "spec", "paused"); o.GetKind() == source && !paused {
-			f.wrong(f.subjects.makes(source), "ReplicationSource %s was paused by a person, and runs again after Kyverno's background scan", o.GetName())
+		if paused, _, _ := unstructured.NestedBool(content, "spec", "paused"); o.GetKind() == kind && !paused {
+			f.wrong(f.subjects.makes(kind), "%s %s was paused by a person, and runs again after Kyverno's background scan", kind, o.GetName())
 		}
 	}
 }

@@ -51,8 +51,20 @@ func (p plot) leftovers() []situation {
 		{
 			name: "a restore found nothing, its app runs, and Kyverno scans", requirement: "core/s3-down/list-lies", wanted: "says what was decided",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true, Said: "No eligible snapshots found"}, wait(afterMillis),
+				create(pod("late")), play.Step{Scan: true}, wait(afterMillis), play.Step{Delete: anyOf(destination)}, play.Step{Scan: true}, wait(afterMillis)),
+			verify: (*found).saysTheSame,
+		},
+		{
+			name: "the app of an outage runs, and Kyverno scans", requirement: "core/s3-down/500", wanted: "says what was decided",
+			play: p.scene(p.backup(), p.begin(outage.Named("500")), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
 				create(pod("late")), play.Step{Scan: true}, wait(afterMillis)),
 			verify: (*found).saysTheSame,
+		},
+		{
+			name: "a person pauses a restore, and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "it stays paused",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Update: merge(anyOf(destination), map[string]any{"spec": map[string]any{"paused": true}})},
+				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			verify: func(f *found) { f.staysPaused(destination) },
 		},
 		{
 			name: "a backup is killed", requirement: "resilience/killed-mover", wanted: "the next one removes its lock",
@@ -77,7 +89,7 @@ func (p plot) leftovers() []situation {
 			wait(afterMillis), play.Step{Scan: true}, wait(afterMillis))
 		all = append(all, situation{
 			name: "a person pauses backups " + before.name + ", and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "they stay paused",
-			play: p.scene(steps...), verify: (*found).staysPaused,
+			play: p.scene(steps...), verify: func(f *found) { f.staysPaused(source) },
 		})
 	}
 	return all
