@@ -41,6 +41,11 @@ func (p plot) bystanders() []situation {
 			verify: (*found).leftAlone,
 		},
 		{
+			name: "somebody has paused backups of a PVC without the label", requirement: "core/unlabelled", wanted: "they stay paused",
+			play:   p.scene(create(p.unlabelled()), create(ownSource(true)), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			verify: func(f *found) { f.leftAlone(); f.staysPaused(source) },
+		},
+		{
 			name: "Jobs of others are paused", requirement: "core/unlabelled", wanted: "admitted",
 			play: p.scene(create(p.unlabelled()), create(job("theirs", nil, nil)),
 				create(job("volsync-src-theirs", map[string]any{"app.kubernetes.io/created-by": "volsync"}, nil)),

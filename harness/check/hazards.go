@@ -443,7 +443,7 @@ func (f *found) staysPaused(kind string) {
 	for _, content := range f.course.Objects {
 		o := &unstructured.Unstructured{Object: content}
 		if paused, _, _ := unstructured.NestedBool(content, "spec", "paused"); o.GetKind() == kind && !paused {
-			f.wrong(f.subjects.makes(kind), "%s %s was paused by a person, and runs again after Kyverno's background scan", kind, o.GetName())
+			f.wrong(f.subjects.makes(kind), "%s %s was paused by a person, and runs again", kind, o.GetName())
 		}
 	}
 }

@@ -117,8 +117,14 @@ func (f *found) unlocks(kind string) {
 	if kind == destination {
 		is = isRestore
 	}
-	pods := slices.DeleteFunc(f.sent("Pod"), func(e play.Event) bool { return e.What != play.Admitted || !is(e) })
-	if len(pods) < 2 {
+	all := slices.DeleteFunc(f.sent("Pod"), func(e play.Event) bool { return !is(e) })
+	pods := slices.DeleteFunc(slices.Clone(all), func(e play.Event) bool { return e.What != play.Admitted })
+	switch {
+	case len(pods) == 1 && all[len(all)-1].What == play.Refusal:
+		gate, why := f.held(kind)
+		f.missing(gate, gate, "no mover is let in any more after one that was killed%s", why)
+		return
+	case len(pods) < 2:
 		f.blind = "no second pod of a mover is let in, so nothing of it is seen"
 		return
 	}
