@@ -41,6 +41,11 @@ func (p plot) bystanders() []situation {
 			verify: (*found).leftAlone,
 		},
 		{
+			name: "a pod uses a PVC without the label at once", requirement: "core/unlabelled", wanted: "it starts",
+			play:   p.scene(p.backup(), create(p.unlabelled()), create(pod("early")), create(labelled(withScratch(pod("early-2"))))),
+			verify: (*found).leftAlone,
+		},
+		{
 			name: "somebody has paused backups of a PVC without the label", requirement: "core/unlabelled", wanted: "they stay paused",
 			play:   p.scene(create(p.unlabelled()), create(ownSource(true)), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
 			verify: func(f *found) { f.leftAlone(); f.staysPaused(source) },

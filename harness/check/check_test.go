@@ -470,6 +470,8 @@ func TestLooks(t *testing.T) {
 		"keeps the lock":     {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, "does not remove stale locks"},
 		"killed for good":    {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Refusal, "backup")}, "no mover is let in any more after one that was killed"},
 		"not the latest":     {(*found).restoresOnce, []play.Event{claimed, made(1, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "m"}, "restic": map[string]any{"destinationPVC": claimName, "copyMethod": "Direct", "previous": int64(1)}})}, "has previous: 1, so it does not restore the latest snapshot"},
+		"no twin":            {(*found).twinIsRestored, []play.Event{claimed, rd(claimName)}, "a pod of another PVC is taken for one of this PVC"},
+		"a twin":             {(*found).twinIsRestored, []play.Event{claimed, rd(twinName)}, ""},
 		"unlocks by spec":    {func(f *found) { f.unlocks(source) }, []play.Event{claimed, rs(map[string]any{"restic": map[string]any{"unlock": "1"}}), mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, ""},
 		"says so":            {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "no backup since 2026-11-23T02:00:00Z"), said(2, "w", "")}, ""},
 		"says nothing":       {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "fine at 2026-11-23T02:00:00Z"), said(2, "w", "fine at 2026-11-23T03:00:00Z")}, "it is late, and the PVC says nothing that it does not say when all is well"},

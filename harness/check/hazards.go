@@ -20,7 +20,13 @@ func (p plot) hazards() []situation {
 			name: "a pod is there before its PVC", requirement: "safety/restore-beside-app", wanted: "no restore beside it, its successor starts",
 			play: p.scene(p.backup(), create(pod("early")), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), play.Step{Movers: true},
 				create(pod("late"))),
-			verify: func(f *found) { f.noRestoreBesideApp(); f.podsStart() },
+			verify: func(f *found) {
+				f.noRestoreBesideApp()
+				f.podsStart()
+				if len(f.made(destination)) == 0 {
+					f.saysUndecided()
+				}
+			},
 		},
 		{
 			name: "a pod comes while its PVC is being created", requirement: "safety/restore-beside-app", wanted: "no restore beside it",
