@@ -35,11 +35,11 @@ func (p plot) hazards() []situation {
 			verify: (*found).noRestoreBesideApp,
 		},
 		{
-			name: "a pod comes while its PVC is being created, and Kyverno is away until it is gone", requirement: "safety/restore-beside-app", wanted: "no restore over what it wrote",
+			name: "a pod comes while its PVC is being created, and Kyverno is away until it is gone", requirement: "safety/restore-beside-app", wanted: "no restore over what it wrote, its successor starts",
 			play: p.scene(p.backup(), play.Step{BackgroundOff: true}, play.Step{Create: p.claim(claimName), Meanwhile: pod("early")}, play.Step{AdmissionOff: true},
 				play.Step{BackgroundOn: true}, wait(afterMillis), play.Step{Delete: pod("early")}, play.Step{AdmissionOn: true}, play.Step{Scan: true}, wait(afterMillis),
-				play.Step{Movers: true}, wait(afterMillis)),
-			verify: (*found).noRestoreBesideApp,
+				play.Step{Movers: true}, wait(afterMillis), create(pod("late"))),
+			verify: func(f *found) { f.noRestoreBesideApp(); f.lateStarts() },
 		},
 		{
 			name: "an app starts while the background controller is away", requirement: "resilience/background-controller-down", wanted: "no restore over what it writes",
@@ -60,9 +60,22 @@ func (p plot) hazards() []situation {
 			verify: (*found).restoreIsGuarded,
 		},
 		{
-			name: "a manifest is applied again as it is in Git", requirement: "gitops/replace", wanted: "admitted",
-			play:   p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Replace: p.claim(claimName)}, wait(afterMillis)),
-			verify: func(f *found) { f.mayChange("the manifest may not be applied again, as GitOps does without end") },
+			name: "a manifest is applied again, of a volume that started without a backup", requirement: "gitops/replace", wanted: "admitted, no restore",
+			play: p.scene(create(p.claim(claimName)), wait(afterMillis), create(pod("late")), play.Step{BackedUp: true}, p.backup(), wait(afterMillis),
+				play.Step{Replace: p.claim(claimName)}, wait(afterMillis)),
+			verify: func(f *found) {
+				f.mayChange("the manifest may not be applied again, as GitOps does without end")
+				f.neverRestored()
+			},
+		},
+		{
+			name: "a manifest is applied again as it is in Git", requirement: "gitops/replace", wanted: "admitted, no restore",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis), create(pod("late")),
+				play.Step{BackedUp: true}, wait(afterMillis), play.Step{Replace: p.claim(claimName)}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: func(f *found) {
+				f.mayChange("the manifest may not be applied again, as GitOps does without end")
+				f.notRestoredAgain()
+			},
 		},
 		{
 			name: "the label goes during a restore", requirement: "safety/label-is-not-the-gate", wanted: "no backup meanwhile, the app waits",
