@@ -476,6 +476,8 @@ func TestLooks(t *testing.T) {
 		"of another one":     {(*found).secondNotBackedUp, []play.Event{claimed, mover(play.Admitted, "backup"), changed, backupOf(claimName), backupOf(twinName)}, ""},
 		"backed up twice":    {(*found).backedUpTwice, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, ""},
 		"backed up once":     {(*found).backedUpTwice, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Refusal, "backup")}, "no backup is let in any more after one that found no files"},
+		"restored, and lost": {(*found).noBackupOfTheRestored, []play.Event{claimed, rd(claimName), mover(play.Admitted, "backup")}, "while S3 does not find the repository that the PVC was restored from"},
+		"restored, and held": {(*found).noBackupOfTheRestored, []play.Event{claimed, rd(claimName), mover(play.Refusal, "backup")}, ""},
 		"unlocks by spec":    {func(f *found) { f.unlocks(source) }, []play.Event{claimed, rs(map[string]any{"restic": map[string]any{"unlock": "1"}}), mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, ""},
 		"says so":            {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "no backup since 2026-11-23T02:00:00Z"), said(2, "w", "")}, ""},
 		"says nothing":       {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "fine at 2026-11-23T02:00:00Z"), said(2, "w", "fine at 2026-11-23T03:00:00Z")}, "it is late, and the PVC says nothing that it does not say when all is well"},

@@ -110,7 +110,7 @@ func (p plot) guards() []situation {
 			verify: (*found).annotationsDecideNothing,
 		},
 	}
-	for _, row := range []string{"amnesia", "empty-bucket"} { // without its disk, S3 takes no writes: restic tries them until it has it again
+	for _, row := range []string{"404-key", "amnesia", "empty-bucket"} { // without its disk, S3 takes no writes: restic tries them until it has it again
 		forgets := p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.begin(outage.Named(row)), play.Step{Movers: true}, wait(afterMillis),
 			play.Step{Heal: true}, play.Step{Restored: true}, wait(afterMillis), create(pod("late")))
 		healed := slices.IndexFunc(forgets.Steps, func(s play.Step) bool { return s.Heal })
@@ -126,6 +126,11 @@ func (p plot) guards() []situation {
 			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{BackedUp: true}, p.backup(), wait(afterMillis),
 				p.begin(outage.Named(row)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).noBackupButTheFirst,
+		}, situation{
+			name: "a PVC is restored, and then S3 down: " + row, requirement: "safety/bucket-forgets", wanted: "no backup, which would make it again",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
+				p.begin(outage.Named(row)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noBackupOfTheRestored,
 		})
 	}
 	if d := p.Decisions; d.Annotation != "" {
@@ -270,6 +275,19 @@ func (f *found) noBackupButTheFirst() {
 		gate := f.moverGate(source)
 		f.missing(gate, gate, "VolSync may begin a backup (pod %s) while S3 does not find the repository of a PVC that was backed up: restic makes it again, over the one that is there%s",
 			object(all[1]).GetName(), f.because())
+	}
+}
+
+// noBackupOfTheRestored wants no backup of a PVC to begin while S3 does not find the repository that it was restored from.
+func (f *found) noBackupOfTheRestored() {
+	if len(f.made(destination)) == 0 {
+		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
+		return
+	}
+	if all := f.backups(); len(all) > 0 {
+		gate := f.moverGate(source)
+		f.missing(gate, gate, "VolSync may begin a backup (pod %s) while S3 does not find the repository that the PVC was restored from: restic makes it again, over the one that is there%s",
+			object(all[0]).GetName(), f.because())
 	}
 }
 
