@@ -297,6 +297,7 @@ func good(s play.Situation) play.Course {
 					"kind": destination, "spec": map[string]any{"trigger": map[string]any{"manual": "once"}}, "status": map[string]any{"lastManualSync": "once"},
 				}})
 			}
+			unknown = unknown || restoring && step.Said != ""
 			restoring = false
 		case step.Update["kind"] == "PersistentVolumeClaim":
 			c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, Object: step.Update})
@@ -318,8 +319,9 @@ func good(s play.Situation) play.Course {
 				continue
 			}
 			metadata["annotations"] = map[string]any{"p/decision": "something"}
-			unknown = unknown || backedUp && (away || waiting)
-			if restoring = backedUp && metadata["labels"] != nil && !content && !away && !waiting; restoring {
+			waits := waiting || step.Meanwhile != nil
+			unknown = unknown || backedUp && (away || waits)
+			if restoring = backedUp && metadata["labels"] != nil && !content && !away && !waits; restoring {
 				c.Events = append(c.Events, made(i, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "once"}, "restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"], "copyMethod": "Direct"}}))
 			}
 			e = made(i, source, metadata, map[string]any{
@@ -533,7 +535,7 @@ func TestOutput(t *testing.T) {
 	for _, want := range []string{
 		"policy p (", "played by nobody", "made for kyverno-1.13", "fail     S3 down: refused",
 		"situations follow from it: core/s3-down/refused, core/s3-down/black-hole", "not: a backup may run", "Not looked at, so neither right nor wrong:\n  RBAC beyond ",
-		"0 fail as its contract says, 9 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
+		"0 fail as its contract says, 13 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not in\n%s", want, text.String())
