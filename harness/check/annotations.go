@@ -39,6 +39,13 @@ func (p plot) annotations() (all []situation) {
 					annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 				verify: (*found).lentDecideNothing,
 			},
+			situation{
+				name: "annotations go one by one, and S3 forgets the repository" + kyverno.name, requirement: "safety/bucket-forgets", wanted: "no backup, which would make it again",
+				play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{BackedUp: true}, p.backup(), wait(afterMillis),
+					kyverno.away, play.Step{Strip: reference(claimName)}, kyverno.back, p.begin(outage.Named("404-key")), wait(afterMillis),
+					play.Step{Movers: true}, wait(afterMillis)),
+				verify: (*found).noBackupButTheFirst,
+			},
 		)
 	}
 	for _, clock := range []struct {

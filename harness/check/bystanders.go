@@ -26,19 +26,29 @@ func (p plot) bystanders() []situation {
 				p.scene(annotate("example.com/touched", "yes"), play.Step{Update: merge(reference(strings.Repeat("b", 80)), map[string]any{"metadata": map[string]any{
 					"name": strings.Repeat("b", 80), "namespace": namespace, "annotations": map[string]any{"example.com/touched": "yes"},
 				}})}, wait(afterMillis))),
-			verify: func(f *found) {
-				for _, e := range f.sent("PersistentVolumeClaim") {
-					if e.What == play.Refusal {
-						f.wrongBy("refused", f.refusing(e, "persistentvolumeclaims", "PersistentVolumeClaim"), "a PVC that was there before the policy may not be changed any more: %s", e.Text)
-					}
-				}
-			},
+			verify: func(f *found) { f.mayChange("a PVC that was there before the policy may not be changed any more") },
+		},
+		{
+			name: "Kyverno is away, and a PVC without the label changes", requirement: "resilience/blast-radius", wanted: "it may",
+			play: p.scene(create(p.unlabelled()), wait(afterMillis), play.Step{AdmissionOff: true}, annotate("example.com/touched", "yes"),
+				create(pod("early"))), // it is bound then
+			verify: func(f *found) { f.mayChange("a PVC without the label may not be changed"); f.podsStart() },
 		},
 		{
 			name: "somebody backs up a PVC without the label", requirement: "core/unlabelled", wanted: "the mover runs, and pauses as told",
 			play: p.scene(create(p.unlabelled()), create(ownSource(false)), play.Step{Movers: true}, wait(afterMillis),
 				play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"paused": true}})}, play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).leftAlone,
+		},
+		{
+			name: "a pod uses a PVC without the label at once", requirement: "core/unlabelled", wanted: "it starts",
+			play:   p.scene(p.backup(), create(p.unlabelled()), create(pod("early")), create(labelled(withScratch(pod("early-2"))))),
+			verify: (*found).leftAlone,
+		},
+		{
+			name: "somebody has paused backups of a PVC without the label", requirement: "core/unlabelled", wanted: "they stay paused",
+			play:   p.scene(create(p.unlabelled()), create(ownSource(true)), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			verify: func(f *found) { f.leftAlone(); f.staysPaused(source) },
 		},
 		{
 			name: "Jobs of others are paused", requirement: "core/unlabelled", wanted: "admitted",
@@ -98,6 +108,15 @@ func job(name string, labels, ofPods map[string]any) map[string]any {
 			"restartPolicy": "Never", "containers": []any{map[string]any{"name": "job", "image": "job"}},
 		}},
 	}}
+}
+
+// mayChange wants every PVC that was sent to be admitted.
+func (f *found) mayChange(otherwise string) {
+	for _, e := range f.sent("PersistentVolumeClaim") {
+		if e.What == play.Refusal {
+			f.wrongBy("refused", f.refusing(e, "persistentvolumeclaims", "PersistentVolumeClaim"), "%s: %s", otherwise, e.Text)
+		}
+	}
 }
 
 // leftAlone wants everything that was sent to be admitted, and nothing to be made or changed by a policy.

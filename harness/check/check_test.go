@@ -297,6 +297,7 @@ func good(s play.Situation) play.Course {
 					"kind": destination, "spec": map[string]any{"trigger": map[string]any{"manual": "once"}}, "status": map[string]any{"lastManualSync": "once"},
 				}})
 			}
+			unknown = unknown || restoring && step.Said != ""
 			restoring = false
 		case step.Update["kind"] == "PersistentVolumeClaim":
 			c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, Object: step.Update})
@@ -318,8 +319,9 @@ func good(s play.Situation) play.Course {
 				continue
 			}
 			metadata["annotations"] = map[string]any{"p/decision": "something"}
-			unknown = unknown || backedUp && (away || waiting)
-			if restoring = backedUp && metadata["labels"] != nil && !content && !away && !waiting; restoring {
+			waits := waiting || step.Meanwhile != nil
+			unknown = unknown || backedUp && (away || waits)
+			if restoring = backedUp && metadata["labels"] != nil && !content && !away && !waits; restoring {
 				c.Events = append(c.Events, made(i, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "once"}, "restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"], "copyMethod": "Direct"}}))
 			}
 			e = made(i, source, metadata, map[string]any{
@@ -468,10 +470,24 @@ func TestLooks(t *testing.T) {
 		"made for others":    {(*found).leftAlone, []play.Event{claimed, rs(map[string]any{})}, "a PVC without the label gets ReplicationSource data"},
 		"unlocks":            {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), {What: play.Admitted, By: play.JobController, Object: moverPod("unlock", "backup")}}, ""},
 		"keeps the lock":     {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, "does not remove stale locks"},
+		"killed for good":    {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Refusal, "backup")}, "no mover is let in any more after one that was killed"},
+		"not the latest":     {(*found).restoresOnce, []play.Event{claimed, made(1, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "m"}, "restic": map[string]any{"destinationPVC": claimName, "copyMethod": "Direct", "previous": int64(1)}})}, "has previous: 1, so it does not restore the latest snapshot"},
+		"no twin":            {(*found).twinIsRestored, []play.Event{claimed, rd(claimName)}, "a pod of another PVC is taken for one of this PVC"},
+		"a twin":             {(*found).twinIsRestored, []play.Event{claimed, rd(twinName)}, ""},
+		"of an earlier one":  {(*found).secondNotBackedUp, []play.Event{claimed, mover(play.Admitted, "backup"), changed, backupOf(claimName)}, "because one of an earlier PVC of that name is done"},
+		"of another one":     {(*found).secondNotBackedUp, []play.Event{claimed, mover(play.Admitted, "backup"), changed, backupOf(claimName), backupOf(twinName)}, ""},
+		"backed up twice":    {(*found).backedUpTwice, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, ""},
+		"backed up once":     {(*found).backedUpTwice, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Refusal, "backup")}, "no backup is let in any more after one that found no files"},
+		"restored, and lost": {(*found).noBackupOfTheRestored, []play.Event{claimed, rd(claimName), mover(play.Admitted, "backup")}, "while S3 does not find the repository that the PVC was restored from"},
+		"restored, and held": {(*found).noBackupOfTheRestored, []play.Event{claimed, rd(claimName), mover(play.Refusal, "backup")}, ""},
 		"unlocks by spec":    {func(f *found) { f.unlocks(source) }, []play.Event{claimed, rs(map[string]any{"restic": map[string]any{"unlock": "1"}}), mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, ""},
 		"says so":            {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "no backup since 2026-11-23T02:00:00Z"), said(2, "w", "")}, ""},
 		"says nothing":       {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "fine at 2026-11-23T02:00:00Z"), said(2, "w", "fine at 2026-11-23T03:00:00Z")}, "it is late, and the PVC says nothing that it does not say when all is well"},
 		"says it for ever":   {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "late"), said(2, "other", "x"), said(3, "w", "")}, ""},
+		"restored once":      {(*found).notRestoredAgain, []play.Event{claimed, rd(claimName), restored}, ""},
+		"asked for again":    {(*found).notRestoredAgain, []play.Event{claimed, rd(claimName), restored, then(rd(claimName))}, "is made when the restore is long done"},
+		"may change":         {func(f *found) { f.mayChange("no change") }, []play.Event{claimed, {What: play.Refusal, Object: pod("early"), Text: "no"}}, ""},
+		"may not change":     {func(f *found) { f.mayChange("no change") }, []play.Event{claimed, {What: play.Refusal, Object: plan.claim(claimName), Text: "why"}}, "no change: why"},
 		"let in like all":    {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName), backupOf(twinName)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -519,7 +535,7 @@ func TestOutput(t *testing.T) {
 	for _, want := range []string{
 		"policy p (", "played by nobody", "made for kyverno-1.13", "fail     S3 down: refused",
 		"situations follow from it: core/s3-down/refused, core/s3-down/black-hole", "not: a backup may run", "Not looked at, so neither right nor wrong:\n  RBAC beyond ",
-		"0 fail as its contract says, 9 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
+		"0 fail as its contract says, 13 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not in\n%s", want, text.String())

@@ -1,6 +1,9 @@
 package check
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/smart-restore/conformance/harness/check/play"
 )
 
@@ -32,6 +35,12 @@ func (p plot) early() []situation {
 			play: p.scene(p.backup(), play.Step{CacheBehind: true}, create(p.claim(claimName)), wait(1000), play.Step{WebhooksGone: true}, create(withScratch(pod("early"))),
 				play.Step{CacheCaughtUp: true}, play.Step{AdmissionOn: true}, play.Step{Movers: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).noRestoreBesideApp,
+		},
+		{
+			name: "another PVC's pod has names like those of an ephemeral volume", requirement: "core/restore", wanted: "RD",
+			play: p.scene(p.backupOf(twinName), create(p.claim(claimName)), create(volumeNamed(strings.TrimPrefix(twinName, claimName+"-"), pod(claimName))),
+				create(p.claim(twinName)), wait(afterMillis)),
+			verify: (*found).twinIsRestored,
 		},
 		{
 			name: "an app has several pods", requirement: "core/fresh", wanted: "they start",
@@ -75,4 +84,17 @@ func labelled(pod map[string]any) map[string]any {
 func failed(pod map[string]any) map[string]any {
 	pod["status"] = map[string]any{"phase": "Failed"}
 	return pod
+}
+
+// volumeNamed gives the volume of a pod a name.
+func volumeNamed(name string, pod map[string]any) map[string]any {
+	pod["spec"].(map[string]any)["volumes"].([]any)[0].(map[string]any)["name"] = name
+	return pod
+}
+
+// twinIsRestored wants a ReplicationDestination of the twin.
+func (f *found) twinIsRestored() {
+	if !slices.ContainsFunc(f.made(destination), func(e play.Event) bool { return f.claimOf(e) == twinName }) {
+		f.missing(f.subjects.makes(destination), f.subjects.asks(), "there is a backup, and no ReplicationDestination is made: a pod of another PVC is taken for one of this PVC")
+	}
 }

@@ -366,7 +366,7 @@ func (f *found) hasDestination(within int64) {
 	}
 }
 
-// restoresOnce wants every ReplicationDestination to restore once, and to be done then: without a manual trigger, VolSync restores
+// restoresOnce wants every ReplicationDestination to restore the latest snapshot, once, and to be done then: without a manual trigger, VolSync restores
 // again and again, and with another copyMethod than Direct it is not done before there is a VolumeSnapshot of the volume, which is what
 // the populator fills a volume from.
 func (f *found) restoresOnce() {
@@ -379,6 +379,11 @@ func (f *found) restoresOnce() {
 		}
 		if schedule, manual := stringAt(object(e), "spec", "trigger", "schedule"), stringAt(object(e), "spec", "trigger", "manual"); schedule != "" || manual == "" {
 			f.wrongBy("again and again", e.Policy, "ReplicationDestination %s has no manual trigger (schedule %q): VolSync restores over the volume again and again", object(e).GetName(), schedule)
+		}
+		for _, field := range []string{"previous", "restoreAsOf"} {
+			if value, set, _ := unstructured.NestedFieldNoCopy(e.Object, "spec", "restic", field); set && fmt.Sprint(value) != "0" {
+				f.wrongBy(field, e.Policy, "ReplicationDestination %s has %s: %v, so it does not restore the latest snapshot", object(e).GetName(), field, value)
+			}
 		}
 	}
 }

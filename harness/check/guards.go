@@ -26,6 +26,32 @@ func (p plot) guards() []situation {
 			verify: func(f *found) { f.podsStart(); f.backedUp() },
 		},
 		{
+			name: "other restores of the namespace are done, and Kyverno scans", requirement: "safety/no-app-before-restore", wanted: "the app waits for its own", feature: "gated-start",
+			play: withRestored(p.scene(p.backup(), p.backupOf(twinName), create(p.claim(twinName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis), create(p.claim(claimName)),
+				wait(3*afterMillis), play.Step{Scan: true}, wait(afterMillis), create(pod("early")), play.Step{Restored: true}, wait(afterMillis), create(pod("late")))),
+			verify: (*found).appWaits,
+		},
+		{
+			name: "a restore finds nothing while Kyverno is scaled to zero", requirement: "resilience/kyverno-scaled-to-zero", wanted: "no backup",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, play.Step{WebhooksGone: true},
+				play.Step{Restored: true, Said: "No eligible snapshots found"}, wait(afterMillis), play.Step{AdmissionOn: true}, play.Step{Scan: true}, wait(afterMillis),
+				play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noBackupLetIn,
+		},
+		{
+			name: "a backup of an earlier PVC is done in an outage", requirement: "safety/recreate-race", wanted: "no backup by that",
+			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, p.backup(), p.backupOf(twinName), p.begin(outage.Held),
+				play.Step{Delete: p.claim(claimName)}, create(p.claim(claimName)), create(p.claim(twinName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis), play.Step{BackedUp: true}, wait(afterMillis),
+				play.Step{Collect: true}, play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).secondNotBackedUp,
+		},
+		{
+			name: "a backup found no files", requirement: "core/backup", wanted: "backups go on",
+			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{BackedUp: true, Said: "Directory is empty skipping backup"}, wait(afterMillis),
+				play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).backedUpTwice,
+		},
+		{
 			name: "backup, and another app of the namespace runs", requirement: "core/restore", wanted: "RD, the app starts",
 			play: p.scene(p.backup(), create(p.claim(claimName)), create(p.claim(twinName)), wait(afterMillis), create(using(twinName, pod("neighbour"))),
 				play.Step{Restored: true}, wait(afterMillis), create(pod("late"))),
@@ -84,7 +110,7 @@ func (p plot) guards() []situation {
 			verify: (*found).annotationsDecideNothing,
 		},
 	}
-	for _, row := range []string{"amnesia", "empty-bucket"} { // without its disk, S3 takes no writes: restic tries them until it has it again
+	for _, row := range []string{"404-key", "amnesia", "empty-bucket"} { // without its disk, S3 takes no writes: restic tries them until it has it again
 		forgets := p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.begin(outage.Named(row)), play.Step{Movers: true}, wait(afterMillis),
 			play.Step{Heal: true}, play.Step{Restored: true}, wait(afterMillis), create(pod("late")))
 		healed := slices.IndexFunc(forgets.Steps, func(s play.Step) bool { return s.Heal })
@@ -100,6 +126,11 @@ func (p plot) guards() []situation {
 			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{BackedUp: true}, p.backup(), wait(afterMillis),
 				p.begin(outage.Named(row)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).noBackupButTheFirst,
+		}, situation{
+			name: "a PVC is restored, and then S3 down: " + row, requirement: "safety/bucket-forgets", wanted: "no backup, which would make it again",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
+				p.begin(outage.Named(row)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noBackupOfTheRestored,
 		})
 	}
 	if d := p.Decisions; d.Annotation != "" {
@@ -198,6 +229,41 @@ func (f *found) changeLetsNoBackupIn() {
 	}
 }
 
+// secondNotBackedUp wants no backup of the second PVC of a name to begin, where none of the twin does: of neither is it known whether it has
+// an older one.
+func (f *found) secondNotBackedUp() {
+	second, ok := f.secondSent()
+	if !ok {
+		return
+	}
+	if let := f.letSince(second.Step); let[claimName] != "" && let[twinName] == "" {
+		gate := f.moverGate(source)
+		f.missing(gate, gate, "VolSync may begin a backup (pod %s) because one of an earlier PVC of that name is done, and nobody knows whether there is an older one: a volume that is empty pushes it out", let[claimName])
+	}
+}
+
+// letSince are the pods of the last backups that were let in after a step, by the PVC that they save.
+func (f *found) letSince(step int) map[string]string {
+	let := map[string]string{}
+	for _, e := range f.backups() {
+		if e.Step > step {
+			let[f.savedBy(e)] = object(e).GetName()
+		}
+	}
+	return let
+}
+
+// backedUpTwice wants a second backup to be let in.
+func (f *found) backedUpTwice() {
+	switch len(f.backups()) {
+	case 0:
+		f.blind = "no backup is let in: core/fresh says why"
+	case 1:
+		gate, why := f.held(source)
+		f.missing(gate, gate, "no backup is let in any more after one that found no files%s", why)
+	}
+}
+
 // noBackupButTheFirst wants no backup to begin after the first one.
 func (f *found) noBackupButTheFirst() {
 	all := f.backups()
@@ -209,6 +275,19 @@ func (f *found) noBackupButTheFirst() {
 		gate := f.moverGate(source)
 		f.missing(gate, gate, "VolSync may begin a backup (pod %s) while S3 does not find the repository of a PVC that was backed up: restic makes it again, over the one that is there%s",
 			object(all[1]).GetName(), f.because())
+	}
+}
+
+// noBackupOfTheRestored wants no backup of a PVC to begin while S3 does not find the repository that it was restored from.
+func (f *found) noBackupOfTheRestored() {
+	if len(f.made(destination)) == 0 {
+		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
+		return
+	}
+	if all := f.backups(); len(all) > 0 {
+		gate := f.moverGate(source)
+		f.missing(gate, gate, "VolSync may begin a backup (pod %s) while S3 does not find the repository that the PVC was restored from: restic makes it again, over the one that is there%s",
+			object(all[0]).GetName(), f.because())
 	}
 }
 
@@ -251,12 +330,7 @@ func (f *found) annotationsDecideNothing() {
 		}
 	}
 	f.notFilledFromBefore(second.Step)
-	let := map[string]string{} // the pod of a backup, by PVC
-	for _, e := range f.backups() {
-		if e.Step > second.Step {
-			let[f.savedBy(e)] = object(e).GetName()
-		}
-	}
+	let := f.letSince(second.Step)
 	if name := let[claimName]; name != "" && let[twinName] == "" {
 		gate := f.moverGate(source)
 		f.missing(gate, gate, "VolSync may begin a backup (pod %s) because of annotations that came with the PVC, and nobody knows whether there is an older one: a volume that is empty pushes it out", name)

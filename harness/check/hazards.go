@@ -20,13 +20,26 @@ func (p plot) hazards() []situation {
 			name: "a pod is there before its PVC", requirement: "safety/restore-beside-app", wanted: "no restore beside it, its successor starts",
 			play: p.scene(p.backup(), create(pod("early")), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), play.Step{Movers: true},
 				create(pod("late"))),
-			verify: func(f *found) { f.noRestoreBesideApp(); f.podsStart() },
+			verify: func(f *found) {
+				f.noRestoreBesideApp()
+				f.podsStart()
+				if len(f.made(destination)) == 0 {
+					f.saysUndecided()
+				}
+			},
 		},
 		{
 			name: "a pod comes while its PVC is being created", requirement: "safety/restore-beside-app", wanted: "no restore beside it",
 			play: p.scene(p.backup(), play.Step{Create: p.claim(claimName), Meanwhile: pod("early")}, wait(afterMillis), play.Step{Delete: pod("early")},
 				play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).noRestoreBesideApp,
+		},
+		{
+			name: "a pod comes while its PVC is being created, and Kyverno is away until it is gone", requirement: "safety/restore-beside-app", wanted: "no restore over what it wrote, its successor starts",
+			play: p.scene(p.backup(), play.Step{BackgroundOff: true}, play.Step{Create: p.claim(claimName), Meanwhile: pod("early")}, play.Step{AdmissionOff: true},
+				play.Step{BackgroundOn: true}, wait(afterMillis), play.Step{Delete: pod("early")}, play.Step{AdmissionOn: true}, play.Step{Scan: true}, wait(afterMillis),
+				play.Step{Movers: true}, wait(afterMillis), create(pod("late"))),
+			verify: func(f *found) { f.noRestoreBesideApp(); f.lateStarts() },
 		},
 		{
 			name: "an app starts while the background controller is away", requirement: "resilience/background-controller-down", wanted: "no restore over what it writes",
@@ -45,6 +58,24 @@ func (p plot) hazards() []situation {
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Replace: p.claim(claimName)}, wait(afterMillis),
 				create(pod("early")), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).restoreIsGuarded,
+		},
+		{
+			name: "a manifest is applied again, of a volume that started without a backup", requirement: "gitops/replace", wanted: "admitted, no restore",
+			play: p.scene(create(p.claim(claimName)), wait(afterMillis), create(pod("late")), play.Step{BackedUp: true}, p.backup(), wait(afterMillis),
+				play.Step{Replace: p.claim(claimName)}, wait(afterMillis)),
+			verify: func(f *found) {
+				f.mayChange("the manifest may not be applied again, as GitOps does without end")
+				f.neverRestored()
+			},
+		},
+		{
+			name: "a manifest is applied again as it is in Git", requirement: "gitops/replace", wanted: "admitted, no restore",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis), create(pod("late")),
+				play.Step{BackedUp: true}, wait(afterMillis), play.Step{Replace: p.claim(claimName)}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: func(f *found) {
+				f.mayChange("the manifest may not be applied again, as GitOps does without end")
+				f.notRestoredAgain()
+			},
 		},
 		{
 			name: "the label goes during a restore", requirement: "safety/label-is-not-the-gate", wanted: "no backup meanwhile, the app waits",
@@ -148,7 +179,7 @@ func (p plot) hazards() []situation {
 			name: "a person pauses backups, and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "they stay paused",
 			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"paused": true}})},
 				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
-			verify: (*found).staysPaused,
+			verify: func(f *found) { f.staysPaused(source) },
 		},
 		{
 			name: "Kyverno is away, and pods without such a PVC start", requirement: "resilience/blast-radius", wanted: "they are admitted",
@@ -174,7 +205,7 @@ func (p plot) hazards() []situation {
 		})
 	}
 	if p.Override.Annotation != "" {
-		all = append(all, p.overridden(), p.overriddenAtWork())
+		all = append(all, p.overridden(), p.overriddenAtWork(), p.overriddenWhenGone())
 	}
 	for _, cluster := range []string{"another-cluster", ""} {
 		theirs := p
@@ -195,6 +226,16 @@ func (p plot) overriddenAtWork() situation {
 		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, p.override(), create(pod("early")), wait(afterMillis),
 			play.Step{Movers: true}, wait(afterMillis), create(pod("late"))),
 		verify: func(f *found) { f.noAppBesideRestore(); f.lateStarts() },
+	}
+}
+
+// overriddenWhenGone is a restore that a person gives up, and has deleted already.
+func (p plot) overriddenWhenGone() situation {
+	return situation{
+		name: "a restore is deleted, and overridden", requirement: "safety/restore-beside-app", wanted: "the app starts, and backups",
+		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Delete: anyOf(destination)}, p.override(), wait(afterMillis),
+			create(pod("late")), play.Step{Movers: true}, wait(afterMillis)),
+		verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp(); f.backedUp() },
 	}
 }
 
@@ -304,7 +345,7 @@ func (f *found) restoredOrHeld() {
 	}
 }
 
-// notRestoredAgain wants no restore's mover to be let in once a restore is done.
+// notRestoredAgain wants no restore's mover to be let in, and none to be asked for, once a restore is done.
 func (f *found) notRestoredAgain() {
 	if len(f.made(destination)) == 0 {
 		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
@@ -314,6 +355,10 @@ func (f *found) notRestoredAgain() {
 	for _, e := range f.course.Events {
 		if e.What == play.Admitted && isDone(object(e)) {
 			done = true
+		}
+		if done && e.What == play.Made && !e.Again && stringAt(object(e), "spec", "restic", "destinationPVC") == claimName {
+			f.wrongBy("restored again", e.Policy, "ReplicationDestination %s is made when the restore is long done: VolSync tries to restore over what the app wrote since", object(e).GetName())
+			return
 		}
 		if done && e.What == play.Admitted && overwrites(e) {
 			gate := f.moverGate(destination)
@@ -412,12 +457,12 @@ func (f *found) there(o *unstructured.Unstructured) bool {
 	})
 }
 
-// staysPaused wants what a person set to be there at the end.
-func (f *found) staysPaused() {
+// staysPaused wants what a person set on objects of a kind to be there at the end.
+func (f *found) staysPaused(kind string) {
 	for _, content := range f.course.Objects {
 		o := &unstructured.Unstructured{Object: content}
-		if paused, _, _ := unstructured.NestedBool(content, "spec", "paused"); o.GetKind() == source && !paused {
-			f.wrong(f.subjects.makes(source), "ReplicationSource %s was paused by a person, and runs again after Kyverno's background scan", o.GetName())
+		if paused, _, _ := unstructured.NestedBool(content, "spec", "paused"); o.GetKind() == kind && !paused {
+			f.wrong(f.subjects.makes(kind), "%s %s was paused by a person, and runs again", kind, o.GetName())
 		}
 	}
 }

@@ -51,8 +51,20 @@ func (p plot) leftovers() []situation {
 		{
 			name: "a restore found nothing, its app runs, and Kyverno scans", requirement: "core/s3-down/list-lies", wanted: "says what was decided",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true, Said: "No eligible snapshots found"}, wait(afterMillis),
+				create(pod("late")), play.Step{Scan: true}, wait(afterMillis), play.Step{Delete: anyOf(destination)}, play.Step{Scan: true}, wait(afterMillis)),
+			verify: (*found).saysTheSame,
+		},
+		{
+			name: "the app of an outage runs, and Kyverno scans", requirement: "core/s3-down/500", wanted: "says what was decided",
+			play: p.scene(p.backup(), p.begin(outage.Named("500")), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis),
 				create(pod("late")), play.Step{Scan: true}, wait(afterMillis)),
 			verify: (*found).saysTheSame,
+		},
+		{
+			name: "a person pauses a restore, and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "it stays paused",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Update: merge(anyOf(destination), map[string]any{"spec": map[string]any{"paused": true}})},
+				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			verify: func(f *found) { f.staysPaused(destination) },
 		},
 		{
 			name: "a backup is killed", requirement: "resilience/killed-mover", wanted: "the next one removes its lock",
@@ -71,12 +83,13 @@ func (p plot) leftovers() []situation {
 	}{
 		{"after a restore", []play.Step{p.backup(), create(p.claim(claimName)), wait(afterMillis), {Restored: true}, wait(afterMillis)}},
 		{"of a PVC that came with content", []play.Step{p.backup(), create(p.withContent()), wait(afterMillis)}},
+		{"after an outage", []play.Step{p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), {Heal: true}, wait(afterMillis), {Scan: true}, wait(afterMillis)}},
 	} {
 		steps := append(before.steps, play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"paused": true}})},
 			wait(afterMillis), play.Step{Scan: true}, wait(afterMillis))
 		all = append(all, situation{
 			name: "a person pauses backups " + before.name + ", and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "they stay paused",
-			play: p.scene(steps...), verify: (*found).staysPaused,
+			play: p.scene(steps...), verify: func(f *found) { f.staysPaused(source) },
 		})
 	}
 	return all
@@ -104,8 +117,14 @@ func (f *found) unlocks(kind string) {
 	if kind == destination {
 		is = isRestore
 	}
-	pods := slices.DeleteFunc(f.sent("Pod"), func(e play.Event) bool { return e.What != play.Admitted || !is(e) })
-	if len(pods) < 2 {
+	all := slices.DeleteFunc(f.sent("Pod"), func(e play.Event) bool { return !is(e) })
+	pods := slices.DeleteFunc(slices.Clone(all), func(e play.Event) bool { return e.What != play.Admitted })
+	switch {
+	case len(pods) == 1 && all[len(all)-1].What == play.Refusal:
+		gate, why := f.held(kind)
+		f.missing(gate, gate, "no mover is let in any more after one that was killed%s", why)
+		return
+	case len(pods) < 2:
 		f.blind = "no second pod of a mover is let in, so nothing of it is seen"
 		return
 	}

@@ -241,6 +241,11 @@ func (p plot) safety() []situation {
 			play:   p.scene(p.backup(), create(p.unlabelled()), wait(afterMillis), selects(p.PVC, true), wait(afterMillis)),
 			verify: func(f *found) { f.hasSource(2*afterMillis + 1000); f.neverRestored(); f.saysUndecided() },
 		},
+		{
+			name: "a PVC without a backup is labelled later", requirement: "resilience/relabel", wanted: "RS, backups", feature: "relabel",
+			play:   p.scene(create(p.unlabelled()), wait(afterMillis), selects(p.PVC, true), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: func(f *found) { f.hasSource(2*afterMillis + 1000); f.neverRestored(); f.backedUp() },
+		},
 	}
 }
 
