@@ -17,6 +17,7 @@ import (
 // HalfBackedUp waits until a first backup of the claim, of which S3 refuses the snapshot, has failed: its repository is there then,
 // and is empty. A policy may want to be told first that the volume is to be backed up as it is.
 func (c *Claim) HalfBackedUp(ctx context.Context) {
+	defer c.claims.s3.Up(ctx)() // a mover may have to wait for Kyverno's question, too
 	e, source := c.env(), c.HasReplicationSource(ctx)
 	if c.failsHalfWay(ctx, source) {
 		return
