@@ -111,7 +111,7 @@ func TestKnownBadHasItsControl(t *testing.T) {
 	if err == nil || err.Error() != want || len(catches) > 0 {
 		t.Errorf("a control that could not be tried: %v, %+v", err, catches)
 	}
-	catches, err = s.catchAll(t.Context(), suspects, func(p *policy.Policy, only []string) (trial, error) {
+	catches, err = s.catchAll(t.Context(), suspects, func(p *policy.Policy, _ []string) (trial, error) {
 		if p == suspects[0].Policy {
 			return trial{}, errors.New("no room")
 		}
