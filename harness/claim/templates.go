@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/await"
@@ -276,6 +279,39 @@ func (c *Claim) InitsHeld(ctx context.Context) (held []s3down.Init) {
 	})
 	e.Evidence("seen", fmt.Sprintf("%d movers of PVC %s were told that there is no repository, and make one", len(held), c.Name), nil)
 	return held
+}
+
+// MoverReplaced deletes the pod of a backup of the claim that is held while it makes a repository, as VolSync does when it makes its Job anew,
+// and Kubernetes when a node is drained. What runs in it goes on for as long as its grace lasts, and the Job makes another pod beside it.
+// It returns the movers that are held then.
+func (c *Claim) MoverReplaced(ctx context.Context, held []s3down.Init) []s3down.Init {
+	e, source := c.env(), c.HasReplicationSource(ctx)
+	old := map[types.UID]bool{}
+	e.Do(ctx, func(ctx context.Context) error {
+		pods, err := c.claims.moversOf(ctx, source)
+		for i := range pods {
+			old[pods[i].UID] = true
+			err = errors.Join(err, client.IgnoreNotFound(e.API.Delete(ctx, &pods[i])))
+		}
+		return err
+	})
+	const startsWithin = 25 * time.Second // the pod that was deleted has 30 s
+	deleted, now := time.Now(), held
+	e.Arrange(ctx, "a mover in the place of the one that ends, or none", startsWithin+e.Times.Look, func(ctx context.Context) (await.State, error) {
+		pods, err := c.claims.moversOf(ctx, source)
+		if err != nil {
+			return await.State{}, err
+		}
+		replaced := slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return !old[pod.UID] })
+		now, err = c.claims.s3.InitsHeld(ctx, c.Name)
+		given := e.Times.Reaction
+		if replaced {
+			given = startsWithin
+		}
+		return await.ReachedIf(len(now) > len(held) || time.Since(deleted) > given, "%d movers make a repository; there is another pod: %t", len(now), replaced), err
+	})
+	e.Evidence("seen", fmt.Sprintf("a mover of PVC %s was deleted while it made the repository: now %d make it", c.Name, len(now)), nil)
+	return now
 }
 
 // staysUnfilled watches, as long as a restore that was begun could take, that none ends that has found a snapshot.
