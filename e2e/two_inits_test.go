@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("safety/two-inits", verdict.Safety,
-	"The first backup of a fresh PVC, whatever else uses its repository, and the mover that takes the place of one that is being deleted are all told that there is none, and each makes one. The volume's backups can be read, then and later.",
+	"The first backup of a fresh PVC, whatever else uses its repository, and the mover that takes the place of one whose Job VolSync makes anew are all told that there is none, and each makes one. The volume's backups can be read, then and later.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		release := s.HoldInits(ctx, "data")
 		defer release()

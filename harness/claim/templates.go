@@ -9,9 +9,11 @@ import (
 	"strings"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -281,8 +283,8 @@ func (c *Claim) InitsHeld(ctx context.Context) (held []s3down.Init) {
 	return held
 }
 
-// MoverReplaced deletes the pod of a backup of the claim that is held while it makes a repository, as VolSync does when it makes its Job anew,
-// and Kubernetes when a node is drained. What runs in it goes on for as long as its grace lasts, and the Job makes another pod beside it.
+// MoverReplaced deletes the Job of a backup of the claim that is held while it makes a repository, as VolSync does when it makes the Job anew: when
+// the app was scheduled meanwhile, for one. What runs in its pod goes on for as long as its grace lasts, and the new Job makes another beside it.
 // It returns the movers that are held then.
 func (c *Claim) MoverReplaced(ctx context.Context, held []s3down.Init) []s3down.Init {
 	e, source := c.env(), c.HasReplicationSource(ctx)
@@ -291,9 +293,9 @@ func (c *Claim) MoverReplaced(ctx context.Context, held []s3down.Init) []s3down.
 		pods, err := c.claims.moversOf(ctx, source)
 		for i := range pods {
 			old[pods[i].UID] = true
-			err = errors.Join(err, client.IgnoreNotFound(e.API.Delete(ctx, &pods[i])))
 		}
-		return err
+		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: moverOf(source)}}
+		return errors.Join(err, client.IgnoreNotFound(e.API.Delete(ctx, job, client.PropagationPolicy(metav1.DeletePropagationBackground))))
 	})
 	const startsWithin = 25 * time.Second // the pod that was deleted has 30 s
 	deleted, now := time.Now(), held
@@ -310,7 +312,7 @@ func (c *Claim) MoverReplaced(ctx context.Context, held []s3down.Init) []s3down.
 		}
 		return await.ReachedIf(len(now) > len(held) || time.Since(deleted) > given, "%d movers make a repository; there is another pod: %t", len(now), replaced), err
 	})
-	e.Evidence("seen", fmt.Sprintf("a mover of PVC %s was deleted while it made the repository: now %d make it", c.Name, len(now)), nil)
+	e.Evidence("seen", fmt.Sprintf("the Job of a mover of PVC %s was deleted while it made the repository: now %d make it", c.Name, len(now)), nil)
 	return now
 }
 
