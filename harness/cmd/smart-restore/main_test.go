@@ -25,7 +25,7 @@ const (
 // clusterUse is every command's. One that is new needs a row.
 var clusterUse = map[string]use{
 	"e2e": honours, "test": honours, "rerun": honours, "soak": honours, "compare": honours,
-	"up": refuses, "known-bad": refuses, "blind": refuses, "matrix run": refuses,
+	"up": refuses, "known-bad": refuses, "blind": refuses, "matrix run": refuses, "explore-calibrate": refuses,
 	"down": none, "list": none, "explain": none, "images": none, "prune": none, "clean": none, "bench": none, "prebuild": none, "matrix": none, "matrix table": none,
 	"report": none, "history": none, "diff": none, "check": none, "explore": none, "gallery": none, "mutants": none, "promises": none, "docs": none, "settings": none, "schema": none,
 }
