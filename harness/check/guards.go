@@ -236,21 +236,21 @@ func (f *found) secondNotBackedUp() {
 	if !ok {
 		return
 	}
-	if let := f.letSince(second.Step); let[claimName] != "" && let[twinName] == "" {
-		gate := f.moverGate(source)
-		f.missing(gate, gate, "VolSync may begin a backup (pod %s) because one of an earlier PVC of that name is done, and nobody knows whether there is an older one: a volume that is empty pushes it out", let[claimName])
-	}
+	f.twinsAreEqual(second.Step, "one of an earlier PVC of that name is done")
 }
 
-// letSince are the pods of the last backups that were let in after a step, by the PVC that they save.
-func (f *found) letSince(step int) map[string]string {
-	let := map[string]string{}
+// twinsAreEqual wants no backup of the first PVC to begin after a step where none of its twin does, from which it differs by this.
+func (f *found) twinsAreEqual(step int, because string) {
+	let := map[string]string{} // the pod of the last backup, by PVC
 	for _, e := range f.backups() {
 		if e.Step > step {
 			let[f.savedBy(e)] = object(e).GetName()
 		}
 	}
-	return let
+	if name := let[claimName]; name != "" && let[twinName] == "" {
+		gate := f.moverGate(source)
+		f.missing(gate, gate, "VolSync may begin a backup (pod %s) because %s, and nobody knows whether there is an older one: a volume that is empty pushes it out", name, because)
+	}
 }
 
 // backedUpTwice wants a second backup to be let in.
@@ -330,11 +330,7 @@ func (f *found) annotationsDecideNothing() {
 		}
 	}
 	f.notFilledFromBefore(second.Step)
-	let := f.letSince(second.Step)
-	if name := let[claimName]; name != "" && let[twinName] == "" {
-		gate := f.moverGate(source)
-		f.missing(gate, gate, "VolSync may begin a backup (pod %s) because of annotations that came with the PVC, and nobody knows whether there is an older one: a volume that is empty pushes it out", name)
-	}
+	f.twinsAreEqual(second.Step, "of annotations that came with the PVC")
 }
 
 // saysUndecided wants the PVC to say at the end, where visible-decision promises that it says something, that nobody knows whether it has

@@ -91,12 +91,15 @@ func (c *Claims) replications(ctx context.Context) (Objects, error) {
 	return found, nil
 }
 
+// byVolSync selects what VolSync makes for itself: its movers, and their volumes.
+var byVolSync = client.MatchingLabels{"app.kubernetes.io/created-by": "volsync"}
+
 // VolSyncsOwnVolumes fails the spec where the policy acted on a PVC that VolSync made for itself. There must be one.
 func (c *Claims) VolSyncsOwnVolumes(ctx context.Context) {
 	e := c.env
 	pvcs := &corev1.PersistentVolumeClaimList{}
 	e.Do(ctx, func(ctx context.Context) error {
-		return e.API.List(ctx, pvcs, client.InNamespace(e.Namespace), client.MatchingLabels{"app.kubernetes.io/created-by": "volsync"})
+		return e.API.List(ctx, pvcs, client.InNamespace(e.Namespace), byVolSync)
 	})
 	if len(pvcs.Items) == 0 {
 		e.Unknownf("VolSync made no PVC of its own in %s", e.Namespace)

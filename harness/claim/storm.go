@@ -153,7 +153,7 @@ func (s *Storm) Delete(ctx context.Context) {
 		}
 		pvcs, pods := &corev1.PersistentVolumeClaimList{}, &corev1.PodList{}
 		if err := errors.Join(e.API.List(ctx, pvcs, client.InNamespace(e.Namespace)),
-			e.API.List(ctx, pods, client.InNamespace(e.Namespace), client.MatchingLabels{"app.kubernetes.io/created-by": "volsync"})); err != nil {
+			e.API.List(ctx, pods, client.InNamespace(e.Namespace), byVolSync)); err != nil {
 			return await.State{}, err
 		}
 		for i := range pvcs.Items {

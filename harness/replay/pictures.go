@@ -74,9 +74,10 @@ func (p *player) moverAtWork(ctx context.Context, s *subject) {
 func (p *player) picture(ctx context.Context, e history.Event) picture.Picture {
 	all := picture.Picture{}
 	for _, s := range p.all() {
+		sources := p.sources(ctx, s)
 		of := picture.PVC{
 			Claim: picture.None, App: picture.Off, Latest: picture.None,
-			Source: p.becomes(ctx, s, p.sources(ctx, s)), Destination: p.becomes(ctx, s, p.destinations(ctx, s)),
+			Source: p.becomes(ctx, s, sources), Destination: p.becomes(ctx, s, p.destinations(ctx, s)),
 		}
 		if pvc := s.get(ctx); pvc != nil {
 			of.Claim, of.Decision = picture.There, p.decided(s, pvc)
@@ -87,7 +88,7 @@ func (p *player) picture(ctx context.Context, e history.Event) picture.Picture {
 		if len(s.snapshots) > 0 {
 			of.Latest = p.holds(s.latest)
 		}
-		if scheduled := s.scheduled(p.sources(ctx, s), e); scheduled || p.blind {
+		if scheduled := s.scheduled(sources, e); scheduled || p.blind {
 			of.Latest = ""
 		}
 		all[s.key] = of

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -54,13 +53,11 @@ func (s *Session) Blind(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
-	ours, err := s.keepOne(ctx, good)
+	down, err := s.keepOne(ctx, good)
 	if err != nil {
 		return err
 	}
-	if ours {
-		defer func() { err = errors.Join(err, s.Down(context.WithoutCancel(ctx))) }()
-	}
+	defer func() { err = errors.Join(err, down()) }()
 	var sights []sight
 	for _, judged := range []struct {
 		policy *policy.Policy
@@ -72,8 +69,8 @@ func (s *Session) Blind(ctx context.Context, names []string) (err error) {
 	} {
 		for i, row := range rows {
 			s.Log.Printf("%d of %d, %s policy: %s while %s", i+1, len(rows), judged.name, row.Spec, row.Sentence)
-			report, err := s.judgeBlind(ctx, judged.policy, row, filepath.Join(folder, judged.name, row.Name))
-			if err != nil {
+			report, err := s.judge(ctx, judged.policy, []string{row.Spec}, row.Name, filepath.Join(folder, judged.name, row.Name))
+			if err != nil && !errors.Is(err, ErrNotProven) {
 				return fmt.Errorf("row %s, %s policy: %w", row.Name, judged.name, err)
 			}
 			sights = append(sights, rateSight(row, judged.name, judged.may(row), report))
@@ -82,23 +79,6 @@ func (s *Session) Blind(ctx context.Context, names []string) (err error) {
 	var table bytes.Buffer
 	wrong := printSights(&table, sights)
 	return s.conclude(filepath.Join(folder, "blind.txt"), table.Bytes(), !wrong)
-}
-
-// judgeBlind runs a row's spec on a policy while the row's sense is broken.
-func (s *Session) judgeBlind(ctx context.Context, p *policy.Policy, row blind.Row, folder string) (*verdict.Report, error) {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return nil, err
-	}
-	r := s.newE2E(p, selection{only: []string{row.Spec}}, folder)
-	r.blind, r.out, r.phases = row.Name, io.Discard, &verdict.PhaseTimer{}
-	err := r.toVerdict(ctx, p)
-	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case err != nil && !errors.Is(err, ErrNotProven):
-		return nil, err
-	}
-	return r.report, nil
 }
 
 // rateSight says whether what came of a row is what may.

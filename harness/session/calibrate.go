@@ -63,13 +63,11 @@ func (s *Session) Calibrate(ctx context.Context, files []string) (err error) {
 	if err != nil {
 		return err
 	}
-	ours, err := s.keepOne(ctx, p)
+	down, err := s.keepOne(ctx, p)
 	if err != nil {
 		return err
 	}
-	if ours {
-		defer func() { err = errors.Join(err, s.Down(context.WithoutCancel(ctx))) }()
-	}
+	defer func() { err = errors.Join(err, down()) }()
 	var done []calibration
 	for i, one := range all {
 		s.Log.Printf("%d of %d: %s", i+1, len(all), one.file)
@@ -163,23 +161,15 @@ func (s *Session) calibrate(ctx context.Context, p *policy.Policy, one recording
 	}
 	name := strings.TrimSuffix(filepath.Base(one.file), filepath.Ext(one.file))
 	dir := artifacts.Dir(filepath.Join(folder, name))
-	if err := os.MkdirAll(string(dir), 0o755); err != nil {
-		return c, err
-	}
-	r := s.newE2E(p, selection{only: []string{replaySpec}}, string(dir))
-	r.out, r.phases = io.Discard, &verdict.PhaseTimer{}
-	err = r.toVerdict(ctx, p)
-	switch {
-	case ctx.Err() != nil:
-		return c, ctx.Err()
-	case err != nil && !errors.Is(err, ErrNotProven):
+	report, err := s.judge(ctx, p, []string{replaySpec}, "", string(dir))
+	if err != nil && !errors.Is(err, ErrNotProven) {
 		return c, err
 	}
 	shown, err := readPictures(dir.Pictures())
 	if err != nil {
 		return c, err
 	}
-	return rateCalibration(name, one, shown, r.report), nil
+	return rateCalibration(name, one, shown, report), nil
 }
 
 // readPictures reads what was written down after each event. None: it was not played so far.

@@ -100,13 +100,11 @@ func rounds(suspects []suspect) (all [][]suspect) {
 // catchRound tries the suspects of a round, on the kept stack or on one that is kept for as long as this takes.
 func (s *Session) catchRound(ctx context.Context, round []suspect, artifacts string) (_ []catch, problem error) {
 	if i := slices.IndexFunc(round, func(one suspect) bool { return one.Check() == nil }); i >= 0 {
-		ours, err := s.keepOne(ctx, round[i].control)
+		down, err := s.keepOne(ctx, round[i].control)
 		if err != nil {
 			return nil, err
 		}
-		if ours {
-			defer func() { problem = errors.Join(problem, s.Down(context.WithoutCancel(ctx))) }()
-		}
+		defer func() { problem = errors.Join(problem, down()) }()
 	}
 	return s.catchAll(ctx, round, func(p *policy.Policy, only []string) (trial, error) {
 		return s.tryKnownBad(ctx, p, only, filepath.Join(artifacts, p.Contract.Name))
@@ -158,7 +156,7 @@ func (s *Session) catchAll(ctx context.Context, suspects []suspect, try func(p *
 	var problems []error
 	for i, p := range suspects {
 		control, known := controls[p.control]
-		if !known && !untried[p.control] {
+		if !known {
 			var err error
 			if control, err = s.tryControl(p.control, suspects, try); err != nil {
 				problems, untried[p.control] = append(problems, err), true
@@ -257,26 +255,39 @@ func (s *Session) loadKnownBad(names, specs []string) (suspects []suspect, err e
 	return suspects, errors.Join(problems...)
 }
 
-// keepOne makes sure that a stack is kept, and says whether it was put up for that, for this policy first. One that a killed
-// run leaves is kept on: make down removes it.
-func (s *Session) keepOne(ctx context.Context, p *policy.Policy) (ours bool, err error) {
+// keepOne makes sure that a stack is kept. One that was put up for that, for this policy first, is taken down by what it returns. One that
+// a killed run leaves is kept on: make down removes it.
+func (s *Session) keepOne(ctx context.Context, p *policy.Policy) (down func() error, err error) {
 	run, err := runs.Kept(s.runsDir(), &testbed.Testbed{})
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	if run != nil {
 		run.Release()
-		return false, nil
+		return func() error { return nil }, nil
 	}
 	if run, err = runs.New(s.runsDir()); err != nil {
-		return false, err
+		return nil, err
 	}
+	down = func() error { return s.Down(context.WithoutCancel(ctx)) }
 	up, err := s.putUp(ctx, run, p, nil, nil)
 	if err != nil {
-		return false, errors.Join(err, s.tearDown(run))
+		return nil, errors.Join(err, s.tearDown(run))
 	}
 	defer run.Release()
-	return true, run.Keep(up)
+	return down, run.Keep(up)
+}
+
+// judge runs the specs of these requirements on a policy, on the kept stack, and prints nothing. Its artifacts are in a folder of their own. The
+// sense of that name, if any, is broken meanwhile.
+func (s *Session) judge(ctx context.Context, p *policy.Policy, only []string, sense, folder string) (*verdict.Report, error) {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return nil, err
+	}
+	r := s.newE2E(p, selection{only: only}, folder)
+	r.blind, r.out, r.phases = sense, io.Discard, &verdict.PhaseTimer{}
+	err := r.toVerdict(ctx, p)
+	return r.report, cmp.Or(ctx.Err(), err)
 }
 
 // noSpec is the ID of no spec. A selection of it selects nothing, where one of no IDs would select everything.
@@ -285,27 +296,20 @@ const noSpec = "policy/none"
 // tryKnownBad runs the specs among these requirements on a policy, on the kept stack. Findings are a part of the trial; the
 // error is about what kept it from being tried.
 func (s *Session) tryKnownBad(ctx context.Context, p *policy.Policy, only []string, artifacts string) (trial, error) {
-	if err := os.MkdirAll(artifacts, 0o755); err != nil {
-		return trial{}, err
-	}
 	only = slices.DeleteFunc(slices.Clone(only), policy.IsFinding)
 	if len(only) == 0 {
 		only = []string{noSpec}
 	}
-	r := s.newE2E(p, selection{only: only}, artifacts)
-	r.out, r.phases = io.Discard, &verdict.PhaseTimer{}
-	err := r.toVerdict(ctx, p)
+	report, err := s.judge(ctx, p, only, "", artifacts)
 	switch {
-	case ctx.Err() != nil:
-		return trial{}, ctx.Err()
 	case len(policy.FindingsIn(err)) > 0:
-		return trial{found: err, suiteErrors: r.report.SuiteErrors}, nil
+		return trial{found: err, suiteErrors: report.SuiteErrors}, nil
 	case err != nil && !errors.Is(err, ErrNotProven):
 		return trial{}, err
-	case r.report.SetupError != "":
-		return trial{}, errors.New(r.report.SetupError)
+	case report.SetupError != "":
+		return trial{}, errors.New(report.SetupError)
 	}
-	return trial{results: r.report.Requirements, suiteErrors: r.report.SuiteErrors}, nil
+	return trial{results: report.Requirements, suiteErrors: report.SuiteErrors}, nil
 }
 
 // rateCatches says of each requirement that must catch a policy whether it did. A finding catches it, and so does a spec whose

@@ -179,7 +179,7 @@ func (s *Session) writeMutants(report *mutants.Report, asked MutantsOf) error {
 		var page bytes.Buffer
 		err := report.HTML(&page)
 		if err == nil {
-			err = (&verdict.Report{}).WriteFile(asked.HTML, page.Bytes())
+			err = verdict.WriteFile(asked.HTML, page.Bytes())
 		}
 		if err != nil {
 			return err

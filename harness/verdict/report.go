@@ -376,8 +376,11 @@ func (r *Report) complete() {
 	}
 }
 
-// WriteFile replaces a file at once, redacted.
-func (r *Report) WriteFile(path string, text []byte) (err error) {
+// WriteFile is WriteFile, redacted.
+func (r *Report) WriteFile(path string, text []byte) error { return WriteFile(path, r.redact(text)) }
+
+// WriteFile replaces a file at once, in a folder that it makes where there is none.
+func WriteFile(path string, text []byte) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write %s: %w", path, err)
@@ -395,7 +398,7 @@ func (r *Report) WriteFile(path string, text []byte) (err error) {
 			_ = os.Remove(f.Name())
 		}
 	}()
-	_, err = f.Write(r.redact(text))
+	_, err = f.Write(text)
 	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 		return err
 	}
