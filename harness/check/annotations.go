@@ -47,6 +47,23 @@ func (p plot) annotations() (all []situation) {
 				verify: (*found).noBackupButTheFirst,
 			},
 		)
+		if p.Override.Annotation != "" {
+			all = append(all, situation{
+				name: "a manifest drops an override" + kyverno.name, requirement: requirement, wanted: "the app starts again, no restore",
+				play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.override(), wait(afterMillis), create(pod("late")),
+					kyverno.away, play.Step{Replace: p.claim(claimName)}, kyverno.back, wait(afterMillis), create(pod("again")), play.Step{Movers: true}, wait(afterMillis)),
+				verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp() },
+			})
+		}
+	}
+	if p.Override.Annotation != "" { // nobody has acted on it yet
+		all = append(all, situation{
+			name: "a manifest drops an override, while Kyverno's background controller is away", requirement: requirement, wanted: "the app starts again, no restore",
+			play: p.scene(p.backup(), play.Step{BackgroundOff: true}, create(p.claim(claimName)), wait(afterMillis), p.override(), create(pod("late")), wait(afterMillis),
+				play.Step{Replace: p.claim(claimName)}, play.Step{Delete: pod("late")}, play.Step{BackgroundOn: true}, wait(afterMillis), play.Step{Scan: true},
+				wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), create(pod("again"))),
+			verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp() },
+		})
 	}
 	for _, clock := range []struct {
 		name   string

@@ -288,20 +288,26 @@ func (p *Platform) Off(ctx context.Context, controller Controller) Back {
 		}
 		return p.ready(ctx, controller.Namespace)
 	})
-	for _, d := range scaled {
-		pods := &corev1.PodList{}
-		ofController := []client.ListOption{client.InNamespace(d.Namespace), client.MatchingLabels(d.Spec.Selector.MatchLabels)}
-		e.Do(ctx, func(ctx context.Context) error { return e.API.List(ctx, pods, ofController...) })
+	pods := make([]corev1.PodList, len(scaled))
+	for i, d := range scaled {
+		e.Do(ctx, func(ctx context.Context) error { return e.API.List(ctx, &pods[i], podsOf(d)...) })
 		e.Do(ctx, func(ctx context.Context) error { return p.scale(ctx, Controller{d.Namespace, d.Name}, 0) })
+	}
+	for i, d := range scaled {
 		e.Arrange(ctx, "pods of "+d.Name+" gone", e.Times.Gone, func(ctx context.Context) (await.State, error) {
 			left := &corev1.PodList{}
-			err := e.API.List(ctx, left, ofController...)
+			err := e.API.List(ctx, left, podsOf(d)...)
 			return await.ReachedIf(len(left.Items) == 0, "%d pods", len(left.Items)), err
 		})
-		e.Do(ctx, func(ctx context.Context) error { return p.endLeadership(ctx, d.Namespace, pods.Items) })
+		e.Do(ctx, func(ctx context.Context) error { return p.endLeadership(ctx, d.Namespace, pods[i].Items) })
 	}
 	e.Step("%s is switched off", controller.Namespace)
 	return back
+}
+
+// podsOf selects the pods of a deployment.
+func podsOf(d *appsv1.Deployment) []client.ListOption {
+	return []client.ListOption{client.InNamespace(d.Namespace), client.MatchingLabels(d.Spec.Selector.MatchLabels)}
 }
 
 // FewUpdateRequests has Kyverno take no more than this many requests for its background controller, and drop others, until what it
