@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("safety/restore-beside-app", verdict.Safety,
-	"Nothing is restored into a volume that an app uses or waits for. A Deployment's next pod is there before its PVC is created again: what it writes stays. A person overrides a restore that is under way: the app starts, and what it writes stays, also after the label is removed.",
+	"Nothing is restored into a volume that an app uses or waits for. A Deployment's next pod is there before its PVC is created again: what it writes stays. A person overrides a restore that is under way: the app starts, starts again after a manifest has dropped the policy's annotations, and what it writes stays, also after the label is removed.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.GoodBackup(ctx, "data")
 		first := s.ClaimWithRestore(ctx, "data")
@@ -24,6 +24,9 @@ var _ = Prove("safety/restore-beside-app", verdict.Safety,
 		claim, _, _, heal := restoring(ctx, s, "slow", slowly)
 		defer heal()
 		app := override(ctx, claim)
+		claim.WithoutAnnotations(ctx)
+		app.Delete(ctx)
+		app = claim.App(ctx)
 		claim.RestoreIsOver(ctx, app, mine, "though S3 is slow still")
 		heal()
 		claim.Unlabel(ctx)
