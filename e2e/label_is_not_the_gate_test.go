@@ -38,9 +38,9 @@ var _ = Prove("safety/label-is-not-the-gate", verdict.Safety,
 	}, judgesPolicy, longest, needs{scenario.NeedsGateway})
 
 var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,
-	"Kyverno's admission controller is scaled to zero while a restore is under way, and takes its webhooks with it. No app is let in beside the restore, and no backup of the half-filled volume is made. A restore that was overridden stays over, also without the policy.",
+	"Kyverno's admission controller is scaled to zero while a restore is under way, and takes its webhooks with it. No app is let in beside the restore, and no backup of the half-filled volume is made. A restore that was overridden stays over, and backups that wait are not made, also while the policy is removed and after it is applied again.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		stays := overridden(ctx, s, "overridden")
+		stays, wait := overridden(ctx, s, "overridden"), held(ctx, s, "held")
 		claim, destination, written, heal := restoring(ctx, s, "data", 3*slowly) // nothing else is going on
 		defer heal()
 		on := s.Off(ctx, scenario.KyvernoAdmission)
@@ -48,6 +48,7 @@ var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,
 		claim.HeldBack(ctx, destination)
 		stays(ctx, "while Kyverno is away")
 		claim.NoBackupWhileRestoring(ctx, destination)
+		wait(ctx)
 		heal()
 		on(ctx)
 		s.KyvernoBack(ctx)
@@ -55,5 +56,18 @@ var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,
 		claim.NoBackupOfHalf(ctx, destination)
 		again := s.RemovePolicy(ctx)
 		stays(ctx, "without the policy")
+		wait(ctx)
 		again(ctx)
+		stays(ctx, "after the policy was applied again")
+		wait(ctx)
 	}, judgesPolicy, alone)
+
+// held makes a PVC of this name whose backups wait until somebody decides. The returned function looks whether they still do. If the policy
+// lets no PVC start empty, there is none.
+func held(ctx context.Context, s *scenario.Scenario, name string) (wait func(ctx context.Context)) {
+	if s.UnknownWaits() || s.UnknownIsRefused() {
+		return func(context.Context) {}
+	}
+	w := backupsHeld(ctx, s, name)
+	return w.wait
+}
