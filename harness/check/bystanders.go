@@ -1,6 +1,8 @@
 package check
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/smart-restore/conformance/harness/check/play"
@@ -57,7 +59,37 @@ func (p plot) bystanders() []situation {
 				create(job("labelled", nil, map[string]any{"smart-restore": "theirs"})), wait(afterMillis)),
 			verify: (*found).leftAlone,
 		},
+		{
+			name: "all PVCs are labelled later, VolSync's own too", requirement: "safety/own-volumes", wanted: "nothing for VolSync's", feature: "relabel",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Create: p.volSyncsOwn(cacheName), By: play.VolSync},
+				play.Step{Create: p.volSyncsOwn(longCacheName), By: play.VolSync}, wait(1000), selectsNamed(cacheName, p.PVC), selectsNamed(longCacheName, p.PVC),
+				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			verify: (*found).leavesVolSyncsAlone,
+		},
+		{
+			name: "another webhook adds the label to VolSync's own PVCs", requirement: "safety/own-volumes", wanted: "admitted, nothing for VolSync's", feature: "relabel",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis),
+				play.Step{Create: p.volSyncsOwn(cacheName), By: play.VolSync, Later: map[string]any{"metadata": p.PVC.Metadata(true)}},
+				play.Step{Create: p.volSyncsOwn(longCacheName), By: play.VolSync, Later: map[string]any{"metadata": p.PVC.Metadata(true)}},
+				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
+			verify: (*found).leavesVolSyncsAlone,
+		},
 	}
+}
+
+// The names of cache volumes of VolSync's, which it makes of those of its ReplicationSources.
+var (
+	cacheName     = "volsync-src-data-0123abcd-cache"
+	longCacheName = "volsync-src-" + strings.Repeat("a", 40) + "-0123abcd-cache"
+)
+
+// volSyncsOwn is a PVC without the label that VolSync has made for itself.
+func (p plot) volSyncsOwn(name string) map[string]any {
+	claim := p.unlabelledNamed(name)
+	metadata := claim["metadata"].(map[string]any)
+	labels, _ := metadata["labels"].(map[string]any)
+	metadata["labels"] = merge(map[string]any{"app.kubernetes.io/created-by": "volsync"}, labels)
+	return claim
 }
 
 // otherwise is a PVC whose label has a value that the policy says nothing of.
@@ -127,6 +159,25 @@ func (f *found) leftAlone() {
 			f.wrongBy("refused", f.refusing(e, strings.ToLower(o.GetKind())+"s", o.GetKind()), "%s %s is refused, and the policy has nothing to do with it: %s", o.GetKind(), o.GetName(), e.Text)
 		case play.Made, play.Changed:
 			f.wrongBy("unlabelled", e.Policy, "a PVC without the label gets %s %s", o.GetKind(), o.GetName())
+		}
+	}
+}
+
+// leavesVolSyncsAlone wants VolSync's own PVCs to be admitted, and nothing to be made for them or written on them: the backup of one would
+// have a cache volume of its own, which is labelled, too, and so on.
+func (f *found) leavesVolSyncsAlone() {
+	f.mayChange("a PVC that VolSync makes for itself is refused, and backups or restores with it")
+	own := []string{cacheName, longCacheName}
+	for _, e := range f.course.Events {
+		o := object(e)
+		switch {
+		case e.What == play.Made && slices.Contains(own, f.claimOf(e)):
+			f.wrongBy("VolSync's own", e.Policy, "%s %s is made for a PVC that VolSync has made for itself: its mover has one, too, and so on without end", o.GetKind(), o.GetName())
+		case o.GetKind() == "PersistentVolumeClaim" && slices.Contains(own, o.GetName()) && (e.What == play.Admitted || e.What == play.Changed):
+			if written := f.decision(o); written != "" {
+				writer := cmp.Or(e.Policy, f.subjects.admits("persistentvolumeclaims", "PersistentVolumeClaim"))
+				f.wrongBy("written on VolSync's own", writer, "a PVC that VolSync has made for itself is written on: %s", written)
+			}
 		}
 	}
 }

@@ -315,7 +315,7 @@ func good(s play.Situation) play.Course {
 			content := spec["volumeName"] != nil || spec["dataSource"] != nil || spec["dataSourceRef"] != nil
 			relabelled := slices.ContainsFunc(s.Steps, func(s play.Step) bool { return s.Update["kind"] == "PersistentVolumeClaim" })
 			labels, _ := metadata["labels"].(map[string]any)
-			if labels["backup"] != "hourly" && !relabelled || away {
+			if labels["backup"] != "hourly" && !relabelled || labels["app.kubernetes.io/created-by"] == "volsync" || away {
 				continue
 			}
 			metadata["annotations"] = map[string]any{"p/decision": "something"}
@@ -393,6 +393,12 @@ func TestLooks(t *testing.T) {
 		return then(e)
 	}
 	late := func(e play.Event) play.Event { e.Step = lent + 1; return e }
+	cached := func(what, text string, annotations map[string]any) play.Event {
+		cache := plan.volSyncsOwn(longCacheName)
+		cache["metadata"].(map[string]any)["annotations"] = annotations
+		return play.Event{What: what, Text: text, Object: cache}
+	}
+	backedUpCache := made(1, source, metadata, map[string]any{"sourcePVC": cacheName})
 	said := func(step int, key, value string) play.Event {
 		pvc := plan.claim(claimName)
 		pvc["metadata"].(map[string]any)["annotations"] = map[string]any{key: value}
@@ -468,6 +474,11 @@ func TestLooks(t *testing.T) {
 		"left alone":         {(*found).leftAlone, []play.Event{claimed, {What: play.Admitted, Object: job("theirs", nil, nil)}}, ""},
 		"not left alone":     {(*found).leftAlone, []play.Event{claimed, {What: play.Refusal, Object: job("theirs", nil, nil), Text: "paused"}}, "Job theirs is refused, and the policy has nothing to do with it: paused"},
 		"made for others":    {(*found).leftAlone, []play.Event{claimed, rs(map[string]any{})}, "a PVC without the label gets ReplicationSource data"},
+		"VolSync's own":      {(*found).leavesVolSyncsAlone, []play.Event{claimed, rs(map[string]any{}), cached(play.Admitted, "", nil)}, ""},
+		"its cache":          {(*found).leavesVolSyncsAlone, []play.Event{claimed, cached(play.Admitted, "", nil), backedUpCache}, "ReplicationSource data is made for a PVC that VolSync has made for itself"},
+		"its cache decided":  {(*found).leavesVolSyncsAlone, []play.Event{claimed, cached(play.Admitted, "", map[string]any{"p/decision": "fresh"})}, "is written on: p/decision: fresh"},
+		"its cache warned":   {(*found).leavesVolSyncsAlone, []play.Event{claimed, cached(play.Changed, "", map[string]any{"p/warning": "late"})}, "is written on: p/warning: late"},
+		"its cache refused":  {(*found).leavesVolSyncsAlone, []play.Event{claimed, cached(play.Refusal, "too long", nil)}, "is refused, and backups or restores with it: too long"},
 		"unlocks":            {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), {What: play.Admitted, By: play.JobController, Object: moverPod("unlock", "backup")}}, ""},
 		"keeps the lock":     {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, "does not remove stale locks"},
 		"killed for good":    {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Refusal, "backup")}, "no mover is let in any more after one that was killed"},

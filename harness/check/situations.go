@@ -338,6 +338,12 @@ func selects(by policy.PVC, selected bool) play.Step {
 	return play.Step{Update: merge(reference(claimName), map[string]any{"metadata": metadata})}
 }
 
+// selectsNamed has a PVC of another name be selected.
+func selectsNamed(name string, by policy.PVC) play.Step {
+	metadata := merge(by.Metadata(true), map[string]any{"name": name, "namespace": namespace})
+	return play.Step{Update: merge(reference(name), map[string]any{"metadata": metadata})}
+}
+
 func merge(object, more map[string]any) map[string]any {
 	for key, value := range more {
 		object[key] = value
