@@ -94,24 +94,51 @@ func (c *Claims) replications(ctx context.Context) (Objects, error) {
 // byVolSync selects what VolSync makes for itself: its movers, and their volumes.
 var byVolSync = client.MatchingLabels{"app.kubernetes.io/created-by": "volsync"}
 
-// VolSyncsOwnVolumes fails the spec where the policy acted on a PVC that VolSync made for itself. There must be one.
+// VolSyncsOwnVolumes fails the spec where the policy acted on a PVC that VolSync made for itself. There must be one. If the policy promises
+// to see PVCs that are labelled later, those get the label, too, as of kubectl label pvc --all.
 func (c *Claims) VolSyncsOwnVolumes(ctx context.Context) {
 	e := c.env
 	pvcs := &corev1.PersistentVolumeClaimList{}
 	e.Do(ctx, func(ctx context.Context) error {
 		return e.API.List(ctx, pvcs, client.InNamespace(e.Namespace), byVolSync)
 	})
+	pvcs.Items = slices.DeleteFunc(pvcs.Items, func(pvc corev1.PersistentVolumeClaim) bool { return pvc.DeletionTimestamp != nil })
 	if len(pvcs.Items) == 0 {
 		e.Unknownf("VolSync made no PVC of its own in %s", e.Namespace)
 	}
-	c.auditIsCurrent(ctx)
+	var nothing []absence.Absence
 	for _, pvc := range pvcs.Items {
-		c.prove(ctx, absence.Absence{
+		nothing = append(nothing, absence.Absence{
 			Spec: e.ID, Namespace: e.Namespace, PVC: pvc.Name, UID: string(pvc.UID), Since: e.Started,
 			Resources: []string{absence.ReplicationSources, absence.ReplicationDestinations, absence.Secrets},
 		})
 	}
+	if e.Testbed.Contract.Promises("relabel") {
+		c.label(ctx, pvcs.Items)
+		e.Throughout(ctx, "nothing made for VolSync's own PVCs, which have the label", e.Times.Reaction, func(ctx context.Context) (string, error) {
+			for _, a := range nothing {
+				if violations, err := a.Violations(ctx, e.Created); err != nil || len(violations) > 0 {
+					return strings.Join(violations, "; "), err
+				}
+			}
+			return "", nil
+		})
+	}
+	c.auditIsCurrent(ctx)
+	for _, a := range nothing {
+		c.prove(ctx, a)
+	}
 	e.Evidence("audit", fmt.Sprintf("nothing was made for VolSync's own %d PVCs", len(pvcs.Items)), nil)
+}
+
+// label gives PVCs the label that the policy is about.
+func (c *Claims) label(ctx context.Context, pvcs []corev1.PersistentVolumeClaim) {
+	for _, pvc := range pvcs {
+		claim := &Claim{scope: &scope{c}, Name: pvc.Name, UID: string(pvc.UID), CreatedAt: pvc.CreationTimestamp.Time}
+		if !claim.Relabel(ctx) {
+			c.env.Unknownf("PVC %s, which VolSync made, cannot be labelled", pvc.Name)
+		}
+	}
 }
 
 // SameHourFor waits, should the hour end within d, until it has: retention by the hour must see one and the same.
