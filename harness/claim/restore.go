@@ -196,18 +196,23 @@ func (c *Claim) askForBackup(ctx context.Context) (asked bool, err error) {
 	return false, err
 }
 
-// AskForBackup asks for a backup of the claim by hand, as a person would, where it has a ReplicationSource, and waits for nothing.
+// AskForBackup asks for a backup of the claim by hand, as a person would, where it has a ReplicationSource, and waits for nothing. Where there is
+// none, it says so.
 func (c *Claim) AskForBackup(ctx context.Context) {
-	e := c.env()
+	e, asked := c.env(), false
 	e.Arrange(ctx, "a backup of PVC "+c.Name+" asked for", e.Times.Gone, func(ctx context.Context) (await.State, error) {
 		sources, err := c.claims.list(ctx, volsync.Source)
 		for i := range sources {
 			if c.isSource(&sources[i]) {
+				asked = true
 				err = errors.Join(err, client.IgnoreNotFound(c.ask(ctx, &sources[i])))
 			}
 		}
 		return await.Reached(), err
 	})
+	if !asked {
+		e.Step("PVC %s has no ReplicationSource that could be asked for a backup", c.Name)
+	}
 }
 
 // ask triggers a backup by hand, and leaves the ReplicationSource as it is then.
