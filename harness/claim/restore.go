@@ -298,11 +298,9 @@ func (p *patience) look(ctx context.Context, of *unstructured.Unstructured) (fai
 	pods, err := p.claim.claims.moversOf(ctx, of)
 	p.came = p.came || len(pods) > 0
 	for _, pod := range pods {
-		switch pod.Status.Phase {
-		case corev1.PodPending, corev1.PodRunning:
+		failed = failed || pod.Status.Phase == corev1.PodFailed
+		if !volsync.Over(&pod) {
 			p.renew()
-		case corev1.PodFailed:
-			failed = true
 		}
 	}
 	return failed, err
@@ -567,7 +565,7 @@ func (c *Claim) triedBy(ctx context.Context, destination *unstructured.Unstructu
 	}
 	pods, err := c.claims.moversOf(ctx, destination)
 	for _, pod := range pods {
-		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		if volsync.Over(&pod) {
 			return fmt.Sprintf("mover %s ended, %s", pod.Name, pod.Status.Phase), err
 		}
 	}

@@ -12,7 +12,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -140,16 +139,13 @@ func (s *Storm) Delete(ctx context.Context) {
 	}
 	e.Arrange(ctx, fmt.Sprintf("what belonged to %d PVCs gone", len(s.claims)), 2*e.Times.Gone, func(ctx context.Context) (await.State, error) {
 		left := map[string]int{}
-		for _, kind := range volsync.Kinds {
-			objects, err := s.of.list(ctx, kind)
-			if err != nil {
-				return await.State{}, err
-			}
-			for i := range objects {
-				if slices.ContainsFunc(objects[i].GetOwnerReferences(), func(o metav1.OwnerReference) bool { return mine[o.UID] }) {
-					left[kind.Kind+"s"]++
-				}
-			}
+		owned, err := s.of.owned(ctx, mine)
+		if err != nil {
+			return await.State{}, err
+		}
+		for _, object := range owned {
+			kind, _, _ := strings.Cut(object, " ")
+			left[kind+"s"]++
 		}
 		pvcs, pods := &corev1.PersistentVolumeClaimList{}, &corev1.PodList{}
 		if err := errors.Join(e.API.List(ctx, pvcs, client.InNamespace(e.Namespace)),
