@@ -75,6 +75,19 @@ func (p *Platform) SameRestarts(ctx context.Context, before Restarts) {
 	p.env.Evidence("seen", fmt.Sprintf("none of the %d containers of Kyverno and VolSync restarted", len(before)), nil)
 }
 
+// KyvernoWasDown says why Kyverno may have been unable to act since an earlier moment: a container of its or VolSync's restarted, or is not what it was,
+// or a deployment of its is not ready at this moment. Empty: it was able to.
+func (p *Platform) KyvernoWasDown(ctx context.Context, before Restarts) string {
+	restarted, unseen := p.Restarts(ctx).since(before)
+	if changed := slices.Concat(restarted, unseen); len(changed) > 0 {
+		return strings.Join(changed, "; ")
+	}
+	if err := p.ready(ctx, env.KyvernoNamespace); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
 // since says which containers restarted since an earlier moment, and of which that was not seen.
 func (r Restarts) since(before Restarts) (restarted, unseen []string) {
 	all := maps.Clone(before)
