@@ -386,7 +386,7 @@ var _ = Prove("resilience/hourly-scan", verdict.Resilience,
 		s.WrongResticPassword(ctx)
 		claim.Patch(ctx, "annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`)
 		byHand.StaysThroughAScan(ctx)
-	}, judgesPolicy, longest, changesBaseSecret)
+	}, judgesPolicy, longest, changesBaseSecret, needs{scenario.NeedsPlatform}) // on others, Kyverno scans by the hour, and nobody sees it
 
 var _ = Prove("resilience/restore-made-up-for", verdict.Resilience,
 	"Kyverno's limit of requests is reached when PVCs with a backup are created, so a request for a restore is lost. The restore comes all the same, or the PVC says what to do.",

@@ -84,6 +84,7 @@ func unknown(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 		app.Write(ctx, dataset.Small(s.Namespace, 20))
 		claim.NeverRestored(ctx, before)
 	})
+	claim.HasReplicationSource(ctx) // nobody has seen one so far that comes late, as when the PVC is bound
 	claim.AskForBackup(ctx)
 	claim.NotRestoredAfter(ctx, fault, healed)
 	claim.NoBackupLetIn(ctx)

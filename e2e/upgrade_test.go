@@ -198,6 +198,7 @@ func backupsHeld(ctx context.Context, s *scenario.Scenario, name string) *waitin
 	w := &waiting{backup: s.GoodBackup(ctx, name)}
 	s.S3Down(ctx, outage.Held, name, func() { w.Claim = s.ClaimInOutage(ctx, outage.Held, name) })
 	w.App(ctx).Mark(ctx)
+	w.HasReplicationSource(ctx) // one that comes late, as when the PVC is bound, could else not be asked
 	return w
 }
 

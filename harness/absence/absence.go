@@ -104,7 +104,12 @@ func (a Absence) isAbout(resource string, object creations.CreatedObject, read [
 	if resource == Backups {
 		return object.BacksUp(read...)
 	}
-	return object.For(a.PVC, "") || a.looksLike(resource, object.Name)
+	return a.IsFor(resource, object)
+}
+
+// IsFor says whether what was made of a resource is for the PVC: it says so itself or, where it says nothing of another, its name does.
+func (a Absence) IsFor(resource string, object creations.CreatedObject) bool {
+	return object.For(a.PVC, "") || a.looksLike(resource, object.Name) && (object.Name == a.Names[resource] || !object.ForAnother(a.PVC))
 }
 
 // looksLike says whether an object has a name that was made for the PVC. If the contract gives no name template, or the name

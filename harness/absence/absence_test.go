@@ -60,6 +60,38 @@ func TestAbsencesKnowNames(t *testing.T) {
 	}
 }
 
+// What says that it is for another PVC is not taken for this one's because the other's name begins with this one's.
+func TestWhatIsForAnotherPVCIsNotTakenForOnes(t *testing.T) {
+	spec := func(content map[string]any) map[string]any { return map[string]any{"spec": content} }
+	owned := func(by string) map[string]any {
+		return map[string]any{"metadata": map[string]any{"ownerReferences": []any{map[string]any{"kind": "PersistentVolumeClaim", "name": by}}}}
+	}
+	restic := func(pvc string) map[string]any {
+		return spec(map[string]any{"restic": map[string]any{"destinationPVC": pvc}})
+	}
+	for name, c := range map[string]struct {
+		object   creations.CreatedObject
+		promised string
+		want     bool
+	}{
+		"its own":                            {creations.CreatedObject{Name: "data-restore", Raw: restic("data")}, "", true},
+		"another's restore":                  {creations.CreatedObject{Name: "data-2-restore", Raw: restic("data-2")}, "", false},
+		"another's backup":                   {creations.CreatedObject{Name: "data-2-backup", Raw: spec(map[string]any{"sourcePVC": "data-2"})}, "", false},
+		"another's Secret":                   {creations.CreatedObject{Name: "data-2-restic", Raw: owned("data-2")}, "", false},
+		"another's, with a name as promised": {creations.CreatedObject{Name: "data-2-restore", Raw: restic("data-2")}, "data-restore", false},
+		"its own, of a name for another":     {creations.CreatedObject{Name: "data-2-restore", Raw: owned("data")}, "", true},
+		"its promised name":                  {creations.CreatedObject{Name: "data-restore", Raw: restic("a-copy")}, "data-restore", true},
+		"filled from, and says nothing":      {creations.CreatedObject{Name: "data-restore", Raw: restic("")}, "", true},
+		"nothing but a name is known":        {creations.CreatedObject{Name: "data-2-restore"}, "", true},
+	} {
+		a := Absence{PVC: "data", Names: map[string]string{ReplicationDestinations: c.promised}, Resources: []string{ReplicationDestinations}}
+		found, err := a.Violations(t.Context(), made{ReplicationDestinations: {c.object}})
+		if err != nil || (len(found) > 0) != c.want {
+			t.Errorf("%s: %q, %v", name, found, err)
+		}
+	}
+}
+
 func TestBackupsArePodsThatReadThePVC(t *testing.T) {
 	pod := func(job, claim string) creations.CreatedObject {
 		return creations.CreatedObject{Name: job + "-x", Raw: map[string]any{

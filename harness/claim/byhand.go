@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/volsync"
 )
 
@@ -41,26 +44,64 @@ func (c *Claim) SetByHand(ctx context.Context) *ByHand {
 	return h
 }
 
-// StaysThroughAScan watches, for as long as Kyverno's background scan takes to come by, that all that was set by hand stays, and that
-// the Secret keeps what the repository was made with.
+// StaysThroughAScan watches, until Kyverno's background scan has come by and for as long as Kyverno then takes, that all that was set by hand stays,
+// and that the Secret keeps what the repository was made with. The spec is unknown where no scan was seen that would concern the policy.
 func (h *ByHand) StaysThroughAScan(ctx context.Context) {
 	e := h.claim.env()
-	e.Throughout(ctx, "what was set by hand on the ReplicationSource of PVC "+h.claim.Name+", and its Secret, as they were", e.Times.Scan, func(ctx context.Context) (string, error) {
-		now := h.secret.DeepCopy()
-		err := e.API.Get(ctx, client.ObjectKeyFromObject(h.secret), now)
-		switch {
-		case apierrors.IsNotFound(err):
-			return "Secret " + h.secret.Name + " is gone", nil
-		case err != nil:
-			return "", err
-		}
-		for _, key := range slices.Sorted(maps.Keys(h.secret.Data)) {
-			if string(now.Data[key]) != string(h.secret.Data[key]) { // their values are in no report
-				return fmt.Sprintf("%s in Secret %s has another value: the repository was made with the old one", key, h.secret.Name), nil
+	what, since := "what was set by hand on the ReplicationSource of PVC "+h.claim.Name+", and its Secret, as they were", e.Now()
+	e.Throughout(ctx, what, e.Times.Scan, h.changed)
+	if !policy.Scanned(e.Testbed.PolicyObjects()) {
+		e.Evidence("seen", "Kyverno's background scan asks nothing for this policy: it is not for what exists (generateExisting, mutateExisting, synchronize)", nil)
+		return
+	}
+	scanned := h.claim.claims.scannedSince(ctx, since)
+	if !scanned {
+		e.Throughout(ctx, what, e.Times.Scan, h.changed)
+		scanned = h.claim.claims.scannedSince(ctx, since)
+	}
+	if !scanned {
+		e.Unknownf("in %s, no request of Kyverno's background scan was seen: on this cluster, it may come by the hour", e.Now().Sub(since).Round(time.Second))
+	}
+	e.Throughout(ctx, what+", after a scan", e.Times.Reaction, h.changed)
+}
+
+// scannedSince says whether Kyverno's background scan has come by since then: whether the background controller has made a request to itself, as
+// it does for no other reason while the policies stay as they are.
+func (c *Claims) scannedSince(ctx context.Context, since time.Time) bool {
+	e, scanned := c.env, false
+	if e.Watches() {
+		e.Unknownf("on this cluster, nobody sees whether Kyverno's background scan comes by")
+	}
+	c.auditIsCurrent(ctx)
+	e.Do(ctx, func(ctx context.Context) error {
+		made, err := e.Created.Created(ctx, "updaterequests", "", since)
+		for _, request := range made {
+			if !scanned && strings.Contains(request.User, "background-controller") {
+				scanned = true
+				e.Evidence("audit", fmt.Sprintf("Kyverno's background scan came by %.1f s after the change", request.Time.Sub(since).Seconds()), nil)
 			}
 		}
-		return h.source(ctx)
+		return err
 	})
+	return scanned
+}
+
+// changed says what is not as it was set by hand, or not as the repository was made with; empty: all is.
+func (h *ByHand) changed(ctx context.Context) (string, error) {
+	now := h.secret.DeepCopy()
+	err := h.claim.env().API.Get(ctx, client.ObjectKeyFromObject(h.secret), now)
+	switch {
+	case apierrors.IsNotFound(err):
+		return "Secret " + h.secret.Name + " is gone", nil
+	case err != nil:
+		return "", err
+	}
+	for _, key := range slices.Sorted(maps.Keys(h.secret.Data)) {
+		if string(now.Data[key]) != string(h.secret.Data[key]) { // their values are in no report
+			return fmt.Sprintf("%s in Secret %s has another value: the repository was made with the old one", key, h.secret.Name), nil
+		}
+	}
+	return h.source(ctx)
 }
 
 // source says what of the claim's ReplicationSource is not as it was set; empty: all is.

@@ -554,21 +554,25 @@ func (c *Claim) Delete(ctx context.Context) {
 	c.delete(ctx)
 	e := c.env()
 	e.Arrange(ctx, fmt.Sprintf("the objects of PVC %s gone", c.Name), e.Times.Gone, func(ctx context.Context) (await.State, error) {
-		for _, kind := range volsync.Kinds {
-			objects, err := c.claims.list(ctx, kind)
-			if err != nil {
-				return await.State{}, err
-			}
-			for i := range objects {
-				for _, owner := range objects[i].GetOwnerReferences() {
-					if string(owner.UID) == c.UID {
-						return await.NotYet("%s %s is there", kind.Kind, objects[i].GetName()), nil
-					}
-				}
+		left, err := c.claims.owned(ctx, map[types.UID]bool{types.UID(c.UID): true})
+		return await.ReachedIf(len(left) == 0, "%s is there", strings.Join(left, ", ")), err
+	})
+}
+
+// owned are VolSync's objects that belong to one of these PVCs, each as kind and name.
+func (c *Claims) owned(ctx context.Context, pvcs map[types.UID]bool) (owned []string, err error) {
+	for _, kind := range volsync.Kinds {
+		objects, err := c.list(ctx, kind)
+		if err != nil {
+			return nil, err
+		}
+		for i := range objects {
+			if slices.ContainsFunc(objects[i].GetOwnerReferences(), func(o metav1.OwnerReference) bool { return pvcs[o.UID] }) {
+				owned = append(owned, kind.Kind+" "+objects[i].GetName())
 			}
 		}
-		return await.Reached(), nil
-	})
+	}
+	return owned, nil
 }
 
 // delete deletes the claim, and waits until it is gone.

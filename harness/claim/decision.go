@@ -112,7 +112,7 @@ func (c *Claim) restored(ctx context.Context) ([]creations.CreatedObject, error)
 func (c *Claim) made(ctx context.Context, resource string) ([]creations.CreatedObject, error) {
 	made, err := c.env().Created.Created(ctx, resource, c.env().Namespace, c.CreatedAt)
 	return slices.DeleteFunc(made, func(o creations.CreatedObject) bool {
-		return !o.For(c.Name, "") && !strings.HasPrefix(o.Name, c.Name+"-")
+		return !c.absence(resource).IsFor(resource, o)
 	}), err
 }
 

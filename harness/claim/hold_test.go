@@ -44,6 +44,24 @@ func snapshots(t *testing.T, n *atomic.Int64) string {
 	return strings.TrimPrefix(server.URL, "http://")
 }
 
+// That nobody was there to be asked for a backup is said: that none was made then shows nothing.
+func TestABackupThatNobodyIsAskedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		objects []client.Object
+		asked   bool
+	}{
+		"asked": {[]client.Object{source()}, true}, "nobody": {nil, false},
+	} {
+		claims, r := claims(t, interceptor.Funcs{}, c.objects...)
+		if got := recorded.Outcome(func() { claims.claim("data").AskForBackup(t.Context()) }); got.How != "pass" {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if said := strings.Contains(strings.Join(r.Evidences, "\n"), "no ReplicationSource that could be asked"); said == c.asked {
+			t.Errorf("%s: %q", name, r.Evidences)
+		}
+	}
+}
+
 func TestBackUpOrHold(t *testing.T) {
 	synced := func(o *unstructured.Unstructured) {
 		o.Object["status"] = map[string]any{"lastSyncTime": "2026-11-26T12:00:00Z"}

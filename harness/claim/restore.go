@@ -196,18 +196,23 @@ func (c *Claim) askForBackup(ctx context.Context) (asked bool, err error) {
 	return false, err
 }
 
-// AskForBackup asks for a backup of the claim by hand, as a person would, where it has a ReplicationSource, and waits for nothing.
+// AskForBackup asks for a backup of the claim by hand, as a person would, where it has a ReplicationSource, and waits for nothing. Where there is
+// none, it says so.
 func (c *Claim) AskForBackup(ctx context.Context) {
-	e := c.env()
+	e, asked := c.env(), false
 	e.Arrange(ctx, "a backup of PVC "+c.Name+" asked for", e.Times.Gone, func(ctx context.Context) (await.State, error) {
 		sources, err := c.claims.list(ctx, volsync.Source)
 		for i := range sources {
 			if c.isSource(&sources[i]) {
+				asked = true
 				err = errors.Join(err, client.IgnoreNotFound(c.ask(ctx, &sources[i])))
 			}
 		}
 		return await.Reached(), err
 	})
+	if !asked {
+		e.Step("PVC %s has no ReplicationSource that could be asked for a backup", c.Name)
+	}
 }
 
 // ask triggers a backup by hand, and leaves the ReplicationSource as it is then.
@@ -293,11 +298,9 @@ func (p *patience) look(ctx context.Context, of *unstructured.Unstructured) (fai
 	pods, err := p.claim.claims.moversOf(ctx, of)
 	p.came = p.came || len(pods) > 0
 	for _, pod := range pods {
-		switch pod.Status.Phase {
-		case corev1.PodPending, corev1.PodRunning:
+		failed = failed || pod.Status.Phase == corev1.PodFailed
+		if !volsync.Over(&pod) {
 			p.renew()
-		case corev1.PodFailed:
-			failed = true
 		}
 	}
 	return failed, err
@@ -562,7 +565,7 @@ func (c *Claim) triedBy(ctx context.Context, destination *unstructured.Unstructu
 	}
 	pods, err := c.claims.moversOf(ctx, destination)
 	for _, pod := range pods {
-		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		if volsync.Over(&pod) {
 			return fmt.Sprintf("mover %s ended, %s", pod.Name, pod.Status.Phase), err
 		}
 	}

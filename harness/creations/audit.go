@@ -278,6 +278,24 @@ func (o CreatedObject) For(pvc, uid string) bool {
 	})
 }
 
+// ForAnother reports whether the object is for a PVC, as For has it, and for none of this name.
+func (o CreatedObject) ForAnother(pvc string) bool {
+	if o.For(pvc, "") {
+		return false
+	}
+	spec, _ := o.Raw["spec"].(map[string]any)
+	names := func(in map[string]any, field string) bool { name, _ := in[field].(string); return name != "" }
+	if names(spec, "sourcePVC") {
+		return true
+	}
+	for _, mover := range spec {
+		if m, ok := mover.(map[string]any); ok && names(m, "destinationPVC") {
+			return true
+		}
+	}
+	return o.ownedBy(func(owner map[string]any) bool { return owner["kind"] == "PersistentVolumeClaim" })
+}
+
 // IsOf reports whether the object belongs to one of this kind and name.
 func (o CreatedObject) IsOf(kind, name string) bool {
 	return o.ownedBy(func(owner map[string]any) bool { return owner["kind"] == kind && owner["name"] == name })

@@ -56,13 +56,19 @@ func (g *GitOps) PolicyFromGit(ctx context.Context) *Application {
 	return a
 }
 
-// acts waits until the policy acts. That one which the suite has seen acting does not, once Argo CD has deployed it, fails the spec.
+// acts waits until the policy acts. That one which the suite has seen acting does not, once Argo CD has deployed it, fails the spec, unless it is
+// Kyverno that cannot act: where its controllers are not all ready then, or one of them restarted meanwhile.
 func (g *GitOps) acts(ctx context.Context) {
-	err := g.env.Testbed.PolicyActs(ctx, g.env.API, func(string, ...any) {})
+	e := g.env
+	before := g.platform.Restarts(ctx)
+	err := e.Testbed.PolicyActs(ctx, e.API, func(string, ...any) {})
 	if errors.Is(err, install.ErrIdle) || errors.Is(err, install.ErrRefuses) || errors.Is(err, install.ErrNotReady) {
-		g.env.Failf("the policy acts when the suite applies it, and not when Argo CD has deployed it: %v", err)
+		if down := g.platform.KyvernoWasDown(ctx, before); down != "" {
+			e.Unknownf("the policy does not act, and nor does Kyverno, whoever has deployed it: %s: %v", down, err)
+		}
+		e.Failf("the policy acts when the suite applies it, and not when Argo CD has deployed it: %v", err)
 	}
-	g.env.Must(err)
+	e.Must(err)
 }
 
 // withoutPolicy takes the policy away. Before the suite's is put back, what Argo CD has made of it is deleted.

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -24,7 +25,10 @@ import (
 	"github.com/smart-restore/conformance/harness/creations"
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/env/recorded"
+	"github.com/smart-restore/conformance/harness/install"
+	"github.com/smart-restore/conformance/harness/platform"
 	"github.com/smart-restore/conformance/harness/podexec"
+	policies "github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/testbed"
 	"github.com/smart-restore/conformance/harness/timing"
 )
@@ -332,5 +336,76 @@ func TestAManifestHasNothingThatIsNotSet(t *testing.T) {
 	}
 	if metadata := got.Object["metadata"].(map[string]any); len(metadata) != 2 {
 		t.Errorf("its metadata is %v", metadata)
+	}
+}
+
+// That a policy does not act is its own, or Argo CD's, only where Kyverno could act all the time and the API server could be asked.
+func TestAPolicyThatDoesNotActIsToBlameOnlyIfKyvernoCan(t *testing.T) {
+	for name, c := range map[string]struct {
+		acts, restarts, notReady, blind bool
+		blindFrom                       time.Duration
+		want, says                      string
+	}{
+		"it acts":               {acts: true, want: "pass"},
+		"it does nothing":       {want: "fail", says: "acts when the suite applies it"},
+		"Kyverno restarts":      {restarts: true, want: "unknown", says: "nor does Kyverno"},
+		"Kyverno is not ready":  {notReady: true, want: "unknown", says: "nor does Kyverno"},
+		"nobody can see":        {blind: true, want: "unknown", says: install.ErrUnseen.Error()},
+		"nobody can see at end": {blind: true, blindFrom: 80 * time.Second, want: "unknown", says: install.ErrUnseen.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				policy := &unstructured.Unstructured{Object: map[string]any{
+					"apiVersion": "policies.kyverno.io/v1", "kind": "GeneratingPolicy", "metadata": map[string]any{"name": "p"},
+					"status": map[string]any{"conditionStatus": map[string]any{"ready": true}},
+				}}
+				replicas := int32(1)
+				kyverno := &appsv1.Deployment{
+					ObjectMeta: metav1.ObjectMeta{Namespace: env.KyvernoNamespace, Name: "kyverno-background-controller", Generation: 1},
+					Spec:       appsv1.DeploymentSpec{Replicas: &replicas},
+					Status: appsv1.DeploymentStatus{ObservedGeneration: 1, Replicas: 1, UpdatedReplicas: 1, ReadyReplicas: 1, AvailableReplicas: 1,
+						Conditions: []appsv1.DeploymentCondition{{Type: appsv1.DeploymentAvailable, Status: corev1.ConditionTrue}}},
+				}
+				if c.notReady {
+					kyverno.Status.ReadyReplicas, kyverno.Status.AvailableReplicas = 0, 0
+				}
+				pod := &corev1.Pod{
+					ObjectMeta: metav1.ObjectMeta{Namespace: env.KyvernoNamespace, Name: "kyverno-1", UID: "1"},
+					Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "controller"}}},
+					Status:     corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Name: "controller"}}},
+				}
+				api := interceptor.NewClient(fake.NewClientBuilder().WithObjects(policy, kyverno, pod).Build(), interceptor.Funcs{
+					Create: func(ctx context.Context, api client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+						if err := api.Create(ctx, o, opts...); err != nil || o.GetName() != "canary" || !c.acts {
+							return err
+						}
+						source := &unstructured.Unstructured{Object: map[string]any{}}
+						source.SetGroupVersionKind(install.ReplicationSource)
+						source.SetNamespace(o.GetNamespace())
+						source.SetName("canary")
+						return api.Create(ctx, source)
+					},
+					List: func(ctx context.Context, api client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+						pods, ofPods := list.(*corev1.PodList)
+						if c.blind && !ofPods && time.Since(begun) >= c.blindFrom {
+							return errors.New("connection reset by peer")
+						}
+						err := api.List(ctx, list, opts...)
+						if ofPods && c.restarts && time.Since(begun) > 30*time.Second && len(pods.Items) > 0 {
+							pods.Items[0].Status.ContainerStatuses[0].RestartCount = 1
+						}
+						return err
+					},
+				})
+				e := env.Offline(t.TempDir(), env.Parts{API: api, Times: timing.Default(), Testbed: &testbed.Testbed{
+					Contract: policies.Default(), Policy: []map[string]any{policy.Object},
+				}}).In("ns", "gitops/x", &recorded.Reporter{})
+				g := Of(e, nil, platform.Of(e))
+				if got := recorded.Outcome(func() { g.acts(t.Context()) }); got.How != c.want || !strings.Contains(got.Reason, c.says) {
+					t.Errorf("%+v, wanted %s with %q", got, c.want, c.says)
+				}
+			})
+		})
 	}
 }

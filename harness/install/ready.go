@@ -134,14 +134,15 @@ func PolicyActs(ctx context.Context, api client.Client, canary Canary) error {
 		return templatesTaken(ctx, api, canary)
 	}
 	canary.Status("waiting for it to act on a labelled PVC")
-	limited, cancel := context.WithTimeout(ctx, timing.Setup.Policy)
+	limited, cancel := context.WithTimeout(ctx, atMost(timing.Setup.Policy))
 	defer cancel()
 	began, sight := time.Now(), newSight()
 	tries, refusedSince, lastRefusal := 0, time.Time{}, error(nil)
 	for {
 		pause := timing.Setup.Poll
 		namespace := cmp.Or(canary.NamespacePrefix, CanaryPrefix) + strings.ToLower(rand.Text()[:8])
-		acted, err := acts(limited, api, namespace, canary, timing.Setup.Act<<min(tries, 8), sight)
+		within := min(timing.Setup.Act<<min(tries, 8), max(timing.Setup.Act, timing.Setup.Policy-sight.seen))
+		acted, err := acts(limited, api, namespace, canary, within, sight)
 		switch {
 		case acted:
 			return nil
@@ -163,24 +164,25 @@ func PolicyActs(ctx context.Context, api client.Client, canary Canary) error {
 		}
 		select {
 		case <-limited.Done():
-			waited := time.Since(began)
-			switch err := sight.unseen(waited); {
-			case ctx.Err() != nil:
+			if ctx.Err() != nil {
 				return ctx.Err()
-			case err != nil:
-				return fmt.Errorf("wanted the policy to act on a PVC labelled %s within %s: %w", labels.Set(canary.PVCLabels), timing.Setup.Policy, err)
-			case lastRefusal != nil: // not for long enough to be returned above: acts and refusals take turns
-				return fmt.Errorf("%w: %w", ErrRefuses, lastRefusal)
 			}
-			return fmt.Errorf("%w: it made neither a ReplicationSource nor a ReplicationDestination for a PVC labelled %s within %s, at %d tries; check which PVCs its match.resources (matchConstraints) selects",
-				ErrIdle, labels.Set(canary.PVCLabels), waited.Round(time.Second), tries)
+			return fmt.Errorf("wanted the policy to act on a PVC labelled %s within %s: %w", labels.Set(canary.PVCLabels), timing.Setup.Policy, sight.unseen(time.Since(began)))
 		case <-time.After(pause):
-			if err == nil || errors.Is(err, errPVCRefused) {
-				sight.note(nil) // every request of this try was answered
-			} else {
-				sight.begin()
-			}
 		}
+		if err != nil && !errors.Is(err, errPVCRefused) {
+			sight.begin()
+			continue
+		}
+		sight.note(nil) // every request of this try was answered
+		if sight.seen < timing.Setup.Policy {
+			continue
+		}
+		if lastRefusal != nil { // not for long enough to be returned above: acts and refusals take turns
+			return fmt.Errorf("%w: %w", ErrRefuses, lastRefusal)
+		}
+		return fmt.Errorf("%w: it made neither a ReplicationSource nor a ReplicationDestination for a PVC labelled %s within %s, at %d tries; check which PVCs its match.resources (matchConstraints) selects",
+			ErrIdle, labels.Set(canary.PVCLabels), time.Since(began).Round(time.Second), tries)
 	}
 }
 

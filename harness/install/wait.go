@@ -26,8 +26,11 @@ func (e notYet) Error() string { return "last seen: " + cmp.Or(e.state, "nothing
 
 func isNotYet(err error) bool { return errors.As(err, &notYet{}) }
 
-// blindShare is the share of a wait (1/n) for which nobody may have looked before the wait has seen nothing.
+// blindShare is the share of a wait (1/n) for which nobody may have looked before the wait has seen nothing. It lasts so much longer.
 const blindShare = 10
+
+// atMost is how long a wait lasts that is to see for so long.
+func atMost(see time.Duration) time.Duration { return see + see/blindShare }
 
 // sight adds up for how long somebody looked and was answered.
 type sight struct {
@@ -52,21 +55,18 @@ func (s *sight) note(err error) {
 	s.since = now
 }
 
-// unseen is ErrUnseen where too much of a wait of this length was blind.
+// unseen is ErrUnseen of a wait of this length, too much of which was blind.
 func (s *sight) unseen(wait time.Duration) error {
 	blind := wait - s.seen
-	if blind <= wait/blindShare {
-		return nil
-	}
 	return fmt.Errorf("%w for %s of %s: %w", ErrUnseen, blind.Round(time.Millisecond), wait.Round(time.Millisecond), cmp.Or(s.last, errNoLook))
 }
 
 var errNoLook = errors.New("it was not asked")
 
 // await looks until look is done or the time is over. A look that could not ask the API server returns the error: it is no
-// state. Time that runs out is notYet with the last state that was seen, or ErrUnseen. An end of ctx is ctx's error.
+// state, and its time does not count. Time that runs out is notYet with the last state that was seen, or ErrUnseen. An end of ctx is ctx's error.
 func await(ctx context.Context, timeout time.Duration, look func(context.Context) (done bool, state string, err error)) error {
-	limited, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, atMost(timeout))
 	defer cancel()
 	sight, state, began := newSight(), "", time.Now()
 	for {
@@ -77,16 +77,16 @@ func await(ctx context.Context, timeout time.Duration, look func(context.Context
 			return nil
 		case err == nil:
 			state = now
+			if sight.seen >= timeout {
+				return notYet{state}
+			}
 		}
 		select {
 		case <-limited.Done():
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if err := sight.unseen(time.Since(began)); err != nil {
-				return err
-			}
-			return notYet{state}
+			return sight.unseen(time.Since(began))
 		case <-time.After(timing.Setup.Poll):
 		}
 	}

@@ -129,6 +129,7 @@ func TestAWaitTellsWhatItSawFromWhatItCouldNotSee(t *testing.T) {
 		"never seen":            {look: func(time.Duration) (bool, error) { return false, errTransport }, unseen: true},
 		"a hiccup":              {look: func(after time.Duration) (bool, error) { return false, during(after, 3, 3.5) }, state: true},
 		"blind at the end":      {look: func(after time.Duration) (bool, error) { return false, during(after, 6, 60) }, unseen: true},
+		"comes unseen":          {look: func(after time.Duration) (bool, error) { return after >= 9*time.Second, during(after, 8.5, 9.5) }, done: true},
 		"blind in the middle":   {look: func(after time.Duration) (bool, error) { return false, during(after, 2, 6) }, unseen: true},
 		"comes after blindness": {look: func(after time.Duration) (bool, error) { return after > 9*time.Second, during(after, 0, 9) }, done: true},
 	} {
@@ -188,6 +189,16 @@ func TestWhoIsToBlameWhereAPolicyIsNotSeenToAct(t *testing.T) {
 	blindList := func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
 		return errServer
 	}
+	// lateBlind shows nothing for as long as a policy is given, but for its end, when nobody is answered; then it shows all.
+	lateBlind := func(ctx context.Context, api client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+		switch since := time.Since(began); {
+		case since < timing.Setup.Policy-6*time.Second:
+			return nil
+		case since < timing.Setup.Policy+time.Second:
+			return errTransport
+		}
+		return api.List(ctx, list, options...)
+	}
 	hanging := func(ctx context.Context, _ client.WithWatch, _ client.ObjectList, _ ...client.ListOption) error {
 		<-ctx.Done()
 		return ctx.Err()
@@ -204,6 +215,7 @@ func TestWhoIsToBlameWhereAPolicyIsNotSeenToAct(t *testing.T) {
 		"does nothing":                       {ready("mine"), interceptor.Funcs{}, ErrIdle, []error{ErrUnseen}},
 		"no answer to lists":                 {ready("mine"), interceptor.Funcs{List: blindList}, ErrUnseen, []error{ErrIdle}},
 		"lists hang":                         {ready("mine"), interceptor.Funcs{List: hanging}, ErrUnseen, []error{ErrIdle}},
+		"acts when nobody can see":           {ready("mine"), interceptor.Funcs{Create: acting, List: lateBlind}, nil, nil},
 		"webhook not reached at first":       {ready("mine"), interceptor.Funcs{Create: refusing(errWebhook, 60, "pvc")}, nil, nil},
 		"webhook never reached":              {ready("mine"), interceptor.Funcs{Create: refusing(errWebhook, 999, "pvc")}, ErrUnseen, []error{ErrIdle, ErrRefuses}},
 		"transport broken at first":          {ready("mine"), interceptor.Funcs{Create: refusing(errTransport, 5, "namespace")}, nil, nil},

@@ -640,8 +640,8 @@ func (p *Platform) NodeRestart(ctx context.Context) {
 		if err != nil {
 			return await.State{}, err
 		}
-		for container, count := range before {
-			if now[container] <= count {
+		for container, was := range before {
+			if now[container].count <= was.count {
 				return await.NotYet("%s was not started again", container), nil
 			}
 		}
@@ -666,37 +666,6 @@ func (p *Platform) controllersBack(ctx context.Context) {
 	if e.Testbed.HasKyverno() {
 		p.KyvernoBack(ctx)
 	}
-}
-
-// Restarts counts the restarts of Kyverno's and VolSync's containers, by pod and container.
-func (p *Platform) Restarts(ctx context.Context) map[string]int32 {
-	restarts, err := p.restarts(ctx)
-	p.env.Must(err)
-	return restarts
-}
-
-func (p *Platform) restarts(ctx context.Context) (map[string]int32, error) {
-	restarts := map[string]int32{}
-	for _, namespace := range []string{env.KyvernoNamespace, VolSync.Namespace} {
-		pods := &corev1.PodList{}
-		if err := p.env.API.List(ctx, pods, client.InNamespace(namespace)); err != nil {
-			return nil, err
-		}
-		for _, pod := range pods.Items {
-			for _, status := range pod.Status.ContainerStatuses {
-				restarts[pod.Name+"/"+status.Name] = status.RestartCount
-			}
-		}
-	}
-	return restarts, nil
-}
-
-// SameRestarts fails the spec where one of the containers restarted or was replaced since.
-func (p *Platform) SameRestarts(ctx context.Context, before map[string]int32) {
-	if now := p.Restarts(ctx); !maps.Equal(before, now) {
-		p.env.Failf("Kyverno or VolSync restarted: %v before, %v now", before, now)
-	}
-	p.env.Evidence("seen", fmt.Sprintf("none of the %d containers of Kyverno and VolSync restarted", len(before)), nil)
 }
 
 // WithoutBaseSecret takes the base Secret out of the namespace. What it returns puts it back.

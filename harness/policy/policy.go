@@ -150,6 +150,38 @@ func Kyverno(objects []*unstructured.Unstructured) []*unstructured.Unstructured 
 	})
 }
 
+// Scanned says whether Kyverno's background scan asks for something to be made or changed by one of these objects.
+func Scanned(objects []*unstructured.Unstructured) bool {
+	return slices.ContainsFunc(Kyverno(objects), func(o *unstructured.Unstructured) bool { return scanned(o.Object["spec"]) })
+}
+
+// scanned says whether something within a policy's spec is on that is about what exists: for policies of rules a boolean, for those in CEL an
+// object with enabled. Of what a rule clones, a scan asks nothing.
+func scanned(within any) bool {
+	switch within := within.(type) {
+	case []any:
+		return slices.ContainsFunc(within, scanned)
+	case map[string]any:
+		for field, value := range within {
+			inner, _ := value.(map[string]any)
+			on := value == true || inner["enabled"] == true
+			switch field {
+			case "generateExisting", "mutateExisting", "mutateExistingOnPolicyUpdate":
+			case "synchronize":
+				_, clones := within["clone"]
+				_, list := within["cloneList"]
+				on = on && !clones && !list
+			default:
+				on = scanned(value)
+			}
+			if on {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Judged lists the policies among the policy's objects: Kyverno's, and those that the API server enforces itself, with what binds
 // them.
 func (p *Policy) Judged() []*unstructured.Unstructured {

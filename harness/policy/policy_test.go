@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 
 	"github.com/smart-restore/conformance/harness/endpoint"
 	"github.com/smart-restore/conformance/harness/install"
@@ -176,5 +177,36 @@ func TestLoadReadsTheAlertingRules(t *testing.T) {
 				t.Errorf("%v, %+v", err, p)
 			}
 		})
+	}
+}
+
+func TestWhatABackgroundScanIsFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind, spec string
+		want       bool
+	}{
+		"rules that generate once":         {"kyverno.io/v1 ClusterPolicy", `{rules: [{name: r, generate: {synchronize: false, data: {}}}]}`, false},
+		"rules that keep what they made":   {"kyverno.io/v1 ClusterPolicy", `{rules: [{name: r, generate: {synchronize: true, data: {}}}]}`, true},
+		"rules that keep what they cloned": {"kyverno.io/v1 ClusterPolicy", `{rules: [{name: r, generate: {synchronize: true, clone: {name: a}}}]}`, false},
+		"a rule for what exists":           {"kyverno.io/v1 ClusterPolicy", `{rules: [{name: r, generate: {generateExisting: true, data: {}}}]}`, true},
+		"rules for what exists":            {"kyverno.io/v1 ClusterPolicy", `{generateExisting: true, rules: [{name: r, generate: {data: {}}}]}`, true},
+		"rules that change what exists":    {"kyverno.io/v1 ClusterPolicy", `{mutateExistingOnPolicyUpdate: true, rules: []}`, true},
+		"CEL, once":                        {"policies.kyverno.io/v1 GeneratingPolicy", `{evaluation: {synchronize: {enabled: false}, generateExisting: {enabled: false}}}`, false},
+		"CEL, for what exists":             {"policies.kyverno.io/v1 GeneratingPolicy", `{evaluation: {generateExisting: {enabled: true}}}`, true},
+		"CEL, that keeps what it made":     {"policies.kyverno.io/v1 GeneratingPolicy", `{evaluation: {synchronize: {enabled: true}}}`, true},
+		"CEL, that changes what exists":    {"policies.kyverno.io/v1 MutatingPolicy", `{evaluation: {mutateExisting: {enabled: true}}}`, true},
+		"no policy of Kyverno's":           {"admissionregistration.k8s.io/v1 MutatingAdmissionPolicy", `{generateExisting: true}`, false},
+	} {
+		o := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal([]byte(c.spec), &o.Object); err != nil {
+			t.Fatal(err)
+		}
+		o.Object = map[string]any{"spec": o.Object}
+		version, kind, _ := strings.Cut(c.kind, " ")
+		o.SetAPIVersion(version)
+		o.SetKind(kind)
+		if got := Scanned([]*unstructured.Unstructured{o}); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }

@@ -162,16 +162,12 @@ func becomes(o *unstructured.Unstructured, job *batchv1.Job, pods []corev1.Pod) 
 		return ""
 	case volsync.Synced(o):
 		return picture.Done
-	case slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return !over(&pod) }):
+	case slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return !volsync.Over(&pod) }):
 		return picture.Works
 	case job != nil && job.Status.Failed+job.Status.Succeeded > 0:
 		return ""
 	}
 	return picture.Held
-}
-
-func over(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // scheduled says whether the schedule of a ReplicationSource has come by itself since an hour was last played: the cluster's clock is not the

@@ -385,7 +385,7 @@ func (p *player) movers(ctx context.Context, s *subject) (movers []corev1.Pod) {
 		s.Env.Do(ctx, func(ctx context.Context) error {
 			pods, err := claim.MoversOf(ctx, s.Claims, &o)
 			movers = append(movers, slices.DeleteFunc(pods, func(pod corev1.Pod) bool {
-				return over(&pod)
+				return volsync.Over(&pod)
 			})...)
 			return err
 		})

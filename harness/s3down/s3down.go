@@ -351,6 +351,27 @@ func (p *prober) probe(ctx context.Context, method, url string, timeout time.Dur
 	return result, json.Unmarshal(reply.Stdout, &result)
 }
 
+// RequestsUpTo are the requests about what is the namespace's, of which the last is one of the suite's own, from inside the cluster, about the
+// repository of a PVC of this name. So what is not among them was not asked before. The spec is unknown where the gateway's log does not have it.
+func (s *S3) RequestsUpTo(ctx context.Context, pvc string) gateway.RecordsPage {
+	e, target := s.env, outage.TargetConfig
+	before, err := e.Gateway.Records(ctx, 1<<62, "")
+	e.Must(err)
+	url, err := s.subject(pvc).URL(ctx, target)
+	e.Must(err)
+	own := &prober{env: e, in: repository.ToolsOf(e.Suite).Agent()}
+	_, err = own.probe(ctx, target.Method(), url, outage.AnswerTimeout)
+	e.Must(err)
+	page, err := e.Gateway.Records(ctx, 0, s.repos.NamespacePath())
+	e.Must(err)
+	if !slices.ContainsFunc(page.Records, func(r gateway.Record) bool {
+		return r.Seq > before.LastSeq && r.UserAgent == probe.UserAgent && repository.IsAbout(r, s.repos, pvc)
+	}) {
+		e.Unknownf("the gateway's log does not have a request that the suite has just sent about PVC %s: that there is no other in it says nothing", pvc)
+	}
+	return page
+}
+
 // kyvernoAddresses lists the addresses of Kyverno's pods.
 func (s *S3) kyvernoAddresses(ctx context.Context) ([]netip.Addr, error) {
 	pods := &corev1.PodList{}

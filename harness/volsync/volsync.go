@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,6 +21,11 @@ var (
 	Destination = install.ReplicationDestination
 	Kinds       = []schema.GroupVersionKind{Source, Destination}
 )
+
+// Over says whether a mover has ended.
+func Over(mover *corev1.Pod) bool {
+	return mover.Status.Phase == corev1.PodSucceeded || mover.Status.Phase == corev1.PodFailed
+}
 
 // Nested is a text in an object; empty: there is none.
 func Nested(object *unstructured.Unstructured, fields ...string) string {

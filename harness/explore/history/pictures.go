@@ -36,12 +36,13 @@ func Pictures(world World, terms Terms, faults []Fault, events []Event) (picture
 		return nil, nil, err
 	}
 	for i, e := range events {
-		if r.event = i + 1; e.Do == "killed" { // it has begun by then
+		r.event = i + 1
+		if e.Do == "killed" { // it has begun by then
 			if err := r.settle(1); err != nil {
 				return nil, nil, err
 			}
 		}
-		if err := r.happens(i+1, e); err != nil {
+		if err := r.happens(e); err != nil {
 			return nil, nil, err
 		}
 		settles := Settles(events, i)

@@ -94,11 +94,11 @@ func (r *run) now() time.Time {
 	return r.world.Now()
 }
 
-// happens lets the event of a number, from 1, happen.
-func (r *run) happens(number int, e Event) error {
-	r.event, r.stands = number, time.Time{}
+// happens lets the event happen whose number, from 1, is r.event.
+func (r *run) happens(e Event) error {
+	r.stands = time.Time{}
 	if err := r.do(e); err != nil {
-		return fmt.Errorf("event %d, %s: %w", number, e.Words(), err)
+		return fmt.Errorf("event %d, %s: %w", r.event, e.Words(), err)
 	}
 	return r.look()
 }
@@ -110,7 +110,8 @@ func Play(world World, terms Terms, faults []Fault, events []Event) (*Violation,
 		return nil, err
 	}
 	for i, e := range events {
-		if err := r.happens(i+1, e); err != nil {
+		r.event = i + 1
+		if err := r.happens(e); err != nil {
 			return nil, err
 		}
 		if r.violation != nil {
