@@ -21,6 +21,7 @@ import (
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/env"
 	"github.com/smart-restore/conformance/harness/repository"
+	"github.com/smart-restore/conformance/harness/s3down"
 	"github.com/smart-restore/conformance/harness/subject"
 	"github.com/smart-restore/conformance/harness/volsync"
 )
@@ -222,7 +223,7 @@ func (s *Storm) AllRestored(ctx context.Context) {
 // a log that has a request of the suite's own.
 func (s *Storm) RequestsPerPVC(ctx context.Context) {
 	e := s.of.env
-	page := s.of.s3.RequestsUpTo(ctx, s.claims[0].Name)
+	page := s3down.RequestsUpTo(ctx, s.of.s3, s.claims[0].Name)
 	counts, asked := map[string]int{}, false
 	for _, claim := range s.claims {
 		counts[claim.Name] = 0

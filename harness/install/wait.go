@@ -68,18 +68,15 @@ var errNoLook = errors.New("it was not asked")
 func await(ctx context.Context, timeout time.Duration, look func(context.Context) (done bool, state string, err error)) error {
 	limited, cancel := context.WithTimeout(ctx, atMost(timeout))
 	defer cancel()
-	sight, state, began := newSight(), "", time.Now()
+	sight, began := newSight(), time.Now()
 	for {
 		done, now, err := look(limited)
 		sight.note(err)
 		switch {
 		case err == nil && done:
 			return nil
-		case err == nil:
-			state = now
-			if sight.seen >= timeout {
-				return notYet{state}
-			}
+		case err == nil && sight.seen >= timeout:
+			return notYet{now}
 		}
 		select {
 		case <-limited.Done():

@@ -353,7 +353,7 @@ func (p *prober) probe(ctx context.Context, method, url string, timeout time.Dur
 
 // RequestsUpTo are the requests about what is the namespace's, of which the last is one of the suite's own, from inside the cluster, about the
 // repository of a PVC of this name. So what is not among them was not asked before. The spec is unknown where the gateway's log does not have it.
-func (s *S3) RequestsUpTo(ctx context.Context, pvc string) gateway.RecordsPage {
+func RequestsUpTo(ctx context.Context, s *S3, pvc string) gateway.RecordsPage {
 	e, target := s.env, outage.TargetConfig
 	before, err := e.Gateway.Records(ctx, 1<<62, "")
 	e.Must(err)
