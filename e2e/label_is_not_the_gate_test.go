@@ -40,34 +40,32 @@ var _ = Prove("safety/label-is-not-the-gate", verdict.Safety,
 var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,
 	"Kyverno's admission controller is scaled to zero while a restore is under way, and takes its webhooks with it. No app is let in beside the restore, and no backup of the half-filled volume is made. A restore that was overridden stays over, and backups that wait are not made, also while the policy is removed and after it is applied again.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		stays, wait := overridden(ctx, s, "overridden"), held(ctx, s, "held")
-		claim, destination, written, heal := restoring(ctx, s, "data", 3*slowly) // nothing else is going on
+		stays, waiting := overridden(ctx, s, "overridden"), held(ctx, s, "held")
+		claim, destination, written, heal := restoring(ctx, s, "data", 5*slowly) // nothing else is going on
 		defer heal()
 		on := s.Off(ctx, scenario.KyvernoAdmission)
 		s.NoKyvernoWebhooks(ctx)
 		claim.HeldBack(ctx, destination)
-		stays(ctx, "while Kyverno is away")
-		claim.NoBackupWhileRestoring(ctx, destination)
-		wait(ctx)
+		waiting(ctx, func() {
+			stays(ctx, "while Kyverno is away")
+			claim.NoBackupWhileRestoring(ctx, destination)
+		})
 		heal()
 		on(ctx)
 		s.KyvernoBack(ctx)
 		claim.App(ctx).SeesExactly(ctx, written)
 		claim.NoBackupOfHalf(ctx, destination)
 		again := s.RemovePolicy(ctx)
-		stays(ctx, "without the policy")
-		wait(ctx)
+		waiting(ctx, func() { stays(ctx, "without the policy") })
 		again(ctx)
-		stays(ctx, "after the policy was applied again")
-		wait(ctx)
+		waiting(ctx, func() { stays(ctx, "after the policy was applied again") })
 	}, judgesPolicy, alone)
 
-// held makes a PVC of this name whose backups wait until somebody decides. The returned function looks whether they still do. If the policy
-// lets no PVC start empty, there is none.
-func held(ctx context.Context, s *scenario.Scenario, name string) (wait func(ctx context.Context)) {
+// held makes a PVC of this name whose backups wait until somebody decides. The returned function looks whether they do, while something else
+// is looked at. If the policy lets no PVC start empty, there is none.
+func held(ctx context.Context, s *scenario.Scenario, name string) func(ctx context.Context, meanwhile func()) {
 	if s.UnknownWaits() || s.UnknownIsRefused() {
-		return func(context.Context) {}
+		return func(_ context.Context, meanwhile func()) { meanwhile() }
 	}
-	w := backupsHeld(ctx, s, name)
-	return w.wait
+	return backupsHeld(ctx, s, name).waitWhile
 }

@@ -16,7 +16,7 @@ var _ = Prove("resilience/kyverno-down", verdict.Resilience,
 		objects := s.ObjectsOfTheirs(ctx, before)
 		s.GoodBackup(ctx, "data")
 
-		half, destination, _, heal := restoring(ctx, s, "slow", 3*slowly) // nothing else is going on
+		half, destination, _, heal := restoring(ctx, s, "slow", 5*slowly) // nothing else is going on
 		defer heal()
 		claim, app := claimWithoutKyverno(ctx, s, func(*scenario.Claim) {
 			half.HeldBack(ctx, destination)
@@ -24,9 +24,8 @@ var _ = Prove("resilience/kyverno-down", verdict.Resilience,
 		})
 		heal()
 		app.Mark(ctx)
-		claim.StaysUnrestored(ctx, "Kyverno is back")
 		claim.Patch(ctx, "annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`)
-		claim.StaysUnrestored(ctx, "a change of the PVC")
+		claim.StaysUnrestored(ctx, "Kyverno is back, and a change of the PVC")
 		s.HasObjects(ctx, objects)
 		app.KeepsMark(ctx)
 		half.NoBackupOfHalf(ctx, destination)

@@ -203,7 +203,11 @@ func backupsHeld(ctx context.Context, s *scenario.Scenario, name string) *waitin
 }
 
 // wait fails the spec where a backup that is asked for is let in.
-func (w *waiting) wait(ctx context.Context) {
-	w.AskForBackup(ctx)
-	w.NoBackupSoFar(ctx, "it is not known whether its data are the newest")
+func (w *waiting) wait(ctx context.Context) { w.waitWhile(ctx, func() {}) }
+
+// waitWhile is wait, while something else is looked at.
+func (w *waiting) waitWhile(ctx context.Context, look func()) {
+	asked := w.AskForBackup(ctx)
+	look()
+	w.NoBackupSince(ctx, asked, "it is not known whether its data are the newest")
 }

@@ -57,7 +57,12 @@ func (c *Claim) NoBackupLetIn(ctx context.Context) {
 // NoBackupSoFar watches, for as long as Kyverno and VolSync may take to react, that no backup of the claim is let in. Where a copy must be made
 // first, and VolSync may make it, it watches for as long as a backup would take.
 func (c *Claim) NoBackupSoFar(ctx context.Context, why string) {
-	e, began := c.env(), time.Now()
+	c.NoBackupSince(ctx, c.env().Now(), why)
+}
+
+// NoBackupSince is NoBackupSoFar of a backup that was asked for then: what is left of that time is waited for.
+func (c *Claim) NoBackupSince(ctx context.Context, asked time.Time, why string) {
+	e := c.env()
 	e.Eventually(ctx, "no backup of PVC "+c.Name+" let in, for as long as one would take", 2*e.Times.Backup, func(ctx context.Context) (await.State, error) {
 		window := e.Times.Reaction
 		if c.claims.copies() {
@@ -68,7 +73,7 @@ func (c *Claim) NoBackupSoFar(ctx context.Context, why string) {
 				window = e.Times.Backup
 			}
 		}
-		over := time.Since(began) > window // before the look: it was so for all of the window
+		over := e.Now().Sub(asked) > window // before the look: it was so for all of the window
 		violations, err := c.absence(absence.Backups).Violations(ctx, e.Created)
 		if err != nil {
 			return await.State{}, err

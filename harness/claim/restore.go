@@ -197,8 +197,8 @@ func (c *Claim) askForBackup(ctx context.Context) (asked bool, err error) {
 }
 
 // AskForBackup asks for a backup of the claim by hand, as a person would, where it has a ReplicationSource, and waits for nothing. Where there is
-// none, it says so.
-func (c *Claim) AskForBackup(ctx context.Context) {
+// none, it says so. It returns when that was, on the API server's clock.
+func (c *Claim) AskForBackup(ctx context.Context) time.Time {
 	e, asked := c.env(), false
 	e.Arrange(ctx, "a backup of PVC "+c.Name+" asked for", e.Times.Gone, func(ctx context.Context) (await.State, error) {
 		sources, err := c.claims.list(ctx, volsync.Source)
@@ -213,6 +213,7 @@ func (c *Claim) AskForBackup(ctx context.Context) {
 	if !asked {
 		e.Step("PVC %s has no ReplicationSource that could be asked for a backup", c.Name)
 	}
+	return e.Now()
 }
 
 // ask triggers a backup by hand, and leaves the ReplicationSource as it is then.
