@@ -562,6 +562,42 @@ func TestOutput(t *testing.T) {
 	}
 }
 
+// A request for a restore that was lost is made up for by a restore, or by words.
+func TestWhatWasLostIsMadeUpFor(t *testing.T) {
+	claim := func(annotations map[string]any) map[string]any {
+		pvc := plan.claim(claimName)
+		pvc["metadata"].(map[string]any)["annotations"] = annotations
+		return pvc
+	}
+	decided := claim(map[string]any{"decision": "restore"})
+	admitted := play.Event{What: play.Admitted, Object: decided}
+	rd := func(into string) play.Event {
+		return made(1, destination, map[string]any{"name": claimName, "namespace": namespace}, map[string]any{"restic": map[string]any{"destinationPVC": into}})
+	}
+	for name, c := range map[string]struct {
+		events []play.Event
+		atEnd  map[string]any
+		want   string // empty: it is
+	}{
+		"nothing":               {[]play.Event{admitted}, decided, `no ReplicationDestination is made later, and the PVC says no more than when it was created ("decision: restore")`},
+		"a restore":             {[]play.Event{admitted, rd(claimName)}, decided, ""},
+		"a restore of another":  {[]play.Event{admitted, rd("other")}, decided, "no ReplicationDestination is made later"},
+		"words":                 {[]play.Event{admitted}, claim(map[string]any{"decision": "restore", "warning": "it is not restored yet"}), ""},
+		"words of Kubernetes":   {[]play.Event{admitted}, claim(map[string]any{"decision": "restore", "pv.kubernetes.io/bind-completed": "yes"}), "no ReplicationDestination is made later"},
+		"an app that is held":   {[]play.Event{admitted, rd(claimName), {What: play.Refusal, Object: pod("late"), Text: "it is being restored"}}, decided, "pod late is refused: it is being restored"},
+		"a PVC that is refused": {[]play.Event{{What: play.Refusal, Object: decided, Text: "no"}}, decided, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := loaded(t, "")
+			f := &found{course: play.Course{Events: c.events, Objects: []map[string]any{c.atEnd}}, contract: p.Contract, subjects: subjectsOf(p), applied: applied{}}
+			f.madeUpFor()
+			if c.want == "" && len(f.problems) > 0 || c.want != "" && (len(f.problems) != 1 || !strings.Contains(f.problems[0].text, c.want)) {
+				t.Errorf("got %+v, want %q", f.problems, c.want)
+			}
+		})
+	}
+}
+
 func TestEveryFaultIsPlayed(t *testing.T) {
 	for _, s := range situations(plan) {
 		for _, step := range s.play.Steps {
