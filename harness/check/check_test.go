@@ -209,6 +209,39 @@ func TestWhatOnlyAClusterCanTellIsUnknown(t *testing.T) {
 	}
 }
 
+// Backups may begin later, by what a policy changes when a restore is done.
+func TestThatNoBackupIsLetInLaterIsNotPlayed(t *testing.T) {
+	const resumes = `apiVersion: kyverno.io/v1
+kind: ClusterPolicy
+metadata: {name: p-resume}
+spec:
+  rules:
+  - name: resume
+    match: {any: [{resources: {kinds: [volsync.backube/v1alpha1/ReplicationDestination/status]}}]}
+    mutate: {targets: [{apiVersion: volsync.backube/v1alpha1, kind: ReplicationSource}], patchStrategicMerge: {spec: {paused: false}}}
+`
+	acceptances := append(slices.Clone(taken), play.Acceptance{Kind: "ClusterPolicy", Name: "p-resume", Called: 1})
+	p := loaded(t, "")
+	raw, err := os.ReadFile(filepath.Join(p.Path, "policy.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	contract, err := os.ReadFile(filepath.Join(p.Path, "conformance.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changing := policyOf(t, map[string]string{"policy.yaml": string(raw) + "---\n" + resumes, "conformance.yaml": string(contract)})
+	for _, requirement := range []string{"core/s3-down/list-lies", "core/s3-down/list-short"} {
+		if got := row(t, run(t, p, fake{acceptances: taken, course: good}), requirement); got.Verdict != OK {
+			t.Errorf("%+v", got)
+		}
+		got := row(t, run(t, changing, fake{acceptances: acceptances, course: good}), requirement)
+		if got.Verdict != Unknown || !strings.Contains(got.Text, "only a cluster can tell: ClusterPolicy/p-resume changes what exists") {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
 func TestNobodyCalled(t *testing.T) {
 	r := run(t, loaded(t, ""), fake{acceptances: []play.Acceptance{{Kind: "GeneratingPolicy", Name: "p-restore"}}, course: good})
 	if len(r.Findings) != 1 || r.Findings[0].Requirement != policy.Acts {
@@ -497,6 +530,8 @@ func TestLooks(t *testing.T) {
 		"says it for ever":   {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "late"), said(2, "other", "x"), said(3, "w", "")}, ""},
 		"restored once":      {(*found).notRestoredAgain, []play.Event{claimed, rd(claimName), restored}, ""},
 		"asked for again":    {(*found).notRestoredAgain, []play.Event{claimed, rd(claimName), restored, then(rd(claimName))}, "is made when the restore is long done"},
+		"older, backed up":   {(*found).noBackupOfAnOlderSnapshot, []play.Event{claimed, rd(claimName), backupOf(claimName)}, "restored an older snapshot"},
+		"older, held":        {(*found).noBackupOfAnOlderSnapshot, []play.Event{claimed, rd(claimName)}, ""},
 		"may change":         {func(f *found) { f.mayChange("no change") }, []play.Event{claimed, {What: play.Refusal, Object: pod("early"), Text: "no"}}, ""},
 		"may not change":     {func(f *found) { f.mayChange("no change") }, []play.Event{claimed, {What: play.Refusal, Object: plan.claim(claimName), Text: "why"}}, "no change: why"},
 		"let in like all":    {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName), backupOf(twinName)}, ""},

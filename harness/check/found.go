@@ -598,6 +598,13 @@ func (f *found) noBackupOfAnOlderSnapshot() {
 	}
 }
 
+// blindToChanges says that no backup was let in only as far as was played: when a restore is done, the policy changes what exists.
+func (f *found) blindToChanges() {
+	if changes := f.subjects.changes(); changes != "" {
+		f.blind = "only a cluster can tell: " + changes + onlyOnACluster
+	}
+}
+
 // pushesNothingOut wants no backup to begin of a volume that is empty because somebody said, as if it were so, that there is no backup. What
 // retention makes of two of an hour, a cluster shows.
 func (f *found) pushesNothingOut() {

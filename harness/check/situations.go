@@ -136,8 +136,10 @@ func (p plot) outage(row outage.Fault) situation {
 		switch row.Outcome {
 		case outage.OutcomeNothing:
 			f.noBackupLetIn()
+			f.blindToChanges()
 		case outage.OutcomeOlder:
 			f.noBackupOfAnOlderSnapshot()
+			f.blindToChanges()
 		}
 		if row.Outcome.Restores() {
 			f.hasDestination(atOnceMillis)
