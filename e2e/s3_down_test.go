@@ -24,6 +24,7 @@ var outcomes = map[outage.Outcome]struct {
 	outage.OutcomeLater:   {"is admitted within the bound, is not reported as restored during the outage, and is restored after it", later},
 	outage.OutcomeLied:    {"is admitted within the bound, and the last good snapshot can be restored after backups with the promised retention ran in the same hour as the last good backup", lied},
 	outage.OutcomeNothing: {"is admitted within the bound and, while its restore found nothing, not backed up; it is restored after it or says that nothing was found, and the good snapshot can be restored", nothingFound},
+	outage.OutcomeOlder:   {"is admitted within the bound and, while its restore was of an older snapshot, not backed up; it has the newest after it or says that it has not, and the newest snapshot can be restored", olderFound},
 }
 
 // One spec for every row of the fault table, about S3 and about the oracle. Those whose faults hold for all take turns, and so do not keep processes
@@ -200,4 +201,29 @@ func nothingFound(ctx context.Context, s *scenario.Scenario, fault outage.Fault)
 		claim.NoBackupSoFar(ctx, found)
 	}
 	s.GoodBackupSurvives(ctx, "data", before)
+}
+
+func olderFound(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
+	s.GoodBackup(ctx, "whole")
+	s.GoodBackup(ctx, "data")
+	newest := lastGoodOne(ctx, s, "data")
+	before := s.Listing(ctx, "data")
+
+	const found = "the restore was of an older snapshot"
+	var claim, whole *scenario.Claim
+	s.S3Down(ctx, fault, "data", func() {
+		whole = s.ClaimWithRestore(ctx, "whole")
+		claim = s.ClaimInOutage(ctx, fault, "data")
+		claim.DecisionVisible(ctx, fault.Outcome)
+		claim.RestoreEnded(ctx)
+		claim.AskForBackup(ctx)
+		claim.NoBackupSoFar(ctx, found)
+	})
+	whole.Restored(ctx, whole.HasReplicationDestination(ctx))
+	if !claim.HasOrSaysSo(ctx, whole, lastGood, found) {
+		claim.AskForBackup(ctx)
+		claim.NoBackupSoFar(ctx, found)
+	}
+	s.NothingLost(ctx, "data", before)
+	claim.SnapshotHolds(ctx, newest, lastGood)
 }

@@ -9,49 +9,53 @@ import (
 // them at once may lack one.
 func (p plot) annotations() (all []situation) {
 	const requirement = "safety/manifest-decides-nothing"
-	for _, kyverno := range []struct {
-		name       string
-		away, back play.Step
+	for _, by := range []struct {
+		name        string
+		away, back  play.Step
+		subresource string
 	}{
-		{"", wait(1), wait(1)},
-		{", while Kyverno is away", play.Step{WebhooksGone: true}, play.Step{AdmissionOn: true}},
+		{name: "", away: wait(1), back: wait(1)},
+		{name: ", while Kyverno is away", away: play.Step{WebhooksGone: true}, back: play.Step{AdmissionOn: true}},
+		// An update of a PVC's status keeps the spec as it is, and takes the annotations that it brings.
+		{name: ", by updates of the status", away: wait(1), back: wait(1), subresource: "status"},
 	} {
+		strip := play.Step{Strip: reference(claimName), Subresource: by.subresource}
 		all = append(all,
 			situation{
-				name: "annotations go one by one during a restore" + kyverno.name, requirement: requirement, wanted: "no backup meanwhile, the app waits",
-				play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), kyverno.away, play.Step{Strip: reference(claimName)},
-					create(pod("early")), kyverno.back, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+				name: "annotations go one by one during a restore" + by.name, requirement: requirement, wanted: "no backup meanwhile, the app waits",
+				play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), by.away, strip,
+					create(pod("early")), by.back, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 				verify: (*found).restoreIsGuarded,
 			},
 			situation{
-				name: "annotations go one by one when a restore is done" + kyverno.name, requirement: requirement, wanted: "the app starts, backups, no restore",
+				name: "annotations go one by one when a restore is done" + by.name, requirement: requirement, wanted: "the app starts, backups, no restore",
 				play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis),
-					kyverno.away, play.Step{Strip: reference(claimName)}, kyverno.back, play.Step{Delete: anyOf(destination)},
+					by.away, strip, by.back, play.Step{Delete: anyOf(destination)},
 					annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), create(pod("late")),
 					play.Step{Movers: true}, wait(afterMillis)),
 				verify: func(f *found) { f.podsStart(); f.backedUp(); f.notRestoredAgain() },
 			},
 			situation{
-				name: "annotations of another PVC come one by one" + kyverno.name, requirement: requirement, wanted: "no restore, no backup by them",
+				name: "annotations of another PVC come one by one" + by.name, requirement: requirement, wanted: "no restore, no backup by them",
 				play: p.scene(p.backup(), p.backupOf(twinName), create(p.claim(twinName)), wait(1000), play.Step{Restored: true}, wait(1000),
 					play.Step{BackedUp: true}, p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(1000),
-					play.Step{Movers: true}, kyverno.away, play.Step{Update: reference(claimName), Of: reference(twinName)}, kyverno.back,
+					play.Step{Movers: true}, by.away, play.Step{Update: reference(claimName), Of: reference(twinName), Subresource: by.subresource}, by.back,
 					annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 				verify: (*found).lentDecideNothing,
 			},
 			situation{
-				name: "annotations go one by one, and S3 forgets the repository" + kyverno.name, requirement: "safety/bucket-forgets", wanted: "no backup, which would make it again",
+				name: "annotations go one by one, and S3 forgets the repository" + by.name, requirement: "safety/bucket-forgets", wanted: "no backup, which would make it again",
 				play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{BackedUp: true}, p.backup(), wait(afterMillis),
-					kyverno.away, play.Step{Strip: reference(claimName)}, kyverno.back, p.begin(outage.Named("404-key")), wait(afterMillis),
+					by.away, strip, by.back, p.begin(outage.Named("404-key")), wait(afterMillis),
 					play.Step{Movers: true}, wait(afterMillis)),
 				verify: (*found).noBackupButTheFirst,
 			},
 		)
-		if p.Override.Annotation != "" {
+		if p.Override.Annotation != "" && by.subresource == "" { // a manifest says nothing of a status
 			all = append(all, situation{
-				name: "a manifest drops an override" + kyverno.name, requirement: requirement, wanted: "the app starts again, no restore",
+				name: "a manifest drops an override" + by.name, requirement: requirement, wanted: "the app starts again, no restore",
 				play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.override(), wait(afterMillis), create(pod("late")),
-					kyverno.away, play.Step{Replace: p.claim(claimName)}, kyverno.back, wait(afterMillis), create(pod("again")), play.Step{Movers: true}, wait(afterMillis)),
+					by.away, play.Step{Replace: p.claim(claimName)}, by.back, wait(afterMillis), create(pod("again")), play.Step{Movers: true}, wait(afterMillis)),
 				verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp() },
 			})
 		}

@@ -209,6 +209,39 @@ func TestWhatOnlyAClusterCanTellIsUnknown(t *testing.T) {
 	}
 }
 
+// Backups may begin later, by what a policy changes when a restore is done.
+func TestThatNoBackupIsLetInLaterIsNotPlayed(t *testing.T) {
+	const resumes = `apiVersion: kyverno.io/v1
+kind: ClusterPolicy
+metadata: {name: p-resume}
+spec:
+  rules:
+  - name: resume
+    match: {any: [{resources: {kinds: [volsync.backube/v1alpha1/ReplicationDestination/status]}}]}
+    mutate: {targets: [{apiVersion: volsync.backube/v1alpha1, kind: ReplicationSource}], patchStrategicMerge: {spec: {paused: false}}}
+`
+	acceptances := append(slices.Clone(taken), play.Acceptance{Kind: "ClusterPolicy", Name: "p-resume", Called: 1})
+	p := loaded(t, "")
+	raw, err := os.ReadFile(filepath.Join(p.Path, "policy.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	contract, err := os.ReadFile(filepath.Join(p.Path, "conformance.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changing := policyOf(t, map[string]string{"policy.yaml": string(raw) + "---\n" + resumes, "conformance.yaml": string(contract)})
+	for _, requirement := range []string{"core/s3-down/list-lies", "core/s3-down/list-short"} {
+		if got := row(t, run(t, p, fake{acceptances: taken, course: good}), requirement); got.Verdict != OK {
+			t.Errorf("%+v", got)
+		}
+		got := row(t, run(t, changing, fake{acceptances: acceptances, course: good}), requirement)
+		if got.Verdict != Unknown || !strings.Contains(got.Text, "only a cluster can tell: ClusterPolicy/p-resume changes what exists") {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
 func TestNobodyCalled(t *testing.T) {
 	r := run(t, loaded(t, ""), fake{acceptances: []play.Acceptance{{Kind: "GeneratingPolicy", Name: "p-restore"}}, course: good})
 	if len(r.Findings) != 1 || r.Findings[0].Requirement != policy.Acts {
@@ -497,6 +530,8 @@ func TestLooks(t *testing.T) {
 		"says it for ever":   {func(f *found) { f.saysMore(1, 2, "it is late") }, []play.Event{said(1, "w", "late"), said(2, "other", "x"), said(3, "w", "")}, ""},
 		"restored once":      {(*found).notRestoredAgain, []play.Event{claimed, rd(claimName), restored}, ""},
 		"asked for again":    {(*found).notRestoredAgain, []play.Event{claimed, rd(claimName), restored, then(rd(claimName))}, "is made when the restore is long done"},
+		"older, backed up":   {(*found).noBackupOfAnOlderSnapshot, []play.Event{claimed, rd(claimName), backupOf(claimName)}, "restored an older snapshot"},
+		"older, held":        {(*found).noBackupOfAnOlderSnapshot, []play.Event{claimed, rd(claimName)}, ""},
 		"may change":         {func(f *found) { f.mayChange("no change") }, []play.Event{claimed, {What: play.Refusal, Object: pod("early"), Text: "no"}}, ""},
 		"may not change":     {func(f *found) { f.mayChange("no change") }, []play.Event{claimed, {What: play.Refusal, Object: plan.claim(claimName), Text: "why"}}, "no change: why"},
 		"let in like all":    {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName), backupOf(twinName)}, ""},
@@ -546,7 +581,7 @@ func TestOutput(t *testing.T) {
 	for _, want := range []string{
 		"policy p (", "played by nobody", "made for kyverno-1.13", "fail     S3 down: refused",
 		"situations follow from it: core/s3-down/refused, core/s3-down/black-hole", "not: a backup may run", "Not looked at, so neither right nor wrong:\n  RBAC beyond ",
-		"0 fail as its contract says, 13 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
+		"0 fail as its contract says, 14 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not in\n%s", want, text.String())
@@ -559,6 +594,42 @@ func TestOutput(t *testing.T) {
 	var again Report
 	if err := json.Unmarshal([]byte(raw.String()), &again); err != nil || len(again.Rows) != len(r.Rows) || again.OK() {
 		t.Errorf("%v\n%s", err, raw.String())
+	}
+}
+
+// A request for a restore that was lost is made up for by a restore, or by words.
+func TestWhatWasLostIsMadeUpFor(t *testing.T) {
+	claim := func(annotations map[string]any) map[string]any {
+		pvc := plan.claim(claimName)
+		pvc["metadata"].(map[string]any)["annotations"] = annotations
+		return pvc
+	}
+	decided := claim(map[string]any{"decision": "restore"})
+	admitted := play.Event{What: play.Admitted, Object: decided}
+	rd := func(into string) play.Event {
+		return made(1, destination, map[string]any{"name": claimName, "namespace": namespace}, map[string]any{"restic": map[string]any{"destinationPVC": into}})
+	}
+	for name, c := range map[string]struct {
+		events []play.Event
+		atEnd  map[string]any
+		want   string // empty: it is
+	}{
+		"nothing":               {[]play.Event{admitted}, decided, `no ReplicationDestination is made later, and the PVC says no more than when it was created ("decision: restore")`},
+		"a restore":             {[]play.Event{admitted, rd(claimName)}, decided, ""},
+		"a restore of another":  {[]play.Event{admitted, rd("other")}, decided, "no ReplicationDestination is made later"},
+		"words":                 {[]play.Event{admitted}, claim(map[string]any{"decision": "restore", "warning": "it is not restored yet"}), ""},
+		"words of Kubernetes":   {[]play.Event{admitted}, claim(map[string]any{"decision": "restore", "pv.kubernetes.io/bind-completed": "yes"}), "no ReplicationDestination is made later"},
+		"an app that is held":   {[]play.Event{admitted, rd(claimName), {What: play.Refusal, Object: pod("late"), Text: "it is being restored"}}, decided, "pod late is refused: it is being restored"},
+		"a PVC that is refused": {[]play.Event{{What: play.Refusal, Object: decided, Text: "no"}}, decided, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := loaded(t, "")
+			f := &found{course: play.Course{Events: c.events, Objects: []map[string]any{c.atEnd}}, contract: p.Contract, subjects: subjectsOf(p), applied: applied{}}
+			f.madeUpFor()
+			if c.want == "" && len(f.problems) > 0 || c.want != "" && (len(f.problems) != 1 || !strings.Contains(f.problems[0].text, c.want)) {
+				t.Errorf("got %+v, want %q", f.problems, c.want)
+			}
+		})
 	}
 }
 

@@ -60,7 +60,7 @@ var lies = map[string]bool{"404-key": true, "config-gone": true}
 // faults are the rows of the fault table, for all PVCs at once.
 func (p plot) faults() (all []history.Fault) {
 	for _, row := range p.rows() {
-		if lies[row.Name] || row.Outcome == outage.OutcomeLied {
+		if lies[row.Name] || row.Outcome == outage.OutcomeLied || row.Outcome == outage.OutcomeOlder {
 			continue
 		}
 		f := history.Fault{Name: row.Short(), Unknown: row.Outcome == outage.OutcomeUnknown, Movers: movers(row)}

@@ -588,6 +588,23 @@ func (f *found) noBackupLetIn() {
 		object(all[0]).GetKind(), object(all[0]).GetName(), when, f.because())
 }
 
+// noBackupOfAnOlderSnapshot wants no backup to begin of a volume into which an older snapshot than the newest was restored.
+func (f *found) noBackupOfAnOlderSnapshot() {
+	for _, e := range f.backups() {
+		gate := f.moverGate(source)
+		f.wrongBy("backup of an older snapshot", gate, "VolSync may begin a backup (pod %s) of a volume into which it restored an older snapshot, as S3 did not list the newest: "+
+			"retention removes the newest, and nobody knows", object(e).GetName())
+		return
+	}
+}
+
+// blindToChanges says that no backup was let in only as far as was played: when a restore is done, the policy changes what exists.
+func (f *found) blindToChanges() {
+	if changes := f.subjects.changes(); changes != "" {
+		f.blind = "only a cluster can tell: " + changes + onlyOnACluster
+	}
+}
+
 // pushesNothingOut wants no backup to begin of a volume that is empty because somebody said, as if it were so, that there is no backup. What
 // retention makes of two of an hour, a cluster shows.
 func (f *found) pushesNothingOut() {

@@ -176,6 +176,12 @@ func (p plot) hazards() []situation {
 			verify: (*found).backedUpAtTheEnd,
 		},
 		{
+			name: "Kyverno loses what it was asked to make, and scans", requirement: "resilience/restore-made-up-for", wanted: "RD and the app starts, or says what to do",
+			play: p.scene(p.backup(), play.Step{BackgroundLost: true}, create(p.claim(claimName)), wait(afterMillis), play.Step{BackgroundOn: true}, wait(afterMillis),
+				play.Step{Scan: true}, wait(afterMillis), play.Step{Restored: true}, wait(afterMillis), create(pod("late"))),
+			verify: (*found).madeUpFor,
+		},
+		{
 			name: "a person pauses backups, and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "they stay paused",
 			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"paused": true}})},
 				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
@@ -336,6 +342,29 @@ func (f *found) restoreIsGuarded() {
 	if f.contract.Promises("gated-start") {
 		f.appWaits()
 	}
+}
+
+// madeUpFor wants the PVC to have a ReplicationDestination at last, and its app to start when that is done, or to say something else than
+// when it was created: what a person can do.
+func (f *found) madeUpFor() {
+	e, admitted := f.claim()
+	if !admitted {
+		return
+	}
+	if slices.ContainsFunc(f.made(destination), f.intoClaim) {
+		f.lateStarts()
+		f.isFilled()
+		return
+	}
+	first := f.decision(object(e))
+	for _, content := range f.course.Objects {
+		o := &unstructured.Unstructured{Object: content}
+		if o.GetKind() == "PersistentVolumeClaim" && o.GetNamespace() == namespace && o.GetName() == claimName && f.decision(o) != first {
+			return
+		}
+	}
+	maker := f.subjects.makes(destination)
+	f.missing(maker, maker, "the request for a restore was lost, no ReplicationDestination is made later, and the PVC says no more than when it was created (%q)", first)
 }
 
 // restoredOrHeld wants a restore, or no backup.

@@ -133,8 +133,13 @@ func (p plot) outage(row outage.Fault) situation {
 			return
 		}
 		f.decisionVisible(row.Outcome)
-		if row.Outcome == outage.OutcomeNothing {
+		switch row.Outcome {
+		case outage.OutcomeNothing:
 			f.noBackupLetIn()
+			f.blindToChanges()
+		case outage.OutcomeOlder:
+			f.noBackupOfAnOlderSnapshot()
+			f.blindToChanges()
 		}
 		if row.Outcome.Restores() {
 			f.hasDestination(atOnceMillis)
@@ -151,6 +156,9 @@ func (p plot) outage(row outage.Fault) situation {
 	case row.Outcome == outage.OutcomeNothing:
 		s.wanted = "RD, no backup when it found nothing"
 		s.play = p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(beforeMovers), play.Step{Restored: true, Said: "No eligible snapshots found"}, wait(outageMillis-beforeMovers), play.Step{Movers: true})
+	case row.Outcome == outage.OutcomeOlder:
+		s.wanted = "RD, no backup when it found an older one"
+		s.play = p.scene(p.backup(), p.begin(row), create(p.claim(claimName)), wait(beforeMovers), play.Step{Restored: true}, wait(outageMillis-beforeMovers), play.Step{Movers: true})
 	case row.Outcome.Restores():
 		s.wanted = "RD"
 	case row.Outcome == outage.OutcomeAbsent:

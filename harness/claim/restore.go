@@ -74,15 +74,20 @@ func (c *Claim) restoreFailed(ctx context.Context, destination *unstructured.Uns
 // RestoredOrSaysSo looks, after a restore that found nothing, whether the claim has the good backup's content all the same, and
 // says so. If it has not, the claim must not look like one that was restored.
 func (c *Claim) RestoredOrSaysSo(ctx context.Context, restored *Claim) (has bool) {
+	return c.HasOrSaysSo(ctx, restored, repository.SeedContent, "the restore found nothing")
+}
+
+// HasOrSaysSo is the same of a restore that came to something else, and of this content of the sentinel.
+func (c *Claim) HasOrSaysSo(ctx context.Context, restored *Claim, sentinel, found string) (has bool) {
 	started, held := app.Try(ctx, c.env(), app.Of(c.env(), c.Name))
 	if !held {
 		started.Running(ctx)
-		if app.Violation(ctx, started, app.Keeps(started, repository.SeedContent)) == "" {
+		if app.Violation(ctx, started, app.Keeps(started, sentinel)) == "" {
 			c.env().Evidence("volume", "PVC "+c.Name+" has been restored", nil)
 			return true
 		}
 	}
-	c.LooksUnlike(ctx, restored, "the restore found nothing, and nobody can see it")
+	c.LooksUnlike(ctx, restored, found+", and nobody can see it")
 	return false
 }
 

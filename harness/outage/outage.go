@@ -131,6 +131,9 @@ const (
 	// success. It is not taken for a restore: no backup is let in, and it is restored when it can be, or the PVC says that nothing
 	// was found.
 	OutcomeNothing Outcome = "nothing"
+	// OutcomeOlder: Kyverno finds the backup, and the movers see only older snapshots of it, so that they restore one of these, and that is
+	// a success. It is not taken for the newest data, either: no backup is let in, and the PVC gets the newest, or says that it has not.
+	OutcomeOlder Outcome = "older"
 	// OutcomeLied: who was asked said, as if it were so, that there is no backup. Nobody can know better by asking. The PVC may start empty;
 	// what was backed up before is not lost.
 	OutcomeLied Outcome = "lied"
@@ -138,7 +141,12 @@ const (
 
 // Restores says that Kyverno is told of the backup, so that a ReplicationDestination is to be made.
 func (o Outcome) Restores() bool {
-	return o == OutcomeBackup || o == OutcomeLater || o == OutcomeNothing
+	return o == OutcomeBackup || o.ByMovers()
+}
+
+// ByMovers says that the fault is met by the movers, and not by whoever decides: Kyverno is told the truth.
+func (o Outcome) ByMovers() bool {
+	return o == OutcomeLater || o == OutcomeNothing || o == OutcomeOlder
 }
 
 // Decision is what a policy is to say that it decided, by the names of a contract's decisions.
@@ -163,6 +171,8 @@ const (
 	TargetMarker  Target = "marker"  // the bucket's marker, as anybody: of policies that expect one
 	// TargetSnapshots is the listing of the repository's snapshots with the movers' credentials.
 	TargetSnapshots Target = "snapshots"
+	// TargetHistory is the same listing of a repository that has several.
+	TargetHistory Target = "history"
 	// TargetWrite is an object of the spec's part of the bucket, in no repository, that is written with the movers' credentials.
 	TargetWrite Target = "write"
 	// TargetOracle is a question to the oracle about the PVC.
@@ -184,6 +194,8 @@ func (t Target) up(r probe.Result) bool {
 		return r.Class == probe.OK && len(r.Redirects) == 0 && !isPage(r)
 	case TargetListing, TargetSnapshots:
 		return lists(r)
+	case TargetHistory:
+		return lists(r) && r.Keys > 1
 	case TargetOracle:
 		return says(gateway.OracleBackup)(r)
 	default:
@@ -467,6 +479,12 @@ var Faults = []Fault{
 		HTTP: gateway.Fault{Kind: "absent"}, Key: "snapshots/", About: gateway.AboutListings, Auth: []string{gateway.AuthAWS4},
 		Proof: Proof{TargetConfig: up, TargetListing: lists, TargetSigned: up, TargetSnapshots: listsNothing},
 	},
+	{
+		// What a listing lacks that lags behind is what was stored last: the newest snapshot.
+		Name: "list-short", Sentence: "listing only the oldest snapshot to the movers, which can read everything", Outcome: OutcomeOlder,
+		HTTP: gateway.Fault{Kind: "list-first"}, Key: "snapshots/", About: gateway.AboutListings, Auth: []string{gateway.AuthAWS4},
+		Proof: Proof{TargetConfig: up, TargetListing: lists, TargetSigned: up, TargetHistory: listsOne},
+	},
 }
 
 // OracleFaults are the rows about the oracle. Only a policy that asks one meets them.
@@ -576,9 +594,10 @@ func unresolved(reasons ...string) func(probe.Result) bool {
 	}
 }
 
-// lists and listsNothing are about listings of where there is a backup.
+// lists, listsNothing and listsOne are about listings of where there is a backup.
 func lists(r probe.Result) bool        { return up(r) && r.Lists && r.Keys > 0 }
 func listsNothing(r probe.Result) bool { return up(r) && r.Lists && r.Keys == 0 }
+func listsOne(r probe.Result) bool     { return up(r) && r.Lists && r.Keys == 1 }
 
 func isPage(r probe.Result) bool {
 	return r.Class == probe.OK && strings.HasPrefix(r.Headers["Content-Type"], "text/html")

@@ -122,7 +122,7 @@ func aGateway(t *testing.T, scheme string) (Subject, *fault.Gateway) {
 		case r.Method == http.MethodPut:
 		case r.URL.Query().Has("list-type"):
 			w.Header().Set("Content-Type", "application/xml")
-			_, _ = io.WriteString(w, "<ListBucketResult><Contents><Key>k</Key></Contents></ListBucketResult>")
+			_, _ = io.WriteString(w, "<ListBucketResult><Contents><Key>k</Key></Contents><Contents><Key>l</Key></Contents></ListBucketResult>")
 		default:
 			w.Header().Set("Content-Type", "binary/octet-stream")
 			_, _ = io.WriteString(w, "an object")
@@ -331,6 +331,7 @@ func TestDecisionsOfOutcomes(t *testing.T) {
 	for outcome, want := range map[Outcome]string{
 		OutcomeUnknown: policy.DecisionUnknown, OutcomeAbsent: policy.DecisionFresh, OutcomeLied: policy.DecisionFresh,
 		OutcomeBackup: policy.DecisionRestore, OutcomeLater: policy.DecisionRestore, OutcomeNothing: policy.DecisionRestore,
+		OutcomeOlder: policy.DecisionRestore,
 	} {
 		if got := outcome.Decision(); got != want {
 			t.Errorf("%s: %s, wanted %s", outcome, got, want)

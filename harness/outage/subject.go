@@ -61,7 +61,7 @@ func (s Subject) URL(ctx context.Context, target Target) (string, error) {
 		return s.Oracle, nil
 	case TargetSigned:
 		return s.signed(ctx, target, key, nil)
-	case TargetSnapshots:
+	case TargetSnapshots, TargetHistory:
 		return s.signed(ctx, target, "", url.Values{"list-type": {"2"}, "prefix": {s.RepositoryPrefix + "snapshots/"}})
 	case TargetWrite:
 		return s.signed(ctx, target, s.NamespacePrefix+written, nil)

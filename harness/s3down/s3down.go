@@ -412,7 +412,7 @@ func (o *inForce) ranInto(ctx context.Context, since int64) {
 	}
 	page, err := e.Gateway.Records(ctx, since, about)
 	e.Must(err)
-	who, movers := asks, o.fault.Outcome == outage.OutcomeLater || o.fault.Outcome == outage.OutcomeNothing
+	who, movers := asks, o.fault.Outcome.ByMovers()
 	switch {
 	case o.fault.Oracle:
 		who = policy.AsksKyverno

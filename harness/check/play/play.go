@@ -112,6 +112,9 @@ type Step struct {
 	// it meanwhile, newest first, for Kyverno keeps no order.
 	BackgroundOff bool `json:"backgroundOff,omitempty"`
 	BackgroundOn  bool `json:"backgroundOn,omitempty"`
+	// BackgroundLost lets all that is asked of the background controller be lost, until BackgroundOn: what Kyverno drops beyond its limit
+	// of requests, or loses with the admission controller that took them in.
+	BackgroundLost bool `json:"backgroundLost,omitempty"`
 	// AdmissionOff takes Kyverno's admission controller away: its webhooks are there, and nobody answers. One whose
 	// failurePolicy is Ignore is passed by, one with Fail refuses what it is for. WebhooksGone takes the webhooks away, too,
 	// as Kyverno does when it is scaled to zero. AdmissionOn brings both back. The API server's own policies stay.

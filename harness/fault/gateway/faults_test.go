@@ -95,6 +95,7 @@ func TestFaultsAsSeenByAClient(t *testing.T) {
 		"throttle":        {fault: api.Fault{Kind: "throttle", KilobytesPerSecond: 1000}, method: "PUT", body: "hello", see: is(200, "text/plain; charset=utf-8", object), status: 200},
 		"absent":          {fault: api.Fault{Kind: "absent"}, see: is(404, "application/xml", "<Code>NoSuchKey</Code>"), status: 404},
 		"absent of a put": {fault: api.Fault{Kind: "absent"}, method: "PUT", body: "hello", see: is(200, "text/plain; charset=utf-8", object), status: 200},
+		"list-first":      {fault: api.Fault{Kind: "list-first"}, see: is(200, "text/plain; charset=utf-8", object), status: 200},
 		"empty-200":       {fault: api.Fault{Kind: "empty-200"}, see: is(200, "", ""), status: 200},
 		"html-200":        {fault: api.Fault{Kind: "html-200"}, see: is(200, "text/html; charset=utf-8", "Sign in"), status: 200},
 	} {
@@ -124,6 +125,48 @@ func TestFaultsAsSeenByAClient(t *testing.T) {
 		if !tried[name] && !kind.beforeRequests() { // those are tried by TestHandshakes and TestQuestionsForTheName
 			t.Errorf("the kind %q has no case here: add one", name)
 		}
+	}
+}
+
+// A listing that lags behind names what was stored first, and says that it is whole.
+func TestAListingOfTheFirst(t *testing.T) {
+	const head = `<?xml version="1.0" encoding="UTF-8"?>` + "\n"
+	const namespace = ` xmlns="http://s3.amazonaws.com/doc/2006-03-01/"`
+	contents := func(key, at string) string {
+		return "<Contents><Key>" + key + "</Key><LastModified>" + at + `</LastModified><ETag>"e"</ETag><Size>7</Size></Contents>`
+	}
+	older, newer := contents("p/b", "2026-11-01T00:00:00.000Z"), contents("p/a", "2026-11-01T00:00:01Z")
+	for name, c := range map[string]struct {
+		answer, want, without string
+		status                int
+		note                  string
+	}{
+		"the first of two":    {head + "<ListBucketResult" + namespace + "><Name>b</Name><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>" + newer + older + "</ListBucketResult>", "<EncodingType>url</EncodingType><KeyCount>1</KeyCount><MaxKeys>0</MaxKeys><IsTruncated>false</IsTruncated><Contents><Key>p/b</Key>", "p/a", 200, ""},
+		"without a namespace": {"<ListBucketResult>" + older + newer + "</ListBucketResult>", "<Key>p/b</Key>", "p/a", 200, ""},
+		"of one":              {"<ListBucketResult>" + newer + "</ListBucketResult>", "<Key>p/a</Key>", "p/b", 200, ""},
+		"of none":             {"<ListBucketResult><Prefix>p/</Prefix></ListBucketResult>", "<KeyCount>0</KeyCount>", "<Contents>", 200, ""},
+		"an error":            {"<Error><Code>AccessDenied</Code></Error>", "<Error><Code>AccessDenied</Code></Error>", "ListBucketResult", 403, ""},
+		"no XML":              {"hello", "hello", "ListBucketResult", 200, "shortening the listing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/xml")
+				w.WriteHeader(c.status)
+				_, _ = io.WriteString(w, c.answer)
+			})
+			g.put(api.Rule{ID: "f", Fault: api.Fault{Kind: "list-first"}})
+			got := do(t, "GET", "http://"+g.data+"/b/?list-type=2&prefix=p/", "")
+			if got.err != nil || got.res.StatusCode != c.status || !strings.Contains(got.body, c.want) || strings.Contains(got.body, c.without) {
+				t.Errorf("want %d with %q and without %q, found %q, %v", c.status, c.want, c.without, got.body, got.err)
+			}
+			if r := g.done("/b/"); r.Rule != "f" || !strings.Contains(r.Error, c.note) || c.note == "" && r.Error != "" {
+				t.Errorf("recorded %+v, wanted %q", r, c.note)
+			}
+			g.put(api.Rule{ID: "f", About: api.AboutObjects, Fault: api.Fault{Kind: "list-first"}})
+			if got := do(t, "GET", "http://"+g.data+"/b/?list-type=2&prefix=p/", ""); got.body != c.answer {
+				t.Errorf("without the fault: %q", got.body)
+			}
+		})
 	}
 }
 

@@ -1,14 +1,17 @@
 package gateway
 
 import (
+	"bytes"
 	"crypto/tls"
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/Shopify/toxiproxy/v2/toxics"
 
@@ -87,6 +90,19 @@ var kinds = map[string]kind{
 		default:
 			x.passThrough(nil)
 		}
+	}},
+	// A listing that lags behind what is stored, and says that it is whole: it names only what was stored first. What it leaves out can be
+	// read.
+	"list-first": {serve: func(x *exchange, _ api.Fault) {
+		if about(x.r) != api.AboutListings || x.r.Method != http.MethodGet {
+			x.passThrough(nil)
+			return
+		}
+		x.passThrough(func(res *http.Response) {
+			if err := onlyFirst(res); err != nil {
+				x.note("shortening the listing: %v", err)
+			}
+		})
 	}},
 	// An oracle that is wrong, and does not know.
 	"says": {
@@ -239,6 +255,49 @@ func emptyListing(bucket, prefix string) string {
 	}{
 		Name: bucket, Prefix: prefix, MaxKeys: 1000,
 	})
+}
+
+// listing is what S3 answers to a listing, as far as clients read it.
+type listing struct {
+	XMLName                               xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
+	Name, Prefix, Delimiter, EncodingType string
+	KeyCount, MaxKeys                     int
+	IsTruncated                           bool
+	Contents                              []listed
+	CommonPrefixes                        []struct{ Prefix string }
+}
+
+// listed is an object in a listing.
+type listed struct {
+	Key                string
+	LastModified       time.Time
+	ETag, StorageClass string
+	Size               int64
+}
+
+// onlyFirst leaves of a listing only the object that was stored first. What is no listing stays as it is.
+func onlyFirst(res *http.Response) error {
+	if res.StatusCode != http.StatusOK {
+		return nil
+	}
+	raw, err := io.ReadAll(res.Body)
+	if err := errors.Join(err, res.Body.Close()); err != nil {
+		return err
+	}
+	var all listing
+	decoder := xml.NewDecoder(bytes.NewReader(raw))
+	decoder.DefaultSpace = "http://s3.amazonaws.com/doc/2006-03-01/" // some servers leave it out
+	if err = decoder.Decode(&all); err == nil {
+		if len(all.Contents) > 0 {
+			first := slices.MinFunc(all.Contents, func(a, b listed) int { return a.LastModified.Compare(b.LastModified) })
+			all.Contents = []listed{first}
+		}
+		all.KeyCount, all.IsTruncated = len(all.Contents)+len(all.CommonPrefixes), false
+		raw = []byte(document(all))
+	}
+	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(raw)), int64(len(raw))
+	res.Header.Set("Content-Length", fmt.Sprint(len(raw)))
+	return err
 }
 
 func document(v any) string {

@@ -172,6 +172,7 @@ var outcomes = map[outage.Outcome]string{
 	outage.OutcomeLater:   "restore afterwards, and not report success before",
 	outage.OutcomeLied:    "not lose the last good snapshot",
 	outage.OutcomeNothing: "let no backup in, and restore afterwards or say that nothing was found",
+	outage.OutcomeOlder:   "let no backup in, and restore the newest afterwards or say that it has not",
 }
 
 func faults(all []outage.Fault) (string, error) {

@@ -14,6 +14,7 @@ var Events = []Event{
 	{"S3 forgets for a while what it holds, and takes writes", "core/s3-down/amnesia"},
 	{"S3 forgets a repository that a volume is backed up to, or is to be restored from", "safety/bucket-forgets"},
 	{"S3 lists nothing, although it holds snapshots", "core/s3-down/list-lies"},
+	{"S3 lists only older snapshots than it holds", "core/s3-down/list-short"},
 	{"The repository's `config` is lost", "core/s3-down/config-gone"},
 	{"S3 is full or read-only", "core/s3-down/read-only"},
 	{"A Deployment's PVC is deleted and made again while its pods are there; a restore is given up, and ends later", "safety/restore-beside-app"},
