@@ -8,17 +8,26 @@ import (
 )
 
 var _ = Prove("safety/volume-with-content", verdict.Safety,
-	"A PVC is created for a volume that has content already (spec.volumeName), newer than the backup in S3. It is never restored over: its app reads the newer content, and that is backed up.",
+	"A PVC is created for a volume that has content already, newer than the backup in S3: the PVC names it (spec.volumeName), or only the volume names the PVC (spec.claimRef). It is never restored over: its app reads the newer content, and that is backed up.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		s.GoodBackup(ctx, "data")
-		first := s.UnlabelledClaim(ctx, "data")
-		app := first.App(ctx)
-		written := app.Write(ctx, small(s))
-		app.Delete(ctx)
-
-		claim := first.TakenBack(ctx)
-		claim.StaysUnrestored(ctx, "the PVC was created for the volume")
-		claim.App(ctx).SeesExactly(ctx, written)
-		claim.BackedUp(ctx)
-		claim.BackupIsExactly(ctx, written)
+		ways := []struct {
+			name string
+			back func(*scenario.Claim, context.Context) *scenario.Claim
+		}{{"named", (*scenario.Claim).TakenBack}, {"kept", (*scenario.Claim).GivenBack}}
+		var claims []*scenario.Claim
+		var written []scenario.Manifest
+		for _, way := range ways {
+			s.GoodBackup(ctx, way.name)
+			first := s.UnlabelledClaim(ctx, way.name)
+			app := first.App(ctx)
+			written = append(written, app.Write(ctx, small(s)))
+			app.Delete(ctx)
+			claims = append(claims, way.back(first, ctx))
+		}
+		s.StayUnrestored(ctx, s.Now(), "the PVC was created for the volume", claims...)
+		for i, claim := range claims {
+			claim.App(ctx).SeesExactly(ctx, written[i])
+			claim.BackedUp(ctx)
+			claim.BackupIsExactly(ctx, written[i])
+		}
 	}, long)

@@ -62,7 +62,7 @@ func (p plot) annotations() (all []situation) {
 	}
 	if p.Override.Annotation != "" { // nobody has acted on it yet
 		all = append(all, situation{
-			name: "a manifest drops an override, while Kyverno's background controller is away", requirement: requirement, wanted: "the app starts again, no restore",
+			name: "a manifest drops an override, while Kyverno's background controller is away", requirement: "safety/restore-beside-app", wanted: "the app starts again, no restore",
 			play: p.scene(p.backup(), play.Step{BackgroundOff: true}, create(p.claim(claimName)), wait(afterMillis), p.override(), create(pod("late")), wait(afterMillis),
 				play.Step{Replace: p.claim(claimName)}, play.Step{Delete: pod("late")}, play.Step{BackgroundOn: true}, wait(afterMillis), play.Step{Scan: true},
 				wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), create(pod("again"))),

@@ -345,6 +345,10 @@ func good(s play.Situation) play.Course {
 			e := play.Event{Step: i, What: play.Admitted, Object: o}
 			c.Events, c.Objects, there[nameOf(o)] = append(c.Events, e), append(c.Objects, o), true
 			spec := o["spec"].(map[string]any)
+			kept := slices.ContainsFunc(s.Objects, func(o map[string]any) bool { return isKeptFor(o, metadata) })
+			if kept {
+				spec["volumeName"] = keptVolume
+			}
 			content := spec["volumeName"] != nil || spec["dataSource"] != nil || spec["dataSourceRef"] != nil
 			relabelled := slices.ContainsFunc(s.Steps, func(s play.Step) bool { return s.Update["kind"] == "PersistentVolumeClaim" })
 			labels, _ := metadata["labels"].(map[string]any)
@@ -352,7 +356,7 @@ func good(s play.Situation) play.Course {
 				continue
 			}
 			metadata["annotations"] = map[string]any{"p/decision": "something"}
-			waits := waiting || step.Meanwhile != nil
+			waits := !kept && (waiting || step.Meanwhile != nil)
 			unknown = unknown || backedUp && (away || waits)
 			if restoring = backedUp && metadata["labels"] != nil && !content && !away && !waits; restoring {
 				c.Events = append(c.Events, made(i, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "once"}, "restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"], "copyMethod": "Direct"}}))
@@ -374,6 +378,13 @@ func good(s play.Situation) play.Course {
 // moverPod is one of VolSync's, with these arguments.
 func moverPod(args ...any) map[string]any {
 	return map[string]any{"kind": "Pod", "metadata": map[string]any{"name": "mover"}, "spec": map[string]any{"containers": []any{map[string]any{"args": args}}}}
+}
+
+// isKeptFor says of an object whether it is a volume whose claimRef names a PVC that is not there yet.
+func isKeptFor(o, pvc map[string]any) bool {
+	volume := &unstructured.Unstructured{Object: o}
+	ref, _, _ := unstructured.NestedStringMap(o, "spec", "claimRef")
+	return volume.GetDeletionTimestamp() == nil && ref["namespace"] == pvc["namespace"] && ref["name"] == pvc["name"] && ref["uid"] == ""
 }
 
 // nameOf is an object's kind, namespace and name.
@@ -512,6 +523,8 @@ func TestLooks(t *testing.T) {
 		"its cache decided":  {(*found).leavesVolSyncsAlone, []play.Event{claimed, cached(play.Admitted, "", map[string]any{"p/decision": "fresh"})}, "is written on: p/decision: fresh"},
 		"its cache warned":   {(*found).leavesVolSyncsAlone, []play.Event{claimed, cached(play.Changed, "", map[string]any{"p/warning": "late"})}, "is written on: p/warning: late"},
 		"its cache refused":  {(*found).leavesVolSyncsAlone, []play.Event{claimed, cached(play.Refusal, "too long", nil)}, "is refused, and backups or restores with it: too long"},
+		"another volume":     {(*found).restoredOrKept, []play.Event{claimed, mover(play.Admitted, "backup")}, "a volume that is empty pushes it out"},
+		"it is restored":     {(*found).restoredOrKept, []play.Event{claimed, rd(claimName), mover(play.Admitted, "backup")}, ""},
 		"unlocks":            {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), {What: play.Admitted, By: play.JobController, Object: moverPod("unlock", "backup")}}, ""},
 		"keeps the lock":     {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, "does not remove stale locks"},
 		"killed for good":    {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Refusal, "backup")}, "no mover is let in any more after one that was killed"},

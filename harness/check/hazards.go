@@ -210,6 +210,7 @@ func (p plot) hazards() []situation {
 			verify: func(f *found) { f.neverRestored(); f.backedUp() },
 		})
 	}
+	all = append(all, p.keptVolumes()...)
 	if p.Override.Annotation != "" {
 		all = append(all, p.overridden(), p.overriddenAtWork(), p.overriddenWhenGone())
 	}
@@ -223,6 +224,90 @@ func (p plot) hazards() []situation {
 		})
 	}
 	return all
+}
+
+// keptVolumes are the situations of a volume that names a PVC in its claimRef, which Kubernetes gives to the next PVC of that name, and of
+// volumes that it gives to another one or to nobody.
+func (p plot) keptVolumes() (all []situation) {
+	for _, kept := range []struct {
+		how    string
+		volume map[string]any
+		before []play.Step
+	}{
+		{"claimRef", volumeFor(namespace, claimName), nil},
+		{"claimRef with an empty uid", claimedBy(volumeFor(namespace, claimName), ""), nil},
+		{"and a pod waits", volumeFor(namespace, claimName), []play.Step{create(pod("early"))}},
+	} {
+		steps := slices.Concat(kept.before, []play.Step{p.backup(), create(p.claim(claimName)), wait(afterMillis), {Movers: true}, wait(afterMillis), {Scan: true}, wait(afterMillis)})
+		all = append(all, situation{
+			name: "a PVC comes with content: a volume is kept for it, " + kept.how, requirement: "safety/volume-with-content", wanted: "no restore, backups",
+			play:   withVolume(kept.volume, p.scene(steps...)),
+			verify: func(f *found) { f.neverRestored(); f.backedUp() },
+		})
+	}
+	all = append(all, situation{
+		name: "a PVC comes with content: a volume is kept for it, and is too small", requirement: "safety/volume-with-content", wanted: "no restore over it, no backup of another",
+		play:   withVolume(small(volumeFor(namespace, claimName)), p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis))),
+		verify: (*found).restoredOrKept,
+	})
+	for _, other := range []struct {
+		how    string
+		volume map[string]any
+	}{
+		{"of an earlier PVC of its name", claimedBy(volumeFor(namespace, claimName), "5d9b3c1e-2f64-4a0b-8c77-0e1d2c3b4a59")},
+		{"for a PVC of another namespace", volumeFor(elsewhere, claimName)},
+		{"for a PVC of another name", volumeFor(namespace, twinName)},
+		{"for it, and is being deleted", leaving(volumeFor(namespace, claimName))},
+	} {
+		all = append(all, situation{
+			name: "a PVC comes without content: a volume is kept " + other.how, requirement: "safety/volume-with-content", wanted: "RD into the PVC",
+			play:   withVolume(other.volume, p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis))),
+			verify: func(f *found) { f.hasDestination(afterMillis) },
+		})
+	}
+	return all
+}
+
+// keptVolume is the name of a volume with content.
+const keptVolume = "pv-2"
+
+// volumeFor is a volume with content that is kept for a PVC.
+func volumeFor(namespace, claim string) map[string]any {
+	return map[string]any{
+		"apiVersion": "v1", "kind": "PersistentVolume", "metadata": map[string]any{"name": keptVolume},
+		"spec": map[string]any{
+			"capacity": map[string]any{"storage": "256Mi"}, "accessModes": []any{"ReadWriteOnce"}, "persistentVolumeReclaimPolicy": "Retain",
+			"storageClassName": "standard", "hostPath": map[string]any{"path": "/data"},
+			"claimRef": map[string]any{"namespace": namespace, "name": claim},
+		},
+	}
+}
+
+// claimedBy makes of a volume one that is kept for the PVC with this UID.
+func claimedBy(volume map[string]any, uid string) map[string]any {
+	volume["spec"].(map[string]any)["claimRef"].(map[string]any)["uid"] = uid
+	return volume
+}
+
+// small makes of a volume one that has less than PVCs request. Kubernetes gives it only to a PVC that names it.
+func small(volume map[string]any) map[string]any {
+	volume["spec"].(map[string]any)["capacity"] = map[string]any{"storage": "1Mi"}
+	return volume
+}
+
+// leaving makes of a volume one that is deleted and still there.
+func leaving(volume map[string]any) map[string]any {
+	merge(volume["metadata"].(map[string]any), map[string]any{"deletionTimestamp": "2026-11-23T01:59:00Z", "finalizers": []any{"kubernetes.io/pv-protection"}})
+	return volume
+}
+
+// withVolume is a situation in which a volume is there, and one that nobody claims.
+func withVolume(volume map[string]any, s play.Situation) play.Situation {
+	free := volumeFor("", "")
+	free["metadata"] = map[string]any{"name": "pv-1"}
+	delete(free["spec"].(map[string]any), "claimRef")
+	s.Objects = append(s.Objects, free, volume)
+	return s
 }
 
 // overriddenAtWork is a restore that a person gives up while its mover writes.
@@ -365,6 +450,18 @@ func (f *found) madeUpFor() {
 	}
 	maker := f.subjects.makes(destination)
 	f.missing(maker, maker, "the request for a restore was lost, no ReplicationDestination is made later, and the PVC says no more than when it was created (%q)", first)
+}
+
+// restoredOrKept wants the PVC to be given the volume that is kept for it, with no restore into it, or else a restore or no backup.
+func (f *found) restoredOrKept() {
+	for _, content := range f.course.Objects {
+		o := &unstructured.Unstructured{Object: content}
+		if o.GetKind() == "PersistentVolumeClaim" && o.GetName() == claimName && stringAt(o, "spec", "volumeName") == keptVolume {
+			f.neverRestored()
+			return
+		}
+	}
+	f.restoredOrHeld()
 }
 
 // restoredOrHeld wants a restore, or no backup.

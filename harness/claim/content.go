@@ -12,9 +12,14 @@ import (
 	"github.com/smart-restore/conformance/harness/await"
 )
 
-// TakenBack deletes the claim, whose volume is kept, and creates a labelled one of the same name for that volume, as people do to
+// TakenBack deletes the claim, whose volume is kept, and creates a labelled one of the same name that names that volume, as people do to
 // whom a volume with the reclaim policy Retain was left. No app may use it.
-func (c *Claim) TakenBack(ctx context.Context) *Claim {
+func (c *Claim) TakenBack(ctx context.Context) *Claim { return c.takenBack(ctx, true) }
+
+// GivenBack is TakenBack of a PVC that does not name the volume: only the volume's claimRef says that the two belong together.
+func (c *Claim) GivenBack(ctx context.Context) *Claim { return c.takenBack(ctx, false) }
+
+func (c *Claim) takenBack(ctx context.Context, names bool) *Claim {
 	e := c.env()
 	volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: c.now(ctx).Spec.VolumeName}}
 	if volume.Name == "" {
@@ -45,7 +50,10 @@ func (c *Claim) TakenBack(ctx context.Context) *Claim {
 	var next *Claim
 	c.claims.s3.WhileS3IsUp(ctx, func() {
 		next = c.claims.create(ctx, c.Name, c.claims.labels(), func(pvc *corev1.PersistentVolumeClaim) {
-			pvc.Spec.VolumeName, pvc.Spec.StorageClassName = volume.Name, &class
+			pvc.Spec.StorageClassName = &class
+			if names {
+				pvc.Spec.VolumeName = volume.Name
+			}
 		})
 	})
 	next.Bound(ctx)
