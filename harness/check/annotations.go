@@ -53,7 +53,7 @@ func (p plot) annotations() (all []situation) {
 		)
 		if p.Override.Annotation != "" && by.subresource == "" { // a manifest says nothing of a status
 			all = append(all, situation{
-				name: "a manifest drops an override" + by.name, requirement: requirement, wanted: "the app starts again, no restore",
+				name: "a manifest drops an override" + by.name, requirement: "safety/restore-beside-app", wanted: "the app starts again, no restore",
 				play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.override(), wait(afterMillis), create(pod("late")),
 					by.away, play.Step{Replace: p.claim(claimName)}, by.back, wait(afterMillis), create(pod("again")), play.Step{Movers: true}, wait(afterMillis)),
 				verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp() },
