@@ -84,7 +84,7 @@ var _ = Prove("safety/populator-s3-down", verdict.Safety,
 			p.claim.BoundToItsData(ctx)
 			p.claim.App(ctx).SeesGoodBackup(ctx)
 		}
-		if !lying.claim.RestoredOrSaysSo(ctx, slow.claim) {
+		if !lying.claim.HasOrSaysSo(ctx, slow.claim, scenario.SeedContent, found) {
 			lying.claim.AskForBackup(ctx)
 			lying.claim.NoBackupSoFar(ctx, found)
 		}

@@ -184,22 +184,7 @@ func later(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 func nothingFound(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	before := s.GoodBackup(ctx, "data")
 	s.GoodBackup(ctx, "whole")
-
-	const found = "the restore found nothing"
-	var claim, whole *scenario.Claim
-	s.S3Down(ctx, fault, "data", func() {
-		whole = s.ClaimWithRestore(ctx, "whole")
-		claim = s.ClaimInOutage(ctx, fault, "data")
-		claim.DecisionVisible(ctx, fault.Outcome)
-		claim.RestoreEnded(ctx)
-		claim.AskForBackup(ctx)
-		claim.NoBackupSoFar(ctx, found)
-	})
-	whole.Restored(ctx, whole.HasReplicationDestination(ctx))
-	if !claim.RestoredOrSaysSo(ctx, whole) {
-		claim.AskForBackup(ctx)
-		claim.NoBackupSoFar(ctx, found)
-	}
+	noRestore(ctx, s, fault, scenario.SeedContent, "the restore found nothing")
 	s.GoodBackupSurvives(ctx, "data", before)
 }
 
@@ -208,8 +193,14 @@ func olderFound(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 	s.GoodBackup(ctx, "data")
 	newest := lastGoodOne(ctx, s, "data")
 	before := s.Listing(ctx, "data")
+	claim := noRestore(ctx, s, fault, lastGood, "the restore was of an older snapshot")
+	s.NothingLost(ctx, "data", before)
+	claim.SnapshotHolds(ctx, newest, lastGood)
+}
 
-	const found = "the restore was of an older snapshot"
+// noRestore has the restore of PVC data end in an outage as a success that is none, beside PVC whole, which is restored. What it found is why:
+// the newest backup's sentinel is not on the volume. Until it is, no backup is let in, or the PVC says so.
+func noRestore(ctx context.Context, s *scenario.Scenario, fault outage.Fault, sentinel, found string) *scenario.Claim {
 	var claim, whole *scenario.Claim
 	s.S3Down(ctx, fault, "data", func() {
 		whole = s.ClaimWithRestore(ctx, "whole")
@@ -220,10 +211,9 @@ func olderFound(ctx context.Context, s *scenario.Scenario, fault outage.Fault) {
 		claim.NoBackupSoFar(ctx, found)
 	})
 	whole.Restored(ctx, whole.HasReplicationDestination(ctx))
-	if !claim.HasOrSaysSo(ctx, whole, lastGood, found) {
+	if !claim.HasOrSaysSo(ctx, whole, sentinel, found) {
 		claim.AskForBackup(ctx)
 		claim.NoBackupSoFar(ctx, found)
 	}
-	s.NothingLost(ctx, "data", before)
-	claim.SnapshotHolds(ctx, newest, lastGood)
+	return claim
 }

@@ -68,7 +68,7 @@ func (p plot) bystanders() []situation {
 		{
 			name: "all PVCs are labelled later, VolSync's own too", requirement: "safety/own-volumes", wanted: "nothing for VolSync's", feature: "relabel",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Create: p.volSyncsOwn(cacheName), By: play.VolSync},
-				play.Step{Create: p.volSyncsOwn(longCacheName), By: play.VolSync}, wait(1000), selectsNamed(cacheName, p.PVC), selectsNamed(longCacheName, p.PVC),
+				play.Step{Create: p.volSyncsOwn(longCacheName), By: play.VolSync}, wait(1000), selectsNamed(cacheName, p.PVC, true), selectsNamed(longCacheName, p.PVC, true),
 				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
 			verify: (*found).leavesVolSyncsAlone,
 		},

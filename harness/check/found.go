@@ -504,9 +504,14 @@ func (f *found) fromStore(namespace, name, url string) (of, secret *unstructured
 }
 
 func (f *found) secret(namespace, name string) *unstructured.Unstructured {
+	return f.atTheEnd("Secret", namespace, name)
+}
+
+// atTheEnd is the object of a kind and name that is there at the end; nil: there is none.
+func (f *found) atTheEnd(kind, namespace, name string) *unstructured.Unstructured {
 	for _, content := range f.course.Objects {
 		o := &unstructured.Unstructured{Object: content}
-		if o.GetKind() == "Secret" && o.GetNamespace() == namespace && o.GetName() == name {
+		if o.GetKind() == kind && o.GetNamespace() == namespace && o.GetName() == name {
 			return o
 		}
 	}
@@ -575,7 +580,7 @@ func (f *found) saysDecision(pvc *unstructured.Unstructured, outcome outage.Outc
 // noBackupLetIn wants no backup to begin, at any time of the situation: it is not known whether the volume lacks what an older
 // one has.
 func (f *found) noBackupLetIn() {
-	all := slices.DeleteFunc(f.sent("Pod"), func(e play.Event) bool { return e.What != play.Admitted || !isBackup(e) })
+	all := f.backups()
 	if len(all) == 0 {
 		return
 	}
@@ -590,11 +595,9 @@ func (f *found) noBackupLetIn() {
 
 // noBackupOfAnOlderSnapshot wants no backup to begin of a volume into which an older snapshot than the newest was restored.
 func (f *found) noBackupOfAnOlderSnapshot() {
-	for _, e := range f.backups() {
-		gate := f.moverGate(source)
-		f.wrongBy("backup of an older snapshot", gate, "VolSync may begin a backup (pod %s) of a volume into which it restored an older snapshot, as S3 did not list the newest: "+
-			"retention removes the newest, and nobody knows", object(e).GetName())
-		return
+	if all := f.backups(); len(all) > 0 {
+		f.wrongBy("backup of an older snapshot", f.moverGate(source), "VolSync may begin a backup (pod %s) of a volume into which it restored an older snapshot, as S3 did not list the newest: "+
+			"retention removes the newest, and nobody knows", object(all[0]).GetName())
 	}
 }
 

@@ -442,11 +442,8 @@ func (f *found) madeUpFor() {
 		return
 	}
 	first := f.decision(object(e))
-	for _, content := range f.course.Objects {
-		o := &unstructured.Unstructured{Object: content}
-		if o.GetKind() == "PersistentVolumeClaim" && o.GetNamespace() == namespace && o.GetName() == claimName && f.decision(o) != first {
-			return
-		}
+	if pvc := f.atTheEnd("PersistentVolumeClaim", namespace, claimName); pvc != nil && f.decision(pvc) != first {
+		return
 	}
 	maker := f.subjects.makes(destination)
 	f.missing(maker, maker, "the request for a restore was lost, no ReplicationDestination is made later, and the PVC says no more than when it was created (%q)", first)
@@ -454,12 +451,9 @@ func (f *found) madeUpFor() {
 
 // restoredOrKept wants the PVC to be given the volume that is kept for it, with no restore into it, or else a restore or no backup.
 func (f *found) restoredOrKept() {
-	for _, content := range f.course.Objects {
-		o := &unstructured.Unstructured{Object: content}
-		if o.GetKind() == "PersistentVolumeClaim" && o.GetName() == claimName && stringAt(o, "spec", "volumeName") == keptVolume {
-			f.neverRestored()
-			return
-		}
+	if pvc := f.atTheEnd("PersistentVolumeClaim", namespace, claimName); pvc != nil && stringAt(pvc, "spec", "volumeName") == keptVolume {
+		f.neverRestored()
+		return
 	}
 	f.restoredOrHeld()
 }
@@ -577,10 +571,7 @@ func (f *found) goesWithItsClaim() {
 
 // there says whether an object is there at the end.
 func (f *found) there(o *unstructured.Unstructured) bool {
-	return slices.ContainsFunc(f.course.Objects, func(content map[string]any) bool {
-		other := &unstructured.Unstructured{Object: content}
-		return other.GetKind() == o.GetKind() && other.GetNamespace() == o.GetNamespace() && other.GetName() == o.GetName()
-	})
+	return f.atTheEnd(o.GetKind(), o.GetNamespace(), o.GetName()) != nil
 }
 
 // staysPaused wants what a person set on objects of a kind to be there at the end.

@@ -340,15 +340,12 @@ func annotate(key string, value any) play.Step {
 	return play.Step{Update: merge(reference(claimName), map[string]any{"metadata": map[string]any{"name": claimName, "namespace": namespace, "annotations": map[string]any{key: value}}})}
 }
 
-// selects changes what a PVC is selected by.
-func selects(by policy.PVC, selected bool) play.Step {
-	metadata := merge(by.Metadata(selected), map[string]any{"name": claimName, "namespace": namespace})
-	return play.Step{Update: merge(reference(claimName), map[string]any{"metadata": metadata})}
-}
+// selects changes what the PVC is selected by.
+func selects(by policy.PVC, selected bool) play.Step { return selectsNamed(claimName, by, selected) }
 
-// selectsNamed has a PVC of another name be selected.
-func selectsNamed(name string, by policy.PVC) play.Step {
-	metadata := merge(by.Metadata(true), map[string]any{"name": name, "namespace": namespace})
+// selectsNamed is selects of a PVC of another name.
+func selectsNamed(name string, by policy.PVC, selected bool) play.Step {
+	metadata := merge(by.Metadata(selected), map[string]any{"name": name, "namespace": namespace})
 	return play.Step{Update: merge(reference(name), map[string]any{"metadata": metadata})}
 }
 

@@ -71,13 +71,8 @@ func (c *Claim) restoreFailed(ctx context.Context, destination *unstructured.Uns
 	return slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return pod.Status.Phase == corev1.PodFailed }), err
 }
 
-// RestoredOrSaysSo looks, after a restore that found nothing, whether the claim has the good backup's content all the same, and
-// says so. If it has not, the claim must not look like one that was restored.
-func (c *Claim) RestoredOrSaysSo(ctx context.Context, restored *Claim) (has bool) {
-	return c.HasOrSaysSo(ctx, restored, repository.SeedContent, "the restore found nothing")
-}
-
-// HasOrSaysSo is the same of a restore that came to something else, and of this content of the sentinel.
+// HasOrSaysSo looks, after a restore that found something else, whether the claim has the good backup's content all the same, which has this
+// sentinel, and says so. If it has not, the claim must not look like one that was restored.
 func (c *Claim) HasOrSaysSo(ctx context.Context, restored *Claim, sentinel, found string) (has bool) {
 	started, held := app.Try(ctx, c.env(), app.Of(c.env(), c.Name))
 	if !held {
