@@ -13,12 +13,12 @@ var _ = Prove("safety/backup-during-restore", verdict.Safety,
 	func(ctx context.Context, s *scenario.Scenario) {
 		first := s.ClaimWithBackupSource(ctx, "data")
 		app := first.App(ctx)
-		written := app.Write(ctx, restoreSlowly(s))
+		written := app.Write(ctx, large(s))
 		first.BackedUp(ctx)
 		app.Delete(ctx)
 		first.Delete(ctx)
 
-		heal := s.SlowS3(ctx, slowly)
+		heal := s.HoldRestores(ctx, "data")
 		defer heal()
 		second := s.ClaimWithRestore(ctx, "data")
 		destination := second.HasNewReplicationDestination(ctx)
@@ -33,21 +33,18 @@ var _ = Prove("safety/backup-during-restore", verdict.Safety,
 		second.NoBackupOfHalf(ctx, destination)
 	}, longest, needs{scenario.NeedsGateway})
 
-// At this many kilobytes a second the restore of restoreSlowly takes some forty seconds: wide enough for VolSync, also on a busy
-// machine, to begin a backup and to make its snapshot of what is there.
-const slowly = 256
-
-func restoreSlowly(s *scenario.Scenario) dataset.Spec {
+// large is more than a held restore reads in minutes.
+func large(s *scenario.Scenario) dataset.Spec {
 	spec := dataset.Small(s.Namespace, 20)
 	spec.LargeFileBytes = 10 << 20
 	return spec
 }
 
-// restoring makes a PVC of this name, of whose restore the first bytes have been read from an S3 that is slow until heal is called.
-// written is what the backup holds.
-func restoring(ctx context.Context, s *scenario.Scenario, name string, kilobytesPerSecond int64) (claim *scenario.Claim, destination *scenario.Object, written dataset.Manifest, heal func()) {
-	written = s.AddDataset(ctx, name, restoreSlowly(s))
-	heal = s.SlowS3(ctx, kilobytesPerSecond)
+// restoring makes a PVC of this name, whose restore has read its first bytes, and does not end until heal is called. written is what the
+// backup holds.
+func restoring(ctx context.Context, s *scenario.Scenario, name string) (claim *scenario.Claim, destination *scenario.Object, written dataset.Manifest, heal func()) {
+	written = s.AddDataset(ctx, name, large(s))
+	heal = s.HoldRestores(ctx, name)
 	claim = s.ClaimWithRestore(ctx, name)
 	destination = claim.HasNewReplicationDestination(ctx)
 	claim.RestoreUnderWay(ctx, destination)

@@ -72,13 +72,13 @@ var _ = Prove("gitops/prune", verdict.GitOps,
 		apps.Synced(ctx)
 		app := apps.Workload("data").Running(ctx)
 		first := apps.Claim(ctx, "data", nil)
-		app.Write(ctx, restoreSlowly(s))
+		app.Write(ctx, large(s))
 		written := app.Reads(ctx)
 		first.BackedUp(ctx)
 		apps.Without(ctx, first)
 		s.HasObjects(ctx, before)
 
-		defer s.SlowS3(ctx, 3*slowly)() // an app that is not held back starts before its data are there
+		defer s.SlowS3(ctx, 768)() // some fifteen seconds: an app that is not held back starts before its data are there
 		apps.Again(ctx, "data")
 		second := apps.Claim(ctx, "data", first)
 		second.RestoredByItsOwn(ctx)

@@ -13,7 +13,7 @@ var _ = Prove("safety/label-is-not-the-gate", verdict.Safety,
 	"The label is removed, or gets another value. While a restore is under way, the app is not let in by that, and no backup of the half-filled volume is made. Backups of a volume that nobody decided on do not push out the last good snapshot.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		s.Step("in the middle of a restore")
-		claim, destination, written, heal := restoring(ctx, s, "slow", slowly)
+		claim, destination, written, heal := restoring(ctx, s, "slow")
 		defer heal()
 		claim.Unlabel(ctx)
 		claim.HeldBack(ctx, destination)
@@ -41,7 +41,7 @@ var _ = Prove("resilience/kyverno-scaled-to-zero", verdict.Resilience,
 	"Kyverno's admission controller is scaled to zero while a restore is under way, and takes its webhooks with it. No app is let in beside the restore, and no backup of the half-filled volume is made. A restore that was overridden stays over, and backups that wait are not made, also while the policy is removed and after it is applied again.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		stays, waiting := overridden(ctx, s, "overridden"), held(ctx, s, "held")
-		claim, destination, written, heal := restoring(ctx, s, "data", 5*slowly) // nothing else is going on
+		claim, destination, written, heal := restoring(ctx, s, "data")
 		defer heal()
 		on := s.Off(ctx, scenario.KyvernoAdmission)
 		s.NoKyvernoWebhooks(ctx)

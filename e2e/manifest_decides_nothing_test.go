@@ -14,7 +14,7 @@ var _ = Prove("safety/manifest-decides-nothing", verdict.Safety,
 	func(ctx context.Context, s *scenario.Scenario) {
 		first := s.ClaimWithBackupSource(ctx, "data")
 		app := first.App(ctx)
-		written := app.Write(ctx, restoreSlowly(s))
+		written := app.Write(ctx, large(s))
 		first.BackedUp(ctx)
 		fresh := first.Exported(ctx)
 		s.Step("a volume that was backed up goes on being backed up without its annotations")
@@ -24,7 +24,7 @@ var _ = Prove("safety/manifest-decides-nothing", verdict.Safety,
 		first.Delete(ctx)
 
 		s.Step("made again from what was exported, it is restored, whatever is applied meanwhile")
-		heal := s.SlowS3(ctx, slowly)
+		heal := s.HoldRestores(ctx, "data")
 		defer heal()
 		second := s.ClaimFrom(ctx, "data", fresh)
 		destination := second.HasNewReplicationDestination(ctx)

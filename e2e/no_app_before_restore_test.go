@@ -12,12 +12,12 @@ var _ = Prove("safety/no-app-before-restore", verdict.Safety,
 	func(ctx context.Context, s *scenario.Scenario) {
 		first := s.ClaimWithBackupSource(ctx, "data")
 		app := first.App(ctx)
-		written := app.Write(ctx, restoreSlowly(s))
+		written := app.Write(ctx, large(s))
 		first.BackedUp(ctx)
 		app.Delete(ctx)
 		first.Delete(ctx)
 
-		heal := s.SlowS3(ctx, 4*slowly) // some ten seconds
+		heal := s.SlowS3(ctx, 1024) // some ten seconds
 		defer heal()
 		second := s.Claim(ctx, "data")
 		app = second.AppThatLooks(ctx)

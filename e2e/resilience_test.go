@@ -16,7 +16,7 @@ var _ = Prove("resilience/kyverno-down", verdict.Resilience,
 		objects := s.ObjectsOfTheirs(ctx, before)
 		s.GoodBackup(ctx, "data")
 
-		half, destination, _, heal := restoring(ctx, s, "slow", 5*slowly) // nothing else is going on
+		half, destination, _, heal := restoring(ctx, s, "slow")
 		defer heal()
 		claim, app := claimWithoutKyverno(ctx, s, func(*scenario.Claim) {
 			half.HeldBack(ctx, destination)

@@ -21,7 +21,7 @@ var _ = Prove("safety/restore-beside-app", verdict.Safety,
 		if !s.CanOverride() {
 			return
 		}
-		claim, _, _, heal := restoring(ctx, s, "slow", slowly)
+		claim, _, _, heal := restoring(ctx, s, "slow")
 		defer heal()
 		app := override(ctx, claim)
 		claim.WithoutAnnotations(ctx)
@@ -49,7 +49,7 @@ func overridden(ctx context.Context, s *scenario.Scenario, name string) (stays f
 	if !s.CanOverride() {
 		return func(context.Context, string) {}
 	}
-	claim, _, _, heal := restoring(ctx, s, name, slowly)
+	claim, _, _, heal := restoring(ctx, s, name)
 	defer heal()
 	app := override(ctx, claim)
 	return func(ctx context.Context, when string) { claim.RestoreIsOver(ctx, app, mine, when) }

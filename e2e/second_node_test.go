@@ -39,7 +39,7 @@ var _ = Prove("resilience/drained-node", verdict.Resilience,
 		saving.App(ctx).SeesExactly(ctx, written)
 		saving.BackupIsExactly(ctx, written)
 
-		half, destination, restored, heal := restoring(ctx, s, "restoring", slowly)
+		half, destination, restored, heal := restoring(ctx, s, "restoring")
 		defer heal()
 		back = s.Drain(ctx, s.MoverNode(ctx, destination))
 		heal()

@@ -27,7 +27,7 @@ var _ = Prove("resilience/volsync-upgrade", verdict.Resilience,
 		defer release()
 		saving.AskForBackup(ctx)
 		s.BackupHeld(ctx, "saving")
-		half, destination, restored, heal := restoring(ctx, s, "restoring", slowly)
+		half, destination, restored, heal := restoring(ctx, s, "restoring")
 		defer heal()
 
 		movers := s.MoversAtWork(ctx, saving.HasReplicationSource(ctx), destination)
@@ -65,7 +65,7 @@ var _ = Prove("resilience/policy-upgrade", verdict.Resilience,
 		earlier := s.EarlierPolicy(ctx)
 		earlier.Alone(ctx)
 		rest := restAt(ctx, s, "rest")
-		half, destination, restored, heal := restoring(ctx, s, "restoring", slowly)
+		half, destination, restored, heal := restoring(ctx, s, "restoring")
 		defer heal()
 		objects := s.ObjectsOfTheirs(ctx, rest.Claim, half)
 
@@ -90,7 +90,7 @@ var _ = Prove("resilience/policy-downgrade", verdict.Resilience,
 	func(ctx context.Context, s *scenario.Scenario) {
 		held := backupsHeld(ctx, s, "held")
 		rest := restAt(ctx, s, "rest")
-		half, destination, restored, heal := restoring(ctx, s, "restoring", slowly)
+		half, destination, restored, heal := restoring(ctx, s, "restoring")
 		defer heal()
 		objects := s.ObjectsOfTheirs(ctx, rest.Claim, half, held.Claim)
 
@@ -122,7 +122,7 @@ var _ = Prove("resilience/kyverno-upgrade", verdict.Resilience,
 		rest := restAt(ctx, s, "rest")
 		var claims []*scenario.Claim
 		through := func(name string, exchange func()) {
-			half, destination, restored, heal := restoring(ctx, s, name, slowly)
+			half, destination, restored, heal := restoring(ctx, s, name)
 			defer heal()
 			claims = append(claims, half)
 			objects := s.ObjectsOfTheirs(ctx, append([]*scenario.Claim{rest.Claim, held.Claim}, claims...)...)

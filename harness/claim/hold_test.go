@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -22,6 +24,7 @@ import (
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/podexec"
 	"github.com/smart-restore/conformance/harness/testbed"
+	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 // snapshots is an S3 server whose every listing is of n snapshots. It does not answer while n is below 0.
@@ -125,6 +128,68 @@ func TestBackUpOrHold(t *testing.T) {
 			got := recorded.Outcome(func() { made = claims.claim("data").BackUpOrHold(t.Context()) })
 			if got.How != c.want || made != c.made {
 				t.Errorf("%+v, made: %v, wanted %s, %v", got, made, c.want, c.made)
+			}
+		})
+	}
+}
+
+func TestNoBackupWhileRestoring(t *testing.T) {
+	paused := func(o *unstructured.Unstructured) { o.Object["spec"].(map[string]any)["paused"] = true }
+	const quickly, slowly = 50 * time.Millisecond, 250 * time.Millisecond
+	for name, c := range map[string]struct {
+		source     *unstructured.Unstructured // nil: there is none
+		backup     time.Duration              // after it was first looked: a snapshot is added; 0: none
+		done       time.Duration              // after it was first looked: the restore is done; 0: it is not
+		blind      time.Duration              // from the second look on: S3 lists nothing
+		want, says string
+		atLeast    time.Duration // it is watched
+		atMost     time.Duration
+	}{
+		"paused":                               {source(paused), 0, 0, 0, "pass", "", quickly, slowly},
+		"there is no source":                   {nil, 0, 0, 0, "pass", "", quickly, slowly},
+		"paused, and a backup is made":         {source(paused), quickly / 2, 0, 0, "fail", "half-restored", 0, slowly},
+		"not paused, and none is made":         {source(), 0, 0, 0, "pass", "", slowly, time.Minute},
+		"not paused, and a backup is made":     {source(), slowly - quickly, 0, 0, "fail", "half-restored", 0, time.Minute},
+		"the restore is done":                  {source(), 0, quickly, 0, "unknown", "was done before", 0, slowly},
+		"nothing seen for a while":             {source(paused), 0, 0, 2 * quickly, "pass", "", 3 * quickly, time.Minute},
+		"a backup, and nothing seen meanwhile": {source(paused), quickly, 0, 2 * quickly, "fail", "half-restored", 0, time.Minute},
+		"nothing seen ever after":              {source(paused), 0, 0, time.Hour, "unknown", "", 0, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var n atomic.Int64
+			n.Store(1)
+			volume := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "pv"}}
+			objects := []client.Object{volume, destinationDone(false)}
+			if c.source != nil {
+				objects = append(objects, c.source)
+			}
+			var begun time.Time
+			claims, _ := claims(t, interceptor.Funcs{
+				Get: func(ctx context.Context, api client.WithWatch, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+					err := api.Get(ctx, key, into, opts...)
+					if begun.IsZero() {
+						begun = time.Now()
+						if c.blind > 0 {
+							n.Store(-1)
+							time.AfterFunc(c.blind, func() { n.Store(1) })
+						}
+						if c.backup > 0 {
+							time.AfterFunc(max(c.backup, c.blind+time.Millisecond), func() { n.Store(2) })
+						}
+					}
+					if o, ok := into.(*unstructured.Unstructured); ok && o.GetKind() == volsync.Destination.Kind && c.done > 0 && time.Since(begun) >= c.done {
+						o.Object["status"] = destinationDone(true).Object["status"]
+					}
+					return err
+				},
+			}, objects...)
+			e := claims.env
+			e.Testbed.Store = &objectstore.Handle{Bucket: "bucket", Server: snapshots(t, &n)}
+			e.Times.Reaction, e.Times.Backup, e.Times.Mover, e.Times.Poll, e.Times.PollMax = quickly, slowly, time.Second, 5*time.Millisecond, 10*time.Millisecond
+			start := time.Now()
+			got := recorded.Outcome(func() { claims.claim("data").NoBackupWhileRestoring(t.Context(), destinationDone(false)) })
+			if took := time.Since(start); got.How != c.want || !strings.Contains(got.Reason, c.says) || took < c.atLeast || took > c.atMost {
+				t.Errorf("%+v after %s, wanted %s with %q after %s to %s", got, took, c.want, c.says, c.atLeast, c.atMost)
 			}
 		})
 	}

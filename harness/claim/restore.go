@@ -128,13 +128,20 @@ func (c *Claim) remembered(ctx context.Context, page gateway.RecordsPage) error 
 	return err
 }
 
-// NoBackupWhileRestoring asks for backups, as a person would, one after the other while the restore runs, and fails the spec
-// where a snapshot is added before the restore is done.
+// NoBackupWhileRestoring asks for backups of the claim, as a person would, for as long as one would take, and fails the spec where a snapshot
+// is added. Where the claim's ReplicationSources are paused, it watches for as long as Kyverno and VolSync may take to react. The restore must
+// be held meanwhile: the spec is unknown where it is done.
 func (c *Claim) NoBackupWhileRestoring(ctx context.Context, destination *unstructured.Unstructured) {
 	e := c.env()
 	before := c.repos().SnapshotKeys(ctx, c.Name)
-	looks, asked := 0, 0
-	e.Eventually(ctx, "restore of PVC "+c.Name+" reported done, with no snapshot added before", e.Times.Mover, func(ctx context.Context) (await.State, error) {
+	asked, wait, done := 0, c.patiently(), false
+	var heldSince time.Time
+	blind := func() {
+		wait.renew()
+		heldSince = time.Time{}
+	}
+	e.Eventually(ctx, "no backup of PVC "+c.Name+" beside its restore, for as long as one would take", 2*e.Times.Mover, ifBlind(blind, func(ctx context.Context) (await.State, error) {
+		over := wait.over() || !heldSince.IsZero() && time.Since(heldSince) > e.Times.Reaction // before the looks: it was so for all of the time
 		// In this order: a snapshot that is there before the restore is seen not to be done was added while it was not.
 		now, err := c.repos().ListSnapshotKeys(ctx, c.Name)
 		if err != nil {
@@ -147,28 +154,54 @@ func (c *Claim) NoBackupWhileRestoring(ctx context.Context, destination *unstruc
 		case gone:
 			return await.RuledOut("ReplicationDestination %s is gone", destination.GetName()), nil
 		case volsync.Synced(destination):
+			done = true
 			return await.Reached(), nil
 		case !slices.Equal(before, now):
 			return await.RuledOut("while the restore was writing, the snapshots became %v (they were %v): a half-restored volume is the latest backup", now, before), nil
+		case over:
+			return await.Reached(), nil
 		}
-		looks++
+		if err := c.renewWhileBackedUp(ctx, wait); err != nil {
+			return await.State{}, err
+		}
+		held, err := c.cannotBeBackedUp(ctx)
+		switch {
+		case err != nil:
+			return await.State{}, err
+		case !held:
+			heldSince = time.Time{}
+		case heldSince.IsZero():
+			heldSince = time.Now()
+		}
 		// The first may find the volume still empty, which VolSync does not back up.
 		was, err := c.askForBackup(ctx)
 		if was {
 			asked++
 		}
 		return await.NotYet("%s", volsync.Progress(destination)), err
-	})
-	if looks < 5 {
-		e.Unknownf("the restore was done after %d looks: the window was too narrow to see a backup in", looks)
+	}))
+	if done {
+		e.Unknownf("the restore of PVC %s was done before a backup beside it could be made", c.Name)
 	}
 	e.Evidence("seen", fmt.Sprintf("meanwhile %d backups of PVC %s were asked for by hand", asked, c.Name), nil)
 }
 
-// NoBackupOfHalf fails the spec where any snapshot in the claim's repository was begun after the claim was made, and before
-// its restore was done: whenever it ended, it is of a volume that was being filled.
+// renewWhileBackedUp renews the wait where a mover backs the claim up.
+func (c *Claim) renewWhileBackedUp(ctx context.Context, wait *patience) error {
+	sources, err := c.claims.list(ctx, volsync.Source)
+	for i := range sources {
+		if c.isSource(&sources[i]) && err == nil {
+			_, err = wait.look(ctx, &sources[i])
+		}
+	}
+	return err
+}
+
+// NoBackupOfHalf waits until the claim's restore is done, and fails the spec where any snapshot in the claim's repository was begun after
+// the claim was made, and before its restore was done: whenever it ended, it is of a volume that was being filled.
 func (c *Claim) NoBackupOfHalf(ctx context.Context, destination *unstructured.Unstructured) {
 	e := c.env()
+	c.Restored(ctx, destination)
 	done, err := time.Parse(time.RFC3339, volsync.Nested(destination, "status", "lastSyncTime"))
 	if err != nil {
 		e.Unknownf("when the restore of PVC %s was done is not known: %v", c.Name, err)

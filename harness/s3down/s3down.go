@@ -500,6 +500,16 @@ func (s *S3) SlowS3(ctx context.Context, kilobytesPerSecond int64) (heal func())
 	}))
 }
 
+// HoldRestores keeps every restore of a PVC from ending, until the returned function is called: S3 sends the data of its backups at a
+// crawl, so that restic never gives up a reply that stands still. A backup meanwhile reads next to nothing of them. The spec is unknown if
+// it stays so then.
+func (s *S3) HoldRestores(ctx context.Context, pvc string) (heal func()) {
+	return s.healed("restores are still held", s.putFault(ctx, "hold-restores-"+pvc, "holding restores of PVC "+pvc, gateway.Rule{
+		PathPrefix: s.repos.Path(pvc) + "data/", Methods: []string{http.MethodGet},
+		Fault: gateway.Fault{Kind: "throttle", KilobytesPerSecond: 20},
+	}))
+}
+
 // healed takes a fault away, and ends the spec as unknown if it stays, with these words. That is said when it is first called; the second
 // time, the spec has ended.
 func (s *S3) healed(stays string, takeAway func() error) (heal func()) {

@@ -221,6 +221,8 @@ func TestAFaultThatStays(t *testing.T) {
 		"slow, taken away":    {func(ctx context.Context, s *S3) func() { return s.SlowS3(ctx, 1) }, http.StatusNoContent, "pass", false},
 		"slow, and it stays":  {func(ctx context.Context, s *S3) func() { return s.SlowS3(ctx, 1) }, http.StatusInternalServerError, "unknown", true},
 		"held, taken away":    {func(ctx context.Context, s *S3) func() { return s.HoldBackups(ctx, "data") }, http.StatusNoContent, "pass", false},
+		"a restore held":      {func(ctx context.Context, s *S3) func() { return s.HoldRestores(ctx, "data") }, http.StatusNoContent, "pass", false},
+		"and it stays held":   {func(ctx context.Context, s *S3) func() { return s.HoldRestores(ctx, "data") }, http.StatusInternalServerError, "unknown", true},
 		"held until the end":  {func(ctx context.Context, s *S3) func() { return s.HoldBackups(ctx, "data") }, http.StatusInternalServerError, "pass", true},
 		"it cannot be put on": {func(ctx context.Context, s *S3) func() { return s.SlowS3(ctx, 1) }, 0, "unknown", false},
 	} {
