@@ -40,13 +40,18 @@ func large(s *scenario.Scenario) dataset.Spec {
 	return spec
 }
 
-// restoring makes a PVC of this name, whose restore has read its first bytes, and does not end until heal is called. written is what the
-// backup holds.
+// restoring is toBeRestored, once the restore has read its first bytes.
 func restoring(ctx context.Context, s *scenario.Scenario, name string) (claim *scenario.Claim, destination *scenario.Object, written dataset.Manifest, heal func()) {
+	claim, destination, written, heal = toBeRestored(ctx, s, name)
+	claim.RestoreUnderWay(ctx, destination)
+	return claim, destination, written, heal
+}
+
+// toBeRestored makes a PVC of this name, whose restore begins as soon as VolSync may, and does not end until heal is called. written is
+// what the backup holds.
+func toBeRestored(ctx context.Context, s *scenario.Scenario, name string) (claim *scenario.Claim, destination *scenario.Object, written dataset.Manifest, heal func()) {
 	written = s.AddDataset(ctx, name, large(s))
 	heal = s.HoldRestores(ctx, name)
 	claim = s.ClaimWithRestore(ctx, name)
-	destination = claim.HasNewReplicationDestination(ctx)
-	claim.RestoreUnderWay(ctx, destination)
-	return claim, destination, written, heal
+	return claim, claim.HasNewReplicationDestination(ctx), written, heal
 }

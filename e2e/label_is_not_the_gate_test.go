@@ -10,12 +10,14 @@ import (
 )
 
 var _ = Prove("safety/label-is-not-the-gate", verdict.Safety,
-	"The label is removed, or gets another value. While a restore is under way, the app is not let in by that, and no backup of the half-filled volume is made. Backups of a volume that nobody decided on do not push out the last good snapshot.",
+	"The label is removed, or gets another value. While a restore is to come or under way, the app is not let in by that, and no backup of the half-filled volume is made. Backups of a volume that nobody decided on do not push out the last good snapshot.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		s.Step("in the middle of a restore")
-		claim, destination, written, heal := restoring(ctx, s, "slow")
+		s.Step("as a restore begins, and in the middle of it")
+		claim, destination, written, heal := toBeRestored(ctx, s, "slow")
 		defer heal()
 		claim.Unlabel(ctx)
+		claim.HeldBack(ctx, destination) // before there is a mover, beside which nothing may be, either
+		claim.RestoreUnderWay(ctx, destination)
 		claim.HeldBack(ctx, destination)
 		claim.NoBackupWhileRestoring(ctx, destination)
 		heal()
