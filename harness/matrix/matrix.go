@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -53,14 +54,19 @@ type Cell struct {
 	Events []string `json:"events,omitempty"` // besides the schedule
 }
 
-// Name identifies the cell, and its folder: its stack and its policy's name, and its target where that is not e2e.
+// Name identifies the cell, and its folder: its stack and its policy's name, its target where that is not e2e, and the words of its labels.
 func (c Cell) Name() string {
 	name := c.Stack + "/" + path.Base(c.Policy)
 	if c.Target != E2E {
 		name += "/" + c.Target
 	}
+	if words := label.FindAllString(c.Labels, -1); len(words) > 0 {
+		name += "/" + strings.Join(words, "-")
+	}
 	return name
 }
+
+var label = regexp.MustCompile(`[[:alnum:]!][[:alnum:]-]*`)
 
 const matrixFile = "matrix.yaml"
 

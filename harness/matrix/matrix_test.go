@@ -56,6 +56,19 @@ func names(cells []Cell) (names []string) {
 	return names
 }
 
+func TestNamesOfCells(t *testing.T) {
+	for want, c := range map[string]Cell{
+		"one/a":                      {Stack: "one", Policy: "policies/a", Target: E2E},
+		"one/a/known-bad":            {Stack: "one", Policy: "policies/a", Target: KnownBad},
+		"one/a/core":                 {Stack: "one", Policy: "policies/a", Target: E2E, Labels: "core"},
+		"one/a/core-!s3-down-movers": {Stack: "one", Policy: "policies/a", Target: E2E, Labels: "(core && !s3-down) || movers"},
+	} {
+		if got := c.Name(); got != want {
+			t.Errorf("%+v: %q, wanted %q", c, got, want)
+		}
+	}
+}
+
 func TestCellsAreChosen(t *testing.T) {
 	m, err := Parse([]byte(valid), stacks)
 	if err != nil {
