@@ -11,7 +11,7 @@ import (
 )
 
 var _ = Prove("safety/good-snapshot-survives", verdict.Safety,
-	"A PVC that is created during an S3 outage starts empty. After the outage, it changes, and backups with the promised retention run in the same hour as the last good backup. The last good snapshot can still be restored.",
+	"A PVC that is created during an S3 outage starts empty. After the outage, it changes, somebody pauses all backups for a while, and backups with the promised retention run in the same hour as the last good backup. The last good snapshot can still be restored.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		// The last backup before the outage is of this hour, as are all that follow: retention by the hour keeps the last.
 		s.SameHourFor(ctx, 3*time.Minute)
@@ -28,7 +28,8 @@ var _ = Prove("safety/good-snapshot-survives", verdict.Safety,
 		})
 		claim.Patch(ctx, "annotated", `{"metadata":{"annotations":{"example.com/touched":"yes"}}}`)
 		backups := 0
-		for range 2 {
+		for _, between := range []func(context.Context){func(context.Context) {}, claim.PausedForAWhile} {
+			between(ctx)
 			if claim.BackUpOrHold(ctx) {
 				backups++
 			}

@@ -194,17 +194,27 @@ func neverRestoredButBackedUp(ctx context.Context, s *scenario.Scenario, with, w
 }
 
 var _ = Prove("resilience/base-secret-late", verdict.Resilience,
-	"A PVC is created before the base Secret exists. It is admitted, and it is restored and backed up once the Secret is there.",
+	"A PVC is created before the base Secret exists, and one while it is there, but empty. Both are admitted, and restored and backed up once the Secret has its content.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		s.GoodBackup(ctx, "data")
+		names := []string{"data", "empty"}
+		for _, name := range names {
+			s.GoodBackup(ctx, name)
+		}
 		arrives := s.WithoutBaseSecret(ctx)
-		claim := s.Claim(ctx, "data")
-		claim.AdmittedInTime()
-		claim.StaysAdmitted(ctx)
+		var claims []*scenario.Claim
+		for _, name := range names {
+			claim := s.Claim(ctx, name)
+			claim.AdmittedInTime()
+			claim.StaysAdmitted(ctx)
+			claims = append(claims, claim)
+			s.EmptyBaseSecret(ctx)
+		}
 		arrives(ctx)
-		claim.RestoredByItsOwn(ctx)
-		claim.App(ctx).SeesGoodBackup(ctx)
-		claim.BackedUp(ctx)
+		for _, claim := range claims {
+			claim.RestoredByItsOwn(ctx)
+			claim.App(ctx).SeesGoodBackup(ctx)
+			claim.BackedUp(ctx)
+		}
 	}, judgesPolicy, long, changesBaseSecret)
 
 var _ = Prove("resilience/base-secret-changed", verdict.Resilience,

@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("safety/volume-with-content", verdict.Safety,
-	"A PVC is created for a volume that has content already, newer than the backup in S3: the PVC names it (spec.volumeName), or only the volume names the PVC (spec.claimRef). It is never restored over: its app reads the newer content, and that is backed up.",
+	"A PVC is created for a volume that has content already, newer than the backup in S3: the PVC names it (spec.volumeName), or only the volume names the PVC (spec.claimRef). It is never restored over: its app reads the newer content, and that is backed up. A PVC that selects such a volume by its labels (spec.selector) is not restored over, either. A PVC whose spec.dataSource the API server leaves out starts empty, so it is restored, or no backup of it becomes the latest.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		ways := []struct {
 			name string
@@ -30,4 +30,22 @@ var _ = Prove("safety/volume-with-content", verdict.Safety,
 			claim.BackedUp(ctx)
 			claim.BackupIsExactly(ctx, written[i])
 		}
-	}, long)
+
+		s.Step("a volume that no class makes, and that the PVC selects")
+		s.GoodBackup(ctx, "selected")
+		first := s.UnlabelledClaim(ctx, "selected")
+		app := first.App(ctx)
+		newer := app.Write(ctx, small(s))
+		app.Delete(ctx)
+		selected := first.Selected(ctx)
+		selected.StaysUnrestored(ctx, "the PVC was created for the volume")
+		selected.App(ctx).SeesExactly(ctx, newer)
+
+		s.Step("a data source that the API server leaves out")
+		lastGoodOne(ctx, s, "without")
+		without := s.ClaimWithoutItsSource(ctx, "without")
+		app = without.App(ctx)
+		app.Put(ctx, "later", "written later")
+		without.BackUpOrHold(ctx)
+		without.SnapshotHolds(ctx, "latest", lastGood)
+	}, longest)

@@ -95,6 +95,21 @@ func (c *Claims) Claim(ctx context.Context, name string) (claim *Claim) {
 	return claim
 }
 
+// ClaimWithoutItsSource creates a labelled PVC while S3 is up, with a dataSource that the API server leaves out and says nothing of, as it does
+// with VolSync's, which belongs into dataSourceRef.
+func (c *Claims) ClaimWithoutItsSource(ctx context.Context, name string) (claim *Claim) {
+	group := volsync.Destination.Group
+	c.s3.WhileS3IsUp(ctx, func() {
+		claim = c.create(ctx, name, c.labels(), func(pvc *corev1.PersistentVolumeClaim) {
+			pvc.Spec.DataSource = &corev1.TypedLocalObjectReference{APIGroup: &group, Kind: volsync.Destination.Kind, Name: name}
+		})
+	})
+	if source := claim.now(ctx).Spec.DataSource; source != nil && source.Name == name {
+		c.env.Unknownf("PVC %s kept its dataSource %s", name, source.Kind)
+	}
+	return claim
+}
+
 // ClaimOrRefusal creates a labelled PVC while S3 is up, or returns nil where an admission webhook or policy refuses it, with a reason
 // that a person can act on.
 func (c *Claims) ClaimOrRefusal(ctx context.Context, name string) *Claim {
@@ -618,6 +633,24 @@ func (c *Claim) Patch(ctx context.Context, what, patch string) (allowed bool) {
 // Unlabel takes from the claim the label that the policy is about.
 func (c *Claim) Unlabel(ctx context.Context) bool {
 	return c.selects(ctx, "unlabelled", c.env().Testbed.Contract.PVC.Metadata(false))
+}
+
+// PausedForAWhile pauses the claim's ReplicationSources and lets them go on, as a person does with all of a namespace.
+func (c *Claim) PausedForAWhile(ctx context.Context) {
+	e := c.env()
+	for _, paused := range []bool{true, false} {
+		e.Arrange(ctx, fmt.Sprintf("the ReplicationSources of PVC %s with paused: %t", c.Name, paused), e.Times.Gone, func(ctx context.Context) (await.State, error) {
+			sources, err := c.claims.list(ctx, volsync.Source)
+			for i := range sources {
+				if c.isSource(&sources[i]) {
+					patch := fmt.Appendf(nil, `{"spec":{"paused":%t}}`, paused)
+					err = errors.Join(err, e.API.Patch(ctx, &sources[i], client.RawPatch(types.MergePatchType, patch)))
+				}
+			}
+			return await.Reached(), err
+		})
+	}
+	e.Step("the ReplicationSources of PVC %s were paused for a while", c.Name)
 }
 
 // Relabel gives the claim the label that the policy is about.

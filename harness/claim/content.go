@@ -14,12 +14,29 @@ import (
 
 // TakenBack deletes the claim, whose volume is kept, and creates a labelled one of the same name that names that volume, as people do to
 // whom a volume with the reclaim policy Retain was left. No app may use it.
-func (c *Claim) TakenBack(ctx context.Context) *Claim { return c.takenBack(ctx, true) }
+func (c *Claim) TakenBack(ctx context.Context) *Claim {
+	return c.takenBack(ctx, keptForIt, func(pvc *corev1.PersistentVolumeClaim, volume *corev1.PersistentVolume) { pvc.Spec.VolumeName = volume.Name })
+}
 
 // GivenBack is TakenBack of a PVC that does not name the volume: only the volume's claimRef says that the two belong together.
-func (c *Claim) GivenBack(ctx context.Context) *Claim { return c.takenBack(ctx, false) }
+func (c *Claim) GivenBack(ctx context.Context) *Claim {
+	return c.takenBack(ctx, keptForIt, func(*corev1.PersistentVolumeClaim, *corev1.PersistentVolume) {})
+}
 
-func (c *Claim) takenBack(ctx context.Context, names bool) *Claim {
+// Selected is TakenBack of a PVC that asks for a volume that no class makes, by the volume's labels, as people do who make volumes by hand.
+func (c *Claim) Selected(ctx context.Context) *Claim {
+	labels := map[string]string{"conformance.smart-restore.io/volume-of": c.UID}
+	free := fmt.Sprintf(`{"metadata":{"labels":{"conformance.smart-restore.io/volume-of":%q}},"spec":{"storageClassName":"","claimRef":null}}`, c.UID)
+	return c.takenBack(ctx, free, func(pvc *corev1.PersistentVolumeClaim, _ *corev1.PersistentVolume) {
+		pvc.Spec.StorageClassName, pvc.Spec.Selector = new(""), &metav1.LabelSelector{MatchLabels: labels}
+	})
+}
+
+// keptForIt lets a released volume wait for the next PVC of that name: one that is free for all is given to whoever waits for a volume.
+const keptForIt = `{"spec":{"claimRef":{"uid":null,"resourceVersion":null}}}`
+
+// takenBack is TakenBack. released is the patch of the volume by which the next PVC, which asks for it, gets it.
+func (c *Claim) takenBack(ctx context.Context, released string, asks func(*corev1.PersistentVolumeClaim, *corev1.PersistentVolume)) *Claim {
 	e := c.env()
 	volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: c.now(ctx).Spec.VolumeName}}
 	if volume.Name == "" {
@@ -33,7 +50,7 @@ func (c *Claim) takenBack(ctx context.Context, names bool) *Claim {
 		})
 	}
 	reclaim := func(policy corev1.PersistentVolumeReclaimPolicy) {
-		patch("with the reclaim policy "+string(policy), fmt.Sprintf(`{"spec":{"persistentVolumeReclaimPolicy":%q}}`, policy))
+		patch("with the reclaim policy "+string(policy), fmt.Sprintf(`{"spec":{"persistentVolumeReclaimPolicy":%q,"storageClassName":%q}}`, policy, class))
 	}
 	reclaim(corev1.PersistentVolumeReclaimRetain)
 	c.delete(ctx)
@@ -44,16 +61,13 @@ func (c *Claim) takenBack(ctx context.Context, names bool) *Claim {
 		})
 	}
 	phase(corev1.VolumeReleased)
-	// Kept for the PVC of this name: one that is free for all is given to whoever waits for a volume.
-	patch("kept for the next PVC "+c.Name, `{"spec":{"claimRef":{"uid":null,"resourceVersion":null}}}`)
+	patch("kept for the next PVC "+c.Name, released)
 	phase(corev1.VolumeAvailable) // a PVC that comes sooner waits for the controller's next round, 15 s
 	var next *Claim
 	c.claims.s3.WhileS3IsUp(ctx, func() {
 		next = c.claims.create(ctx, c.Name, c.claims.labels(), func(pvc *corev1.PersistentVolumeClaim) {
 			pvc.Spec.StorageClassName = &class
-			if names {
-				pvc.Spec.VolumeName = volume.Name
-			}
+			asks(pvc, volume)
 		})
 	})
 	next.Bound(ctx)

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/e2e-framework/klient"
 
@@ -202,7 +203,11 @@ func (s *Suite) ApplyBaseSecret(ctx context.Context, namespace string) error {
 		return nil
 	}
 	secret.Namespace = namespace
-	return client.IgnoreAlreadyExists(s.API.Create(ctx, secret))
+	err := s.API.Create(ctx, secret)
+	if apierrors.IsAlreadyExists(err) { // by a try before, or it was there empty
+		return s.API.Update(ctx, secret)
+	}
+	return err
 }
 
 // ApplySecretStore makes the store of secrets that the contract names in a namespace, where it is to be in each.

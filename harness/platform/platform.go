@@ -681,6 +681,15 @@ func (p *Platform) WithoutBaseSecret(ctx context.Context) Back {
 	}
 }
 
+// EmptyBaseSecret makes the base Secret, which is not there, without what is to be in it, as tools do that copy it there a moment later.
+func (p *Platform) EmptyBaseSecret(ctx context.Context) {
+	e := p.env
+	e.Do(ctx, func(ctx context.Context) error {
+		return client.IgnoreAlreadyExists(e.API.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Testbed.Contract.BaseSecret.Name}}))
+	})
+	e.Step("the base Secret is there, and empty")
+}
+
 // WrongResticPassword changes the password in the namespace's base Secret.
 func (p *Platform) WrongResticPassword(ctx context.Context) {
 	p.setResticPassword(ctx, "not-the-one")
