@@ -7,7 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/smart-restore/conformance/harness/explore/history"
+	"github.com/smart-restore/conformance/harness/policy"
 )
 
 func TestWhatNoClusterCanBeAskedFor(t *testing.T) {
@@ -88,6 +91,45 @@ func TestDescends(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := p.descends(c.content, c.of); got != c.want {
 				t.Errorf("got %v, wanted %v", got, c.want)
+			}
+		})
+	}
+}
+
+// A PVC that the policy is not for need not be backed up: what its contract selects PVCs by says which are.
+func TestOfWhichPVCsABackupIsAskedFor(t *testing.T) {
+	type values = map[string]string
+	labelled := policy.PVC{Label: "backup", Value: "hourly"}
+	annotated := policy.PVC{Annotations: values{"example.com/backup": "please"}}
+	optOut := policy.PVC{OptOut: values{"example.com/never": "true"}}
+	labelledOptOut := policy.PVC{Label: "backup", Value: "hourly", OptOut: values{"example.com/never": "true"}}
+	for name, c := range map[string]struct {
+		by                  policy.PVC
+		labels, annotations values
+		selected            bool
+	}{
+		"labelled":                          {labelled, values{"backup": "hourly"}, nil, true},
+		"labelled with another value":       {labelled, values{"backup": "daily"}, nil, false},
+		"not labelled":                      {labelled, nil, nil, false},
+		"annotated":                         {annotated, nil, values{"example.com/backup": "please"}, true},
+		"annotated with another value":      {annotated, nil, values{"example.com/backup": "no"}, false},
+		"not annotated":                     {annotated, nil, nil, false},
+		"not opted out":                     {optOut, nil, nil, true},
+		"opted out":                         {optOut, nil, values{"example.com/never": "true"}, false},
+		"labelled, and not opted out":       {labelledOptOut, values{"backup": "hourly"}, nil, true},
+		"labelled, and opted out":           {labelledOptOut, values{"backup": "hourly"}, values{"example.com/never": "true"}, false},
+		"neither labelled, nor opted out":   {labelledOptOut, nil, nil, false},
+		"of templates, which select no PVC": {policy.PVC{}, nil, nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pvc := &corev1.PersistentVolumeClaim{}
+			pvc.Namespace, pvc.Name, pvc.Labels, pvc.Annotations = "ns", "data", c.labels, c.annotations
+			p := among(t, pvc)
+			s := p.subjects["shop/data"]
+			s.Env.Testbed.Contract.PVC, s.wrote = c.by, "shop/data, written by its app"
+			want := map[bool]string{true: "e/backup"}[c.selected]
+			if got := p.silent(t.Context(), s); got != want {
+				t.Errorf("broken is %q, want %q", got, want)
 			}
 		})
 	}
