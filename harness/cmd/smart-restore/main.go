@@ -234,8 +234,8 @@ make of the one that was drawn, and is written into a file, too.
 
 Exit codes:
   0  every invariant that the policy's contract promises holds in every history that was played.
-  1  one does not hold, or it cannot be told.
-  2  nothing could be explored: a policy, a history or a setting that is wrong.`
+  1  one does not hold.
+  2  it cannot be told: a policy, a history or a setting that is wrong, or what could not be played.`
 
 // promisesCommand is about contracts alone.
 func promisesCommand() *cobra.Command {
