@@ -189,7 +189,7 @@ func (p *player) mend(ctx context.Context) {
 // silent is what is the matter with a PVC that does not say so. Empty: nothing.
 func (p *player) silent(ctx context.Context, s *subject) string {
 	pvc := s.get(ctx)
-	if pvc == nil || !s.selects(pvc) {
+	if pvc == nil || !s.selects(pvc) || s.missed {
 		return ""
 	}
 	switch {

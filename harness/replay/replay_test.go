@@ -1,11 +1,13 @@
 package replay
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -131,6 +133,43 @@ func TestOfWhichPVCsABackupIsAskedFor(t *testing.T) {
 			if got := p.silent(t.Context(), s); got != want {
 				t.Errorf("broken is %q, want %q", got, want)
 			}
+		})
+	}
+}
+
+// What a contract does not promise of PVCs that are labelled later, or created while Kyverno is away, is asked of none of them.
+func TestOfWhichPVCsNothingIsPromised(t *testing.T) {
+	away := func(_ context.Context, p *player) { p.back["background"] = func(context.Context) {} }
+	do := func(what, how string) func(context.Context, *player) {
+		return func(ctx context.Context, p *player) { p.do(ctx, history.Event{Do: what, PVC: "shop/data", How: how}) }
+	}
+	for name, c := range map[string]struct {
+		happens  []func(context.Context, *player)
+		promises []string
+		want     string
+	}{
+		"created":                                  {[]func(context.Context, *player){do("create", "clean")}, nil, "e/backup"},
+		"labelled later":                           {[]func(context.Context, *player){do("create", "unlabelled"), do("label", "")}, nil, ""},
+		"labelled later, as promised":              {[]func(context.Context, *player){do("create", "unlabelled"), do("label", "")}, []string{"relabel"}, "e/backup"},
+		"while Kyverno is away":                    {[]func(context.Context, *player){away, do("create", "clean")}, nil, ""},
+		"while Kyverno is away, as promised":       {[]func(context.Context, *player){away, do("create", "clean")}, []string{"catches-up"}, "e/backup"},
+		"labelled later in another life":           {[]func(context.Context, *player){do("create", "unlabelled"), do("label", ""), do("delete", "app-first"), do("create", "clean")}, nil, "e/backup"},
+		"labelled while Kyverno is away, promised": {[]func(context.Context, *player){do("create", "unlabelled"), away, do("label", "")}, []string{"relabel"}, "e/backup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := among(t)
+				s := p.subjects["shop/data"]
+				contract := &s.Env.Testbed.Contract
+				contract.PVC, contract.Features = policy.PVC{Label: "backup", Value: "hourly"}, c.promises
+				for _, happen := range c.happens {
+					happen(t.Context(), p)
+				}
+				s.wrote = "shop/data, written by its app"
+				if got := p.silent(t.Context(), s); got != c.want {
+					t.Errorf("broken is %q, want %q", got, c.want)
+				}
+			})
 		})
 	}
 }
