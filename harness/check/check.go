@@ -3,6 +3,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -45,6 +46,8 @@ type Report struct {
 	Notes []Note `json:"notes,omitempty"`
 	// NotSeen are the failures that the contract expects and the check did not see.
 	NotSeen []NotSeen `json:"notSeen,omitempty"`
+	// Unplayed is why nothing could be said of the policy: it was read, and no situation could be judged. Empty: some were.
+	Unplayed string `json:"unplayed,omitempty"`
 	// NotLookedAt is what this check says nothing about, of this policy.
 	NotLookedAt []string `json:"notLookedAt"`
 	Millis      int64    `json:"millis"`
@@ -91,9 +94,15 @@ type Trouble struct {
 	Follows int `json:"follows,omitempty"`
 }
 
-// OK says whether nothing is wrong that the contract does not expect. What is unknown is not wrong.
+// OK says whether nothing is wrong that the contract does not expect. A situation that is unknown is not wrong, but where all are, nothing is
+// in order.
 func (r *Report) OK() bool {
-	return !slices.ContainsFunc(r.Findings, func(t Trouble) bool { return t.Verdict == Finding })
+	return r.Unplayed == "" && !slices.ContainsFunc(r.Findings, func(t Trouble) bool { return t.Verdict == Finding })
+}
+
+// saysSomething says whether a situation was judged.
+func (r *Report) saysSomething() bool {
+	return len(r.Rows) == 0 || slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Verdict != Unknown })
 }
 
 // Requirements are those that a check looks at. Of none of them it sees as much as the specs do.
@@ -151,7 +160,8 @@ func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulato
 		c.trouble(f.Requirement, c.static(f))
 	}
 	c.unbound(p)
-	reason := c.accepted(record.Policies)
+	refused, unjudged := c.accepted(record.Policies)
+	reason := cmp.Or(refused, unjudged)
 	switch {
 	case reason == "" && p.Templates != nil:
 		reason = "only a cluster can tell: what is applied with each PVC beside the policies is not played"
@@ -162,6 +172,10 @@ func Run(ctx context.Context, p *policy.Policy, stack string, simulator Simulato
 		if s.isFor(p.Contract) {
 			c.row(s, record.Situations[i], reason)
 		}
+	}
+	// That a policy is refused is a finding, and what is wrong with templates has been read.
+	if refused == "" && p.Templates == nil && !r.saysSomething() {
+		r.Unplayed = cmp.Or(unjudged, r.Rows[0].Text)
 	}
 	r.Notes = notesOn(p, c.subjects)
 	c.notSeen(reason)
@@ -234,9 +248,10 @@ func (c *checker) unbound(p *policy.Policy) {
 	}
 }
 
-// accepted takes down why policies are not taken, and returns why nothing can be said of what the whole does, if so.
-func (c *checker) accepted(all []play.Acceptance) (reason string) {
-	var refused, unjudged []string
+// accepted takes down why policies are not taken, and returns why nothing can be said of what the whole does: one is refused, or one cannot
+// be judged. Empty: none is.
+func (c *checker) accepted(all []play.Acceptance) (refused, unjudged string) {
+	var refusals, unknowns []string
 	for _, a := range all {
 		name := a.Kind + "/" + a.Name
 		for _, p := range a.Problems {
@@ -252,18 +267,18 @@ func (c *checker) accepted(all []play.Acceptance) (reason string) {
 		}
 		switch {
 		case len(a.Problems) > 0:
-			refused = append(refused, taker(name)+" does not take "+name)
+			refusals = append(refusals, taker(name)+" does not take "+name)
 		case a.Unjudged != "":
-			unjudged = append(unjudged, name+" ("+a.Unjudged+")")
+			unknowns = append(unknowns, name+" ("+a.Unjudged+")")
 		}
 	}
-	switch {
-	case len(refused) > 0:
-		return "nothing was tried: " + strings.Join(refused, ", ")
-	case len(unjudged) > 0:
-		return "only a cluster can tell: " + strings.Join(unjudged, ", ")
+	if len(refusals) > 0 {
+		refused = "nothing was tried: " + strings.Join(refusals, ", ")
 	}
-	return ""
+	if len(unknowns) > 0 {
+		unjudged = "only a cluster can tell: " + strings.Join(unknowns, ", ")
+	}
+	return refused, unjudged
 }
 
 // taker is who takes a policy, kind/name, or does not.

@@ -177,19 +177,24 @@ func TestFeaturesAreAskedOfWhoPromisesThem(t *testing.T) {
 }
 
 func TestWhatOnlyAClusterCanTellIsUnknown(t *testing.T) {
+	const nothingSaid = "unknown: nothing could be said: "
 	for name, c := range map[string]struct {
 		acceptance play.Acceptance
 		course     func(play.Situation) play.Course
-		ok         bool
 		want       string
+		line, last string
 	}{
-		"of another kind": {play.Acceptance{Kind: "CleanupPolicy", Name: "x", Unjudged: "no"}, good, true, "only a cluster can tell: CleanupPolicy/x (no)"},
+		"of another kind": {
+			play.Acceptance{Kind: "CleanupPolicy", Name: "x", Unjudged: "no"}, good,
+			"only a cluster can tell: CleanupPolicy/x (no)", "unknown", nothingSaid + "only a cluster can tell: CleanupPolicy/x (no)",
+		},
 		"not taken": {
-			play.Acceptance{Kind: "GeneratingPolicy", Name: "p-restore", Problems: []play.Problem{{Field: "spec.variables[1].expression", Text: "undeclared reference"}}},
-			good, false, "nothing was tried: Kyverno does not take GeneratingPolicy/p-restore",
+			play.Acceptance{Kind: "GeneratingPolicy", Name: "p-restore", Problems: []play.Problem{{Field: "spec.variables[1].expression", Text: "undeclared reference"}}}, good,
+			"nothing was tried: Kyverno does not take GeneratingPolicy/p-restore", "fail", "",
 		},
 		"not played": {
-			taken[0], func(play.Situation) play.Course { return play.Course{Error: "has no CronJob"} }, true, "only a cluster can tell: has no CronJob",
+			taken[0], func(play.Situation) play.Course { return play.Course{Error: "has no CronJob"} },
+			"only a cluster can tell: has no CronJob", "unknown", nothingSaid + "only a cluster can tell: has no CronJob",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,14 +204,57 @@ func TestWhatOnlyAClusterCanTellIsUnknown(t *testing.T) {
 					t.Errorf("%+v", row)
 				}
 			}
-			if r.OK() != c.ok {
-				t.Errorf("%+v", r.Findings)
+			if r.OK() {
+				t.Error("nothing was said of it, and it is in order")
 			}
-			if !c.ok && (r.Findings[0].Requirement != policy.Accepted || r.Findings[0].Line != 13) {
+			if c.line == "fail" && (r.Findings[0].Requirement != policy.Accepted || r.Findings[0].Line != 13) {
 				t.Errorf("wanted %s at line 13: %+v", policy.Accepted, r.Findings[0])
 			}
+			saysOfAll(t, r, c.line, c.last)
 		})
 	}
+}
+
+// saysOfAll looks at what a report says of the whole: how its line begins, and how its text ends. Empty: not with nothing that could be said.
+func saysOfAll(t *testing.T, r *Report, line, last string) {
+	t.Helper()
+	if got := r.Line(); !strings.HasPrefix(got, line+" ") {
+		t.Errorf("its line is %q, wanted %q", got, line)
+	}
+	var text strings.Builder
+	if err := r.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	if said := text.String(); !strings.HasSuffix(strings.TrimSpace(said), last) || last == "" && strings.Contains(said, "nothing could be said") {
+		t.Errorf("it says\n%s\nwanted at its end %q", said, last)
+	}
+}
+
+// Situations that are unknown fail nothing where others were played.
+func TestOneUnknownSituationIsNotAll(t *testing.T) {
+	r := run(t, loaded(t, ""), fake{acceptances: taken, course: func(s play.Situation) play.Course {
+		if s.Name == "backup" {
+			return play.Course{Error: "has no CronJob"}
+		}
+		return good(s)
+	}})
+	if got := row(t, r, "core/restore"); got.Verdict != Unknown || !r.OK() {
+		t.Errorf("%+v %+v", got, r.Findings)
+	}
+	saysOfAll(t, r, "ok", "")
+}
+
+// Where templates come beside policies, they were read: that is said, though no situation is.
+func TestTemplatesThatAreReadAreSomething(t *testing.T) {
+	p, err := policy.Load(filepath.Join("..", "..", "fixtures", "gallery", "mover-jitter"), endpoint.Endpoint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, p, fake{course: nothing})
+	if !r.OK() || len(r.Rows) == 0 {
+		t.Errorf("%d rows, %+v", len(r.Rows), r.Findings)
+	}
+	saysOfAll(t, r, "unknown", "")
 }
 
 // Backups may begin later, by what a policy changes when a restore is done.

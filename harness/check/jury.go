@@ -129,7 +129,7 @@ func (j *Jury) itself() error {
 	}
 	for _, a := range record.Policies {
 		if len(a.Problems) > 0 || a.Unjudged != "" {
-			return ErrNotPlayed{c.accepted(record.Policies)}
+			return ErrNotPlayed{cmp.Or(c.accepted(record.Policies))}
 		}
 	}
 	for i, course := range record.Situations {

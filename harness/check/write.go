@@ -67,6 +67,9 @@ func (r *Report) Text(w io.Writer) error {
 		fmt.Fprintf(b, "; %d found wrong beyond the situations", beyond)
 	}
 	fmt.Fprintf(b, ", in %.1f s. Only a cluster shows what comes of it: make e2e\n", float64(r.Millis)/1000)
+	if r.Unplayed != "" {
+		fmt.Fprintf(b, "unknown: nothing could be said: %s\n", r.Unplayed)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -83,10 +86,13 @@ func (r *Report) Line() string {
 		}
 	}
 	verdict := OK
-	if !r.OK() {
+	switch {
+	case counts[Finding] > 0:
 		verdict = Finding
+	case !r.saysSomething():
+		verdict = Unknown
 	}
-	return fmt.Sprintf("%-5s %-24s %3d ok, %d wrong, %d wrong as its contract says, %d unknown, %d to be shown by a cluster, in %.1f s",
+	return fmt.Sprintf("%-7s %-24s %3d ok, %d wrong, %d wrong as its contract says, %d unknown, %d to be shown by a cluster, in %.1f s",
 		verdict, r.Name, counts[OK], counts[Finding], counts[Expected], counts[Unknown], len(r.NotSeen), float64(r.Millis)/1000)
 }
 

@@ -67,8 +67,24 @@ type Report struct {
 }
 
 // OK says whether every invariant that the contract promises holds in every history that was played.
-func (r *Report) OK() bool {
-	return r.Unknown == "" && r.Unplayed == "" && !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Expected == "" })
+func (r *Report) OK() bool { return !r.Broken() && r.Untold() == "" }
+
+// Broken says whether an invariant that the contract promises does not hold in some history.
+func (r *Report) Broken() bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Expected == "" })
+}
+
+// Untold is why it cannot be told whether every invariant holds. Empty: it can.
+func (r *Report) Untold() string {
+	switch {
+	case r.Unknown != "":
+		return r.Unknown
+	case r.Unplayed != "":
+		return "a history could not be played to its end: " + r.Unplayed
+	case r.Histories == 0 && len(r.Findings) == 0:
+		return "no history was played to its end"
+	}
+	return ""
 }
 
 // promises are the requirements that say of one sort of event what an invariant says of all. A contract whose expectedFailures name one does
@@ -300,13 +316,14 @@ func (r *Report) Text(w io.Writer) error {
 	if r.NotAsked != "" {
 		fmt.Fprintf(&b, "not asked  e: %s\n", r.NotAsked)
 	}
-	if r.Unplayed != "" {
-		fmt.Fprintf(&b, "unknown  a history could not be played to its end: %s\n", r.Unplayed)
+	untold := r.Untold()
+	if untold != "" {
+		fmt.Fprintf(&b, "unknown  %s\n", untold)
 	}
 	if r.Took > 0 {
 		fmt.Fprintf(&b, "%d histories of %d events in %s, %d a second, with seed %d: %d findings\n",
 			r.Histories, r.Events/max(1, r.Histories), progress.Duration(r.Took), int(float64(r.Histories)/r.Took.Seconds()), r.Seed, len(r.Findings))
-	} else if len(r.Findings) == 0 && r.Unplayed == "" {
+	} else if len(r.Findings) == 0 && untold == "" {
 		fmt.Fprintln(&b, "every invariant holds in this history")
 	}
 	_, err := io.WriteString(w, b.String())

@@ -89,6 +89,9 @@ func TestWhatIsSaidOfAPolicy(t *testing.T) {
 		"a history that cannot be played is unknown": {"smart-restore", func(history.Given) []history.Message {
 			return []history.Message{taken, {Unplayed: "event 3: the simulated cluster has no Lease"}, {Done: true}}
 		}, nil, false, "", []string{"unknown  a history could not be played to its end: event 3"}},
+		"no history that was played is no proof": {"smart-restore", func(history.Given) []history.Message {
+			return []history.Message{taken, {Done: true}}
+		}, nil, false, "", []string{"unknown  no history was played to its end\n"}},
 		"a simulator that dies": {"smart-restore", func(history.Given) []history.Message { return nil }, errors.New("killed"), false, "killed", nil},
 	} {
 		t.Run(name, func(t *testing.T) {

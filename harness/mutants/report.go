@@ -64,12 +64,12 @@ func (r Result) fate() Fate {
 		return IsCaught
 	case r.Verdict == Refused:
 		return IsRefused
+	case r.Verdict == Unknown && (r.Reason == nil || r.Reason.Requirement == ""): // that it behaves as the policy does was not seen
+		return IsUnknown
 	case r.Reason != nil && r.Reason.Requirement == "":
 		return IsEquivalent
 	case r.Reason != nil:
 		return IsForCluster
-	case r.Verdict == Unknown:
-		return IsUnknown
 	}
 	return IsAlive
 }

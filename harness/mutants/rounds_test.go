@@ -290,6 +290,33 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// That a mutant behaves as the policy does is no reason for what could not be judged, which only a cluster can.
+func TestFates(t *testing.T) {
+	equivalent, left := &Reason{Text: "the same"}, &Reason{Requirement: "core/restore", Text: "a mover tells"}
+	for name, c := range map[string]struct {
+		verdict Verdict
+		reason  *Reason
+		want    Fate
+	}{
+		"caught":                         {Caught, nil, IsCaught},
+		"caught, for all its reason":     {Caught, equivalent, IsCaught},
+		"not taken":                      {Refused, nil, IsRefused},
+		"lives":                          {Lived, nil, IsAlive},
+		"lives, and is equivalent":       {Lived, equivalent, IsEquivalent},
+		"lives, left to a cluster":       {Lived, left, IsForCluster},
+		"unknown":                        {Unknown, nil, IsUnknown},
+		"unknown, said to be the same":   {Unknown, equivalent, IsUnknown},
+		"unknown, and left to a cluster": {Unknown, left, IsForCluster},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := Result{Outcome: Outcome{Verdict: c.verdict}, Reason: c.reason}
+			if got := r.fate(); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
 func TestOnlyWhatChangedSinceACommit(t *testing.T) {
 	folder := t.TempDir()
 	run := func(args ...string) {

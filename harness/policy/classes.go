@@ -22,6 +22,11 @@ var classFields = map[string]bool{
 	"volumeSnapshotClassName": true,
 }
 
+// inCEL is a field that an expression sets to a text, in a map or in an object with a type: a class, or an object's apiVersion. Where the value
+// goes on, as a comparison does, it is none. A copy method is not looked for: a policy that makes one that the stack cannot bring about has to
+// start, for the specs to catch it.
+var inCEL = regexp.MustCompile(`[{,]\s*["']?(\w+ClassName|apiVersion)["']?\s*:\s*(?:dyn\(\s*)?["']([^"']*)["']\s*\)?\s*[,}]`)
+
 // CheckClasses refuses objects that name a class that the stack does not have, wherever in them it stands. The class of the contract's
 // PVCs is made where there is none.
 func (c Contract) CheckClasses(objects []*unstructured.Unstructured, of *stack.Stack) error {
@@ -58,7 +63,7 @@ func eachClass(value any, path string, do func(path, name string, snapshot bool)
 	})
 }
 
-// eachText calls do for each field below a value that holds a text.
+// eachText calls do for each field below a value that holds a text, and for those of inCEL in it where it is an expression.
 func eachText(value any, path string, do func(path, field, text string)) {
 	switch value := value.(type) {
 	case map[string]any:
@@ -66,6 +71,9 @@ func eachText(value any, path string, do func(path, field, text string)) {
 			below := strings.TrimPrefix(path+"."+key, ".")
 			if text, isText := value[key].(string); isText {
 				do(below, key, text)
+				if key == "expression" {
+					eachSet(text, func(field, text string) { do(below, field, text) })
+				}
 				continue
 			}
 			eachText(value[key], below, do)
@@ -74,6 +82,18 @@ func eachText(value any, path string, do func(path, field, text string)) {
 		for i, item := range value {
 			eachText(item, fmt.Sprintf("%s[%d]", path, i), do)
 		}
+	}
+}
+
+// eachSet calls do for each field that an expression sets, of those of inCEL.
+func eachSet(expression string, do func(field, text string)) {
+	for rest := expression; ; {
+		at := inCEL.FindStringSubmatchIndex(rest)
+		if at == nil {
+			return
+		}
+		do(rest[at[2]:at[3]], rest[at[4]:at[5]])
+		rest = rest[at[1]-1:] // what ends one field begins the next
 	}
 }
 

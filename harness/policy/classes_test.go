@@ -43,8 +43,20 @@ func TestClassesThatTheStackDoesNotHaveAreRefused(t *testing.T) {
 			[]string{`spec.rules[0].generate.spec.storageClassName: the stack volsync-csi has no storage class "a"`, `spec.rules[1].generate.spec.storageClassName: the stack volsync-csi has no storage class "b"`}},
 		"that of the contract is made": {&folders, "ceph-block", `{kind: PersistentVolumeClaim, metadata: {name: p}, spec: {storageClassName: ceph-block}}`, nil},
 		"an expression":                {&folders, "", `{kind: P, metadata: {name: p}, spec: {storageClassName: "{{ request.object.spec.storageClassName }}"}}`, nil},
-		"none":                         {&folders, "", `{kind: P, metadata: {name: p}, spec: {storageClassName: ""}}`, nil},
-		"a field's description":        {&folders, "", `{kind: P, metadata: {name: p}, spec: {properties: {storageClassName: {type: string}}}}`, nil},
+		"in CEL": {&csiStack, "", `{kind: GeneratingPolicy, metadata: {name: g}, spec: {variables: [{name: v, expression: '{"spec": dyn({"accessModes": dyn(["x"]), "storageClassName": dyn("ceph-block"), "cacheStorageClassName": dyn("local")})}'}]}}`,
+			[]string{`GeneratingPolicy g: spec.variables[0].expression: the stack volsync-csi has no storage class "ceph-block"; choose csi or standard`, `no storage class "local"`}},
+		"in CEL, with a type": {&csiStack, "", `{kind: MutatingPolicy, metadata: {name: m}, spec: {mutations: [{applyConfiguration: {expression: 'Object{spec: Object.spec{volumeSnapshotClassName: "ceph", paused: true}}'}}]}}`,
+			[]string{`MutatingPolicy m: spec.mutations[0].applyConfiguration.expression: the stack volsync-csi has no VolumeSnapshotClass "ceph"; choose csi`}},
+		"in CEL, in other quotes": {&csiStack, "", `{kind: P, metadata: {name: p}, spec: {expression: "{'cacheStorageClassName' : 'local' }"}}`,
+			[]string{`spec.expression: the stack volsync-csi has no storage class "local"`}},
+		"in CEL, there":                   {&csiStack, "", `{kind: P, metadata: {name: p}, spec: {expression: '{"storageClassName": dyn("csi")}'}}`, nil},
+		"in CEL, compared":                {&csiStack, "", `{kind: P, metadata: {name: p}, spec: {expression: 'object.spec.storageClassName == "ceph-block"'}}`, nil},
+		"in CEL, compared in a map":       {&csiStack, "", `{kind: P, metadata: {name: p}, spec: {expression: '{"storageClassName": "ceph-block" == variables.class ? "csi" : "standard"}'}}`, nil},
+		"in CEL, a variable":              {&csiStack, "", `{kind: P, metadata: {name: p}, spec: {expression: '{"storageClassName": dyn(variables.class)}'}}`, nil},
+		"in CEL, where there is none yet": {&csiStack, "", `{kind: P, metadata: {name: p}, spec: {expression: 'has(object.spec.storageClassName) ? object.spec.storageClassName : "ceph-block"'}}`, nil},
+		"in CEL, a part of a name":        {&csiStack, "", `{kind: P, metadata: {name: p}, spec: {expression: '{"storageClassName": "ceph-" + variables.kind}'}}`, nil},
+		"none":                            {&folders, "", `{kind: P, metadata: {name: p}, spec: {storageClassName: ""}}`, nil},
+		"a field's description":           {&folders, "", `{kind: P, metadata: {name: p}, spec: {properties: {storageClassName: {type: string}}}}`, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			contract := Default()
@@ -86,6 +98,10 @@ func TestAPolicyOfKyvernosNeedsIt(t *testing.T) {
 		"a copy method where there are": {`{kind: ReplicationSource, metadata: {name: c}, spec: {restic: {copyMethod: Snapshot}}}`, []string{"volsync-csi"}, "volsync-csi", ""},
 		"a generated ExternalSecret": {`{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {name: c}, spec: {rules: [{generate: {apiVersion: external-secrets.io/v1, kind: ExternalSecret}}]}}`, nil, "kyverno-1.13",
 			"ClusterPolicy c: spec.rules[0].generate.apiVersion: the stack kyverno-1.13 does not have the External Secrets Operator, which serves external-secrets.io/v1: add one that has it to stacks in its contract: eso"},
+		"an ExternalSecret in CEL": {`{apiVersion: policies.kyverno.io/v1, kind: GeneratingPolicy, metadata: {name: g}, spec: {variables: [{name: v, expression: '[{"apiVersion": dyn("external-secrets.io/v1"), "kind": dyn("ExternalSecret")}]'}]}}`, nil, "kyverno-1.19",
+			"GeneratingPolicy g: spec.variables[0].expression: the stack kyverno-1.19 does not have the External Secrets Operator, which serves external-secrets.io/v1: add one that has it to stacks in its contract: eso"},
+		// A policy that makes what its stack cannot bring about has to start, for the specs to catch it.
+		"a copy method in CEL":       {`{apiVersion: policies.kyverno.io/v1, kind: GeneratingPolicy, metadata: {name: g}, spec: {variables: [{name: v, expression: '{"copyMethod": dyn("Snapshot")}'}]}}`, nil, "kyverno-1.19", ""},
 		"a store":                    {`{apiVersion: external-secrets.io/v1, kind: ClusterSecretStore, metadata: {name: c}}`, []string{"*"}, "volsync-csi", "ClusterSecretStore c: apiVersion: the stack volsync-csi does not have"},
 		"a store where it is served": {`{apiVersion: external-secrets.io/v1, kind: ClusterSecretStore, metadata: {name: c}}`, []string{"*"}, "eso", ""},
 		"a class is looked at":       {`{kind: PersistentVolumeClaim, metadata: {name: c}, spec: {storageClassName: x}}`, nil, "kyverno-1.13", `no storage class "x"`},

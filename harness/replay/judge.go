@@ -153,7 +153,7 @@ func (p *player) heal(ctx context.Context) {
 	p.readable(ctx)
 	for range healing {
 		for _, s := range p.all() {
-			if pvc := s.get(ctx); pvc != nil && p.selected(s, pvc) && !s.wanted {
+			if pvc := s.get(ctx); pvc != nil && s.selects(pvc) && !s.wanted {
 				p.scale(ctx, s, true)
 			}
 		}
@@ -189,17 +189,11 @@ func (p *player) mend(ctx context.Context) {
 // silent is what is the matter with a PVC that does not say so. Empty: nothing.
 func (p *player) silent(ctx context.Context, s *subject) string {
 	pvc := s.get(ctx)
-	contract := s.Env.Testbed.Contract
-	terms := history.Terms{Annotation: contract.Decisions.Annotation, Unknown: contract.Decisions.Unknown}
-	if pvc == nil || !p.selected(s, pvc) {
+	if pvc == nil || !s.selects(pvc) || s.missed {
 		return ""
 	}
-	annotations := map[string]any{}
-	for k, v := range pvc.Annotations {
-		annotations[k] = v
-	}
 	switch {
-	case terms.Tells(map[string]any{"metadata": map[string]any{"annotations": annotations}}):
+	case s.terms().Tells(lookedAt(pvc)):
 		return ""
 	case s.wrote == "":
 		return "e/start"
@@ -211,12 +205,27 @@ func (p *player) silent(ctx context.Context, s *subject) string {
 	return ""
 }
 
-// selected says whether a PVC is one that the policy is for.
-func (p *player) selected(s *subject, pvc *corev1.PersistentVolumeClaim) bool {
-	for k, v := range s.Env.Testbed.Contract.PVC.Labels() {
-		if pvc.Labels[k] != v {
-			return false
-		}
+// selects says whether a PVC is one that the policy is for.
+func (s *subject) selects(pvc *corev1.PersistentVolumeClaim) bool {
+	return s.terms().Selects(lookedAt(pvc))
+}
+
+// terms are those of the contract's that a PVC is looked at by.
+func (s *subject) terms() history.Terms {
+	contract := s.Env.Testbed.Contract
+	d := contract.Decisions
+	return history.Terms{Selected: contract.PVC.Metadata(true), Annotation: d.Annotation, Restore: d.Restore, Fresh: d.Fresh, Unknown: d.Unknown}
+}
+
+// lookedAt is a PVC as histories look at it: its labels and its annotations.
+func lookedAt(pvc *corev1.PersistentVolumeClaim) map[string]any {
+	return map[string]any{"metadata": map[string]any{"labels": untyped(pvc.Labels), "annotations": untyped(pvc.Annotations)}}
+}
+
+func untyped(values map[string]string) map[string]any {
+	all := map[string]any{}
+	for k, v := range values {
+		all[k] = v
 	}
-	return true
+	return all
 }

@@ -80,7 +80,7 @@ func (p *player) picture(ctx context.Context, e history.Event) picture.Picture {
 			Source: p.becomes(ctx, s, sources), Destination: p.becomes(ctx, s, p.destinations(ctx, s)),
 		}
 		if pvc := s.get(ctx); pvc != nil {
-			of.Claim, of.Decision = picture.There, p.decided(s, pvc)
+			of.Claim, of.Decision = picture.There, s.decided(pvc)
 		}
 		if s.wanted {
 			of.App, of.Volume = p.runs(ctx, s)
@@ -97,13 +97,8 @@ func (p *player) picture(ctx context.Context, e history.Event) picture.Picture {
 }
 
 // decided is what a PVC says was decided.
-func (p *player) decided(s *subject, pvc *corev1.PersistentVolumeClaim) string {
-	d := s.Env.Testbed.Contract.Decisions
-	annotations := map[string]any{}
-	for k, v := range pvc.Annotations {
-		annotations[k] = v
-	}
-	return history.Terms{Annotation: d.Annotation, Restore: d.Restore, Fresh: d.Fresh, Unknown: d.Unknown}.Decided(annotations)
+func (s *subject) decided(pvc *corev1.PersistentVolumeClaim) string {
+	return s.terms().Decided(untyped(pvc.Annotations))
 }
 
 // runs is whether the app runs, and what it has on its volume. Empty: that could not be seen.

@@ -45,6 +45,7 @@ type subject struct {
 	pods         map[types.UID]bool // those of its app that have read the volume
 	earlyPod     bool
 	acceptedAll  bool  // somebody has accepted the volume as it is
+	missed       bool  // it was created or labelled when the contract does not promise that anything comes of it
 	unread       error // why the last look at its app's volume saw nothing; nil: it saw what is there
 
 	// These are about pictures: what its snapshots hold, and the latest of them; when its ReplicationSources were synced last, by their UIDs;
@@ -209,6 +210,7 @@ func (p *player) create(ctx context.Context, s *subject, how string) {
 	annotate(o, annotations)
 	if p.try(ctx, "PVC "+s.key+" created", func(ctx context.Context) error { return s.Env.API.Create(ctx, o, options...) }) && how != "dry-run" {
 		s.uid, s.wrote, s.acceptedAll = o.UID, "", false
+		s.missed = !s.Env.Testbed.Contract.Promises("catches-up") && (p.back["admission"] != nil || p.back["background"] != nil)
 		s.lives++
 	}
 }
@@ -420,6 +422,7 @@ func (p *player) change(ctx context.Context, s *subject, do string, c *claim.Cla
 	switch do {
 	case "label":
 		c.Patch(ctx, "labelled", metadata(contract.PVC.Metadata(true)))
+		s.missed = s.missed || !contract.Promises("relabel")
 	case "unlabel":
 		c.Patch(ctx, "unlabelled", metadata(contract.PVC.Metadata(false)))
 	case "annotate":

@@ -39,10 +39,18 @@ func (s *Session) Explore(ctx context.Context, o explore.Options, replay string)
 	if err := report.Text(s.Out); err != nil {
 		return err
 	}
-	if !report.OK() {
+	return explored(report)
+}
+
+// explored is how it ends, by its report. That nothing can be told is no finding.
+func explored(report *explore.Report) error {
+	switch {
+	case report.OK():
+		return nil
+	case report.Broken():
 		return ErrNotProven
 	}
-	return nil
+	return fmt.Errorf("POLICY=%s: whether every invariant holds cannot be told: %s", report.Policy.Path, report.Untold())
 }
 
 // replaySpec is the spec that plays a history.
@@ -119,8 +127,8 @@ func exploreOne(ctx context.Context, p *policy.Policy, simulator explore.Simulat
 	switch {
 	case err != nil:
 		return "", false, err
-	case report.Unknown != "":
-		return p.Contract.Name + "\tunknown\t" + report.Unknown, false, nil
+	case len(report.Findings) == 0 && report.Untold() != "":
+		return p.Contract.Name + "\tunknown\t" + report.Untold(), false, nil
 	case len(report.Findings) == 0:
 		return fmt.Sprintf("%s\tnot found\t%d histories in %s", p.Contract.Name, report.Histories, progress.Duration(report.Took)), false, nil
 	}

@@ -31,6 +31,9 @@ func (s *Session) Gallery(ctx context.Context, folders []string) error {
 			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
 		}
 		fmt.Fprintln(s.Out, report.Line())
+		if report.Unplayed != "" {
+			fmt.Fprintf(s.Out, "    unknown: nothing could be said: %s\n", report.Unplayed)
+		}
 		for _, t := range report.Findings {
 			if t.Verdict == check.Finding && t.Follows == 0 {
 				fmt.Fprintf(s.Out, "    %s: %s%s\n", t.Requirement, t.Where(), t.Text)

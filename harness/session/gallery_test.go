@@ -49,8 +49,8 @@ func TestTheGalleryIsChecked(t *testing.T) {
 		says   string
 		err    string // empty: nothing is wrong
 	}{
-		"as it promises":       {setup("backup-only", "", ""), "ok    backup-only", ""},
-		"a name that goes on":  {setup("backup", "", ""), "ok    backup-only", ""},
+		"as it promises":       {setup("backup-only", "", ""), "ok      backup-only", ""},
+		"a name that goes on":  {setup("backup", "", ""), "ok      backup-only", ""},
 		"another schedule":     {setup("backup-only", "schedule: 0 * * * *", "schedule: 30 1 * * *"), "    core/backup: ", ErrNotProven.Error()},
 		"restores, it says":    {setup("backup-only", "restores: never\n", ""), "    policy/restores: ", ErrNotProven.Error()},
 		"another name":         {setup("other", "", ""), "", "the setup is called backup-only: call it other, as its folder is"},

@@ -130,8 +130,8 @@ const checkHelp = `Check plays situations with a policy on Kyverno's own engine,
 where, and what was not looked at.
 
 Exit codes:
-  0  nothing is wrong that the policy's contract does not expect. What is unknown, or was not looked at, does not count.
-  1  something is wrong.
+  0  nothing is wrong that the policy's contract does not expect. What was not looked at does not count, nor what is unknown here and there.
+  1  something is wrong, or nothing could be said of the policy.
   2  the check could not be made: a policy or a contract that cannot be read, a setting that is wrong.`
 
 // galleryCommand is about setups as people have them.
@@ -234,8 +234,8 @@ make of the one that was drawn, and is written into a file, too.
 
 Exit codes:
   0  every invariant that the policy's contract promises holds in every history that was played.
-  1  one does not hold, or it cannot be told.
-  2  nothing could be explored: a policy, a history or a setting that is wrong.`
+  1  one does not hold.
+  2  it cannot be told: a policy, a history or a setting that is wrong, or what could not be played.`
 
 // promisesCommand is about contracts alone.
 func promisesCommand() *cobra.Command {

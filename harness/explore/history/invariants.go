@@ -247,11 +247,13 @@ func (r *run) silent(claim string, since time.Time) string {
 	return ""
 }
 
-// selected says whether a PVC is one that the policy is for.
-func (r *run) selected(pvc map[string]any) bool {
+func (r *run) selected(pvc map[string]any) bool { return r.terms.Selects(pvc) }
+
+// Selects says whether a PVC is one that the policy is for.
+func (t Terms) Selects(pvc map[string]any) bool {
 	for _, field := range []string{"labels", "annotations"} {
 		has := mapAt(pvc, "metadata", field)
-		for k, wanted := range mapAt(r.terms.Selected, field) {
+		for k, wanted := range mapAt(t.Selected, field) {
 			value, there := has[k]
 			if wanted == nil && there || wanted != nil && value != wanted {
 				return false

@@ -102,6 +102,9 @@ func code(text string) string {
 
 // mutants is a table of what became of the mutants of each policy.
 func mutants(all []Mutants) string {
+	if len(all) == 0 {
+		return "None is recorded for the policies as they are.\n"
+	}
 	var rows [][]string
 	for _, m := range all {
 		cells := []string{code(m.Policy)}

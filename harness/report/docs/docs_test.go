@@ -81,6 +81,16 @@ func TestCountsAreOfTheSpecs(t *testing.T) {
 	}
 }
 
+func TestMutantsThatNobodyRecordedAreNoTable(t *testing.T) {
+	if got, want := mutants(nil), "None is recorded for the policies as they are.\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	got := mutants([]Mutants{{Policy: "p", All: 3, Caught: 2, Lived: 1, Percent: 66.7, When: "today"}})
+	if want := "| `p` | 3 | 2 | 0 | 0 | 0 | 1 | 66.7 % | today |\n"; !strings.HasPrefix(got, "| policy | mutants |") || !strings.HasSuffix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestLabelsAreNamedOnce(t *testing.T) {
 	got := labels([]Spec{{Labels: []string{"core", "s3-down"}}, {Labels: []string{"a", "core"}}})
 	if want := "Labels of specs, for `LABELS`: `a`, `core`, `s3-down`.\n"; got != want {
