@@ -194,9 +194,9 @@ func neverRestoredButBackedUp(ctx context.Context, s *scenario.Scenario, with, w
 }
 
 var _ = Prove("resilience/base-secret-late", verdict.Resilience,
-	"A PVC is created before the base Secret exists, and one while it is there, but empty. Both are admitted, and restored and backed up once the Secret has its content.",
+	"A PVC is created before the base Secret exists, and one while it has only one of its values. Both are admitted, and restored and backed up once the Secret has them all.",
 	func(ctx context.Context, s *scenario.Scenario) {
-		names := []string{"data", "empty"}
+		names := []string{"data", "part"}
 		for _, name := range names {
 			s.GoodBackup(ctx, name)
 		}
@@ -207,7 +207,7 @@ var _ = Prove("resilience/base-secret-late", verdict.Resilience,
 			claim.AdmittedInTime()
 			claim.StaysAdmitted(ctx)
 			claims = append(claims, claim)
-			s.EmptyBaseSecret(ctx)
+			s.PartOfBaseSecret(ctx)
 		}
 		arrives(ctx)
 		for _, claim := range claims {

@@ -91,7 +91,7 @@ func situations(p plot) []situation {
 	for _, row := range p.rows() {
 		all = append(all, p.outage(row))
 	}
-	all = slices.Concat(all, p.safety(), p.hazards(), p.guards(), p.annotations(), p.early(), p.bystanders(), p.leftovers(), p.told())
+	all = slices.Concat(all, p.safety(), p.hazards(), p.guards(), p.annotations(), p.early(), p.bystanders(), p.leftovers(), p.told(), p.content(), p.byHand(), p.moments())
 	if p.Restores == policy.Always { // that there is a ReplicationDestination says nothing
 		for i := range all {
 			all[i].wanted = strings.ReplaceAll(all[i].wanted, "no RD", "no restore")

@@ -4,6 +4,7 @@ package platform
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -681,13 +682,16 @@ func (p *Platform) WithoutBaseSecret(ctx context.Context) Back {
 	}
 }
 
-// EmptyBaseSecret makes the base Secret, which is not there, without what is to be in it, as tools do that copy it there a moment later.
-func (p *Platform) EmptyBaseSecret(ctx context.Context) {
+// PartOfBaseSecret makes the base Secret, which is not there, with one of its values only, as a person does who forgets the others.
+func (p *Platform) PartOfBaseSecret(ctx context.Context) {
 	e := p.env
-	e.Do(ctx, func(ctx context.Context) error {
-		return client.IgnoreAlreadyExists(e.API.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Testbed.Contract.BaseSecret.Name}}))
-	})
-	e.Step("the base Secret is there, and empty")
+	secret := e.Testbed.BaseSecret()
+	secret.Namespace = e.Namespace
+	key := e.Testbed.Contract.BaseSecret.Keys.AccessKey
+	value, asText := secret.Data[key], secret.StringData[key]
+	secret.Data, secret.StringData = nil, map[string]string{key: cmp.Or(asText, string(value))}
+	e.Do(ctx, func(ctx context.Context) error { return client.IgnoreAlreadyExists(e.API.Create(ctx, secret)) })
+	e.Step("the base Secret is there, with %s only", key)
 }
 
 // WrongResticPassword changes the password in the namespace's base Secret.

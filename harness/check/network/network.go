@@ -239,7 +239,9 @@ func (n *Network) Begin(o *play.Outage) error {
 	n.outage, n.oracleOutage, n.healed = o.Dial, o.DialOracle, make(chan struct{})
 	n.mu.Unlock()
 	for _, rule := range o.Rules {
-		rule.TTLSeconds = api.MaxTTLSeconds
+		if rule.TTLSeconds == 0 { // a rule that ends by itself is healed while somebody asks
+			rule.TTLSeconds = api.MaxTTLSeconds
+		}
 		if _, err := n.gateway.Put(rule); err != nil {
 			return err
 		}

@@ -1,0 +1,67 @@
+package check
+
+import (
+	"slices"
+
+	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/outage"
+)
+
+// byHand are situations of what people do to what a policy made, and of what they back up and restore themselves.
+func (p plot) byHand() []situation {
+	held := []play.Step{p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), {Heal: true}, wait(afterMillis)}
+	all := []situation{
+		{
+			name: "all ReplicationSources are paused for a while, and one is held", requirement: "safety/good-snapshot-survives", wanted: "no backup",
+			play:   p.scene(slices.Concat(held, []play.Step{pauses(source, true), wait(afterMillis), pauses(source, false), wait(afterMillis), {Movers: true}, wait(afterMillis)})...),
+			verify: (*found).noBackupLetIn,
+		},
+		{
+			name: "all is paused in a restore, and backups go on first", requirement: "safety/backup-during-restore", wanted: "no backup meanwhile",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), pauses(source, true), pauses(destination, true), wait(afterMillis),
+				pauses(source, false), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noBackupWhileRestoring,
+		},
+		{
+			name: "a PUT drops Kubernetes' annotations of a PVC whose backups are held", requirement: "safety/good-snapshot-survives", wanted: "no backup",
+			play: p.scene(slices.Concat(held, []play.Step{create(pod("app")), {Replace: p.claim(claimName)}, annotate("example.com/touched", "yes"), wait(afterMillis), {Scan: true},
+				wait(afterMillis), {Movers: true}, wait(afterMillis)})...),
+			verify: (*found).noBackupLetIn,
+		},
+		{
+			name: "somebody restores a PVC without the label by hand, beside a reader", requirement: "core/unlabelled", wanted: "the mover runs",
+			play:   p.scene(create(p.unlabelled()), create(pod("reader")), create(ownDestination()), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).leftAlone,
+		},
+	}
+	if p.Override.Annotation == "" {
+		return all
+	}
+	dry := p.override()
+	dry.DryRun = true
+	return append(all, situation{
+		name: "a restore is overridden by a dry run", requirement: "safety/backup-during-restore", wanted: "no backup meanwhile, the app waits",
+		play:   p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), dry, wait(afterMillis), create(pod("early")), play.Step{Movers: true}, wait(afterMillis)),
+		verify: (*found).restoreIsGuarded,
+	}, situation{
+		name: "all ReplicationDestinations go on, and one was overridden", requirement: "safety/restore-beside-app", wanted: "no restore over the app",
+		play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.override(), wait(afterMillis), create(pod("late")), play.Step{Delete: pod("late")},
+			pauses(destination, false), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+		verify: (*found).noRestoreBesideApp,
+	})
+}
+
+func pauses(kind string, paused bool) play.Step {
+	return play.Step{Update: merge(anyOf(kind), map[string]any{"spec": map[string]any{"paused": paused}})}
+}
+
+// ownDestination is a ReplicationDestination that somebody made by hand.
+func ownDestination() map[string]any {
+	return merge(anyOf(destination), map[string]any{
+		"metadata": map[string]any{"name": "theirs", "namespace": namespace},
+		"spec": map[string]any{
+			"trigger": map[string]any{"schedule": "0 3 * * *"},
+			"restic":  map[string]any{"repository": "theirs", "copyMethod": "Direct", "destinationPVC": claimName},
+		},
+	})
+}

@@ -1,0 +1,84 @@
+package check
+
+import "github.com/smart-restore/conformance/harness/check/play"
+
+// content are situations of a volume's content, of which a PVC says less, or more, than there is.
+func (p plot) content() []situation {
+	const requirement, notRestored = "safety/volume-with-content", "no restore"
+	free := ofNoClass(volumeFor("", ""))
+	all := []situation{
+		{
+			name: "a PVC of no class gets a volume that is there, with content", requirement: requirement, wanted: notRestored,
+			play:   withVolume(free, p.scene(p.backup(), create(inClass("", p.claim(claimName))), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis))),
+			verify: (*found).nothingIsOverwritten,
+		},
+		{
+			name: "a PVC selects a volume by its labels, with content", requirement: requirement, wanted: notRestored,
+			play:   withVolume(free, p.scene(p.backup(), create(selecting(p.claim(claimName))), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis))),
+			verify: (*found).nothingIsOverwritten,
+		},
+		{
+			name: "a volume is kept for a PVC, and comes after it", requirement: requirement, wanted: notRestored,
+			play:   p.scene(p.backup(), create(p.claim(claimName)), wait(50), create(volumeFor(namespace, claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).nothingIsOverwritten,
+		},
+		{
+			name: "a PVC comes with a snapshot whose name ends like a time", requirement: requirement, wanted: notRestored,
+			play:   p.scene(p.backup(), create(sourced(p.claim(claimName), "snapshot.storage.k8s.io", "VolumeSnapshot", claimName+"-2026112702-1")), wait(afterMillis)),
+			verify: (*found).neverRestored,
+		},
+	}
+	// The mutating webhooks see these.
+	for _, of := range []struct{ what, group, kind string }{
+		{"is VolSync's, which belongs into dataSourceRef", "volsync.backube", destination},
+		{"names no group of a VolumeSnapshot", "", "VolumeSnapshot"},
+	} {
+		all = append(all, situation{
+			name: "a PVC comes with a dataSource that the API server leaves out: it " + of.what, requirement: requirement, wanted: "restored, or no backup",
+			play:   withRestored(p.scene(p.backup(), create(sourced(p.claim(claimName), of.group, of.kind, restoredName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis))),
+			verify: (*found).restoredOrHeld,
+		})
+	}
+	return all
+}
+
+// ofNoClass makes of a volume one that no class has made, with labels, and that is free if no PVC is named.
+func ofNoClass(volume map[string]any) map[string]any {
+	spec := volume["spec"].(map[string]any)
+	spec["storageClassName"] = ""
+	volume["metadata"].(map[string]any)["labels"] = map[string]any{"app": "shop"}
+	if spec["claimRef"].(map[string]any)["name"] == "" {
+		delete(spec, "claimRef")
+	}
+	return volume
+}
+
+func inClass(class string, claim map[string]any) map[string]any {
+	claim["spec"].(map[string]any)["storageClassName"] = class
+	return claim
+}
+
+func selecting(claim map[string]any) map[string]any {
+	claim["spec"].(map[string]any)["selector"] = map[string]any{"matchLabels": map[string]any{"app": "shop"}}
+	return claim
+}
+
+func sourced(claim map[string]any, group, kind, name string) map[string]any {
+	source := map[string]any{"kind": kind, "name": name}
+	if group != "" {
+		source["apiGroup"] = group
+	}
+	claim["spec"].(map[string]any)["dataSource"] = source
+	return claim
+}
+
+// nothingIsOverwritten wants no restore's mover to be let in.
+func (f *found) nothingIsOverwritten() {
+	for _, e := range f.sent("Pod") {
+		if e.What == play.Admitted && overwrites(e) {
+			gate := f.moverGate(destination)
+			f.missing(gate, gate, "VolSync may restore (pod %s) over the content of a volume that was not made for the PVC", object(e).GetName())
+			return
+		}
+	}
+}

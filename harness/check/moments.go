@@ -1,0 +1,71 @@
+package check
+
+import (
+	"encoding/base64"
+	"strings"
+
+	"github.com/smart-restore/conformance/harness/check/play"
+	gateway "github.com/smart-restore/conformance/harness/fault/gateway/api"
+)
+
+// moments are situations of what is so at one moment, and not at the next.
+func (p plot) moments() []situation {
+	repository, marker := "/"+p.S3.Bucket+"/"+p.S3.Prefix(namespace, claimName), "/"+p.S3.Bucket+"/"+p.S3.Marker
+	long := strings.Repeat("a", 40)
+	all := []situation{
+		{
+			name: "an app has got in beside a restore, writes for a day, and its pod is replaced", requirement: "safety/restore-beside-app", wanted: "no restore over what it wrote",
+			play: p.scene(p.backup(), play.Step{CacheBehind: true}, create(p.claim(claimName)), wait(1000), play.Step{WebhooksGone: true}, create(withScratch(pod("early"))),
+				play.Step{CacheCaughtUp: true}, play.Step{AdmissionOn: true}, play.Step{Movers: true}, wait(24*hourMillis), play.Step{Scan: true}, wait(afterMillis),
+				play.Step{Delete: pod("early")}, create(pod("next")), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noRestoreBesideApp,
+		},
+		{
+			name: "the base Secret has one of its values when the PVC comes", requirement: "resilience/base-secret-late", wanted: "the Secret as it is then",
+			play: play.Situation{Objects: p.namespaces(), Steps: []play.Step{create(p.partOfBase()), create(p.claim(claimName)), wait(afterMillis),
+				{Update: p.base(p.baseSecretNamespaces()[0])}, wait(afterMillis), {Scan: true}, wait(afterMillis)}},
+			verify: func(f *found) {
+				f.hasSource(2*afterMillis + 1000)
+				f.repositoryIs(p.endpoint)
+			},
+		},
+		{
+			name: "two PVCs with long names come in one millisecond", requirement: "safety/isolation", wanted: "a restore each",
+			play:   p.scene(p.backupOf(long+"-0"), p.backupOf(long+"-1"), create(p.claim(long+"-0")), create(p.claim(long+"-1")), wait(afterMillis)),
+			verify: (*found).restoredEach,
+		},
+	}
+	if p.S3.Marker != "" {
+		all = append(all, situation{
+			name: "S3 gets its disk between two questions", requirement: "safety/bucket-forgets", wanted: "restored, or no backup",
+			play: p.scene(p.backup(), play.Step{Outage: &play.Outage{Rules: []gateway.Rule{
+				{ID: "no-disk", PathPrefix: repository, TTLSeconds: 1, Fault: gateway.Fault{Kind: "absent"}},
+				{ID: "disk-comes", PathPrefix: marker, TTLSeconds: 1, Fault: gateway.Fault{Kind: "slow", DelayMillis: 1100}},
+			}}}, create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).restoredOrHeld,
+		})
+	}
+	return all
+}
+
+// partOfBase is the base Secret with one of its values only.
+func (p plot) partOfBase() map[string]any {
+	key := p.BaseSecret.Keys.AccessKey
+	return map[string]any{
+		"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": p.BaseSecret.Name, "namespace": p.baseSecretNamespaces()[0]},
+		"data": map[string]any{key: base64.StdEncoding.EncodeToString([]byte(p.baseSecretData()[key]))},
+	}
+}
+
+// restoredEach wants every PVC to be filled from a ReplicationDestination of its own.
+func (f *found) restoredEach() {
+	from := map[string]string{}
+	for _, e := range f.sent("PersistentVolumeClaim") {
+		pvc := object(e)
+		of := populatedBy(pvc)
+		if other, taken := from[of]; of != "" && taken && other != pvc.GetName() {
+			f.wrong(f.subjects.asks(), "PVCs %s and %s are both filled from ReplicationDestination %s: one gets the other's data", other, pvc.GetName(), of)
+		}
+		from[of] = pvc.GetName()
+	}
+}
