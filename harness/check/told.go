@@ -58,7 +58,12 @@ func (p plot) told() []situation {
 			play: steps(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(3*afterMillis), scan, p.decided(),
 				wait(afterMillis), play.Step{BackedUp: true}, wait(3*afterMillis), scan),
 			verify: func(f *found) {
-				if len(f.made(source)) == 0 || p.Override.Annotation == "" {
+				switch {
+				case len(f.made(source)) == 0:
+					f.blind = "no ReplicationSource is made, so nothing of it is seen: core/fresh says why"
+					return
+				case p.Override.Annotation == "":
+					f.blind = noWayToDecide
 					return
 				}
 				const waits, well = 7, 13
@@ -67,6 +72,9 @@ func (p plot) told() []situation {
 		},
 	}
 }
+
+// noWayToDecide is why it is not known what a PVC says when somebody has decided.
+const noWayToDecide = "the contract names no way to decide (override)"
 
 // lapsesMillis is when a volume has no longer been backed up: its schedule has come twice, and hours have passed.
 func (p plot) lapsesMillis() int64 {
