@@ -332,7 +332,7 @@ var _ = Prove("resilience/other-modes", verdict.Resilience,
 	}, judgesBackups, long)
 
 var _ = Prove("resilience/told", verdict.Resilience,
-	"A person who looks at a PVC is told within a bound if its backups wait until somebody decides, if it was never backed up because no backup can run, if it is no longer backed up, or if its restore fails. If the policy brings alerting rules, they say so, too, of the metrics that VolSync and Kyverno have, and of a PVC that is backed up they say nothing.",
+	"A person who looks at a PVC is told within a bound if its backups wait until somebody decides, if it was never backed up because no backup can run, if it is no longer backed up, or if its restore fails. If the policy brings alerting rules, they say so, too, of the metrics that VolSync and Kyverno have, and of a PVC that is backed up they say nothing. If the contract says how a person takes a volume as it is, one whose backups wait is backed up when somebody does, and goes on being backed up after a manifest has dropped that.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		stuck := s.Sibling(ctx, "-stuck")
 		stuck.GoodBackup(ctx, "data")
@@ -366,6 +366,15 @@ var _ = Prove("resilience/told", verdict.Resilience,
 		never.SaysThatSomethingIsWrong(ctx, never)
 		restoring.SaysThatSomethingIsWrong(ctx, restoring)
 		lapsed.SaysThatSomethingIsWrong(ctx, well)
+
+		if !s.CanAccept() || s.UnknownWaits() || s.UnknownIsRefused() {
+			return
+		}
+		held.App(ctx).Write(ctx, small(s))
+		held.Override(ctx)
+		held.BackedUp(ctx)
+		held.WithoutAnnotations(ctx)
+		held.BackUp(ctx)
 	}, longest, changesBaseSecret, feature("visible-decision"), needs{scenario.NeedsGateway})
 
 var _ = Prove("resilience/blast-radius", verdict.Resilience,

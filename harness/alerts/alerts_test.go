@@ -29,9 +29,9 @@ func file(t *testing.T, path ...string) []byte {
 	return raw
 }
 
-func shipped(t *testing.T) *Rules {
+func shipped(t *testing.T, policy string) *Rules {
 	t.Helper()
-	rules, err := Read(filepath.Join("..", "..", "policies", "smart-restore", "alerts", "rules.yaml"))
+	rules, err := Read(filepath.Join("..", "..", "policies", policy, "alerts", "rules.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,37 +51,52 @@ func tell(t *testing.T, rules *Rules, scrapes ...Scrape) (said []string) {
 	return said
 }
 
+// ships are the policies that bring alerting rules of their own, with what the names of their alerts begin with and the name that each gives
+// to the ReplicationDestination of the PVC stuck.
+var ships = map[string]struct{ alerts, stuck string }{
+	"smart-restore": {"SmartRestore", "stuck-5a1b2c3d"},
+	"populator":     {"Populator", "stuck-1764201600-42"},
+}
+
 // What ships tells of each PVC that is not backed up or not restored, and of no other: not of one that is, not of one whose restore
-// somebody overrode, and not of a ReplicationSource that is no policy's.
+// somebody overrode, and not of a ReplicationSource or a ReplicationDestination that is no policy's.
 func TestWhatShipsTellsOfEachCase(t *testing.T) {
-	rules := shipped(t)
-	want := []string{
-		"SmartRestoreNoBackup held", "SmartRestoreNoBackup lapsed", "SmartRestoreNoBackup never", "SmartRestoreNoBackup stuck", "SmartRestoreNoBackup unknown",
-		"SmartRestoreNotRestored stuck",
-	}
-	if got := tell(t, rules, stack(t)...); !slices.Equal(got, want) {
-		t.Errorf("got  %q\nwant %q", got, want)
-	}
-	told, err := rules.Tell(t.Context(), now, stack(t)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, one := range told {
-		if !one.Has("apps", one.Labels["persistentvolumeclaim"]) || one.Has("volsync-system") || one.Has("volsync-0") || one.Labels["severity"] == "" || one.For <= 0 || one.For > 2*time.Hour {
-			t.Errorf("%s", one)
+	for policy, its := range ships {
+		rules := shipped(t, policy)
+		var want []string
+		for _, pvc := range []string{"held", "lapsed", "never", "stuck", "unknown"} {
+			want = append(want, its.alerts+"NoBackup "+pvc)
+		}
+		want = append(want, its.alerts+"NotRestored stuck")
+		if got := tell(t, rules, stack(t)...); !slices.Equal(got, want) {
+			t.Errorf("%s: got  %q\nwant %q", policy, got, want)
+		}
+		told, err := rules.Tell(t.Context(), now, stack(t)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range told {
+			if !one.Has("apps", one.Labels["persistentvolumeclaim"]) || one.Has("volsync-system") || one.Has("volsync-0") || one.Labels["severity"] == "" || one.For <= 0 || one.For > 2*time.Hour {
+				t.Errorf("%s: %s", policy, one)
+			}
+			if one.Alert == its.alerts+"NotRestored" && one.Labels["obj_name"] != its.stuck {
+				t.Errorf("%s: %s is about another's ReplicationDestination", policy, one)
+			}
 		}
 	}
 }
 
 // A restore is told of also where the series of its ReplicationSource are not looked at.
 func TestWithout(t *testing.T) {
-	scrapes := stack(t)
-	scrapes[0].Without = func(labels map[string]string) bool {
-		return labels["role"] == "source" && labels["obj_name"] == "stuck-5a1b2c3d"
-	}
-	got := tell(t, shipped(t), scrapes...)
-	if slices.Contains(got, "SmartRestoreNoBackup stuck") || !slices.Contains(got, "SmartRestoreNotRestored stuck") || !slices.Contains(got, "SmartRestoreNoBackup held") {
-		t.Errorf("%q", got)
+	for policy, its := range ships {
+		scrapes := stack(t)
+		scrapes[0].Without = func(labels map[string]string) bool {
+			return labels["role"] == "source" && labels["obj_name"] == "stuck-5a1b2c3d"
+		}
+		got := tell(t, shipped(t, policy), scrapes...)
+		if slices.Contains(got, its.alerts+"NoBackup stuck") || !slices.Contains(got, its.alerts+"NotRestored stuck") || !slices.Contains(got, its.alerts+"NoBackup held") {
+			t.Errorf("%s: %q", policy, got)
+		}
 	}
 }
 
@@ -94,21 +109,24 @@ func TestSays(t *testing.T) {
 }
 
 func TestWhatShipsTellsThatNothingIsSeen(t *testing.T) {
-	for name, seen := range map[string][]int{"no VolSync": {1}, "no Kyverno": {0}, "neither": nil} {
-		var scrapes []Scrape
-		for _, i := range seen {
-			scrapes = append(scrapes, stack(t)[i])
+	for policy, its := range ships {
+		unseen := its.alerts + "Unseen"
+		for name, seen := range map[string][]int{"no VolSync": {1}, "no Kyverno": {0}, "neither": nil} {
+			var scrapes []Scrape
+			for _, i := range seen {
+				scrapes = append(scrapes, stack(t)[i])
+			}
+			if got := tell(t, shipped(t, policy), scrapes...); !slices.Contains(got, unseen) {
+				t.Errorf("%s, %s: %q", policy, name, got)
+			}
 		}
-		if got := tell(t, shipped(t), scrapes...); !slices.Contains(got, "SmartRestoreUnseen") {
-			t.Errorf("%s: %q", name, got)
+		old := stack(t)
+		for i := range old {
+			old[i].At = now.Add(-lookback - time.Second)
 		}
-	}
-	old := stack(t)
-	for i := range old {
-		old[i].At = now.Add(-lookback - time.Second)
-	}
-	if got := tell(t, shipped(t), old...); !slices.Equal(got, []string{"SmartRestoreUnseen", "SmartRestoreUnseen"}) && !slices.Equal(got, []string{"SmartRestoreUnseen"}) {
-		t.Errorf("metrics that are too old: %q", got)
+		if got := tell(t, shipped(t, policy), old...); !slices.Equal(got, []string{unseen, unseen}) && !slices.Equal(got, []string{unseen}) {
+			t.Errorf("%s, metrics that are too old: %q", policy, got)
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ func (p plot) annotations() (all []situation) {
 				verify: (*found).noBackupButTheFirst,
 			},
 		)
-		if p.Override.Annotation != "" && by.subresource == "" { // a manifest says nothing of a status
+		if p.Override.OfRestore() && by.subresource == "" { // a manifest says nothing of a status
 			all = append(all, situation{
 				name: "a manifest drops an override" + by.name, requirement: "safety/restore-beside-app", wanted: "the app starts again, no restore",
 				play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.override(), wait(afterMillis), create(pod("late")),
@@ -60,7 +60,7 @@ func (p plot) annotations() (all []situation) {
 			})
 		}
 	}
-	if p.Override.Annotation != "" { // nobody has acted on it yet
+	if p.Override.OfRestore() { // nobody has acted on it yet
 		all = append(all, situation{
 			name: "a manifest drops an override, while Kyverno's background controller is away", requirement: "safety/restore-beside-app", wanted: "the app starts again, no restore",
 			play: p.scene(p.backup(), play.Step{BackgroundOff: true}, create(p.claim(claimName)), wait(afterMillis), p.override(), create(pod("late")), wait(afterMillis),

@@ -160,7 +160,7 @@ func TestGoodPolicyHasNoFinding(t *testing.T) {
 		t.Errorf("%+v", r.Findings)
 	}
 	for _, row := range r.Rows {
-		if row.Verdict != OK {
+		if row.Verdict != OK && row.Text != noWayToDecide {
 			t.Errorf("%+v", row)
 		}
 	}

@@ -55,7 +55,7 @@ func (p plot) early() []situation {
 			verify: (*found).startsRestored,
 		},
 	}
-	if p.Override.Annotation != "" {
+	if p.Override.OfRestore() {
 		all = append(all, situation{
 			name: "a restore is overridden within seconds", requirement: "safety/restore-beside-app", wanted: "the app starts, and the restore is over",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(5000), p.override(), wait(1000), create(pod("late")), wait(afterMillis),

@@ -143,7 +143,7 @@ func (p plot) guards() []situation {
 			verify: func(f *found) { f.podsStart(); f.neverRestored() },
 		})
 	}
-	if p.Override.Annotation != "" {
+	if p.Override.OfRestore() {
 		all = append(all, situation{
 			name: "an override comes with a manifest", requirement: "safety/manifest-decides-nothing", wanted: "restored, the app waits",
 			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.override(), wait(afterMillis),

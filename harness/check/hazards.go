@@ -211,7 +211,7 @@ func (p plot) hazards() []situation {
 		})
 	}
 	all = append(all, p.keptVolumes()...)
-	if p.Override.Annotation != "" {
+	if p.Override.OfRestore() {
 		all = append(all, p.overridden(), p.overriddenAtWork(), p.overriddenWhenGone())
 	}
 	for _, cluster := range []string{"another-cluster", ""} {
@@ -342,7 +342,7 @@ func (p plot) overridden() situation {
 	}
 }
 
-// override is what a person does who lets the app start on the volume as it is.
+// override is what a person does who takes the volume as it is.
 func (p plot) override() play.Step {
 	return annotate(p.Override.Annotation, string(p.Override.Value))
 }

@@ -31,7 +31,7 @@ func (p plot) told() []situation {
 		}
 		return p.scene(flat...)
 	}
-	return []situation{
+	return append(p.acceptedVolumes(), []situation{
 		{
 			name: "no backup runs, then one does, then none does any more", requirement: requirement, wanted: "says so, but when all is well", feature: "visible-decision",
 			play: steps(create(p.claim(claimName)), wait(3*hourMillis), scan, play.Step{BackedUp: true}, wait(3*afterMillis), scan, wait(p.lapsesMillis()), scan),
@@ -58,15 +58,62 @@ func (p plot) told() []situation {
 			play: steps(p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), play.Step{Heal: true}, wait(3*afterMillis), scan, p.decided(),
 				wait(afterMillis), play.Step{BackedUp: true}, wait(3*afterMillis), scan),
 			verify: func(f *found) {
-				if len(f.made(source)) == 0 || p.Override.Annotation == "" {
+				switch {
+				case len(f.made(source)) == 0:
+					f.blind = "no ReplicationSource is made, so nothing of it is seen: core/fresh says why"
+					return
+				case p.Override.Annotation == "":
+					f.blind = noWayToDecide
 					return
 				}
 				const waits, well = 7, 13
 				f.saysMore(waits, well, "its backups wait until somebody decides")
 			},
 		},
+	}...)
+}
+
+// acceptedVolumes are situations in which a person takes a volume as it is whose backups wait, and in which a manifest then drops that: before
+// there is a backup, and after it.
+func (p plot) acceptedVolumes() []situation {
+	const requirement, wanted, noMore = "resilience/told", "backups, also later", ", and a manifest dropped that"
+	accepted := func(more ...play.Step) play.Situation {
+		return p.scene(append([]play.Step{p.backup(), p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), {Heal: true}, wait(afterMillis), {Movers: true},
+			wait(afterMillis), p.override(), wait(afterMillis)}, more...)...)
+	}
+	const accept, dropped, end = 8, 11, 16
+	drop := []play.Step{{Strip: reference(claimName)}, wait(afterMillis), {Scan: true}, wait(afterMillis)}
+	if p.Override.Annotation == "" {
+		return nil
+	}
+	return []situation{
+		{
+			name: "somebody takes a volume as it is whose backups wait", requirement: requirement, wanted: wanted, feature: "visible-decision",
+			play:   accepted(slices.Concat([]play.Step{{BackedUp: true}}, drop, []play.Step{{BackedUp: true}, wait(afterMillis)})...),
+			verify: func(f *found) { f.backedUpAsAccepted(accept, dropped, ""); f.backedUpAsAccepted(dropped, end, noMore) },
+		},
+		{
+			name: "somebody takes a volume as it is whose backups wait, and a manifest drops that", requirement: requirement, wanted: wanted, feature: "visible-decision",
+			play:   accepted(slices.Concat(drop, []play.Step{{BackedUp: true}, wait(afterMillis)})...),
+			verify: func(f *found) { f.backedUpAsAccepted(accept, end, noMore) },
+		},
 	}
 }
+
+// backedUpAsAccepted wants a backup of a PVC whose volume a person has taken as it is to be let in from one step on and before another.
+func (f *found) backedUpAsAccepted(from, to int, but string) {
+	if len(f.made(source)) == 0 {
+		f.blind = "no ReplicationSource is made, so nothing of it is seen: core/fresh says why"
+		return
+	}
+	if !slices.ContainsFunc(f.backups(), func(e play.Event) bool { return from <= e.Step && e.Step < to }) {
+		gate, why := f.held(source)
+		f.missing(gate, gate, "somebody took the PVC's volume as it is (%s)%s, and no backup of it is let in%s", f.contract.Override.Annotation, but, why)
+	}
+}
+
+// noWayToDecide is why it is not known what a PVC says when somebody has decided.
+const noWayToDecide = "the contract names no way to decide (override)"
 
 // lapsesMillis is when a volume has no longer been backed up: its schedule has come twice, and hours have passed.
 func (p plot) lapsesMillis() int64 {

@@ -104,21 +104,24 @@ func (c *Claims) NothingRestoredUnder(ctx context.Context, workloads ...*app.Wor
 	}
 }
 
-// CanOverride says whether the contract says how a person lets an app start on its volume as it is.
+// CanOverride says whether the contract says how a person lets an app start on its volume as it is, without its restore.
 func (c *Claims) CanOverride() bool {
-	can := c.env.Testbed.Contract.Override.Annotation != ""
+	can := c.env.Testbed.Contract.Override.OfRestore()
 	if !can {
-		c.env.Step("the contract has no override: what comes of overriding a restore is not tried")
+		c.env.Step("the contract has no override of restores: what comes of overriding one is not tried")
 	}
 	return can
 }
 
-// Override says on the claim, as a person would, that its app may start on the volume as it is.
+// CanAccept says whether the contract says how a person takes a volume as it is, so that backups of it begin.
+func (c *Claims) CanAccept() bool { return c.env.Testbed.Contract.Override.Annotation != "" }
+
+// Override says on the claim, as a person would, that its volume is taken as it is.
 func (c *Claim) Override(ctx context.Context) {
 	e, override := c.env(), c.env().Testbed.Contract.Override
 	value := override.Value.Expand(e.Namespace, c.Name, c.UID)
 	if !c.Patch(ctx, fmt.Sprintf("annotated %s: %s", override.Annotation, value), fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, override.Annotation, value)) {
-		e.Failf("PVC %s does not take the annotation by which, as the contract says, a person lets its app start", c.Name)
+		e.Failf("PVC %s does not take the annotation by which, as the contract says, a person takes its volume as it is", c.Name)
 	}
 }
 

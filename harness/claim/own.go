@@ -22,7 +22,7 @@ func (c *Claim) HalfBackedUp(ctx context.Context) {
 	if c.failsHalfWay(ctx, source) {
 		return
 	}
-	if !c.claims.CanOverride() {
+	if !c.claims.CanAccept() {
 		e.Failf("S3 holds no backup of PVC %s, and yet none is made: %s", c.Name, volsync.Progress(source))
 	}
 	c.Override(ctx)

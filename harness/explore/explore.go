@@ -94,7 +94,7 @@ var promises = map[string][]string{
 	"b": {"safety/good-snapshot-survives", "safety/backup-during-restore", "core/s3-down/refused"}, "b/overwritten": {"safety/bucket-forgets"},
 	"c": {"safety/isolation", "safety/stale-destination"},
 	"d": {"safety/no-app-before-restore", "safety/restore-beside-app"},
-	"e": {"resilience/rights-missing", "resilience/killed-mover", "resilience/told"},
+	"e": {"resilience/rights-missing", "resilience/killed-mover", "resilience/told", "resilience/restore-made-up-for"},
 	"f": {"safety/late-restore"},
 }
 

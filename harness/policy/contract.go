@@ -86,8 +86,7 @@ type Contract struct {
 	// How many snapshots the ReplicationSource keeps (spec.restic.retain). If you set one field, the
 	// fields that you omit have no default and are not checked.
 	Retain Retain `json:"retain"`
-	// How a person lets an app start on its volume as it is, without the restore that was decided on: an annotation of the PVC. Set
-	// annotation and value together. Without it, the specs' steps that override a restore are left out.
+	// How a person takes a volume as it is: an annotation of the PVC. Without it, the specs' steps in which somebody does are left out.
 	Override Override `json:"override"`
 	// When the ReplicationSource comes. Defaults to when the PVC is created.
 	BackupSource BackupSource `json:"backupSource"`
@@ -288,13 +287,25 @@ func (b BackupSource) Delay() time.Duration {
 // Late says that it does not come with the PVC.
 func (b BackupSource) Late() bool { return b.When == WhenBound || b.After != "" }
 
-// Override is how a person overrides a restore.
+// Override is how a person takes a volume as it is.
 type Override struct {
 	// The key of the annotation, such as example.com/accept.
 	Annotation string `json:"annotation,omitempty"`
 	// Template of the annotation's value. Placeholders: {namespace}, {pvc}, {uid}. Quote a value that begins with a brace: "{uid}".
 	Value Template `json:"value,omitempty"`
+	// What it overrides. restore: the app starts without the restore that was decided on, and backups that wait for somebody's decision
+	// begin. backups: only these begin; a restore goes on, as where no volume is there before it is restored.
+	Of string `json:"of"`
 }
+
+// What an annotation overrides.
+const (
+	OfRestore = "restore"
+	OfBackups = "backups"
+)
+
+// OfRestore says whether a person can let an app start without the restore that was decided on.
+func (o Override) OfRestore() bool { return o.Annotation != "" && o.Of != OfBackups }
 
 // Retain is the promised spec.restic.retain of the ReplicationSource.
 type Retain struct {
@@ -364,7 +375,7 @@ func Default() Contract {
 		BaseSecret: BaseSecret{Name: "volsync-rustfs-base", Keys: SecretKeys{ //nolint:gosec // names
 			AccessKey: "AWS_ACCESS_KEY_ID", SecretKey: "AWS_SECRET_ACCESS_KEY", ResticPassword: "RESTIC_PASSWORD",
 		}},
-		Unknown: StartsEmpty, Restores: WhenDecided, BackupSource: BackupSource{When: WhenCreated},
+		Unknown: StartsEmpty, Restores: WhenDecided, BackupSource: BackupSource{When: WhenCreated}, Override: Override{Of: OfRestore},
 		CopyMethod: CopyDirect,
 		Schedule:   "@hourly",
 		Retain:     Retain{Hourly: 24, Daily: 7},
@@ -384,6 +395,7 @@ func (c *Contract) fillIn() {
 	c.Unknown = cmp.Or(c.Unknown, d.Unknown)
 	c.Restores = cmp.Or(c.Restores, d.Restores)
 	c.BackupSource.When = cmp.Or(c.BackupSource.When, d.BackupSource.When)
+	c.Override.Of = cmp.Or(c.Override.Of, d.Override.Of)
 	if c.PVC.Label == "" && len(c.Templates)+len(c.PVC.Annotations)+len(c.PVC.OptOut) == 0 {
 		c.PVC.Label, c.PVC.Value = d.PVC.Label, d.PVC.Value
 	}

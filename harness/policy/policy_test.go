@@ -133,9 +133,11 @@ func TestTheShippedPoliciesLoad(t *testing.T) {
 
 // The alerting rules that ship are applied by themselves, as one object.
 func TestTheShippedAlertsAreAnObject(t *testing.T) {
-	objects, err := install.Kustomize(filepath.Join("..", "..", "policies", "smart-restore", "alerts"))
-	if err != nil || len(objects) != 1 || objects[0].GetKind() != "PrometheusRule" || objects[0].GetNamespace() == "" || objects[0].GetLabels()["release"] == "" {
-		t.Errorf("%v, %v", objects, err)
+	for _, policy := range []string{"smart-restore", "populator"} {
+		objects, err := install.Kustomize(filepath.Join("..", "..", "policies", policy, "alerts"))
+		if err != nil || len(objects) != 1 || objects[0].GetKind() != "PrometheusRule" || objects[0].GetNamespace() == "" || objects[0].GetName() != policy || objects[0].GetLabels()["release"] == "" {
+			t.Errorf("%s: %v, %v", policy, objects, err)
+		}
 	}
 }
 

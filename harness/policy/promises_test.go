@@ -31,7 +31,7 @@ schedule: 30 2 * * *
 features: [visible-decision]
 decisions: {annotation: backups.example.org/state, restore: "yes", fresh: "no", unknown: perhaps.*}
 retain: {daily: 14, within: 3d}
-override: {annotation: example.org/accept, value: "as it is: {uid}"}
+override: {annotation: example.org/accept, value: "as it is: {uid}", of: backups}
 upgradesFrom: ../before
 unknown: waits
 restores: always
@@ -54,7 +54,7 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 		Unknown: Waits, Restores: Always, BackupSource: BackupSource{When: WhenCreated}, CopyMethod: "Snapshot", Schedule: "30 2 * * *", Retain: Retain{Daily: 14, Within: "3d"},
 		Features:  []string{"visible-decision"},
 		Decisions: Decisions{Annotation: "backups.example.org/state", Restore: "yes", Fresh: "no", Unknown: "perhaps.*"},
-		Override:  Override{Annotation: "example.org/accept", Value: "as it is: {uid}"}, UpgradesFrom: "../before",
+		Override:  Override{Annotation: "example.org/accept", Value: "as it is: {uid}", Of: OfBackups}, UpgradesFrom: "../before",
 		Oracle: Oracle{URL: "http://plumber.backup-system.svc:8080/exists/{namespace}/{pvc}",
 			Answers: OracleAnswers{Backup: `{"exists": true}`, None: `{"exists": false}`, Unknown: `{"exists": false}`}, Statuses: OracleStatuses{Backup: 201, None: 404, Unknown: 503}},
 	}
@@ -78,6 +78,24 @@ func TestAContractSaysOtherwiseThanThePlan(t *testing.T) {
 	err = c.CheckStack("one", stacksNamed("one"))
 	if err == nil || !strings.Contains(err.Error(), "conformance.yaml:15:13: copyMethod Snapshot needs volumes that can be snapshotted; the stack one has none") {
 		t.Errorf("a copy method that no stack has: %v", err)
+	}
+}
+
+// An override is of a restore unless it says that it is of backups.
+func TestWhatAnOverrideIsOf(t *testing.T) {
+	for _, c := range []struct {
+		override  string
+		ofRestore bool
+	}{
+		{"", false},
+		{"override: {annotation: a/b, value: x}\n", true},
+		{"override: {annotation: a/b, value: x, of: restore}\n", true},
+		{"override: {annotation: a/b, value: x, of: backups}\n", false},
+	} {
+		contract := parsed(t, "apiVersion: conformance.smart-restore.io/v1alpha1\nkind: PolicyContract\nname: one\ndescription: one\n"+c.override)
+		if got := contract.Override.OfRestore(); got != c.ofRestore {
+			t.Errorf("%q: %v", c.override, got)
+		}
 	}
 }
 

@@ -102,6 +102,7 @@ var rules = map[string]rule{
 	"retain.within":                  {pattern: whole(`([1-9][0-9]*[ymdh])+`), wanted: "a time like 3d12h"},
 	"override.annotation":            annotationKey,
 	"override.value":                 text,
+	"override.of":                    {oneOf: []string{OfRestore, OfBackups}},
 	"backupSource.when":              {oneOf: []string{WhenCreated, WhenBound}},
 	"backupSource.after":             {pattern: whole(`[1-5]m|[1-9][0-9]?s`), wanted: "a time of at most 5m, like 90s or 2m"},
 	"features.*":                     {oneOf: features()},
@@ -138,12 +139,13 @@ var (
 		"":                      {"apiVersion", "kind", "name", "description"},
 		"expectedFailures.*":    {"requirement", "reason"},
 		"decisions":             {"annotation", "restore", "fresh", "unknown"},
+		"override":              {"annotation", "value"},
 		"oracle":                {"url", "answers"},
 		"oracle.answers":        {"backup", "none", "unknown"},
 		"secretStore":           {"name", "entries"},
 		"secretStore.entries.*": {"key"},
 	}
-	together = map[string][2]string{"pvc": {"label", "value"}, "override": {"annotation", "value"}}
+	together = map[string][2]string{"pvc": {"label", "value"}}
 )
 
 // holds says what is wrong with a value by the rule; empty: nothing.
@@ -204,7 +206,7 @@ func (c *Contract) validate() error {
 	for i := range c.ExpectedFailures {
 		lacks([]any{"expectedFailures", i}, needed["expectedFailures.*"]...)
 	}
-	for _, optional := range [][]any{{"decisions"}, {"oracle"}, {"oracle", "answers"}, {"secretStore"}} {
+	for _, optional := range [][]any{{"decisions"}, {"override"}, {"oracle"}, {"oracle", "answers"}, {"secretStore"}} {
 		if c.doc.Has(optional...) {
 			lacks(optional, needed[joined(optional)]...)
 		}

@@ -32,9 +32,14 @@ type Place struct {
 var unplayable = map[string]string{
 	"create volume":               "a volume of before would have to be kept for it",
 	"create data-source":          "it needs a PVC to be cloned from",
+	"create kept-volume":          "a volume of before would have to be kept for it",
+	"create labelled-later":       "it needs another mutating webhook, which is called after Kyverno's",
 	"create refused":              "it needs a quota",
+	"strip ":                      "a policy puts back one annotation while the next is taken off",
+	"background loses-requests":   "no request can be lost on purpose: a controller that is away finds those that were made meanwhile",
 	"killed in-forget":            "no moment in which VolSync forgets snapshots can be chosen",
 	"secret has-another-password": "it is never put right again",
+	"secret is-empty":             "it is never put right again",
 }
 
 // Check says which events cannot be played on a cluster.

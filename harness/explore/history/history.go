@@ -48,7 +48,7 @@ const nothing = "nothing"
 var kinds = []kind{
 	{do: nothing, weight: 1, words: "nothing happens"},
 	{do: "create", weight: 8, one: true, words: "PVC %s is created: %s", hows: []string{
-		"clean", "clean", "clean", "clean", "annotated", "annotated-fresh", "annotated-restore", "unlabelled", "volume", "data-source", "refused", "dry-run",
+		"clean", "clean", "clean", "clean", "annotated", "annotated-fresh", "annotated-restore", "unlabelled", "labelled-later", "volume", "kept-volume", "data-source", "refused", "dry-run",
 	}},
 	{do: "backup", weight: 3, one: true, words: "the cluster of before backs up %s, which is gone here"},
 	{do: "start", weight: 6, one: true, words: "the app of %s is scaled to 1"},
@@ -64,14 +64,15 @@ var kinds = []kind{
 	{do: "label", weight: 2, one: true, words: "PVC %s is labelled"},
 	{do: "unlabel", weight: 1, one: true, words: "the label of PVC %s is taken off"},
 	{do: "annotate", weight: 2, one: true, words: "PVC %s gets an annotation"},
+	{do: "strip", weight: 1, one: true, words: "the annotations of PVC %s are taken off one by one, by updates of its status"},
 	{do: "accept", weight: 1, one: true, words: "somebody accepts the volume of PVC %s as it is"},
 	{do: "resize", weight: 1, one: true, words: "PVC %s is resized"},
 	{do: "source", weight: 1, one: true, words: "the ReplicationSource of %s is %s", hows: []string{"deleted", "brought-back"}},
 	{do: "destination", weight: 2, one: true, words: "the ReplicationDestination of %s is %s", hows: []string{"deleted", "brought-back"}},
 	{do: "admission", weight: 3, words: "Kyverno's admission controller %s", hows: []string{"dies", "is-scaled-to-0", "is-back", "is-back"}},
-	{do: "background", weight: 3, words: "Kyverno's background controller %s", hows: []string{"goes", "is-back"}},
+	{do: "background", weight: 3, words: "Kyverno's background controller %s", hows: []string{"goes", "loses-requests", "is-back"}},
 	{do: "scan", weight: 2, words: "Kyverno scans"},
-	{do: "secret", weight: 1, words: "the base Secret %s", hows: []string{"goes", "is-there", "has-another-password"}},
+	{do: "secret", weight: 1, words: "the base Secret %s", hows: []string{"goes", "is-there", "has-another-password", "is-empty"}},
 	{do: "day", weight: 1, words: "the cluster is off for a day"},
 }
 

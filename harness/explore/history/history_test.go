@@ -124,7 +124,21 @@ func TestInvariants(t *testing.T) {
 		"a killed mover's lock ends all backups": {careless, nil, []string{
 			"create shop/data clean", "start shop/data", "wait", "killed shop/data at-work", "hour", "hour",
 		}, "", 0},
-		"what is not there cannot be deleted": {careless, nil, []string{"delete shop/data app-first", "killed shop/data at-work", "write shop/data", "accept shop/data", "stop shop/data"}, "", 0},
+		"somebody accepts it, and a tool takes that off": {careless, waits, []string{
+			"backup shop/data", "s3-down refused", "create shop/data clean", "start shop/data", "accept shop/data", "strip shop/data", "s3-up", "wait", "wait",
+		}, "", 0},
+		"a volume that is kept is restored over": {plan, nil, []string{"backup shop/data", "create shop/data kept-volume", "wait", "wait"}, "a", 4},
+		"a volume that is kept is backed up": {func(w *toy, pvc map[string]any) { w.make(pvc, key(pvc), source) }, nil, []string{
+			"backup shop/data", "create shop/data kept-volume", "start shop/data", "hour", "delete shop/data app-first", "create shop/data kept-volume", "hour",
+		}, "", 0},
+		"credentials that are empty, and nobody backs up": {func(w *toy, pvc map[string]any) {
+			w.make(pvc, key(pvc), source)
+			namespace, _ := split(key(pvc))
+			if at(w.Get("Secret", namespace, "base"), "data", "RESTIC_PASSWORD") == "" {
+				mapAt(w.Get("Secret", namespace, "data"), "data")["RESTIC_PASSWORD"] = ""
+			}
+		}, nil, []string{"secret is-empty", "create shop/data clean", "start shop/data", "hour"}, "e/backup", 0},
+		"what is not there cannot be deleted": {careless, nil, []string{"delete shop/data app-first", "killed shop/data at-work", "write shop/data", "accept shop/data", "strip shop/data", "stop shop/data"}, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newToy()
@@ -145,6 +159,46 @@ func TestInvariants(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Where nobody promises to act for a PVC that is labelled later, or for one that was created while Kyverno was away, nothing has to come of it.
+func TestWhatIsNotPromisedIsMissed(t *testing.T) {
+	for name, c := range map[string]struct {
+		promise func(*Terms)
+		events  []string
+	}{
+		"labelled by another webhook": {func(terms *Terms) { terms.Relabels = true }, []string{"create shop/data labelled-later"}},
+		"requests that are lost":      {func(terms *Terms) { terms.CatchesUp = true }, []string{"background loses-requests", "create shop/data clean"}},
+	} {
+		for want, promise := range map[string]func(*Terms){"": func(*Terms) {}, "e/backup": c.promise} {
+			t.Run(name+" "+want, func(t *testing.T) {
+				terms := toyTerms()
+				promise(&terms)
+				w := newToy()
+				w.policy = func(w *toy, pvc map[string]any) {
+					if !w.lost {
+						careless(w, pvc)
+					}
+				}
+				v, err := Play(w, terms, toyFaults, story(t, c.events...))
+				if err != nil || v == nil && want != "" || v != nil && v.Invariant != want {
+					t.Errorf("%+v, %v, want %q", v, err, want)
+				}
+			})
+		}
+	}
+}
+
+// A volume that is kept for a PVC which is not created is kept for no later one.
+func TestAVolumeIsKeptForOnePVC(t *testing.T) {
+	w := newToy()
+	w.full = true
+	if v, err := Play(w, toyTerms(), toyFaults, story(t, "create shop/data kept-volume")); err != nil || v != nil {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if all := w.List("PersistentVolume"); len(all) > 0 {
+		t.Errorf("it is there still: %v", all)
 	}
 }
 

@@ -43,6 +43,8 @@ type volume struct {
 	unknown bool
 	// claimed says that its decision came with the manifest, and nobody was there to replace it.
 	claimed bool
+	// accepted says that somebody has accepted it as it is. It stays so when a manifest drops that.
+	accepted bool
 	// missed says that it was created or labelled when the contract does not promise that anything comes of it.
 	missed bool
 }
@@ -211,7 +213,17 @@ func (r *run) do(e Event) error {
 		if r.terms.Accept == "" || pvc == nil {
 			return nil
 		}
-		return r.change(e.PVC, pvc, map[string]any{"metadata": map[string]any{"annotations": map[string]any{r.terms.Accept: r.acceptance(pvc)}}})
+		err := r.change(e.PVC, pvc, map[string]any{"metadata": map[string]any{"annotations": map[string]any{r.terms.Accept: r.acceptance(pvc)}}})
+		if v := r.volumeOf(e.PVC); v != nil && at(r.claim(e.PVC), "metadata", "annotations", r.terms.Accept) == r.acceptance(pvc) {
+			v.accepted = true
+		}
+		return err
+	case "strip":
+		if pvc == nil {
+			return nil
+		}
+		namespace, name := split(e.PVC)
+		return r.world.Do(play.Step{Strip: reference("v1", "PersistentVolumeClaim", namespace, name), Subresource: "status"})
 	case "resize":
 		return r.change(e.PVC, pvc, map[string]any{"spec": map[string]any{"resources": map[string]any{"requests": map[string]any{"storage": "300Mi"}}}})
 	case "source", "destination":
@@ -221,7 +233,7 @@ func (r *run) do(e Event) error {
 		return r.world.Do(map[string]play.Step{"dies": {AdmissionOff: true}, "is-scaled-to-0": {WebhooksGone: true}, "is-back": {AdmissionOn: true}}[e.How])
 	case "background":
 		r.away[e.Do] = e.How != "is-back"
-		return r.world.Do(map[string]play.Step{"goes": {BackgroundOff: true}, "is-back": {BackgroundOn: true}}[e.How])
+		return r.world.Do(map[string]play.Step{"goes": {BackgroundOff: true}, "loses-requests": {BackgroundLost: true}, "is-back": {BackgroundOn: true}}[e.How])
 	case "scan":
 		return r.world.Do(play.Step{Scan: true})
 	case "secret":
@@ -277,8 +289,9 @@ func (r *run) decided(o map[string]any, decision string) {
 }
 
 func (r *run) create(e Event) error {
-	o := r.manifest(e.PVC, e.How != "unlabelled")
+	o := r.manifest(e.PVC, e.How != "unlabelled" && e.How != "labelled-later")
 	step := play.Step{Create: o}
+	kept := reference("v1", "PersistentVolume", "", "kept-"+strings.ReplaceAll(e.PVC, "/", "-"))
 	switch e.How {
 	case "annotated":
 		if exported := r.exported[e.PVC]; exported != nil {
@@ -289,7 +302,13 @@ func (r *run) create(e Event) error {
 	case "annotated-restore":
 		r.decided(o, r.terms.Restore)
 	case "volume":
-		mapAt(o, "spec")["volumeName"] = "kept-" + strings.ReplaceAll(e.PVC, "/", "-")
+		mapAt(o, "spec")["volumeName"] = at(kept, "metadata", "name")
+	case "kept-volume":
+		if err := r.world.Store(r.keptFor(e.PVC, clone(kept))); err != nil {
+			return err
+		}
+	case "labelled-later":
+		step.Later = map[string]any{"metadata": clone(r.terms.Selected)}
 	case "data-source":
 		source := map[string]any{"kind": "PersistentVolumeClaim", "name": "template"}
 		mapAt(o, "spec")["dataSource"] = source
@@ -304,19 +323,32 @@ func (r *run) create(e Event) error {
 	}
 	pvc := r.claim(e.PVC)
 	if pvc == nil {
+		if e.How == "kept-volume" { // nor is it kept for a later one
+			return r.world.Do(play.Step{Delete: kept})
+		}
 		return nil
 	}
-	v := &volume{missed: !r.terms.CatchesUp && (r.away["admission"] || r.away["background"])}
+	v := &volume{missed: !r.terms.CatchesUp && (r.away["admission"] || r.away["background"]) || !r.terms.Relabels && e.How == "labelled-later"}
 	v.claimed = r.away["admission"] && strings.HasPrefix(e.How, "annotated")
 	if blind {
 		v.blind = r.world.Now()
 	}
-	if e.How == "volume" || e.How == "data-source" { // it is newer than any backup: that of before, or a clone
+	if slices.Contains([]string{"volume", "kept-volume", "data-source"}, e.How) { // it is newer than any backup: that of before, or a clone
 		v.content = r.newVersion(r.before[e.PVC].version, e.PVC)
 		v.appWrote, v.brought = true, true
 	}
 	r.volumes[uid(pvc)] = v
 	return nil
+}
+
+// keptFor makes of a volume one that names a PVC in its claimRef. Kubernetes gives it to the next one of that name.
+func (r *run) keptFor(claim string, volume map[string]any) map[string]any {
+	namespace, name := split(claim)
+	volume["spec"] = map[string]any{
+		"capacity": map[string]any{"storage": "1Gi"}, "accessModes": []any{"ReadWriteOnce"}, "persistentVolumeReclaimPolicy": "Retain",
+		"hostPath": map[string]any{"path": "/data"}, "claimRef": map[string]any{"namespace": namespace, "name": name},
+	}
+	return volume
 }
 
 // earlierBackup is one of a cluster that is gone, where this PVC's repository is.
@@ -516,7 +548,8 @@ func (r *run) acceptance(pvc map[string]any) string {
 
 // accepted says whether somebody has accepted a volume as it is.
 func (r *run) accepted(pvc map[string]any) bool {
-	return r.terms.Accept != "" && at(pvc, "metadata", "annotations", r.terms.Accept) == r.acceptance(pvc)
+	v := r.volumes[uid(pvc)]
+	return v != nil && v.accepted
 }
 
 // takeAway deletes what VolSync works on for a PVC, or brings it back as backup tools do.
@@ -554,8 +587,13 @@ func (r *run) secret(how string) error {
 		case there:
 			step = play.Step{Replace: sent}
 		}
-		if how == "has-another-password" {
-			mapAt(sent, "data")[r.terms.PasswordKey] = base64.StdEncoding.EncodeToString([]byte("another-one"))
+		switch data := mapAt(sent, "data"); how {
+		case "has-another-password":
+			data[r.terms.PasswordKey] = base64.StdEncoding.EncodeToString([]byte("another-one"))
+		case "is-empty":
+			for k := range data {
+				data[k] = ""
+			}
 		}
 		if err := r.world.Do(step); err != nil {
 			return err

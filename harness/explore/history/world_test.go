@@ -22,6 +22,8 @@ type toy struct {
 	backups map[string]bool
 	down    bool
 	ends    bool // time ends an outage
+	full    bool // a quota refuses PVCs
+	lost    bool // what is asked of Kyverno's background controller
 }
 
 func newToy() *toy {
@@ -43,30 +45,31 @@ func (w *toy) Do(step play.Step) error {
 	switch {
 	case step.Create != nil:
 		o := clone(step.Create)
-		if w.objects[idOf(o)] != nil || step.DryRun || step.Refused != "" || at(o, "kind") == "Pod" && w.refuses != nil && w.refuses(w, o) {
+		if w.objects[idOf(o)] != nil || step.DryRun || step.Refused != "" || at(o, "kind") == "Pod" && w.refuses != nil && w.refuses(w, o) || at(o, "kind") == "PersistentVolumeClaim" && w.full {
 			return nil
 		}
 		w.put(o)
 		if at(o, "kind") == "PersistentVolumeClaim" {
 			o["status"] = map[string]any{"phase": "Bound"}
-			if w.policy != nil {
+			if w.policy != nil && step.Later == nil { // what comes later, nobody sees
 				w.policy(w, o)
 			}
+			w.merge(o, step.Later)
 		}
 	case step.Update != nil:
 		if o := w.objects[idOf(step.Update)]; o != nil {
-			for field, values := range mapAt(step.Update, "metadata") {
-				if of, is := values.(map[string]any); is {
-					had, _ := mapAt(o, "metadata")[field].(map[string]any)
-					merged := maps.Clone(had)
-					if merged == nil {
-						merged = map[string]any{}
-					}
-					maps.Copy(merged, of)
-					mapAt(o, "metadata")[field] = merged
-				}
-			}
+			w.merge(o, step.Update)
 		}
+	case step.Replace != nil:
+		if o := w.objects[idOf(step.Replace)]; o != nil && at(o, "kind") == "Secret" {
+			o["data"] = clone(step.Replace)["data"]
+		}
+	case step.Strip != nil:
+		delete(mapAt(w.objects[idOf(step.Strip)], "metadata"), "annotations")
+	case step.BackgroundLost:
+		w.lost = true
+	case step.BackgroundOn:
+		w.lost = false
 	case step.Delete != nil:
 		gone := w.objects[idOf(step.Delete)]
 		delete(w.objects, idOf(step.Delete))
@@ -86,6 +89,21 @@ func (w *toy) Do(step play.Step) error {
 		w.down = w.down && !w.ends
 	}
 	return nil
+}
+
+// merge merges the labels and annotations of a patch into an object.
+func (w *toy) merge(o, patch map[string]any) {
+	for field, values := range mapAt(patch, "metadata") {
+		if of, is := values.(map[string]any); is {
+			had, _ := mapAt(o, "metadata")[field].(map[string]any)
+			merged := maps.Clone(had)
+			if merged == nil {
+				merged = map[string]any{}
+			}
+			maps.Copy(merged, of)
+			mapAt(o, "metadata")[field] = merged
+		}
+	}
 }
 
 func (w *toy) Now() time.Time { return w.now }
