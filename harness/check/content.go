@@ -19,7 +19,7 @@ func (p plot) content() []situation {
 		},
 		{
 			name: "a volume is kept for a PVC, and comes after it", requirement: requirement, wanted: notRestored,
-			play:   p.scene(p.backup(), create(p.claim(claimName)), wait(50), create(volumeFor(namespace, claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			play:   p.scene(p.backup(), create(p.claim(claimName)), wait(50), play.Step{Appears: volumeFor(namespace, claimName)}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).nothingIsOverwritten,
 		},
 		{

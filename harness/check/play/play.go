@@ -84,6 +84,8 @@ type Step struct {
 	// BringBack takes an object away and creates it again as backup tools do: without its owner and status. This, Update and
 	// Delete take the first of a kind in its namespace if they name none.
 	BringBack map[string]any `json:"bringBack,omitempty"`
+	// Appears is an object that is there from now on, without having been admitted: admission of its kind is nobody's here.
+	Appears map[string]any `json:"appears,omitempty"`
 	// Deleting asks for an object to be taken away that is in use: it stays, and has a deletionTimestamp.
 	Deleting map[string]any `json:"deleting,omitempty"`
 	// Strip takes the annotations of an object away, each by an update of its own, but for those of Kubernetes and VolSync.
