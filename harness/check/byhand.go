@@ -24,8 +24,8 @@ func (p plot) byHand() []situation {
 		},
 		{
 			name: "a PUT drops Kubernetes' annotations of a PVC whose backups are held", requirement: "safety/good-snapshot-survives", wanted: "no backup",
-			play: p.scene(slices.Concat(held, []play.Step{create(pod("app")), {Replace: p.claim(claimName)}, annotate("example.com/touched", "yes"), wait(afterMillis), {Scan: true},
-				wait(afterMillis), {Movers: true}, wait(afterMillis)})...),
+			play: p.scene(slices.Concat(held, []play.Step{create(pod("app")), {Replace: p.claim(claimName)}, annotate("example.com/touched", "yes"), wait(afterMillis),
+				{Movers: true}, wait(afterMillis)})...),
 			verify: (*found).noBackupLetIn,
 		},
 		{

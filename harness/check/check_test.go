@@ -393,6 +393,9 @@ func good(s play.Situation) play.Course {
 			e := play.Event{Step: i, What: play.Admitted, Object: o}
 			c.Events, c.Objects, there[nameOf(o)] = append(c.Events, e), append(c.Objects, o), true
 			spec := o["spec"].(map[string]any)
+			if from, _ := spec["dataSource"].(map[string]any); from["kind"] != "PersistentVolumeClaim" && from["apiGroup"] != "snapshot.storage.k8s.io" {
+				delete(spec, "dataSource") // the API server leaves it out
+			}
 			kept := slices.ContainsFunc(s.Objects, func(o map[string]any) bool { return isKeptFor(o, metadata) })
 			if kept {
 				spec["volumeName"] = keptVolume

@@ -34,9 +34,12 @@ func (p plot) content() []situation {
 		{"names no group of a VolumeSnapshot", "", "VolumeSnapshot"},
 	} {
 		all = append(all, situation{
-			name: "a PVC comes with a dataSource that the API server leaves out: it " + of.what, requirement: requirement, wanted: "restored, or no backup",
-			play:   withRestored(p.scene(p.backup(), create(sourced(p.claim(claimName), of.group, of.kind, restoredName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis))),
-			verify: (*found).restoredOrHeld,
+			name: "a PVC comes with a dataSource that the API server leaves out: it " + of.what, requirement: requirement, wanted: "admitted, and restored, or no backup",
+			play: withRestored(p.scene(p.backup(), create(sourced(p.claim(claimName), of.group, of.kind, restoredName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis))),
+			verify: func(f *found) {
+				f.admittedInTime()
+				f.restoredOrHeld()
+			},
 		})
 	}
 	return all

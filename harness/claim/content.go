@@ -15,7 +15,9 @@ import (
 // TakenBack deletes the claim, whose volume is kept, and creates a labelled one of the same name that names that volume, as people do to
 // whom a volume with the reclaim policy Retain was left. No app may use it.
 func (c *Claim) TakenBack(ctx context.Context) *Claim {
-	return c.takenBack(ctx, keptForIt, func(pvc *corev1.PersistentVolumeClaim, volume *corev1.PersistentVolume) { pvc.Spec.VolumeName = volume.Name })
+	return c.takenBack(ctx, keptForIt, func(pvc *corev1.PersistentVolumeClaim, volume *corev1.PersistentVolume) {
+		pvc.Spec.VolumeName = volume.Name
+	})
 }
 
 // GivenBack is TakenBack of a PVC that does not name the volume: only the volume's claimRef says that the two belong together.
