@@ -44,6 +44,9 @@ var _ = Prove("safety/volume-with-content", verdict.Safety,
 		s.Step("a data source that the API server leaves out")
 		lastGoodOne(ctx, s, "without")
 		without := s.ClaimWithoutItsSource(ctx, "without")
+		if without == nil {
+			return
+		}
 		app = without.App(ctx)
 		app.Put(ctx, "later", "written later")
 		without.BackUpOrHold(ctx)

@@ -96,8 +96,12 @@ func (c *Claims) Claim(ctx context.Context, name string) (claim *Claim) {
 }
 
 // ClaimWithoutItsSource creates a labelled PVC while S3 is up, with a dataSource that the API server leaves out and says nothing of, as it does
-// with VolSync's, which belongs into dataSourceRef.
+// with VolSync's, which belongs into dataSourceRef. There is none where the set-up's own PVC has a dataSourceRef.
 func (c *Claims) ClaimWithoutItsSource(ctx context.Context, name string) (claim *Claim) {
+	if c.pvc(name, c.labels()).Spec.DataSourceRef != nil {
+		c.env.Step("the PVC of the set-up has a dataSourceRef: the API server leaves out no dataSource beside it")
+		return nil
+	}
 	group := volsync.Destination.Group
 	c.s3.WhileS3IsUp(ctx, func() {
 		claim = c.create(ctx, name, c.labels(), func(pvc *corev1.PersistentVolumeClaim) {
