@@ -39,7 +39,7 @@ func (p plot) bystanders() []situation {
 		{
 			name: "somebody backs up a PVC without the label", requirement: "core/unlabelled", wanted: "the mover runs, and pauses as told",
 			play: p.scene(create(p.unlabelled()), create(ownSource(false)), play.Step{Movers: true}, wait(afterMillis),
-				play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"paused": true}})}, play.Step{Movers: true}, wait(afterMillis)),
+				pauses(source, true), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).leftAlone,
 		},
 		{

@@ -5,11 +5,11 @@ import "github.com/smart-restore/conformance/harness/check/play"
 // content are situations of a volume's content, of which a PVC says less, or more, than there is.
 func (p plot) content() []situation {
 	const requirement, notRestored = "safety/volume-with-content", "no restore"
-	free := ofNoClass(volumeFor("", ""))
+	free := freeVolume()
 	all := []situation{
 		{
 			name: "a PVC of no class gets a volume that is there, with content", requirement: requirement, wanted: notRestored,
-			play:   withVolume(free, p.scene(p.backup(), create(inClass("", p.claim(claimName))), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis))),
+			play:   withVolume(free, p.scene(p.backup(), create(ofNoClass(p.claim(claimName))), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis))),
 			verify: (*found).nothingIsOverwritten,
 		},
 		{
@@ -45,19 +45,18 @@ func (p plot) content() []situation {
 	return all
 }
 
-// ofNoClass makes of a volume one that no class has made, with labels, and that is free if no PVC is named.
-func ofNoClass(volume map[string]any) map[string]any {
+// freeVolume is one that no class has made, and that no PVC has: one that has no class gets it, or one that selects it.
+func freeVolume() map[string]any {
+	volume := volumeFor("", "")
 	spec := volume["spec"].(map[string]any)
 	spec["storageClassName"] = ""
+	delete(spec, "claimRef")
 	volume["metadata"].(map[string]any)["labels"] = map[string]any{"app": "shop"}
-	if spec["claimRef"].(map[string]any)["name"] == "" {
-		delete(spec, "claimRef")
-	}
 	return volume
 }
 
-func inClass(class string, claim map[string]any) map[string]any {
-	claim["spec"].(map[string]any)["storageClassName"] = class
+func ofNoClass(claim map[string]any) map[string]any {
+	claim["spec"].(map[string]any)["storageClassName"] = ""
 	return claim
 }
 

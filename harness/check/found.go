@@ -388,10 +388,13 @@ func (f *found) restoresOnce() {
 	}
 }
 
+// noSource is why nothing of a ReplicationSource is seen.
+const noSource = "no ReplicationSource is made, so nothing of it is seen: core/fresh says why"
+
 // backsUpAsPromised is about schedule, copy method and retention.
 func (f *found) backsUpAsPromised() {
 	if len(f.made(source)) == 0 {
-		f.blind = "no ReplicationSource is made, so nothing of it is seen: core/fresh says why"
+		f.blind = noSource
 	}
 	for _, e := range f.made(source) {
 		o := object(e)

@@ -183,7 +183,7 @@ func (p plot) hazards() []situation {
 		},
 		{
 			name: "a person pauses backups, and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "they stay paused",
-			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"paused": true}})},
+			play: p.scene(create(p.claim(claimName)), wait(afterMillis), pauses(source, true),
 				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
 			verify: func(f *found) { f.staysPaused(source) },
 		},

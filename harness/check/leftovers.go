@@ -62,7 +62,7 @@ func (p plot) leftovers() []situation {
 		},
 		{
 			name: "a person pauses a restore, and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "it stays paused",
-			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Update: merge(anyOf(destination), map[string]any{"spec": map[string]any{"paused": true}})},
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), pauses(destination, true),
 				wait(afterMillis), play.Step{Scan: true}, wait(afterMillis)),
 			verify: func(f *found) { f.staysPaused(destination) },
 		},
@@ -85,7 +85,7 @@ func (p plot) leftovers() []situation {
 		{"of a PVC that came with content", []play.Step{p.backup(), create(p.withContent()), wait(afterMillis)}},
 		{"after an outage", []play.Step{p.begin(outage.Held), create(p.claim(claimName)), wait(outageMillis), {Heal: true}, wait(afterMillis), {Scan: true}, wait(afterMillis)}},
 	} {
-		steps := append(before.steps, play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"paused": true}})},
+		steps := append(before.steps, pauses(source, true),
 			wait(afterMillis), play.Step{Scan: true}, wait(afterMillis))
 		all = append(all, situation{
 			name: "a person pauses backups " + before.name + ", and Kyverno scans", requirement: "resilience/hourly-scan", wanted: "they stay paused",

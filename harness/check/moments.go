@@ -1,7 +1,6 @@
 package check
 
 import (
-	"encoding/base64"
 	"strings"
 
 	"github.com/smart-restore/conformance/harness/check/play"
@@ -50,11 +49,9 @@ func (p plot) moments() []situation {
 
 // partOfBase is the base Secret with one of its values only.
 func (p plot) partOfBase() map[string]any {
-	key := p.BaseSecret.Keys.AccessKey
-	return map[string]any{
-		"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": p.BaseSecret.Name, "namespace": p.baseSecretNamespaces()[0]},
-		"data": map[string]any{key: base64.StdEncoding.EncodeToString([]byte(p.baseSecretData()[key]))},
-	}
+	secret, key := p.base(p.baseSecretNamespaces()[0]), p.BaseSecret.Keys.AccessKey
+	secret["data"] = map[string]any{key: secret["data"].(map[string]any)[key]}
+	return secret
 }
 
 // restoredEach wants every PVC to be filled from a ReplicationDestination of its own.

@@ -60,7 +60,7 @@ func (p plot) told() []situation {
 			verify: func(f *found) {
 				switch {
 				case len(f.made(source)) == 0:
-					f.blind = "no ReplicationSource is made, so nothing of it is seen: core/fresh says why"
+					f.blind = noSource
 					return
 				case p.Override.Annotation == "":
 					f.blind = noWayToDecide
@@ -103,7 +103,7 @@ func (p plot) acceptedVolumes() []situation {
 // backedUpAsAccepted wants a backup of a PVC whose volume a person has taken as it is to be let in from one step on and before another.
 func (f *found) backedUpAsAccepted(from, to int, but string) {
 	if len(f.made(source)) == 0 {
-		f.blind = "no ReplicationSource is made, so nothing of it is seen: core/fresh says why"
+		f.blind = noSource
 		return
 	}
 	if !slices.ContainsFunc(f.backups(), func(e play.Event) bool { return from <= e.Step && e.Step < to }) {

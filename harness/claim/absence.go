@@ -18,7 +18,6 @@ import (
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
-	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 // NeverRestored proves that the claim got no ReplicationDestination so far, and has that looked at again at the end of
@@ -96,9 +95,9 @@ func (c *Claim) cannotBeBackedUp(ctx context.Context) (bool, error) {
 	case pvc.Spec.VolumeName == "":
 		return true, nil
 	}
-	sources, err := c.claims.list(ctx, volsync.Source)
+	sources, err := c.sources(ctx)
 	for i := range sources {
-		if paused, _, _ := unstructured.NestedBool(sources[i].Object, "spec", "paused"); c.isSource(&sources[i]) && !paused {
+		if paused, _, _ := unstructured.NestedBool(sources[i].Object, "spec", "paused"); !paused {
 			return false, nil
 		}
 	}

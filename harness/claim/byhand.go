@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/policy"
-	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 // setByHand is what a person sets on a ReplicationSource, by its field: in an incident, or because a mover needs it.
@@ -106,16 +105,14 @@ func (h *ByHand) changed(ctx context.Context) (string, error) {
 
 // source says what of the claim's ReplicationSource is not as it was set; empty: all is.
 func (h *ByHand) source(ctx context.Context) (undone string, err error) {
-	sources, err := h.claim.claims.list(ctx, volsync.Source)
-	if err != nil {
+	sources, err := h.claim.sources(ctx)
+	switch {
+	case err != nil:
 		return "", err
+	case len(sources) == 0:
+		return "the ReplicationSource is gone", nil
 	}
-	for i := range sources {
-		if h.claim.isSource(&sources[i]) {
-			return changed(setByHand, sources[i].Object, "spec"), nil
-		}
-	}
-	return "the ReplicationSource is gone", nil
+	return changed(setByHand, sources[0].Object, "spec"), nil
 }
 
 // changed is the first field of an object that is not as in want; empty: all are.

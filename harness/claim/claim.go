@@ -338,12 +338,11 @@ func (c *Claim) ScanComesBy(ctx context.Context) {
 	e := c.env()
 	until := time.Now().Add(e.Times.Scan)
 	e.Arrange(ctx, "Kyverno's background scan come by", e.Times.Scan+e.Times.Look, func(ctx context.Context) (await.State, error) {
-		sources, err := c.claims.list(ctx, volsync.Source)
+		sources, err := c.sources(ctx)
 		if err != nil {
 			return await.State{}, err
 		}
-		made := slices.ContainsFunc(sources, func(o unstructured.Unstructured) bool { return c.isSource(&o) })
-		return await.ReachedIf(made || time.Now().After(until), "PVC %s has no ReplicationSource", c.Name), nil
+		return await.ReachedIf(len(sources) > 0 || time.Now().After(until), "PVC %s has no ReplicationSource", c.Name), nil
 	})
 }
 
@@ -644,12 +643,10 @@ func (c *Claim) PausedForAWhile(ctx context.Context) {
 	e := c.env()
 	for _, paused := range []bool{true, false} {
 		e.Arrange(ctx, fmt.Sprintf("the ReplicationSources of PVC %s with paused: %t", c.Name, paused), e.Times.Gone, func(ctx context.Context) (await.State, error) {
-			sources, err := c.claims.list(ctx, volsync.Source)
+			sources, err := c.sources(ctx)
 			for i := range sources {
-				if c.isSource(&sources[i]) {
-					patch := fmt.Appendf(nil, `{"spec":{"paused":%t}}`, paused)
-					err = errors.Join(err, e.API.Patch(ctx, &sources[i], client.RawPatch(types.MergePatchType, patch)))
-				}
+				patch := fmt.Appendf(nil, `{"spec":{"paused":%t}}`, paused)
+				err = errors.Join(err, e.API.Patch(ctx, &sources[i], client.RawPatch(types.MergePatchType, patch)))
 			}
 			return await.Reached(), err
 		})
@@ -730,6 +727,12 @@ func (c *Claims) list(ctx context.Context, kind schema.GroupVersionKind) ([]unst
 	list.SetGroupVersionKind(kind)
 	err := c.env.API.List(ctx, list, client.InNamespace(c.env.Namespace))
 	return list.Items, err
+}
+
+// sources are the ReplicationSources of a PVC of the claim's name.
+func (c *Claim) sources(ctx context.Context) ([]unstructured.Unstructured, error) {
+	all, err := c.claims.list(ctx, volsync.Source)
+	return slices.DeleteFunc(all, func(o unstructured.Unstructured) bool { return !c.isSource(&o) }), err
 }
 
 // isSource and isDestination say whether an object is a ReplicationSource of, a ReplicationDestination into, a PVC of the

@@ -172,11 +172,9 @@ func (c *Claims) ClaimInOutage(ctx context.Context, f outage.Fault, name string,
 		if len(violations) > 0 && f.Outcome != outage.OutcomeLied { // of a lie, that it was not believed
 			return await.RuledOut("a ReplicationDestination was made %s: %s", f.While(), strings.Join(violations, "; ")), nil
 		}
-		sources, listErr := c.list(ctx, volsync.Source)
-		for i := range sources {
-			if claim.isSource(&sources[i]) {
-				return await.Reached(), nil
-			}
+		sources, listErr := claim.sources(ctx)
+		if len(sources) > 0 {
+			return await.Reached(), nil
 		}
 		if listErr != nil {
 			err = listErr

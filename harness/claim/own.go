@@ -82,18 +82,14 @@ func (c *Claim) SourceMadeAnew(ctx context.Context) {
 	e.Do(ctx, func(ctx context.Context) error { return client.IgnoreNotFound(e.API.Delete(ctx, old.DeepCopy())) })
 	patience, asked, byHand := time.Now().Add(e.Times.Backup/2), false, false
 	e.Arrange(ctx, "the ReplicationSource of PVC "+c.Name+" made anew", e.Times.Gone+e.Times.Backup, func(ctx context.Context) (await.State, error) {
-		sources, err := c.claims.list(ctx, volsync.Source)
-		if err != nil {
+		sources, err := c.sources(ctx)
+		switch {
+		case err != nil:
 			return await.State{}, err
-		}
-		for i := range sources {
-			switch {
-			case !c.isSource(&sources[i]):
-			case sources[i].GetUID() == old.GetUID():
-				return await.NotYet("the old one is there"), nil
-			default:
-				return await.Reached(), nil
-			}
+		case len(sources) > 0 && sources[0].GetUID() == old.GetUID():
+			return await.NotYet("the old one is there"), nil
+		case len(sources) > 0:
+			return await.Reached(), nil
 		}
 		if !asked {
 			asked = true

@@ -188,9 +188,9 @@ func (c *Claim) NoBackupWhileRestoring(ctx context.Context, destination *unstruc
 
 // renewWhileBackedUp renews the wait where a mover backs the claim up.
 func (c *Claim) renewWhileBackedUp(ctx context.Context, wait *patience) error {
-	sources, err := c.claims.list(ctx, volsync.Source)
+	sources, err := c.sources(ctx)
 	for i := range sources {
-		if c.isSource(&sources[i]) && err == nil {
+		if err == nil {
 			_, err = wait.look(ctx, &sources[i])
 		}
 	}
@@ -219,9 +219,9 @@ func (c *Claim) NoBackupOfHalf(ctx context.Context, destination *unstructured.Un
 // askForBackup triggers a backup by hand, where there is a ReplicationSource that has done what it was last asked for, and
 // says whether there was one.
 func (c *Claim) askForBackup(ctx context.Context) (asked bool, err error) {
-	sources, err := c.claims.list(ctx, volsync.Source)
+	sources, err := c.sources(ctx)
 	for i := range sources {
-		if c.isSource(&sources[i]) && volsync.TriggerDone(&sources[i]) {
+		if volsync.TriggerDone(&sources[i]) {
 			err := c.ask(ctx, &sources[i])
 			return err == nil, client.IgnoreNotFound(err)
 		}
@@ -234,12 +234,10 @@ func (c *Claim) askForBackup(ctx context.Context) (asked bool, err error) {
 func (c *Claim) AskForBackup(ctx context.Context) time.Time {
 	e, asked := c.env(), false
 	e.Arrange(ctx, "a backup of PVC "+c.Name+" asked for", e.Times.Gone, func(ctx context.Context) (await.State, error) {
-		sources, err := c.claims.list(ctx, volsync.Source)
+		sources, err := c.sources(ctx)
 		for i := range sources {
-			if c.isSource(&sources[i]) {
-				asked = true
-				err = errors.Join(err, client.IgnoreNotFound(c.ask(ctx, &sources[i])))
-			}
+			asked = true
+			err = errors.Join(err, client.IgnoreNotFound(c.ask(ctx, &sources[i])))
 		}
 		return await.Reached(), err
 	})

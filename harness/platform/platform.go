@@ -4,7 +4,6 @@ package platform
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -688,8 +687,7 @@ func (p *Platform) PartOfBaseSecret(ctx context.Context) {
 	secret := e.Testbed.BaseSecret()
 	secret.Namespace = e.Namespace
 	key := e.Testbed.Contract.BaseSecret.Keys.AccessKey
-	value, asText := secret.Data[key], secret.StringData[key]
-	secret.Data, secret.StringData = nil, map[string]string{key: cmp.Or(asText, string(value))}
+	secret.StringData = map[string]string{key: secret.StringData[key]}
 	e.Do(ctx, func(ctx context.Context) error { return client.IgnoreAlreadyExists(e.API.Create(ctx, secret)) })
 	e.Step("the base Secret is there, with %s only", key)
 }
