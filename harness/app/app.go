@@ -206,14 +206,14 @@ func (a *App) running(ctx context.Context, wait verb) {
 		if err := e.API.Get(ctx, a.key(), pod); err != nil {
 			return await.State{}, err
 		}
-		seen, err := stateOf(pod)
+		seen, err := StateOf(pod)
 		return await.ReachedIf(pod.Status.Phase == corev1.PodRunning, "%s", seen), err
 	})
 	e.Must(e.BringAgent(ctx, podexec.Container{Namespace: e.Namespace, Pod: a.pod, Name: container}))
 }
 
-// stateOf says how far a pod is. The error is why it does not run that is no policy's doing.
-func stateOf(pod *corev1.Pod) (seen string, err error) {
+// StateOf says how far a pod is. The error is why it does not run that is no policy's doing.
+func StateOf(pod *corev1.Pod) (seen string, err error) {
 	seen = "phase " + string(pod.Status.Phase)
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if w := status.State.Waiting; w != nil {

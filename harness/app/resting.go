@@ -54,7 +54,7 @@ func (r *Resting) Content(ctx context.Context) (pod *corev1.Pod, content string,
 	pods, err := r.Pods(ctx)
 	for i := range pods {
 		if pods[i].Status.Phase != corev1.PodRunning {
-			_, why := stateOf(&pods[i])
+			_, why := StateOf(&pods[i])
 			err = cmp.Or(err, why)
 			continue
 		}

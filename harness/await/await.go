@@ -66,6 +66,9 @@ func ReachedIf(ok bool, format string, args ...any) State {
 	return NotYet(format, args...)
 }
 
+// String is what was seen; empty: the end state.
+func (s State) String() string { return s.text }
+
 // Look looks once. An error means that it could not see; it is never a state.
 type Look func(ctx context.Context) (State, error)
 

@@ -531,8 +531,10 @@ func (c *Claim) isFirstSynced(ctx context.Context, source *unstructured.Unstruct
 		return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 	}
 	under := volsync.OfAMoment(source) && volsync.Working(source)
-	over := volsync.Nested(source, "status", "lastSyncTime") != "" && !under
-	return await.ReachedIf(over, "%s", volsync.Progress(source)), nil
+	if volsync.Nested(source, "status", "lastSyncTime") != "" && !under {
+		return await.Reached(), nil
+	}
+	return c.claims.notSynced(ctx, source)
 }
 
 // refresh reads an object again, and says whether it is gone.
@@ -559,7 +561,7 @@ func (c *Claim) isSynced(ctx context.Context, object *unstructured.Unstructured)
 	case gone:
 		return await.RuledOut("%s %s is gone", object.GetKind(), object.GetName()), nil
 	case !volsync.Synced(object):
-		return await.NotYet("%s", volsync.Progress(object)), nil
+		return c.claims.notSynced(ctx, object)
 	}
 	if result := volsync.Nested(object, "status", "latestMoverStatus", "result"); result != "Successful" {
 		return await.RuledOut("the mover's result is %q: %s", result, volsync.Nested(object, "status", "latestMoverStatus", "logs")), nil

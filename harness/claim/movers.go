@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -14,7 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/smart-restore/conformance/harness/app"
 	"github.com/smart-restore/conformance/harness/await"
+	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 // Movers are those that were at work at some moment.
@@ -107,4 +110,53 @@ func (c *Claim) BackupsGoOn(ctx context.Context) {
 		paused, _, _ := unstructured.NestedBool(source.Object, "spec", "paused")
 		return await.ReachedIf(!paused, "it is paused, and no backup of PVC %s is made", c.Name), nil
 	})
+}
+
+// usualSync is how long a sync may take before its mover is looked at, too: each such look asks the API server twice more.
+const usualSync = 20 * time.Second
+
+// notSynced is the state of a ReplicationSource or a ReplicationDestination whose sync is not over: what VolSync says of it and, if it takes
+// long, what becomes of its mover.
+func (c *Claims) notSynced(ctx context.Context, object *unstructured.Unstructured) (await.State, error) {
+	since := volsync.WorkingSince(object)
+	if since.IsZero() || time.Since(since) < usualSync {
+		return await.NotYet("%s", volsync.Progress(object)), nil
+	}
+	seen, err := c.howFarIsMover(ctx, object)
+	return await.NotYet("%s; %s", volsync.Progress(object), seen), err
+}
+
+// howFarIsMover says how far the mover of an object is.
+func (c *Claims) howFarIsMover(ctx context.Context, object *unstructured.Unstructured) (string, error) {
+	pods, err := c.moversOf(ctx, object)
+	if err != nil {
+		return "", err
+	}
+	var seen []string
+	for i := range pods {
+		state, _ := app.StateOf(&pods[i])
+		seen = append(seen, fmt.Sprintf("mover %s: %s", pods[i].Name, state))
+	}
+	if len(seen) > 0 {
+		return strings.Join(seen, "; "), nil
+	}
+	name := moverOf(object)
+	said, err := c.lastWarning(ctx, "Job", name)
+	return fmt.Sprintf("Job %s has no pod: %s", name, cmp.Or(said, "nothing says why")), err
+}
+
+// lastWarning is the newest warning about an object of the namespace; empty: there is none.
+func (c *Claims) lastWarning(ctx context.Context, kind, name string) (said string, err error) {
+	events := &corev1.EventList{}
+	if err := c.env.API.List(ctx, events, client.InNamespace(c.env.Namespace)); err != nil {
+		return "", err
+	}
+	var last time.Time
+	for _, event := range events.Items {
+		of := event.InvolvedObject
+		if of.Kind == kind && of.Name == name && event.Type == corev1.EventTypeWarning && !event.LastTimestamp.Time.Before(last) {
+			said, last = event.Message, event.LastTimestamp.Time
+		}
+	}
+	return said, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -138,6 +139,58 @@ func TestBackupsGoOn(t *testing.T) {
 				return err
 			}}, of)
 			return func() { claims.claim("data").BackupsGoOn(t.Context()) }
+		})
+	}
+}
+
+func TestNotSynced(t *testing.T) {
+	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	warning := func(message string, at time.Duration) corev1.Event {
+		return corev1.Event{Type: corev1.EventTypeWarning, Message: message, LastTimestamp: metav1.NewTime(began.Add(at)), InvolvedObject: corev1.ObjectReference{Kind: "Job", Name: "volsync-dst-data-dst"}}
+	}
+	of := func(kind, name string, event corev1.Event) corev1.Event {
+		event.InvolvedObject = corev1.ObjectReference{Kind: kind, Name: name}
+		return event
+	}
+	waiting := mover("a", corev1.PodPending, false)
+	waiting.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating", Message: "no network"}}}}
+	for name, c := range map[string]struct {
+		age    time.Duration // of the sync; zero: none has begun
+		pods   []corev1.Pod
+		events []corev1.Event
+		blind  bool
+		want   string // "": an error
+	}{
+		"none has begun":         {0, nil, nil, true, "ReplicationDestination data-dst has no status yet"},
+		"it has just begun":      {usualSync - time.Second, nil, nil, true, "ReplicationDestination data-dst has no status yet"},
+		"no pod, nothing said":   {time.Minute, nil, nil, false, "ReplicationDestination data-dst has no status yet; Job volsync-dst-data-dst has no pod: nothing says why"},
+		"no pod, it was refused": {time.Minute, nil, []corev1.Event{warning("refused", 2), warning("an older one", 1), of("Job", "another", warning("x", 3)), of("Pod", "volsync-dst-data-dst", warning("x", 3))}, false, "ReplicationDestination data-dst has no status yet; Job volsync-dst-data-dst has no pod: refused"},
+		"its pod waits":          {time.Minute, []corev1.Pod{waiting, mover("b", corev1.PodFailed, false)}, nil, false, "ReplicationDestination data-dst has no status yet; mover volsync-dst-data-dst-a: phase Pending, ContainerCreating no network; mover volsync-dst-data-dst-b: phase Failed"},
+		"pods cannot be seen":    {time.Minute, nil, nil, true, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				claims, _ := claims(t, interceptor.Funcs{List: func(_ context.Context, _ client.WithWatch, list client.ObjectList, _ ...client.ListOption) error {
+					if c.blind {
+						return errTransport
+					}
+					switch into := list.(type) {
+					case *corev1.PodList:
+						into.Items = c.pods
+					case *corev1.EventList:
+						into.Items = c.events
+					}
+					return nil
+				}})
+				object := destination()
+				if c.age > 0 {
+					object.Object["status"] = map[string]any{"lastSyncStartTime": time.Now().Add(-c.age).UTC().Format(time.RFC3339)}
+				}
+				state, err := claims.notSynced(t.Context(), object)
+				if got := state.String(); err == nil && got != c.want || err != nil && c.want != "" {
+					t.Errorf("%q, %v; wanted %q", got, err, c.want)
+				}
+			})
 		})
 	}
 }

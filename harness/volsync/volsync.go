@@ -67,8 +67,15 @@ func OfAMoment(source *unstructured.Unstructured) bool {
 }
 
 // Working says whether a sync of the object has begun and is not over.
-func Working(o *unstructured.Unstructured) bool {
-	return Nested(o, "status", "lastSyncStartTime") != ""
+func Working(o *unstructured.Unstructured) bool { return !WorkingSince(o).IsZero() }
+
+// WorkingSince is when the sync began that is not over, to the second; the zero time: there is none.
+func WorkingSince(o *unstructured.Unstructured) time.Time {
+	since, err := time.Parse(time.RFC3339, Nested(o, "status", "lastSyncStartTime"))
+	if err != nil {
+		return time.Time{}
+	}
+	return since
 }
 
 // Began is when the last sync that is over began, to the second; the zero time: none is over.
