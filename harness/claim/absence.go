@@ -10,7 +10,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/smart-restore/conformance/harness/absence"
@@ -18,6 +17,7 @@ import (
 	"github.com/smart-restore/conformance/harness/objectstore"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/policy"
+	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 // NeverRestored proves that the claim got no ReplicationDestination so far, and has that looked at again at the end of
@@ -97,7 +97,7 @@ func (c *Claim) cannotBeBackedUp(ctx context.Context) (bool, error) {
 	}
 	sources, err := c.sources(ctx)
 	for i := range sources {
-		if paused, _, _ := unstructured.NestedBool(sources[i].Object, "spec", "paused"); !paused {
+		if !volsync.Paused(&sources[i]) {
 			return false, nil
 		}
 	}

@@ -107,8 +107,7 @@ func (c *Claim) BackupsGoOn(ctx context.Context) {
 		if gone, err := c.refresh(ctx, source); err != nil || gone {
 			return await.RuledOut("ReplicationSource %s is gone", source.GetName()), err
 		}
-		paused, _, _ := unstructured.NestedBool(source.Object, "spec", "paused")
-		return await.ReachedIf(!paused, "it is paused, and no backup of PVC %s is made", c.Name), nil
+		return await.ReachedIf(!volsync.Paused(source), "it is paused, and no backup of PVC %s is made", c.Name), nil
 	})
 }
 
@@ -119,8 +118,11 @@ const usualSync = 20 * time.Second
 // long, what becomes of its mover.
 func (c *Claims) notSynced(ctx context.Context, object *unstructured.Unstructured) (await.State, error) {
 	since := volsync.WorkingSince(object)
-	if since.IsZero() || time.Since(since) < usualSync {
+	switch {
+	case since.IsZero() || time.Since(since) < usualSync:
 		return await.NotYet("%s", volsync.Progress(object)), nil
+	case volsync.Paused(object):
+		return await.NotYet("%s; it is paused", volsync.Progress(object)), nil
 	}
 	seen, err := c.howFarIsMover(ctx, object)
 	return await.NotYet("%s; %s", volsync.Progress(object), seen), err

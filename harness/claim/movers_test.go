@@ -166,6 +166,7 @@ func TestNotSynced(t *testing.T) {
 		"no pod, nothing said":   {time.Minute, nil, nil, false, "ReplicationDestination data-dst has no status yet; Job volsync-dst-data-dst has no pod: nothing says why"},
 		"no pod, it was refused": {time.Minute, nil, []corev1.Event{warning("refused", 2), warning("an older one", 1), of("Job", "another", warning("x", 3)), of("Pod", "volsync-dst-data-dst", warning("x", 3))}, false, "ReplicationDestination data-dst has no status yet; Job volsync-dst-data-dst has no pod: refused"},
 		"its pod waits":          {time.Minute, []corev1.Pod{waiting, mover("b", corev1.PodFailed, false)}, nil, false, "ReplicationDestination data-dst has no status yet; mover volsync-dst-data-dst-a: phase Pending, ContainerCreating no network; mover volsync-dst-data-dst-b: phase Failed"},
+		"it is paused":           {time.Minute, nil, nil, true, "ReplicationDestination data-dst has no status yet; it is paused"},
 		"pods cannot be seen":    {time.Minute, nil, nil, true, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -183,6 +184,9 @@ func TestNotSynced(t *testing.T) {
 					return nil
 				}})
 				object := destination()
+				if name == "it is paused" {
+					object.Object["spec"].(map[string]any)["paused"] = true
+				}
 				if c.age > 0 {
 					object.Object["status"] = map[string]any{"lastSyncStartTime": time.Now().Add(-c.age).UTC().Format(time.RFC3339)}
 				}

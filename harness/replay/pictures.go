@@ -149,9 +149,8 @@ func (p *player) mover(ctx context.Context, s *subject, o *unstructured.Unstruct
 // becomes is what becomes of an object of VolSync's. A Job whose pods have failed, and which has none now, is waiting to make another, or was
 // refused one: empty, for nobody can tell which.
 func becomes(o *unstructured.Unstructured, job *batchv1.Job, pods []corev1.Pod) string {
-	paused, _, _ := unstructured.NestedBool(o.Object, "spec", "paused")
 	switch {
-	case paused:
+	case volsync.Paused(o):
 		return picture.Paused
 	case volsync.Nested(o, "spec", "trigger", "manual")+volsync.Nested(o, "spec", "trigger", "schedule") == "": // again and again
 		return ""

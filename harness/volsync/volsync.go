@@ -61,6 +61,12 @@ func Synced(o *unstructured.Unstructured) bool {
 	return TriggerDone(o) && (Nested(o, "spec", "trigger", "manual") != "" || Nested(o, "status", "lastSyncTime") != "")
 }
 
+// Paused says whether an object is paused: VolSync then makes its mover's Job, but no pod of it.
+func Paused(o *unstructured.Unstructured) bool {
+	paused, _, _ := unstructured.NestedBool(o.Object, "spec", "paused")
+	return paused
+}
+
 // OfAMoment says whether a ReplicationSource backs up a copy of its PVC, as that was when the sync began, and not the PVC itself.
 func OfAMoment(source *unstructured.Unstructured) bool {
 	return Nested(source, "spec", "restic", "copyMethod") != "Direct"
