@@ -111,6 +111,9 @@ func (s *S3) down(ctx context.Context, f outage.Fault, pvc string, during func()
 		o.settled(ctx, f.Up())
 	}
 	o.expect("after the outage", o.probe(ctx, outage.AnswerTimeout), f.Up())
+	if f.HoldsForAll() {
+		s.othersTryAgain(ctx)
+	}
 	return healed
 }
 
