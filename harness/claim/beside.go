@@ -316,6 +316,9 @@ func (c *Claims) moverThatRuns(ctx context.Context, of *unstructured.Unstructure
 				return await.Reached(), err
 			}
 		}
+		if err == nil && len(pods) == 0 {
+			err = c.hindered(ctx, of)
+		}
 		return await.NotYet("of %d none runs", len(pods)), err
 	})
 	return mover
