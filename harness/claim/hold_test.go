@@ -223,34 +223,36 @@ func TestBackedUpByAnyClock(t *testing.T) {
 		"after, of a copy of after":  {false, 20 * time.Second, 10 * time.Second, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var n atomic.Int64
-			n.Store(1)
-			listed := fmt.Sprintf(`[{"id":"0123456789","time":%q}]`, time.Now().Add(c.begun).Format(time.RFC3339Nano))
-			claims, _ := claimsOf(t, env.Parts{
-				API: interceptor.NewClient(fake.NewClientBuilder().WithObjects(source(func(o *unstructured.Unstructured) {
-					o.Object["status"] = map[string]any{"lastSyncTime": "2026-11-26T12:00:00Z"}
-					if c.copied != 0 {
-						o.Object["spec"].(map[string]any)["restic"] = map[string]any{"copyMethod": "Snapshot"}
-						o.Object["status"] = map[string]any{"lastSyncTime": time.Now().Add(c.copied + time.Minute).Format(time.RFC3339), "lastSyncDuration": "1m0s"}
-					}
-				})).Build(), interceptor.Funcs{Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
-					return errTransport
-				}}),
-				Pods: restic(listed),
+			synctest.Test(t, func(t *testing.T) {
+				var n atomic.Int64
+				n.Store(1)
+				listed := fmt.Sprintf(`[{"id":"0123456789","time":%q}]`, time.Now().Add(c.begun).Format(time.RFC3339Nano))
+				claims, _ := claimsOf(t, env.Parts{
+					API: interceptor.NewClient(fake.NewClientBuilder().WithObjects(source(func(o *unstructured.Unstructured) {
+						o.Object["status"] = map[string]any{"lastSyncTime": "2026-11-26T12:00:00Z"}
+						if c.copied != 0 {
+							o.Object["spec"].(map[string]any)["restic"] = map[string]any{"copyMethod": "Snapshot"}
+							o.Object["status"] = map[string]any{"lastSyncTime": time.Now().Add(c.copied + time.Minute).Format(time.RFC3339), "lastSyncDuration": "1m0s"}
+						}
+					})).Build(), interceptor.Funcs{Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
+						return errTransport
+					}}),
+					Pods: restic(listed),
+				})
+				e := claims.env
+				e.Times.Gone, e.Times.Poll = 10*time.Millisecond, time.Millisecond
+				e.Testbed.Store = snapshots(&n)
+				if c.external {
+					e.Testbed.External = &testbed.External{}
+				}
+				want := "pass"
+				if c.another {
+					want = "unknown" // it cannot be asked for here
+				}
+				if got := recorded.Outcome(func() { claims.claim("data").BackedUp(t.Context()) }); got.How != want {
+					t.Errorf("%+v, wanted %s", got, want)
+				}
 			})
-			e := claims.env
-			e.Times.Gone, e.Times.Poll = 10*time.Millisecond, time.Millisecond
-			e.Testbed.Store = snapshots(&n)
-			if c.external {
-				e.Testbed.External = &testbed.External{}
-			}
-			want := "pass"
-			if c.another {
-				want = "unknown" // it cannot be asked for here
-			}
-			if got := recorded.Outcome(func() { claims.claim("data").BackedUp(t.Context()) }); got.How != want {
-				t.Errorf("%+v, wanted %s", got, want)
-			}
 		})
 	}
 }
