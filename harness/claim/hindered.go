@@ -56,7 +56,7 @@ func (c *Claims) notBegun(ctx context.Context, of *unstructured.Unstructured) er
 			return nil
 		}
 	}
-	return fmt.Errorf("Kubernetes has made no pod for Job %s, which is %.0f s old, nor said why: where one Job has taken another's place, it may wait five minutes", job.Name, age.Seconds())
+	return fmt.Errorf("of Job %s, which is %.0f s old, Kubernetes has made no pod, nor said why: where one Job has taken another's place, it may wait five minutes", job.Name, age.Seconds())
 }
 
 // wantsPods says whether a Job is to have pods now.

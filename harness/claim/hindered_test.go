@@ -97,7 +97,7 @@ func TestAJobThatIsNotBegun(t *testing.T) {
 	}{
 		"begins in time":           {10 * time.Second, false, "pass", ""},
 		"begins after 5 minutes":   {5 * time.Minute, false, "pass", ""},
-		"never begins":             {never, false, "unknown", "Kubernetes has made no pod for Job volsync-src-data-backup"},
+		"never begins":             {never, false, "unknown", "of Job volsync-src-data-backup, which is"},
 		"is refused all the while": {never, true, "fail", "Job volsync-src-data-backup has no pod"},
 	} {
 		inBubble(t, name, c.want, c.says, func(t *testing.T) func() {
