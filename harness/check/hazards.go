@@ -387,7 +387,7 @@ func (f *found) noRestoreBesideApp() {
 	for _, e := range f.sent("Pod") {
 		switch {
 		case e.What != play.Admitted:
-		case e.By != play.JobController:
+		case !isMover(e):
 			app = object(e).GetName()
 		case app != "" && overwrites(e):
 			gate := f.moverGate(destination)
@@ -605,7 +605,7 @@ func (f *found) backedUp() {
 // podsStart wants all pods that are no movers' to be admitted.
 func (f *found) podsStart() {
 	for _, e := range f.sent("Pod") {
-		if e.By != play.JobController && e.What == play.Refusal {
+		if !isMover(e) && e.What == play.Refusal {
 			f.wrongBy("refused", f.refusing(e, "pods", "Pod"), "pod %s is refused: %s", object(e).GetName(), e.Text)
 		}
 	}
