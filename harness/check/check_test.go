@@ -506,6 +506,11 @@ func TestLooks(t *testing.T) {
 		events []play.Event
 		want   string // of the first problem; empty: there is none
 	}{
+		"promised, and once": {(*found).backsUpAsPromised, []play.Event{claimed, made(1, source, metadata, map[string]any{"sourcePVC": claimName, "trigger": map[string]any{"schedule": "0 * * * *", "manual": "m"}, "restic": map[string]any{"copyMethod": "Direct", "retain": map[string]any{"hourly": 24.0, "daily": 7.0}}})}, `has the manual trigger "m"`},
+		"collected":          {(*found).isKept, []play.Event{claimed, rd(claimName)}, "is taken away by the garbage collector"},
+		"another's":          {(*found).startsSoRestored, []play.Event{claimed, rd(twinName)}, "beside a PVC whose name begins like this one's"},
+		"a Job's":            {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Admitted, By: play.JobController, Object: pod("early")}}, "taken before the restore is done"},
+		"a mover":            {(*found).appWaits, []play.Event{claimed, rd(claimName), mover(play.Admitted, "restore")}, ""},
 		"in time":            {(*found).admittedInTime, []play.Event{{What: play.Admitted, Object: plan.claim(claimName), TookMillis: 6000}}, ""},
 		"not in time":        {(*found).admittedInTime, []play.Event{{What: play.Admitted, Object: plan.claim(claimName), TookMillis: 6001}}, "admitted after 6s, wanted within 6s"},
 		"refused":            {(*found).admittedInTime, []play.Event{{What: play.Refusal, Object: plan.claim(claimName), Text: "Policy p-restore failed: no"}}, "the PVC is refused: Policy p-restore failed: no"},

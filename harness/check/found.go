@@ -417,14 +417,13 @@ func backsUpOnce(o *unstructured.Unstructured) string {
 	return ""
 }
 
-// smaller says of a ReplicationDestination why what is backed up of a PVC may not fit into its volume. Empty: it does.
-func smaller(o, pvc *unstructured.Unstructured) string {
+// smaller says of a ReplicationDestination why what is backed up of a PVC, which requests so much, may not fit into its volume. Empty: it does.
+func smaller(o *unstructured.Unstructured, pvc string, needs resource.Quantity) string {
 	has, err := resource.ParseQuantity(stringAt(o, "spec", "restic", "capacity"))
-	needs, unknown := resource.ParseQuantity(stringAt(pvc, "spec", "resources", "requests", "storage"))
-	if err != nil || unknown != nil || has.Cmp(needs) >= 0 {
+	if err != nil || has.Cmp(needs) >= 0 {
 		return ""
 	}
-	return fmt.Sprintf("restores into a volume of %s, and PVC %s requests %s: what it holds may not fit", has.String(), pvc.GetName(), needs.String())
+	return fmt.Sprintf("restores into a volume of %s, and PVC %s requests %s: what it holds may not fit", has.String(), pvc, needs.String())
 }
 
 // tooSmall is smaller, of the PVC that is filled from it.
@@ -433,8 +432,12 @@ func (f *found) tooSmall(e play.Event) string {
 		return ""
 	}
 	for _, sent := range f.sent("PersistentVolumeClaim") {
-		if pvc := object(sent); pvc.GetNamespace() == object(e).GetNamespace() && pvc.GetName() == f.claimOf(e) {
-			return smaller(object(e), pvc)
+		pvc := object(sent)
+		if pvc.GetNamespace() != object(e).GetNamespace() || pvc.GetName() != f.claimOf(e) {
+			continue
+		}
+		if needs, err := resource.ParseQuantity(stringAt(pvc, "spec", "resources", "requests", "storage")); err == nil {
+			return smaller(object(e), pvc.GetName(), needs)
 		}
 	}
 	return ""

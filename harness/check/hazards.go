@@ -500,6 +500,11 @@ func (f *found) backedUpAtTheEnd() {
 			return
 		}
 	}
+	if !slices.ContainsFunc(f.course.Objects, func(content map[string]any) bool { return content["kind"] == source }) {
+		maker := f.subjects.makes(source)
+		f.missing(maker, maker, "the ReplicationSource was deleted, and no other is made: there are no backups any more, and nobody says so")
+		return
+	}
 	gate, why := f.held(source)
 	f.missing(gate, gate, "no backup is let in any more after the ReplicationSource was deleted: the volume's own repository counts as an older one%s", why)
 }

@@ -229,7 +229,7 @@ func (p plot) safety() []situation {
 		},
 		{
 			name: "the base Secret comes later", requirement: "resilience/base-secret-late", wanted: "RS, and its Secret then",
-			play: play.Situation{Steps: []play.Step{create(p.claim(claimName)), wait(afterMillis), create(p.base(namespace)), wait(afterMillis), {Scan: true}, wait(afterMillis)}},
+			play: play.Situation{Objects: p.namespaces(), Steps: []play.Step{create(p.claim(claimName)), wait(afterMillis), create(p.base(p.baseSecretNamespaces()[0])), wait(afterMillis), {Scan: true}, wait(afterMillis)}},
 			verify: func(f *found) {
 				f.hasSource(2*afterMillis + 1000)
 				f.repositoryIs(p.endpoint)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/smart-restore/conformance/harness/endpoint"
@@ -48,6 +50,7 @@ func (c *checker) templates(p *policy.Policy) error {
 	}
 	t := &templates{checker: c, documents: p.Documents, set: p.Templates, given: given, endpoint: p.Endpoint.URL}
 	if instance.Claim != nil {
+		t.needs = instance.Claim.Spec.Resources.Requests[corev1.ResourceStorage]
 		t.populatedBy, _ = perclaim.Populates(instance.Claim)
 	}
 	for _, content := range p.Templates.Objects {
@@ -76,6 +79,7 @@ type templates struct {
 	set         *perclaim.Set
 	given       map[string]string
 	endpoint    string
+	needs       resource.Quantity // of storage, of the PVC
 	populatedBy string
 	all         []template
 	elsewhere   []string // Secrets that no template is
@@ -134,11 +138,8 @@ func (t *templates) restores(one template) {
 	case !populates && into == "":
 		t.wrong(requirement, one, []any{"spec", "restic"}, "%s restores into no PVC that an app uses: it has no destinationPVC, and no PVC of the templates has it as its dataSourceRef", name)
 	}
-	for _, pvc := range t.all {
-		if pvc.GetKind() != "PersistentVolumeClaim" || !populates {
-			continue
-		}
-		if why := smaller(one.Unstructured, pvc.Unstructured); why != "" {
+	if populates {
+		if why := smaller(one.Unstructured, claimName, t.needs); why != "" {
 			t.wrong(requirement, one, []any{"spec", "restic", "capacity"}, "%s %s", name, why)
 		}
 	}
