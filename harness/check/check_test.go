@@ -587,7 +587,7 @@ func TestLooks(t *testing.T) {
 		"keeps the lock":     {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, "does not remove stale locks"},
 		"killed for good":    {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Refusal, "backup")}, "no mover is let in any more after one that was killed"},
 		"not the latest":     {(*found).restoresOnce, []play.Event{claimed, made(1, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "m"}, "restic": map[string]any{"destinationPVC": claimName, "copyMethod": "Direct", "previous": int64(1)}})}, "has previous: 1, so it does not restore the latest snapshot"},
-		"no twin":            {(*found).twinIsRestored, []play.Event{claimed, rd(claimName)}, "a pod of another PVC is taken for one of this PVC"},
+		"no twin":            {(*found).twinIsRestored, []play.Event{claimed, rd(claimName)}, "beside a pod of another PVC whose names look like this PVC's"},
 		"a twin":             {(*found).twinIsRestored, []play.Event{claimed, rd(twinName)}, ""},
 		"of an earlier one":  {(*found).secondNotBackedUp, []play.Event{claimed, mover(play.Admitted, "backup"), changed, backupOf(claimName)}, "because one of an earlier PVC of that name is done"},
 		"of another one":     {(*found).secondNotBackedUp, []play.Event{claimed, mover(play.Admitted, "backup"), changed, backupOf(claimName), backupOf(twinName)}, ""},

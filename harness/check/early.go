@@ -114,6 +114,6 @@ func (f *found) startsSoRestored() {
 // twinIsRestored wants a ReplicationDestination of the twin.
 func (f *found) twinIsRestored() {
 	if !slices.ContainsFunc(f.made(destination), func(e play.Event) bool { return f.claimOf(e) == twinName }) {
-		f.missing(f.subjects.makes(destination), f.subjects.asks(), "there is a backup, and no ReplicationDestination is made: a pod of another PVC is taken for one of this PVC")
+		f.missing(f.subjects.makes(destination), f.subjects.asks(), "there is a backup, and no ReplicationDestination is made, beside a pod of another PVC whose names look like this PVC's")
 	}
 }
