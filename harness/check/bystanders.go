@@ -98,8 +98,11 @@ func (p plot) volSyncsOwn(name string) map[string]any {
 	return claim
 }
 
-// otherwise is a PVC whose label has a value that the policy says nothing of.
+// otherwise is a PVC whose label has a value that the policy says nothing of. Where all are selected but those that opt out, it is one of these.
 func (p plot) otherwise() map[string]any {
+	if p.PVC.Label == "" && len(p.PVC.Annotations) == 0 {
+		return p.unlabelled()
+	}
 	p.PVC = p.PVC.Of("another")
 	return p.claim(claimName)
 }

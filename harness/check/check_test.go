@@ -311,7 +311,8 @@ func TestASimulatorThatFails(t *testing.T) {
 func good(s play.Situation) play.Course {
 	c := play.Course{Objects: slices.Clone(s.Objects)}
 	backedUp, restoring, unknown, away, waiting, killed, there := false, false, false, false, false, false, map[string]bool{}
-	var since int64 // the last backup, in milliseconds
+	backups := map[string]bool{} // by namespace/name
+	var since int64              // the last backup, in milliseconds
 	for i, step := range s.Steps {
 		if name := nameOf(step.BringBack); step.BringBack["kind"] == "PersistentVolumeClaim" {
 			delete(there, name)
@@ -319,7 +320,7 @@ func good(s play.Situation) play.Course {
 			step = create(plan.claim(name[strings.Index(name, "/")+1:]))
 		}
 		away = (away || step.AdmissionOff) && !step.AdmissionOn
-		backedUp = backedUp || step.Backup != ""
+		backedUp, backups[step.Backup] = backedUp || step.Backup != "", true
 		unknown = (unknown || step.Outage != nil || step.Later != nil || away) && (backedUp || !step.Scan)
 		if since += step.WaitMillis; step.BackedUp {
 			since = 0
@@ -357,9 +358,9 @@ func good(s play.Situation) play.Course {
 					return !there[owner.Kind+" "+o.GetNamespace()+"/"+owner.Name]
 				})
 			})
-		case step.Update["kind"] == source:
+		case step.Update["kind"] == source, step.Update["kind"] == destination:
 			for _, o := range c.Objects {
-				if o["kind"] == source {
+				if o["kind"] == step.Update["kind"] {
 					maps.Copy(o["spec"].(map[string]any), step.Update["spec"].(map[string]any))
 				}
 			}
@@ -409,8 +410,9 @@ func good(s play.Situation) play.Course {
 			metadata["annotations"] = map[string]any{"p/decision": "something"}
 			waits := !kept && (waiting || step.Meanwhile != nil)
 			unknown = unknown || backedUp && (away || waits)
-			if restoring = backedUp && metadata["labels"] != nil && !content && !away && !waits; restoring {
-				c.Events = append(c.Events, made(i, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "once"}, "restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"], "copyMethod": "Direct"}}))
+			if restoring = backedUp && backups[object(e).GetNamespace()+"/"+object(e).GetName()] && metadata["labels"] != nil && !content && !away && !waits; restoring {
+				e := made(i, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "once"}, "restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"], "copyMethod": "Direct"}})
+				c.Events, c.Objects = append(c.Events, e), append(c.Objects, e.Object)
 			}
 			e = made(i, source, metadata, map[string]any{
 				"sourcePVC": metadata["name"], "trigger": map[string]any{"schedule": "0 * * * *"},
@@ -504,6 +506,11 @@ func TestLooks(t *testing.T) {
 		events []play.Event
 		want   string // of the first problem; empty: there is none
 	}{
+		"promised, and once": {(*found).backsUpAsPromised, []play.Event{claimed, made(1, source, metadata, map[string]any{"sourcePVC": claimName, "trigger": map[string]any{"schedule": "0 * * * *", "manual": "m"}, "restic": map[string]any{"copyMethod": "Direct", "retain": map[string]any{"hourly": 24.0, "daily": 7.0}}})}, `has the manual trigger "m"`},
+		"collected":          {(*found).isKept, []play.Event{claimed, rd(claimName)}, "is taken away by the garbage collector"},
+		"another's":          {(*found).startsSoRestored, []play.Event{claimed, rd(twinName)}, "beside a PVC whose name begins like this one's"},
+		"a Job's":            {(*found).appWaits, []play.Event{claimed, rd(claimName), {What: play.Admitted, By: play.JobController, Object: pod("early")}}, "taken before the restore is done"},
+		"a mover":            {(*found).appWaits, []play.Event{claimed, rd(claimName), mover(play.Admitted, "restore")}, ""},
 		"in time":            {(*found).admittedInTime, []play.Event{{What: play.Admitted, Object: plan.claim(claimName), TookMillis: 6000}}, ""},
 		"not in time":        {(*found).admittedInTime, []play.Event{{What: play.Admitted, Object: plan.claim(claimName), TookMillis: 6001}}, "admitted after 6s, wanted within 6s"},
 		"refused":            {(*found).admittedInTime, []play.Event{{What: play.Refusal, Object: plan.claim(claimName), Text: "Policy p-restore failed: no"}}, "the PVC is refused: Policy p-restore failed: no"},
@@ -517,7 +524,7 @@ func TestLooks(t *testing.T) {
 		"once":               {(*found).restoresOnce, []play.Event{claimed, triggered(map[string]any{"manual": "m"}, "Direct")}, ""},
 		"no trigger":         {(*found).restoresOnce, []play.Event{claimed, triggered(nil, "Direct")}, "has no manual trigger"},
 		"on a schedule":      {(*found).restoresOnce, []play.Event{claimed, triggered(map[string]any{"schedule": "0 3 * * *"}, "Direct")}, `(schedule "0 3 * * *")`},
-		"on a schedule, too": {(*found).restoresOnce, []play.Event{claimed, triggered(map[string]any{"schedule": "0 3 * * *", "manual": "m"}, "Direct")}, `(schedule "0 3 * * *")`},
+		"on a schedule, too": {(*found).restoresOnce, []play.Event{claimed, triggered(map[string]any{"schedule": "0 3 * * *", "manual": "m"}, "Direct")}, ""}, // the manual trigger goes before it
 		"by a snapshot":      {(*found).restoresOnce, []play.Event{claimed, triggered(map[string]any{"manual": "m"}, "Snapshot")}, `has the copyMethod "Snapshot", wanted Direct`},
 		"source":             {func(f *found) { f.hasSource(1000) }, []play.Event{claimed, rs(map[string]any{})}, ""},
 		"no source":          {func(f *found) { f.hasSource(1000) }, []play.Event{claimed, {What: play.Failed, Policy: "GeneratingPolicy/p-restore", Text: "why"}}, "no ReplicationSource is made for the PVC; GeneratingPolicy/p-restore: why"},
@@ -580,7 +587,7 @@ func TestLooks(t *testing.T) {
 		"keeps the lock":     {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Admitted, "backup")}, "does not remove stale locks"},
 		"killed for good":    {func(f *found) { f.unlocks(source) }, []play.Event{claimed, mover(play.Admitted, "backup"), mover(play.Refusal, "backup")}, "no mover is let in any more after one that was killed"},
 		"not the latest":     {(*found).restoresOnce, []play.Event{claimed, made(1, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "m"}, "restic": map[string]any{"destinationPVC": claimName, "copyMethod": "Direct", "previous": int64(1)}})}, "has previous: 1, so it does not restore the latest snapshot"},
-		"no twin":            {(*found).twinIsRestored, []play.Event{claimed, rd(claimName)}, "a pod of another PVC is taken for one of this PVC"},
+		"no twin":            {(*found).twinIsRestored, []play.Event{claimed, rd(claimName)}, "beside a pod of another PVC whose names look like this PVC's"},
 		"a twin":             {(*found).twinIsRestored, []play.Event{claimed, rd(twinName)}, ""},
 		"of an earlier one":  {(*found).secondNotBackedUp, []play.Event{claimed, mover(play.Admitted, "backup"), changed, backupOf(claimName)}, "because one of an earlier PVC of that name is done"},
 		"of another one":     {(*found).secondNotBackedUp, []play.Event{claimed, mover(play.Admitted, "backup"), changed, backupOf(claimName), backupOf(twinName)}, ""},

@@ -43,6 +43,17 @@ func (p plot) early() []situation {
 			verify: (*found).twinIsRestored,
 		},
 		{
+			name: "backup of a PVC whose name begins like this one's", requirement: "core/fresh", wanted: "RS, no RD",
+			play:   p.scene(p.backupOf(twinName), create(p.claim(claimName)), wait(afterMillis)),
+			verify: func(f *found) { f.admittedInTime(); f.hasSource(atOnceMillis); f.neverRestored() },
+		},
+		{
+			name: "backup, and a PVC whose name begins alike is in use", requirement: "core/restore", wanted: "RD, the app starts",
+			play: p.scene(p.backup(), create(p.claim(twinName)), create(using(twinName, pod("neighbour"))), wait(afterMillis), create(p.claim(claimName)), wait(afterMillis),
+				play.Step{Restored: true}, wait(afterMillis), create(pod("late"))),
+			verify: (*found).startsSoRestored,
+		},
+		{
 			name: "an app has several pods", requirement: "core/fresh", wanted: "they start",
 			play: p.scene(create(p.claim(claimName)), wait(1000), create(pod("one")), create(withScratch(pod("two"))), create(labelled(pod("three"))),
 				wait(afterMillis), create(pod("four")), create(labelled(withScratch(pod("five"))))),
@@ -92,9 +103,17 @@ func volumeNamed(name string, pod map[string]any) map[string]any {
 	return pod
 }
 
+// startsSoRestored is startsRestored of a PVC that is not the first that was sent.
+func (f *found) startsSoRestored() {
+	if !slices.ContainsFunc(f.made(destination), f.intoClaim) {
+		f.missing(f.subjects.makes(destination), f.subjects.asks(), "there is a backup, and no ReplicationDestination is made, beside a PVC whose name begins like this one's")
+	}
+	f.podsStart()
+}
+
 // twinIsRestored wants a ReplicationDestination of the twin.
 func (f *found) twinIsRestored() {
 	if !slices.ContainsFunc(f.made(destination), func(e play.Event) bool { return f.claimOf(e) == twinName }) {
-		f.missing(f.subjects.makes(destination), f.subjects.asks(), "there is a backup, and no ReplicationDestination is made: a pod of another PVC is taken for one of this PVC")
+		f.missing(f.subjects.makes(destination), f.subjects.asks(), "there is a backup, and no ReplicationDestination is made, beside a pod of another PVC whose names look like this PVC's")
 	}
 }

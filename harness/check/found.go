@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/smart-restore/conformance/harness/check/play"
@@ -377,13 +378,85 @@ func (f *found) restoresOnce() {
 		case !f.fills(e) && method != "Direct" && method != f.contract.CopyMethod:
 			f.wrongBy("copyMethod", e.Policy, "ReplicationDestination %s has the copyMethod %q, wanted Direct: VolSync restores into PVC %s itself then", object(e).GetName(), method, claimName)
 		}
-		if schedule, manual := stringAt(object(e), "spec", "trigger", "schedule"), stringAt(object(e), "spec", "trigger", "manual"); schedule != "" || manual == "" {
-			f.wrongBy("again and again", e.Policy, "ReplicationDestination %s has no manual trigger (schedule %q): VolSync restores over the volume again and again", object(e).GetName(), schedule)
+		if why := restoresAgain(object(e)); why != "" {
+			f.wrongBy("again and again", e.Policy, "ReplicationDestination %s %s", object(e).GetName(), why)
 		}
-		for _, field := range []string{"previous", "restoreAsOf"} {
-			if value, set, _ := unstructured.NestedFieldNoCopy(e.Object, "spec", "restic", field); set && fmt.Sprint(value) != "0" {
-				f.wrongBy(field, e.Policy, "ReplicationDestination %s has %s: %v, so it does not restore the latest snapshot", object(e).GetName(), field, value)
+		if field, why := restoresAnother(object(e)); field != "" {
+			f.wrongBy(field, e.Policy, "ReplicationDestination %s %s", object(e).GetName(), why)
+		}
+		if why := f.tooSmall(e); why != "" {
+			f.wrongBy("capacity", e.Policy, "ReplicationDestination %s %s", object(e).GetName(), why)
+		}
+	}
+}
+
+// restoresAgain says why VolSync restores by a ReplicationDestination more than once. Empty: it does not. A manual trigger goes before a schedule.
+func restoresAgain(o *unstructured.Unstructured) string {
+	if stringAt(o, "spec", "trigger", "manual") != "" {
+		return ""
+	}
+	return fmt.Sprintf("has no manual trigger (schedule %q): VolSync restores over the volume again and again", stringAt(o, "spec", "trigger", "schedule"))
+}
+
+// restoresAnother is the field of a ReplicationDestination by which VolSync restores another snapshot than the latest, and what is said of
+// that. Empty: there is none.
+func restoresAnother(o *unstructured.Unstructured) (field, why string) {
+	for _, field := range []string{"previous", "restoreAsOf"} {
+		if value, set, _ := unstructured.NestedFieldNoCopy(o.Object, "spec", "restic", field); set && fmt.Sprint(value) != "0" {
+			return field, fmt.Sprintf("has %s: %v, so it does not restore the latest snapshot", field, value)
+		}
+	}
+	return "", ""
+}
+
+// backsUpOnce says why VolSync does not back up by the schedule of a ReplicationSource. Empty: it does.
+func backsUpOnce(o *unstructured.Unstructured) string {
+	if manual := stringAt(o, "spec", "trigger", "manual"); manual != "" {
+		return fmt.Sprintf("has the manual trigger %q, which goes before a schedule: VolSync backs up once, and then never again", manual)
+	}
+	return ""
+}
+
+// smaller says of a ReplicationDestination why what is backed up of a PVC, which requests so much, may not fit into its volume. Empty: it does.
+func smaller(o *unstructured.Unstructured, pvc string, needs resource.Quantity) string {
+	has, err := resource.ParseQuantity(stringAt(o, "spec", "restic", "capacity"))
+	if err != nil || has.Cmp(needs) >= 0 {
+		return ""
+	}
+	return fmt.Sprintf("restores into a volume of %s, and PVC %s requests %s: what it holds may not fit", has.String(), pvc, needs.String())
+}
+
+// tooSmall is smaller, of the PVC that is filled from it.
+func (f *found) tooSmall(e play.Event) string {
+	if !f.fills(e) {
+		return ""
+	}
+	for _, sent := range f.sent("PersistentVolumeClaim") {
+		pvc := object(sent)
+		if pvc.GetNamespace() != object(e).GetNamespace() || pvc.GetName() != f.claimOf(e) {
+			continue
+		}
+		if needs, err := resource.ParseQuantity(stringAt(pvc, "spec", "resources", "requests", "storage")); err == nil {
+			return smaller(object(e), pvc.GetName(), needs)
+		}
+	}
+	return ""
+}
+
+// isKept wants the garbage collector to leave all that was made. It goes by the name of an owner, its kind and its UID: where one is
+// wrong, it takes the object away within minutes, and nobody is told.
+func (f *found) isKept() {
+	for _, kind := range []string{source, destination, "Secret"} {
+		for _, e := range f.made(kind) {
+			if f.there(object(e)) {
+				continue
 			}
+			owner := "?"
+			for _, o := range object(e).GetOwnerReferences() {
+				owner = o.Kind + " " + o.Name
+			}
+			f.wrongBy("collected", e.Policy, "%s %s is taken away by the garbage collector: its owner reference is to %s, and there is none with that UID", kind, object(e).GetName(), owner)
+			return
 		}
 	}
 }
@@ -400,6 +473,9 @@ func (f *found) backsUpAsPromised() {
 		o := object(e)
 		if schedule := stringAt(o, "spec", "trigger", "schedule"); !f.contract.Schedules(schedule) {
 			f.wrong(e.Policy, "ReplicationSource %s has the schedule %q, wanted %s", o.GetName(), schedule, f.contract.Schedule)
+		}
+		if why := backsUpOnce(o); why != "" {
+			f.wrong(e.Policy, "ReplicationSource %s %s", o.GetName(), why)
 		}
 		if method := stringAt(o, "spec", "restic", "copyMethod"); method != f.contract.CopyMethod {
 			f.wrong(e.Policy, "ReplicationSource %s has the copyMethod %q, wanted %s", o.GetName(), method, f.contract.CopyMethod)
@@ -629,6 +705,9 @@ func (f *found) pushesNothingOut() {
 // isBackup says of a pod whether it is one that VolSync backs up with.
 func isBackup(e play.Event) bool { return moves(e, "backup") }
 
+// isMover says of a pod whether it is VolSync's.
+func isMover(e play.Event) bool { return isBackup(e) || isRestore(e) }
+
 // moves says of a pod whether it is a mover's that does this.
 func moves(e play.Event, action string) bool {
 	containers, _, _ := unstructured.NestedSlice(e.Object, "spec", "containers")
@@ -672,8 +751,8 @@ func (f *found) appWaits() {
 		return
 	}
 	for _, e := range f.sent("Pod") {
-		if e.By == play.JobController {
-			continue // a mover
+		if isMover(e) {
+			continue
 		}
 		switch early := object(e).GetName() == "early"; {
 		case early && e.What == play.Admitted && !f.waitsForVolume(e):
@@ -759,6 +838,7 @@ func (f *found) worksOrRefused() {
 	if _, admitted := f.claim(); admitted && len(f.made(source)) == 0 {
 		f.noSource("the PVC is admitted, and no ReplicationSource is made for it: it is never backed up, and nobody says so")
 	}
+	f.isKept()
 }
 
 // longNameWorks is about a name that fits into a label: it is one as others.

@@ -1,9 +1,11 @@
 package check
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/smart-restore/conformance/harness/check/play"
+	"github.com/smart-restore/conformance/harness/policy"
 )
 
 // What is there beside a restore, and has nothing to do with it, does not hold it up.
@@ -31,6 +33,26 @@ func TestARestoreThatIsHeldUpIsFound(t *testing.T) {
 			if !found {
 				t.Errorf("there is no situation %q", name)
 			}
+		}
+	}
+}
+
+// Where all PVCs are selected but those that opt out, one of another value is one that opts out: any other is selected.
+func TestAPVCThatIsNotSelected(t *testing.T) {
+	for name, c := range map[string]struct {
+		pvc  policy.PVC
+		want map[string]any
+	}{
+		"by a label": {policy.PVC{Label: "backup", Value: "hourly"}, map[string]any{"labels": map[string]any{"backup": "another"}}},
+		"all but":    {policy.PVC{OptOut: map[string]string{"skip": "true"}}, map[string]any{"annotations": map[string]any{"skip": "true"}}},
+	} {
+		p := plan
+		p.PVC = c.pvc
+		got := p.otherwise()["metadata"].(map[string]any)
+		delete(got, "name")
+		delete(got, "namespace")
+		if fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%s: got %v, wanted %v", name, got, c.want)
 		}
 	}
 }

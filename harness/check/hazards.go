@@ -387,7 +387,7 @@ func (f *found) noRestoreBesideApp() {
 	for _, e := range f.sent("Pod") {
 		switch {
 		case e.What != play.Admitted:
-		case e.By != play.JobController:
+		case !isMover(e):
 			app = object(e).GetName()
 		case app != "" && overwrites(e):
 			gate := f.moverGate(destination)
@@ -500,6 +500,11 @@ func (f *found) backedUpAtTheEnd() {
 			return
 		}
 	}
+	if !slices.ContainsFunc(f.course.Objects, func(content map[string]any) bool { return content["kind"] == source }) {
+		maker := f.subjects.makes(source)
+		f.missing(maker, maker, "the ReplicationSource was deleted, and no other is made: there are no backups any more, and nobody says so")
+		return
+	}
 	gate, why := f.held(source)
 	f.missing(gate, gate, "no backup is let in any more after the ReplicationSource was deleted: the volume's own repository counts as an older one%s", why)
 }
@@ -605,7 +610,7 @@ func (f *found) backedUp() {
 // podsStart wants all pods that are no movers' to be admitted.
 func (f *found) podsStart() {
 	for _, e := range f.sent("Pod") {
-		if e.By != play.JobController && e.What == play.Refusal {
+		if !isMover(e) && e.What == play.Refusal {
 			f.wrongBy("refused", f.refusing(e, "pods", "Pod"), "pod %s is refused: %s", object(e).GetName(), e.Text)
 		}
 	}

@@ -27,8 +27,8 @@ import (
 	"github.com/smart-restore/conformance/harness/text"
 )
 
-// playTimeout ends a simulator that does not: it plays in about a second.
-const playTimeout = 2 * time.Minute
+// playTimeout ends a simulator that does not. It plays in seconds, and in minutes where all processors are busy with something else.
+const playTimeout = 10 * time.Minute
 
 // Kyverno is the simulator: Kyverno's own packages, compiled out of one of the lock's builds.
 type Kyverno struct {

@@ -62,8 +62,8 @@ func situations(p plot) []situation {
 	all := []situation{
 		{
 			name: "no backup", requirement: "core/fresh", wanted: "RS, no RD",
-			play:   p.scene(create(p.claim(claimName)), wait(afterMillis)),
-			verify: func(f *found) { f.admittedInTime(); f.hasSource(atOnceMillis); f.neverRestored() },
+			play:   p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{Collect: true}),
+			verify: func(f *found) { f.admittedInTime(); f.hasSource(atOnceMillis); f.neverRestored(); f.isKept() },
 		},
 		{
 			name: "what is backed up, and where to", requirement: "core/backup", wanted: "RS as promised, to its path",
@@ -72,10 +72,11 @@ func situations(p plot) []situation {
 		},
 		{
 			name: "backup", requirement: "core/restore", wanted: "RD into the PVC, RS",
-			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Restored: true}, wait(afterMillis)),
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Collect: true}, play.Step{Restored: true}, wait(afterMillis)),
 			verify: func(f *found) {
 				f.admittedInTime()
 				f.hasDestination(afterMillis)
+				f.isKept()
 				f.restoresOnce()
 				f.repositoryIs(p.endpoint)
 				f.hasSource(2*afterMillis + 1000)
@@ -91,7 +92,7 @@ func situations(p plot) []situation {
 	for _, row := range p.rows() {
 		all = append(all, p.outage(row))
 	}
-	all = slices.Concat(all, p.safety(), p.hazards(), p.guards(), p.annotations(), p.early(), p.bystanders(), p.leftovers(), p.told(), p.content(), p.byHand(), p.moments())
+	all = slices.Concat(all, p.safety(), p.hazards(), p.guards(), p.annotations(), p.early(), p.controllers(), p.bystanders(), p.leftovers(), p.told(), p.content(), p.byHand(), p.moments())
 	if p.Restores == policy.Always { // that there is a ReplicationDestination says nothing
 		for i := range all {
 			all[i].wanted = strings.ReplaceAll(all[i].wanted, "no RD", "no restore")
@@ -219,16 +220,16 @@ func (p plot) safety() []situation {
 			verify: func(f *found) { f.repositoriesDiffer() },
 		},
 		{
-			name: "a name of 64 characters", requirement: "safety/long-names", wanted: "RS, or refused", play: p.scene(create(p.claim(longName)), wait(afterMillis)),
+			name: "a name of 64 characters", requirement: "safety/long-names", wanted: "RS, or refused", play: p.scene(create(p.claim(longName)), wait(afterMillis), play.Step{Collect: true}),
 			verify: (*found).worksOrRefused,
 		},
 		{
-			name: "a name of 63 characters", requirement: "safety/long-names", wanted: "RS", play: p.scene(create(p.claim(longName[1:])), wait(afterMillis)),
+			name: "a name of 63 characters", requirement: "safety/long-names", wanted: "RS", play: p.scene(create(p.claim(longName[1:])), wait(afterMillis), play.Step{Collect: true}),
 			verify: (*found).longNameWorks,
 		},
 		{
 			name: "the base Secret comes later", requirement: "resilience/base-secret-late", wanted: "RS, and its Secret then",
-			play: play.Situation{Steps: []play.Step{create(p.claim(claimName)), wait(afterMillis), create(p.base(namespace)), wait(afterMillis), {Scan: true}, wait(afterMillis)}},
+			play: play.Situation{Objects: p.namespaces(), Steps: []play.Step{create(p.claim(claimName)), wait(afterMillis), create(p.base(p.baseSecretNamespaces()[0])), wait(afterMillis), {Scan: true}, wait(afterMillis)}},
 			verify: func(f *found) {
 				f.hasSource(2*afterMillis + 1000)
 				f.repositoryIs(p.endpoint)

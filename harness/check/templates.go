@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/smart-restore/conformance/harness/endpoint"
@@ -48,6 +50,7 @@ func (c *checker) templates(p *policy.Policy) error {
 	}
 	t := &templates{checker: c, documents: p.Documents, set: p.Templates, given: given, endpoint: p.Endpoint.URL}
 	if instance.Claim != nil {
+		t.needs = instance.Claim.Spec.Resources.Requests[corev1.ResourceStorage]
 		t.populatedBy, _ = perclaim.Populates(instance.Claim)
 	}
 	for _, content := range p.Templates.Objects {
@@ -76,6 +79,7 @@ type templates struct {
 	set         *perclaim.Set
 	given       map[string]string
 	endpoint    string
+	needs       resource.Quantity // of storage, of the PVC
 	populatedBy string
 	all         []template
 	elsewhere   []string // Secrets that no template is
@@ -100,6 +104,10 @@ func (t *templates) backsUp(one template) {
 	if schedule := stringAt(one.Unstructured, "spec", "trigger", "schedule"); !t.contract.Schedules(schedule) {
 		t.wrong(requirement, one, []any{"spec", "trigger", "schedule"}, "%s has the schedule %q, wanted %s", name, schedule, t.contract.Schedule)
 	}
+	if why := backsUpOnce(one.Unstructured); why != "" {
+		t.wrong(requirement, one, []any{"spec", "trigger", "manual"}, "%s %s", name, why)
+	}
+	t.paused(requirement, one)
 	if method := stringAt(one.Unstructured, "spec", "restic", "copyMethod"); method != t.contract.CopyMethod {
 		t.wrong(requirement, one, []any{"spec", "restic", "copyMethod"}, "%s has the copyMethod %q, wanted %s", name, method, t.contract.CopyMethod)
 	}
@@ -115,9 +123,13 @@ func (t *templates) backsUp(one template) {
 func (t *templates) restores(one template) {
 	const requirement = "core/restore"
 	name := "ReplicationDestination " + one.GetName()
-	if schedule, manual := stringAt(one.Unstructured, "spec", "trigger", "schedule"), stringAt(one.Unstructured, "spec", "trigger", "manual"); schedule != "" || manual == "" {
-		t.wrong(requirement, one, []any{"spec", "trigger"}, "%s has no manual trigger (schedule %q): VolSync restores again and again", name, schedule)
+	if why := restoresAgain(one.Unstructured); why != "" {
+		t.wrong(requirement, one, []any{"spec", "trigger"}, "%s %s", name, why)
 	}
+	if field, why := restoresAnother(one.Unstructured); field != "" {
+		t.wrong(requirement, one, []any{"spec", "restic", field}, "%s %s", name, why)
+	}
+	t.paused(requirement, one)
 	into, method := stringAt(one.Unstructured, "spec", "restic", "destinationPVC"), stringAt(one.Unstructured, "spec", "restic", "copyMethod")
 	populates := t.populatedBy == one.GetName()
 	switch {
@@ -126,12 +138,24 @@ func (t *templates) restores(one template) {
 	case !populates && into == "":
 		t.wrong(requirement, one, []any{"spec", "restic"}, "%s restores into no PVC that an app uses: it has no destinationPVC, and no PVC of the templates has it as its dataSourceRef", name)
 	}
+	if populates {
+		if why := smaller(one.Unstructured, claimName, t.needs); why != "" {
+			t.wrong(requirement, one, []any{"spec", "restic", "capacity"}, "%s %s", name, why)
+		}
+	}
 	if into != "" && t.set.Has(perclaim.Source) {
 		t.wrong(twoInits, one, []any{"spec", "restic", "destinationPVC"}, "%s restores into the volume that is backed up, from the moment that both are there: on an empty bucket the movers of both make a repository, and a backup of that may never be readable; a PVC that is filled before it is bound (dataSourceRef) has no backup meanwhile", name)
 	}
 	t.named(requirement, one, t.contract.Names.ReplicationDestination)
 	t.repository(requirement, one)
 	t.trusts(requirement, one)
+}
+
+// paused is about what nothing lets go on: there is no policy.
+func (t *templates) paused(requirement string, one template) {
+	if paused, _, _ := unstructured.NestedBool(one.Object, "spec", "paused"); paused && len(t.subjects.all) == 0 {
+		t.wrong(requirement, one, []any{"spec", "paused"}, "%s %s is paused, and nothing lets it go on", one.GetKind(), one.GetName())
+	}
 }
 
 func (t *templates) named(requirement string, one template, promised policy.Template) {

@@ -31,6 +31,9 @@ func brokenPromise(contract policy.Contract, source *unstructured.Unstructured) 
 	if found := volsync.Nested(source, "spec", "trigger", "schedule"); !contract.Schedules(found) {
 		return fmt.Sprintf("has the schedule %q, promised is %s", found, contract.Schedule)
 	}
+	if manual := volsync.Nested(source, "spec", "trigger", "manual"); manual != "" {
+		return fmt.Sprintf("has the manual trigger %q, which goes before a schedule: VolSync backs up once, and then never again", manual)
+	}
 	retain, _, _ := unstructured.NestedMap(source.Object, "spec", "restic", "retain")
 	if broken := contract.Retain.Broken(retain); broken != "" {
 		return broken
@@ -53,13 +56,13 @@ func (c *Claim) RestoresOnce(destination *unstructured.Unstructured) {
 
 // restoresAgain is why a ReplicationDestination restores more than once; empty: it does not.
 func restoresAgain(destination *unstructured.Unstructured) string {
+	if volsync.Nested(destination, "spec", "trigger", "manual") != "" {
+		return "" // VolSync goes by a manual trigger before a schedule
+	}
 	if schedule := volsync.Nested(destination, "spec", "trigger", "schedule"); schedule != "" {
 		return fmt.Sprintf("has the schedule %q", schedule)
 	}
-	if volsync.Nested(destination, "spec", "trigger", "manual") == "" {
-		return "has no manual trigger"
-	}
-	return ""
+	return "has no manual trigger"
 }
 
 // HasPromisedName fails the spec unless the object, of those that the policy makes for the claim, has the name of the
