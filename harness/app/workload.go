@@ -109,9 +109,10 @@ func start(ctx context.Context, e *env.Env, controller client.Object) *Workload 
 
 func (w *Workload) String() string { return w.kind + " " + w.name }
 
-// Running waits until a pod of the workload runs: the first, or the one that Replace has found.
+// Running waits until a pod of the workload runs: the first, or the one that Replace has found. A controller whose pod is held back waits twice
+// as long each time before it asks for it again: so its pod may come when a restore has been over for as long as that took.
 func (w *Workload) Running(ctx context.Context) *App {
-	w.env.Eventually(ctx, "a pod of "+w.String(), w.env.Times.Mover, func(ctx context.Context) (await.State, error) {
+	w.env.Eventually(ctx, "a pod of "+w.String(), 2*w.env.Times.Mover, func(ctx context.Context) (await.State, error) {
 		found, refused, err := w.next(ctx, "")
 		return await.ReachedIf(found, "none: %s", refused), err
 	})

@@ -189,10 +189,11 @@ func (c *Claim) notDone(ctx context.Context, destination *unstructured.Unstructu
 	})
 }
 
-// restoreIsOver watches, for the window, that no mover restores into the claim, and that the app keeps what it wrote.
+// restoreIsOver watches, for the window, that no mover restores into the claim, and that the app keeps what it wrote. A look is a command in the
+// app's pod, which may take seconds where the node is busy. It hides nothing: what a mover writes meanwhile is there at the next look.
 func (c *Claim) restoreIsOver(ctx context.Context, a *app.App, written, when string, window time.Duration) {
 	keeps := app.Keeps(a, written)
-	c.env().Throughout(ctx, fmt.Sprintf("no mover restores into PVC %s, and its app keeps what it wrote, %s", c.Name, when), window, func(ctx context.Context) (string, error) {
+	c.env().ThroughoutLasting(ctx, fmt.Sprintf("no mover restores into PVC %s, and its app keeps what it wrote, %s", c.Name, when), window, func(ctx context.Context) (string, error) {
 		movers, err := c.restoring(ctx)
 		if err != nil || len(movers) > 0 {
 			return strings.Join(movers, ", "), err
@@ -315,6 +316,9 @@ func (c *Claims) moverThatRuns(ctx context.Context, of *unstructured.Unstructure
 				mover = pod
 				return await.Reached(), err
 			}
+		}
+		if err == nil && len(pods) == 0 {
+			err = c.hindered(ctx, of)
 		}
 		return await.NotYet("of %d none runs", len(pods)), err
 	})

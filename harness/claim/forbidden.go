@@ -84,11 +84,11 @@ func (c *Claims) quota(ctx context.Context, name string, of corev1.ResourceName)
 }
 
 // SaysThatSomethingIsWrong waits until whoever looks at the claim is told: by what is written on it, in other words than on a PVC that
-// nothing is wrong with, or by a warning about it.
+// nothing is wrong with, or by a warning about it. A policy may say so no sooner than a mover could be done, and then at the next scan.
 func (c *Claim) SaysThatSomethingIsWrong(ctx context.Context, other *Claim) {
 	e := c.env()
 	var told string
-	e.Eventually(ctx, "PVC "+c.Name+" says that something is wrong", e.Times.Mover, func(ctx context.Context) (_ await.State, err error) {
+	e.Eventually(ctx, "PVC "+c.Name+" says that something is wrong", e.Times.Mover+2*e.Times.Scan, func(ctx context.Context) (_ await.State, err error) {
 		told, err = c.complains(ctx, other)
 		return await.ReachedIf(told != "", "it says %s, as PVC %s does, and there is no warning", other.said, other.Name), err
 	})

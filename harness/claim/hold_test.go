@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,25 +28,31 @@ import (
 	"github.com/smart-restore/conformance/harness/volsync"
 )
 
-// snapshots is an S3 server whose every listing is of n snapshots. It does not answer while n is below 0.
-func snapshots(t *testing.T, n *atomic.Int64) string {
-	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		count := n.Load()
-		if count < 0 {
-			w.WriteHeader(http.StatusForbidden)
-			return
-		}
-		w.Header().Set("Content-Type", "application/xml")
-		_, _ = fmt.Fprint(w, "<ListBucketResult>")
-		for i := range count {
-			_, _ = fmt.Fprintf(w, "<Contents><Key>%ssnapshots/%d</Key><Size>1</Size><ETag>x</ETag></Contents>", r.URL.Query().Get("prefix"), i)
-		}
-		_, _ = fmt.Fprint(w, "</ListBucketResult>")
-	}))
-	t.Cleanup(server.Close)
-	return strings.TrimPrefix(server.URL, "http://")
+// snapshots is an S3 server whose every listing is of n snapshots. It does not answer while n is below 0. There is no network, so that a test
+// can have its own time.
+func snapshots(n *atomic.Int64) *objectstore.Handle {
+	return &objectstore.Handle{Bucket: "bucket", Server: "s3.invalid:9000", Wrap: func(http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			reply := httptest.NewRecorder()
+			count := n.Load()
+			if count < 0 {
+				reply.WriteHeader(http.StatusForbidden)
+				return reply.Result(), nil
+			}
+			reply.Header().Set("Content-Type", "application/xml")
+			_, _ = fmt.Fprint(reply, "<ListBucketResult>")
+			for i := range count {
+				_, _ = fmt.Fprintf(reply, "<Contents><Key>%ssnapshots/%d</Key><Size>1</Size><ETag>x</ETag></Contents>", r.URL.Query().Get("prefix"), i)
+			}
+			_, _ = fmt.Fprint(reply, "</ListBucketResult>")
+			return reply.Result(), nil
+		})
+	}}
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // That nobody was there to be asked for a backup is said: that none was made then shows nothing.
 func TestABackupThatNobodyIsAskedFor(t *testing.T) {
@@ -89,46 +96,48 @@ func TestBackUpOrHold(t *testing.T) {
 		"asked for, and nothing seen ever after": {source(synced), nil, 0, time.Hour, "unknown", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var n atomic.Int64
-			n.Store(snapshotsAtFirst)
-			var asked time.Time
-			claims, _ := claims(t, interceptor.Funcs{
-				Patch: func(ctx context.Context, api client.WithWatch, o client.Object, patch client.Patch, opts ...client.PatchOption) error {
-					if c.patch != nil {
-						return c.patch
-					}
-					if asked.IsZero() {
-						asked = time.Now()
-					}
-					return api.Patch(ctx, o, patch, opts...)
-				},
-				Get: func(ctx context.Context, api client.WithWatch, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
-					err := api.Get(ctx, key, into, opts...)
-					since := time.Since(asked)
-					isDone := !asked.IsZero() && c.after > 0 && since >= c.after
-					switch {
-					case !asked.IsZero() && since < c.blind:
-						n.Store(-1)
-					case isDone:
-						n.Store(snapshotsAtFirst + 1)
-					default:
-						n.Store(snapshotsAtFirst)
-					}
-					if o, ok := into.(*unstructured.Unstructured); ok && isDone {
-						manual, _, _ := unstructured.NestedString(o.Object, "spec", "trigger", "manual")
-						done(o, manual)
-					}
-					return err
-				},
-			}, c.source)
-			e := claims.env
-			e.Testbed.Store = &objectstore.Handle{Bucket: "bucket", Server: snapshots(t, &n)}
-			e.Times.Backup, e.Times.Mover, e.Times.Poll, e.Times.PollMax = 200*time.Millisecond, 500*time.Millisecond, 5*time.Millisecond, 10*time.Millisecond
-			var made bool
-			got := recorded.Outcome(func() { made = claims.claim("data").BackUpOrHold(t.Context()) })
-			if got.How != c.want || made != c.made {
-				t.Errorf("%+v, made: %v, wanted %s, %v", got, made, c.want, c.made)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				var n atomic.Int64
+				n.Store(snapshotsAtFirst)
+				var asked time.Time
+				claims, _ := claims(t, interceptor.Funcs{
+					Patch: func(ctx context.Context, api client.WithWatch, o client.Object, patch client.Patch, opts ...client.PatchOption) error {
+						if c.patch != nil {
+							return c.patch
+						}
+						if asked.IsZero() {
+							asked = time.Now()
+						}
+						return api.Patch(ctx, o, patch, opts...)
+					},
+					Get: func(ctx context.Context, api client.WithWatch, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+						err := api.Get(ctx, key, into, opts...)
+						since := time.Since(asked)
+						isDone := !asked.IsZero() && c.after > 0 && since >= c.after
+						switch {
+						case !asked.IsZero() && since < c.blind:
+							n.Store(-1)
+						case isDone:
+							n.Store(snapshotsAtFirst + 1)
+						default:
+							n.Store(snapshotsAtFirst)
+						}
+						if o, ok := into.(*unstructured.Unstructured); ok && isDone {
+							manual, _, _ := unstructured.NestedString(o.Object, "spec", "trigger", "manual")
+							done(o, manual)
+						}
+						return err
+					},
+				}, c.source)
+				e := claims.env
+				e.Testbed.Store = snapshots(&n)
+				e.Times.Backup, e.Times.Mover, e.Times.Poll, e.Times.PollMax = 200*time.Millisecond, 500*time.Millisecond, 5*time.Millisecond, 10*time.Millisecond
+				var made bool
+				got := recorded.Outcome(func() { made = claims.claim("data").BackUpOrHold(t.Context()) })
+				if got.How != c.want || made != c.made {
+					t.Errorf("%+v, made: %v, wanted %s, %v", got, made, c.want, c.made)
+				}
+			})
 		})
 	}
 }
@@ -156,41 +165,43 @@ func TestNoBackupWhileRestoring(t *testing.T) {
 		"nothing seen ever after":              {source(paused), 0, 0, time.Hour, "unknown", "", 0, time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var n atomic.Int64
-			n.Store(1)
-			volume := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "pv"}}
-			objects := []client.Object{volume, destinationDone(false)}
-			if c.source != nil {
-				objects = append(objects, c.source)
-			}
-			var begun time.Time
-			claims, _ := claims(t, interceptor.Funcs{
-				Get: func(ctx context.Context, api client.WithWatch, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
-					err := api.Get(ctx, key, into, opts...)
-					if begun.IsZero() {
-						begun = time.Now()
-						if c.blind > 0 {
-							n.Store(-1)
-							time.AfterFunc(c.blind, func() { n.Store(1) })
+			synctest.Test(t, func(t *testing.T) {
+				var n atomic.Int64
+				n.Store(1)
+				volume := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "pv"}}
+				objects := []client.Object{volume, destinationDone(false)}
+				if c.source != nil {
+					objects = append(objects, c.source)
+				}
+				var begun time.Time
+				claims, _ := claims(t, interceptor.Funcs{
+					Get: func(ctx context.Context, api client.WithWatch, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+						err := api.Get(ctx, key, into, opts...)
+						if begun.IsZero() {
+							begun = time.Now()
+							if c.blind > 0 {
+								n.Store(-1)
+								time.AfterFunc(c.blind, func() { n.Store(1) })
+							}
+							if c.backup > 0 {
+								time.AfterFunc(max(c.backup, c.blind+time.Millisecond), func() { n.Store(2) })
+							}
 						}
-						if c.backup > 0 {
-							time.AfterFunc(max(c.backup, c.blind+time.Millisecond), func() { n.Store(2) })
+						if o, ok := into.(*unstructured.Unstructured); ok && o.GetKind() == volsync.Destination.Kind && c.done > 0 && time.Since(begun) >= c.done {
+							o.Object["status"] = destinationDone(true).Object["status"]
 						}
-					}
-					if o, ok := into.(*unstructured.Unstructured); ok && o.GetKind() == volsync.Destination.Kind && c.done > 0 && time.Since(begun) >= c.done {
-						o.Object["status"] = destinationDone(true).Object["status"]
-					}
-					return err
-				},
-			}, objects...)
-			e := claims.env
-			e.Testbed.Store = &objectstore.Handle{Bucket: "bucket", Server: snapshots(t, &n)}
-			e.Times.Reaction, e.Times.Backup, e.Times.Mover, e.Times.Poll, e.Times.PollMax = quickly, slowly, time.Second, 5*time.Millisecond, 10*time.Millisecond
-			start := time.Now()
-			got := recorded.Outcome(func() { claims.claim("data").NoBackupWhileRestoring(t.Context(), destinationDone(false)) })
-			if took := time.Since(start); got.How != c.want || !strings.Contains(got.Reason, c.says) || took < c.atLeast || took > c.atMost {
-				t.Errorf("%+v after %s, wanted %s with %q after %s to %s", got, took, c.want, c.says, c.atLeast, c.atMost)
-			}
+						return err
+					},
+				}, objects...)
+				e := claims.env
+				e.Testbed.Store = snapshots(&n)
+				e.Times.Reaction, e.Times.Backup, e.Times.Mover, e.Times.Poll, e.Times.PollMax = quickly, slowly, time.Second, 5*time.Millisecond, 10*time.Millisecond
+				start := time.Now()
+				got := recorded.Outcome(func() { claims.claim("data").NoBackupWhileRestoring(t.Context(), destinationDone(false)) })
+				if took := time.Since(start); got.How != c.want || !strings.Contains(got.Reason, c.says) || took < c.atLeast || took > c.atMost {
+					t.Errorf("%+v after %s, wanted %s with %q after %s to %s", got, took, c.want, c.says, c.atLeast, c.atMost)
+				}
+			})
 		})
 	}
 }
@@ -212,34 +223,36 @@ func TestBackedUpByAnyClock(t *testing.T) {
 		"after, of a copy of after":  {false, 20 * time.Second, 10 * time.Second, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var n atomic.Int64
-			n.Store(1)
-			listed := fmt.Sprintf(`[{"id":"0123456789","time":%q}]`, time.Now().Add(c.begun).Format(time.RFC3339Nano))
-			claims, _ := claimsOf(t, env.Parts{
-				API: interceptor.NewClient(fake.NewClientBuilder().WithObjects(source(func(o *unstructured.Unstructured) {
-					o.Object["status"] = map[string]any{"lastSyncTime": "2026-11-26T12:00:00Z"}
-					if c.copied != 0 {
-						o.Object["spec"].(map[string]any)["restic"] = map[string]any{"copyMethod": "Snapshot"}
-						o.Object["status"] = map[string]any{"lastSyncTime": time.Now().Add(c.copied + time.Minute).Format(time.RFC3339), "lastSyncDuration": "1m0s"}
-					}
-				})).Build(), interceptor.Funcs{Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
-					return errTransport
-				}}),
-				Pods: restic(listed),
+			synctest.Test(t, func(t *testing.T) {
+				var n atomic.Int64
+				n.Store(1)
+				listed := fmt.Sprintf(`[{"id":"0123456789","time":%q}]`, time.Now().Add(c.begun).Format(time.RFC3339Nano))
+				claims, _ := claimsOf(t, env.Parts{
+					API: interceptor.NewClient(fake.NewClientBuilder().WithObjects(source(func(o *unstructured.Unstructured) {
+						o.Object["status"] = map[string]any{"lastSyncTime": "2026-11-26T12:00:00Z"}
+						if c.copied != 0 {
+							o.Object["spec"].(map[string]any)["restic"] = map[string]any{"copyMethod": "Snapshot"}
+							o.Object["status"] = map[string]any{"lastSyncTime": time.Now().Add(c.copied + time.Minute).Format(time.RFC3339), "lastSyncDuration": "1m0s"}
+						}
+					})).Build(), interceptor.Funcs{Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
+						return errTransport
+					}}),
+					Pods: restic(listed),
+				})
+				e := claims.env
+				e.Times.Gone, e.Times.Poll = 10*time.Millisecond, time.Millisecond
+				e.Testbed.Store = snapshots(&n)
+				if c.external {
+					e.Testbed.External = &testbed.External{}
+				}
+				want := "pass"
+				if c.another {
+					want = "unknown" // it cannot be asked for here
+				}
+				if got := recorded.Outcome(func() { claims.claim("data").BackedUp(t.Context()) }); got.How != want {
+					t.Errorf("%+v, wanted %s", got, want)
+				}
 			})
-			e := claims.env
-			e.Times.Gone, e.Times.Poll = 10*time.Millisecond, time.Millisecond
-			e.Testbed.Store = &objectstore.Handle{Bucket: "bucket", Server: snapshots(t, &n)}
-			if c.external {
-				e.Testbed.External = &testbed.External{}
-			}
-			want := "pass"
-			if c.another {
-				want = "unknown" // it cannot be asked for here
-			}
-			if got := recorded.Outcome(func() { claims.claim("data").BackedUp(t.Context()) }); got.How != want {
-				t.Errorf("%+v, wanted %s", got, want)
-			}
 		})
 	}
 }

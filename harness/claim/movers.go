@@ -115,7 +115,7 @@ func (c *Claim) BackupsGoOn(ctx context.Context) {
 const usualSync = 20 * time.Second
 
 // notSynced is the state of a ReplicationSource or a ReplicationDestination whose sync is not over: what VolSync says of it and, if it takes
-// long, what becomes of its mover.
+// long, what becomes of its mover. An error is what keeps it from its work that is no policy's doing.
 func (c *Claims) notSynced(ctx context.Context, object *unstructured.Unstructured) (await.State, error) {
 	since := volsync.WorkingSince(object)
 	switch {
@@ -124,27 +124,31 @@ func (c *Claims) notSynced(ctx context.Context, object *unstructured.Unstructure
 	case volsync.Paused(object):
 		return await.NotYet("%s; it is paused", volsync.Progress(object)), nil
 	}
-	seen, err := c.howFarIsMover(ctx, object)
+	seen, atWork, err := c.howFarIsMover(ctx, object)
+	if err == nil && !atWork {
+		err = c.hindered(ctx, object)
+	}
 	return await.NotYet("%s; %s", volsync.Progress(object), seen), err
 }
 
-// howFarIsMover says how far the mover of an object is.
-func (c *Claims) howFarIsMover(ctx context.Context, object *unstructured.Unstructured) (string, error) {
+// howFarIsMover says how far the mover of an object is, and whether one is at work, or will be without being asked for.
+func (c *Claims) howFarIsMover(ctx context.Context, object *unstructured.Unstructured) (how string, atWork bool, err error) {
 	pods, err := c.moversOf(ctx, object)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	var seen []string
 	for i := range pods {
 		state, _ := app.StateOf(&pods[i])
 		seen = append(seen, fmt.Sprintf("mover %s: %s", pods[i].Name, state))
+		atWork = atWork || !volsync.Over(&pods[i]) && pods[i].DeletionTimestamp == nil
 	}
 	if len(seen) > 0 {
-		return strings.Join(seen, "; "), nil
+		return strings.Join(seen, "; "), atWork, nil
 	}
 	name := moverOf(object)
 	said, err := c.lastWarning(ctx, "Job", name)
-	return fmt.Sprintf("Job %s has no pod: %s", name, cmp.Or(said, "nothing says why")), err
+	return fmt.Sprintf("Job %s has no pod: %s", name, cmp.Or(said, "nothing says why")), false, err
 }
 
 // lastWarning is the newest warning about an object of the namespace; empty: there is none.

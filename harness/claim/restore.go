@@ -43,8 +43,10 @@ func (c *Claim) RestoreFailing(ctx context.Context, before objectstore.Listing) 
 		case volsync.Nested(destination, "status", "latestMoverStatus", "result") == "Successful", volsync.Nested(destination, "status", "lastManualSync") != "":
 			return await.RuledOut("ReplicationDestination %s says that the restore is done, which cannot be: %v", destination.GetName(), destination.Object["status"]), nil
 		}
-		failed, err := c.restoreFailed(ctx, destination)
-		return await.ReachedIf(failed, "%s", volsync.Progress(destination)), err
+		if failed, err := c.restoreFailed(ctx, destination); failed || err != nil {
+			return await.Reached(), err
+		}
+		return c.claims.notSynced(ctx, destination)
 	})
 	c.repos().Unchanged(ctx, c.Name, before, "the bucket is not as it was")
 }
@@ -60,8 +62,10 @@ func (c *Claim) RestoreEnded(ctx context.Context) {
 		if volsync.Synced(destination) {
 			return await.Reached(), nil
 		}
-		failed, err := c.restoreFailed(ctx, destination)
-		return await.ReachedIf(failed, "%s", volsync.Progress(destination)), err
+		if failed, err := c.restoreFailed(ctx, destination); failed || err != nil {
+			return await.Reached(), err
+		}
+		return c.claims.notSynced(ctx, destination)
 	})
 }
 
@@ -292,7 +296,8 @@ func (c *Claim) BackUpOrHold(ctx context.Context) (made bool) {
 	return made
 }
 
-// patience is the wait for a mover that may never come: it lasts as long as a mover would take, and longer while one is at work.
+// patience is the wait for a mover that may never come: it lasts as long as a mover would take, and longer while one is at work, or is kept
+// from it by what is no policy's doing.
 type patience struct {
 	claim *Claim
 	until time.Time
@@ -305,8 +310,11 @@ func (c *Claim) patiently() *patience {
 	return p
 }
 
-func (p *patience) renew() {
-	if until := time.Now().Add(p.claim.env().Times.Backup); until.After(p.until) {
+func (p *patience) renew() { p.renewAfter(0) }
+
+// renewAfter renews it for a mover that may come so much later.
+func (p *patience) renewAfter(later time.Duration) {
+	if until := time.Now().Add(later + p.claim.env().Times.Backup); until.After(p.until) {
 		p.until = until
 	}
 }
@@ -326,14 +334,24 @@ func ifBlind(do func(), look await.Look) await.Look {
 }
 
 // look renews it where there is a mover of this ReplicationSource or ReplicationDestination that has not ended, and says whether one has failed.
+// Where there is none and that is no policy's doing, it is an error.
 func (p *patience) look(ctx context.Context, of *unstructured.Unstructured) (failed bool, err error) {
 	pods, err := p.claim.claims.moversOf(ctx, of)
 	p.came = p.came || len(pods) > 0
+	atWork := false
 	for _, pod := range pods {
 		failed = failed || pod.Status.Phase == corev1.PodFailed
-		if !volsync.Over(&pod) {
-			p.renew()
-		}
+		atWork = atWork || !volsync.Over(&pod)
+	}
+	if atWork {
+		p.renew()
+	}
+	if atWork || err != nil {
+		return failed, err
+	}
+	err = p.claim.claims.hindered(ctx, of)
+	if errors.Is(err, errOutage) {
+		p.renewAfter(jobRetry)
 	}
 	return failed, err
 }

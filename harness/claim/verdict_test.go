@@ -48,8 +48,12 @@ func claimsOf(t *testing.T, parts env.Parts) (*Claims, *recorded.Reporter) {
 	t.Helper()
 	parts.Times = timing.Default()
 	parts.Testbed = &testbed.Testbed{Contract: policy.Default(), Store: &objectstore.Handle{Bucket: "bucket"}}
+	return claimsIn(env.Offline(t.TempDir(), parts))
+}
+
+func claimsIn(suite *env.Suite) (*Claims, *recorded.Reporter) {
 	r := &recorded.Reporter{}
-	e := env.Offline(t.TempDir(), parts).In("ns", "core/x", r)
+	e := suite.In("ns", "core/x", r)
 	repos := repository.Of(e)
 	return Of(e, repos, s3down.Of(e, repos)), r
 }

@@ -727,6 +727,7 @@ type hold struct {
 	mu      sync.Mutex
 	holders int
 	lock    *flock.Flock
+	down    bool // the spec has an outage of its own that holds for all
 }
 
 // Up waits until no packet fault is in force, and keeps it so until the returned function is called.
@@ -755,7 +756,31 @@ func (s *S3) WhileS3IsUp(ctx context.Context, do func()) {
 // exclusively waits until no other spec needs S3 or has it down, and keeps it so until the returned function is called.
 func (s *S3) exclusively(ctx context.Context) (done func()) {
 	lock := s.queue(ctx, (*flock.Flock).TryLockContext)
-	return func() { _ = lock.Close() }
+	s.up.isDown(true)
+	return func() {
+		_ = lock.Close()
+		s.up.isDown(false)
+	}
+}
+
+func (h *hold) isDown(down bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.down = down
+}
+
+// DownByAnother says whether an outage of another spec keeps Kyverno from S3 at this moment.
+func (s *S3) DownByAnother() (bool, error) {
+	s.up.mu.Lock()
+	ours := s.up.down
+	s.up.mu.Unlock()
+	if ours {
+		return false, nil
+	}
+	lock := flock.New(s.env.SharedFile(lockFile))
+	defer func() { _ = lock.Close() }()
+	free, err := lock.TryRLock()
+	return err == nil && !free, err
 }
 
 // queue takes the lock in turn.

@@ -73,6 +73,28 @@ func s3In(folder string, n *node, g *fault.Gateway) (*S3, *recorded.Reporter) {
 	return Of(e, repository.Of(e)), r
 }
 
+func TestDownByAnother(t *testing.T) {
+	folder := t.TempDir()
+	one, _ := s3In(folder, &node{}, nil)
+	other, _ := s3In(folder, &node{}, nil)
+	is := func(when string, want bool, s *S3) {
+		t.Helper()
+		if down, err := s.DownByAnother(); down != want || err != nil {
+			t.Errorf("%s: %t, %v; wanted %t", when, down, err, want)
+		}
+	}
+	is("at first", false, other)
+	up := one.Up(t.Context())
+	is("while another needs it", false, other)
+	up()
+	heal := one.exclusively(t.Context())
+	is("in another's outage", true, other)
+	is("in its own", false, one)
+	heal()
+	is("after it", false, other)
+	one.exclusively(t.Context())() // asking keeps nobody waiting
+}
+
 func TestLock(t *testing.T) {
 	soon := func(t *testing.T) context.Context {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

@@ -15,15 +15,18 @@ import (
 type Times struct {
 	// Generate bounds how long Kyverno takes to generate an object for a PVC: about 1 s; just after a storm it has taken 25 s.
 	Generate time.Duration
-	// Bind bounds how long the provisioner takes to bind a PVC after its first consumer: about 2 s.
+	// Bind bounds how long the provisioner takes to bind a PVC after its first consumer: about 2 s; where a volume is given back, two of
+	// the controller's rounds of 15 s.
 	Bind time.Duration
-	// Pod bounds how long a pod takes to run whose image is on the node: about 2 s; on a busy node it has taken 20 s.
+	// Pod bounds how long a pod takes to run whose image is on the node: about 2 s; on a busy node it has taken 20 s, and one with 30
+	// volumes 33 s.
 	Pod time.Duration
 	// Mover bounds how long a backup or restore takes: 6 to 17 s for the data sets used here.
 	Mover time.Duration
 	// Backup bounds how long the first sync of a ReplicationSource and one by hand take, some 10 s each.
 	Backup time.Duration
-	// Gone bounds how long a deleted object takes to be gone: a PVC waits for the pods that use it.
+	// Gone bounds how long a deleted object takes to be gone: a PVC waits for the pods that use it, of which a mover takes the half minute
+	// that it is given.
 	Gone time.Duration
 	// Platform bounds how long a controller takes to come back: some 10 s.
 	Platform time.Duration
@@ -67,19 +70,19 @@ type Times struct {
 func Default() Times {
 	return Times{
 		Generate: time.Minute,
-		Bind:     time.Minute,
-		Pod:      2 * time.Minute,
+		Bind:     2 * time.Minute,
+		Pod:      4 * time.Minute,
 		Mover:    3 * time.Minute,
 		Backup:   30 * time.Second,
-		Gone:     time.Minute,
+		Gone:     2 * time.Minute,
 		Platform: 2 * time.Minute,
-		CleanUp:  time.Minute,
+		CleanUp:  2 * time.Minute,
 		Undo:     5 * time.Minute,
 		Storm:    6 * time.Minute,
-		Audit:    15 * time.Second,
-		Heal:     20 * time.Second,
-		Tools:    time.Minute,
-		Probe:    10 * time.Second,
+		Audit:    45 * time.Second,
+		Heal:     45 * time.Second,
+		Tools:    3 * time.Minute,
+		Probe:    20 * time.Second,
 
 		Reaction: 4 * time.Second,
 		Late:     3 * time.Second,
