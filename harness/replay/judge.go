@@ -38,7 +38,7 @@ func (p *player) apps(ctx context.Context) {
 		first := !s.pods[pod.UID]
 		s.pods[pod.UID] = true
 		switch {
-		case s.wrote != "" && !p.descends(content, s.wrote):
+		case !s.unguarded && s.wrote != "" && !p.descends(content, s.wrote):
 			p.broken("a", "PVC %s held what its app had (%s), and now it holds %q", s.key, s.wrote, content)
 		case content != "" && !strings.HasPrefix(content, s.key+","):
 			p.broken("c", "PVC %s holds another's data: %s", s.key, content)
@@ -76,7 +76,7 @@ func (p *player) read(ctx context.Context) {
 // mistaken says whether a PVC is to have been restored, by its decision, and does not hold what there is to restore.
 func (p *player) mistaken(s *subject, pvc *corev1.PersistentVolumeClaim, content string) bool {
 	decisions := s.Env.Testbed.Contract.Decisions
-	if decisions.Annotation == "" || decisions.NotDecided(policy.DecisionRestore, pvc.Annotations) != "" || s.acceptedAll || s.good == "" {
+	if decisions.Annotation == "" || decisions.NotDecided(policy.DecisionRestore, pvc.Annotations) != "" || s.acceptedAll || s.unguarded || s.good == "" {
 		return false
 	}
 	for _, value := range pvc.Annotations {
@@ -183,6 +183,7 @@ func (p *player) mend(ctx context.Context) {
 	for _, which := range []string{"admission", "background"} {
 		p.controller(ctx, which, "is-back")
 	}
+	p.policy(ctx, true)
 	p.secret(ctx, "is-there")
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/smart-restore/conformance/harness/explore/picture"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/platform"
+	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/volsync"
 )
 
@@ -46,6 +47,7 @@ type subject struct {
 	earlyPod     bool
 	acceptedAll  bool  // somebody has accepted the volume as it is
 	missed       bool  // it was created or labelled when the contract does not promise that anything comes of it
+	unguarded    bool  // the policy was removed before its restore was done, and the gates with it
 	unread       error // why the last look at its app's volume saw nothing; nil: it saw what is there
 
 	// These are about pictures: what its snapshots hold, and the latest of them; when its ReplicationSources were synced last, by their UIDs;
@@ -156,6 +158,8 @@ func (p *player) do(ctx context.Context, e history.Event) {
 		p.takeAway(ctx, s, volsync.Destination, volsync.DestinationOf, e.How == "brought-back")
 	case "admission", "background":
 		p.controller(ctx, e.Do, e.How)
+	case "policy":
+		p.policy(ctx, e.How == "is-applied-again")
 	case "secret":
 		p.secret(ctx, e.How)
 	}
@@ -209,8 +213,8 @@ func (p *player) create(ctx context.Context, s *subject, how string) {
 	}
 	annotate(o, annotations)
 	if p.try(ctx, "PVC "+s.key+" created", func(ctx context.Context) error { return s.Env.API.Create(ctx, o, options...) }) && how != "dry-run" {
-		s.uid, s.wrote, s.acceptedAll = o.UID, "", false
-		s.missed = !s.Env.Testbed.Contract.Promises("catches-up") && (p.back["admission"] != nil || p.back["background"] != nil)
+		s.uid, s.wrote, s.acceptedAll, s.unguarded = o.UID, "", false, false
+		s.missed = p.back["policy"] != nil || !s.Env.Testbed.Contract.Promises("catches-up") && (p.back["admission"] != nil || p.back["background"] != nil)
 		s.lives++
 	}
 }
@@ -422,7 +426,7 @@ func (p *player) change(ctx context.Context, s *subject, do string, c *claim.Cla
 	switch do {
 	case "label":
 		c.Patch(ctx, "labelled", metadata(contract.PVC.Metadata(true)))
-		s.missed = s.missed || !contract.Promises("relabel")
+		s.missed = s.missed || p.back["policy"] != nil || !contract.Promises("relabel")
 	case "unlabel":
 		c.Patch(ctx, "unlabelled", metadata(contract.PVC.Metadata(false)))
 	case "annotate":
@@ -471,6 +475,24 @@ func (p *player) controller(ctx context.Context, which, how string) {
 		p.platform.NoKyvernoWebhooks(ctx)
 	default:
 		p.back[which] = p.platform.Off(ctx, platform.KyvernoBackground)
+	}
+}
+
+// policy takes the policy away, or applies it again.
+func (p *player) policy(ctx context.Context, applied bool) {
+	back := p.back["policy"]
+	switch {
+	case applied && back != nil:
+		back(ctx)
+		delete(p.back, "policy")
+	case !applied && back == nil:
+		decisions := p.env.Testbed.Contract.Decisions
+		for _, s := range p.all() {
+			if pvc := s.get(ctx); pvc != nil && s.wrote == "" && (decisions.Annotation == "" || decisions.NotDecided(policy.DecisionRestore, pvc.Annotations) == "") {
+				s.missed, s.unguarded = true, true
+			}
+		}
+		p.back["policy"] = p.platform.RemovePolicy(ctx)
 	}
 }
 

@@ -123,6 +123,10 @@ type Step struct {
 	AdmissionOff bool `json:"admissionOff,omitempty"`
 	WebhooksGone bool `json:"webhooksGone,omitempty"`
 	AdmissionOn  bool `json:"admissionOn,omitempty"`
+	// PolicyGone takes the policy under test away, with its roles: Kyverno and the API server know nothing of it, and what Kyverno was asked
+	// to do for it comes to nothing. What it made stays. PolicyBack applies it again, and Kyverno scans.
+	PolicyGone bool `json:"policyGone,omitempty"`
+	PolicyBack bool `json:"policyBack,omitempty"`
 	// Scan is Kyverno's background scan: each GeneratingPolicy with generateExisting is played for all that it matches, and
 	// each MutatingPolicy with mutateExisting whose targets no expression names.
 	Scan bool `json:"scan,omitempty"`

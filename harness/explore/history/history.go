@@ -72,6 +72,7 @@ var kinds = []kind{
 	{do: "admission", weight: 3, words: "Kyverno's admission controller %s", hows: []string{"dies", "is-scaled-to-0", "is-back", "is-back"}},
 	{do: "background", weight: 3, words: "Kyverno's background controller %s", hows: []string{"goes", "loses-requests", "is-back"}},
 	{do: "scan", weight: 2, words: "Kyverno scans"},
+	{do: "policy", weight: 2, words: "the policy %s", hows: []string{"is-removed", "is-applied-again"}},
 	{do: "secret", weight: 1, words: "the base Secret %s", hows: []string{"goes", "is-there", "has-another-password", "is-empty"}},
 	{do: "day", weight: 1, words: "the cluster is off for a day"},
 }

@@ -138,7 +138,21 @@ func TestInvariants(t *testing.T) {
 				mapAt(w.Get("Secret", namespace, "data"), "data")["RESTIC_PASSWORD"] = ""
 			}
 		}, nil, []string{"secret is-empty", "create shop/data clean", "start shop/data", "hour"}, "e/backup", 0},
-		"what is not there cannot be deleted": {careless, nil, []string{"delete shop/data app-first", "killed shop/data at-work", "write shop/data", "accept shop/data", "strip shop/data", "stop shop/data"}, "", 0},
+		"the policy is removed while a volume is restored, and its gate with it": {decides("restore", plan), waits, []string{
+			"backup shop/data", "create shop/data clean", "policy is-removed", "start shop/data", "wait", "wait", "policy is-applied-again",
+		}, "", 0},
+		"the policy is applied again, and restores over what was written without it": {plan, waits, []string{
+			"backup shop/data", "policy is-removed", "create shop/data clean", "start shop/data", "write shop/data", "policy is-applied-again", "wait", "wait",
+		}, "a", 8},
+		"the policy is removed after the restore, and restores again": {decides("restore", plan), waits, []string{
+			"backup shop/data", "create shop/data clean", "wait", "wait", "start shop/data", "write shop/data",
+			"policy is-removed", "destination shop/data deleted", "source shop/data deleted", "policy is-applied-again", "policy is-applied-again", "wait", "wait",
+		}, "a", 13},
+		"S3 forgets while the policy is removed: nobody is there to gate movers": {careless, waits, []string{
+			"create shop/data clean", "start shop/data", "hour", "policy is-removed", "s3-down amnesia", "hour",
+		}, "", 0},
+		"nothing is made while the policy is removed, and all is well after": {careless, waits, []string{"policy is-removed", "create shop/data clean", "start shop/data"}, "", 0},
+		"what is not there cannot be deleted":                                {careless, nil, []string{"delete shop/data app-first", "killed shop/data at-work", "write shop/data", "accept shop/data", "strip shop/data", "stop shop/data"}, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newToy()

@@ -41,7 +41,7 @@ func (r *run) isGood(s *snapshot, v *volume, m *mover, repo *repository) bool {
 
 // overwrite is about invariant a, and c: a mover writes a snapshot into a volume.
 func (r *run) overwrite(v *volume, s *snapshot, m *mover) {
-	if v.appWrote && v.version != 0 && v.version != s.version && !r.descends(s.version, v.version) {
+	if !v.unguarded && v.appWrote && v.version != 0 && v.version != s.version && !r.descends(s.version, v.version) {
 		r.broken("a", "PVC %s held what its app wrote, and %s was restored over it, of %s", m.claim, r.describe(s), s.time.UTC().Format(time.TimeOnly))
 	}
 	if s.of != m.claim {
@@ -113,7 +113,7 @@ func (r *run) appStarts(key string, pvc map[string]any, v *volume) {
 
 // mistaken says whether a PVC is to have been restored, by its decision, and does not hold what there is to restore.
 func (r *run) mistaken(key string, pvc map[string]any, v *volume) bool {
-	if !matches(r.terms.Restore, at(pvc, "metadata", "annotations", r.terms.Annotation)) || r.accepted(pvc) || v.brought || v.claimed || says(pvc, "nothing") {
+	if !matches(r.terms.Restore, at(pvc, "metadata", "annotations", r.terms.Annotation)) || r.accepted(pvc) || v.brought || v.claimed || v.unguarded || says(pvc, "nothing") {
 		return false
 	}
 	repo := r.repositories[r.terms.Paths[key]]
@@ -197,6 +197,9 @@ func (r *run) heal() error {
 		if err := r.world.Do(step); err != nil {
 			return err
 		}
+	}
+	if err := r.policy(true); err != nil {
+		return err
 	}
 	if err := r.secret("is-there"); err != nil {
 		return err

@@ -47,6 +47,8 @@ type volume struct {
 	accepted bool
 	// missed says that it was created or labelled when the contract does not promise that anything comes of it.
 	missed bool
+	// unguarded says that the policy was removed before its restore was done, and the gates with it.
+	unguarded bool
 }
 
 // run is a history that is being played.
@@ -203,7 +205,7 @@ func (r *run) do(e Event) error {
 		change := r.terms.Selected
 		if e.Do == "unlabel" {
 			change = r.terms.Unselected
-		} else if v := r.volumeOf(e.PVC); v != nil && !r.terms.Relabels {
+		} else if v := r.volumeOf(e.PVC); v != nil && (r.away["policy"] || !r.terms.Relabels) {
 			v.missed = true
 		}
 		return r.change(e.PVC, pvc, map[string]any{"metadata": change})
@@ -234,12 +236,32 @@ func (r *run) do(e Event) error {
 	case "background":
 		r.away[e.Do] = e.How != "is-back"
 		return r.world.Do(map[string]play.Step{"goes": {BackgroundOff: true}, "loses-requests": {BackgroundLost: true}, "is-back": {BackgroundOn: true}}[e.How])
+	case "policy":
+		return r.policy(e.How == "is-applied-again")
 	case "scan":
 		return r.world.Do(play.Step{Scan: true})
 	case "secret":
 		return r.secret(e.How)
 	}
 	return fmt.Errorf("there is no event %q", e.Do)
+}
+
+// policy takes the policy away, or applies it again.
+func (r *run) policy(applied bool) error {
+	if applied == !r.away["policy"] {
+		return nil
+	}
+	r.away["policy"] = !applied
+	if applied {
+		return r.world.Do(play.Step{PolicyBack: true})
+	}
+	for _, claim := range PVCs {
+		pvc := r.claim(claim)
+		if v := r.volumeOf(claim); v != nil && (v.version == 0 || v.half) && (r.terms.Annotation == "" || matches(r.terms.Restore, at(pvc, "metadata", "annotations", r.terms.Annotation))) {
+			v.missed, v.unguarded = true, true
+		}
+	}
+	return r.world.Do(play.Step{PolicyGone: true})
 }
 
 // claim is a PVC. Nil: it is not there.
@@ -328,8 +350,8 @@ func (r *run) create(e Event) error {
 		}
 		return nil
 	}
-	v := &volume{missed: !r.terms.CatchesUp && (r.away["admission"] || r.away["background"]) || !r.terms.Relabels && e.How == "labelled-later"}
-	v.claimed = r.away["admission"] && strings.HasPrefix(e.How, "annotated")
+	v := &volume{missed: r.away["policy"] || !r.terms.CatchesUp && (r.away["admission"] || r.away["background"]) || !r.terms.Relabels && e.How == "labelled-later"}
+	v.claimed = (r.away["admission"] || r.away["policy"]) && strings.HasPrefix(e.How, "annotated")
 	if blind {
 		v.blind = r.world.Now()
 	}
@@ -509,7 +531,7 @@ func (r *run) again(e Event, pvc map[string]any) error {
 	if pvc == nil {
 		return nil
 	}
-	if v := r.volumes[uid(pvc)]; v != nil && r.away["admission"] && strings.HasPrefix(e.How, "replace-annotated") {
+	if v := r.volumes[uid(pvc)]; v != nil && (r.away["admission"] || r.away["policy"]) && strings.HasPrefix(e.How, "replace-annotated") {
 		v.claimed = true
 	}
 	o := r.manifest(e.PVC, true)

@@ -27,6 +27,8 @@ type mover struct {
 	image  *content
 	unlock bool // it begins with `restic unlock`
 	inits  bool // it tries to make a repository, which it did not find, in a bucket that takes no writes
+	// ungated says that it began while the policy was removed: nobody could keep it from making a repository over another.
+	ungated bool
 }
 
 func isSource(o map[string]any) bool { return at(o, "kind") == source }
@@ -110,7 +112,7 @@ func (r *run) begin(o map[string]any) error {
 	if err != nil || pod == nil {
 		return err
 	}
-	m := &mover{owner: o, claim: claim, uid: uid(r.claim(claim)), unlock: unlocks(pod) || r.shouldUnlock(o)}
+	m := &mover{owner: o, claim: claim, uid: uid(r.claim(claim)), ungated: r.away["policy"], unlock: unlocks(pod) || r.shouldUnlock(o)}
 	v := r.volumes[m.uid]
 	if isSource(o) && at(o, "spec", "restic", "copyMethod") != "Direct" && v != nil {
 		image := v.content
@@ -120,7 +122,7 @@ func (r *run) begin(o map[string]any) error {
 	if !isSource(o) || v != nil && v.version != 0 { // check_contents comes first
 		switch r.sight() {
 		case Forgets:
-			r.initialize(o)
+			r.initialize(m, o)
 		case NoDisk:
 			m.inits = true
 		}
@@ -202,18 +204,18 @@ func (r *run) open(m *mover, o map[string]any) (repo *repository, ok bool) {
 		if sight == ReadOnly {
 			return nil, false
 		}
-		return r.initialize(o), true
+		return r.initialize(m, o), true
 	}
 	return repo, repo.password == password // wrong password: restic's exit code 12
 }
 
 // initialize is `restic init`, which has seen no repository: R/internal/repository/repository.go, Init.
-func (r *run) initialize(o map[string]any) *repository {
+func (r *run) initialize(m *mover, o map[string]any) *repository {
 	path, password, known := r.repositoryOf(o)
 	if !known {
 		return nil
 	}
-	if was := r.repositories[path]; was != nil && was.lastGood != nil {
+	if was := r.repositories[path]; was != nil && was.lastGood != nil && !m.ungated {
 		r.broken("b/overwritten", "a mover of %s made a repository over the one at %s, whose last good snapshot nobody can read any more", key(o), path)
 	}
 	r.repositories[path] = &repository{password: password}
@@ -228,7 +230,7 @@ func (r *run) writable() {
 		m := r.movers[id]
 		if m.inits && r.world.Pod(m.owner) != nil {
 			m.inits = false
-			r.initialize(m.owner)
+			r.initialize(m, m.owner)
 		}
 	}
 }

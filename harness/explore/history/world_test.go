@@ -24,6 +24,7 @@ type toy struct {
 	ends    bool // time ends an outage
 	full    bool // a quota refuses PVCs
 	lost    bool // what is asked of Kyverno's background controller
+	gone    bool // the policy was removed
 }
 
 func newToy() *toy {
@@ -45,13 +46,13 @@ func (w *toy) Do(step play.Step) error {
 	switch {
 	case step.Create != nil:
 		o := clone(step.Create)
-		if w.objects[idOf(o)] != nil || step.DryRun || step.Refused != "" || at(o, "kind") == "Pod" && w.refuses != nil && w.refuses(w, o) || at(o, "kind") == "PersistentVolumeClaim" && w.full {
+		if w.objects[idOf(o)] != nil || step.DryRun || step.Refused != "" || at(o, "kind") == "Pod" && w.refuses != nil && !w.gone && w.refuses(w, o) || at(o, "kind") == "PersistentVolumeClaim" && w.full {
 			return nil
 		}
 		w.put(o)
 		if at(o, "kind") == "PersistentVolumeClaim" {
 			o["status"] = map[string]any{"phase": "Bound"}
-			if w.policy != nil && step.Later == nil { // what comes later, nobody sees
+			if w.policy != nil && !w.gone && step.Later == nil { // what comes later, nobody sees
 				w.policy(w, o)
 			}
 			w.merge(o, step.Later)
@@ -66,6 +67,15 @@ func (w *toy) Do(step play.Step) error {
 		}
 	case step.Strip != nil:
 		delete(mapAt(w.objects[idOf(step.Strip)], "metadata"), "annotations")
+	case step.PolicyGone:
+		w.gone = true
+	case step.PolicyBack:
+		w.gone = false
+		for _, pvc := range w.List("PersistentVolumeClaim") { // for all that has nothing
+			if namespace, name := split(key(pvc)); w.policy != nil && w.Get(source, namespace, name) == nil && w.Get(destination, namespace, name) == nil {
+				w.policy(w, pvc)
+			}
+		}
 	case step.BackgroundLost:
 		w.lost = true
 	case step.BackgroundOn:
