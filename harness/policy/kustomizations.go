@@ -87,7 +87,7 @@ func itemsOf(node *yaml.Node, field string) []*yaml.Node {
 // whyNotBuilt puts before what kustomize says what is wrong with one of the kustomizations, if that can be seen without it: kustomize
 // tries each part as a file, as a folder and as an address, and tells of all three.
 func whyNotBuilt(path string, built error) error {
-	if why := wrongBelow(path, map[string]bool{}); why != nil {
+	if why := wrongBelow(path, built, map[string]bool{}); why != nil {
 		return why
 	}
 	if strings.Contains(built.Error(), "must specify --enable-helm") {
@@ -96,8 +96,9 @@ func whyNotBuilt(path string, built error) error {
 	return built
 }
 
-// wrongBelow looks for what cannot be read in a kustomization, and in those that it is made of.
-func wrongBelow(folder string, seen map[string]bool) error {
+// wrongBelow looks for what cannot be read in a kustomization, and in those that it is made of. A part that is elsewhere is wrong if kustomize
+// names it.
+func wrongBelow(folder string, built error, seen map[string]bool) error {
 	file := kustomizationIn(folder)
 	if file == "" || seen[folder] {
 		return nil
@@ -116,12 +117,14 @@ func wrongBelow(folder string, seen map[string]bool) error {
 		info, err := os.Stat(local)
 		switch {
 		case err == nil && info.IsDir():
-			if err := wrongBelow(local, seen); err != nil {
+			if err := wrongBelow(local, built, seen); err != nil {
 				return err
 			}
 		case err == nil:
 		case isRemote(part):
-			return fmt.Errorf("%s: %s could not be fetched: copy it into a folder beside it, and list that", file, part)
+			if strings.Contains(built.Error(), part) {
+				return fmt.Errorf("%s: %s could not be fetched; copy it into a folder beside it, and list that: %w", file, part, built)
+			}
 		case errors.Is(err, os.ErrNotExist):
 			return fmt.Errorf("%s: it lists %s, and there is no such file or folder", file, part)
 		}

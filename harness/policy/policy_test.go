@@ -104,7 +104,7 @@ func TestLoadRefusesWithAReason(t *testing.T) {
 		"a chart's template":          {map[string]string{"a.yaml": "metadata:\n  {{- if .Values.a }}\n  b: {}\n  {{- end }}\n"}, "looks like a Helm template"},
 		"a part that is missing":      {map[string]string{"kustomization.yaml": "resources: [nothere.yaml]\n"}, "kustomization.yaml: it lists nothere.yaml, and there is no such file or folder"},
 		"a kustomization in another":  {map[string]string{"kustomization.yaml": "resources: [base]\n", "base/kustomization.yaml": "resources: [a\n"}, "base/kustomization.yaml: invalid Kustomization: "},
-		"a part that is elsewhere":    {map[string]string{"kustomization.yaml": "resources: [\"http://127.0.0.1:1/a.yaml\"]\n"}, "http://127.0.0.1:1/a.yaml could not be fetched: copy it"},
+		"a part that is elsewhere":    {map[string]string{"kustomization.yaml": "resources: [\"http://127.0.0.1:1/a.yaml\"]\n"}, "http://127.0.0.1:1/a.yaml could not be fetched; copy it"},
 		"a kustomization with charts": {map[string]string{"kustomization.yaml": "helmCharts: [{name: a, repo: \"http://127.0.0.1:1\"}]\n"}, "a kustomization has helmCharts: "},
 	} {
 		t.Run(name, func(t *testing.T) {
