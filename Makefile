@@ -4,8 +4,18 @@
 SHELL := /bin/bash
 BIN   := build/bin
 
-export STACK IMAGES POLICY S3_ENDPOINT UPGRADES_FROM FOCUS LABELS PROCS KEEP TIME_SCALE ARTIFACTS
-export KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
+SETTINGS := STACK IMAGES POLICY S3_ENDPOINT UPGRADES_FROM FOCUS LABELS PROCS KEEP TIME_SCALE ARTIFACTS
+SETTINGS += KUBE_CONTEXT KUBECONFIG ALLOW_CLUSTER BASE_SECRET_FROM PLAN
+export $(SETTINGS)
+
+# A misspelt setting is refused: make check PLOICY=mine would check the default policy. Beside settings, make takes variables of single
+# targets, and of the tools that it calls.
+OF_TARGETS := FOR SEED REPLAY HISTORIES SINCE HTML NAMES ROWS EVENT CELLS RUNS SERIES WRITE REPORTS REPORT REQUIREMENT STACKS MARKDOWN BASE CANDIDATE BASE_POLICY
+OF_TOOLS := BIN SHELL PATH HOME TMPDIR CC CXX GO% CGO% DOCKER% SMART_RESTORE_% %_PROXY %_proxy MAKE% -%
+GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
+UNKNOWN := $(strip $(filter-out $(SETTINGS) $(OF_TARGETS) $(OF_TOOLS),$(GIVEN)))
+$(if $(UNKNOWN),$(error there is no setting $(UNKNOWN): make help lists all))
+$(if $(and $(filter STACKS,$(GIVEN)),$(filter-out prebuild,$(MAKECMDGOALS))),$(error STACKS is for make prebuild, which takes several: set STACK))
 
 .DEFAULT_GOAL := help
 .PHONY: help e2e check explore explore-calibrate mutants check-policies gallery known-bad blind test unit vet lint vulncheck up down list explain images prebuild matrix soak cells table promises docs report history rerun diff compare bench prune clean build

@@ -87,7 +87,13 @@ func TestMakefileHelpRunsNothingButTextTools(t *testing.T) {
 }
 
 func TestMakefilePassesEverySettingOn(t *testing.T) {
-	exported := strings.Fields(strings.Join(regexp.MustCompile(`(?m)^export (.*)$`).FindAllString(read(t, makefile), -1), " "))
+	var exported []string
+	for _, line := range regexp.MustCompile(`(?m)^SETTINGS [:+]= (.*)$`).FindAllStringSubmatch(read(t, makefile), -1) {
+		exported = append(exported, strings.Fields(line[1])...)
+	}
+	if !strings.Contains(read(t, makefile), "\nexport $(SETTINGS)\n") {
+		t.Error("the Makefile does not export $(SETTINGS)")
+	}
 	preserved := regexp.MustCompile(`(?m)^settings=(.*)$`).FindStringSubmatch(read(t, "../scripts/ci"))
 	if preserved == nil {
 		t.Fatal("scripts/ci has no line settings=…")
@@ -96,15 +102,48 @@ func TestMakefilePassesEverySettingOn(t *testing.T) {
 	for _, setting := range settings.All() {
 		names = append(names, setting.Name)
 		if !slices.Contains(exported, setting.Name) {
-			t.Errorf("make %s=… does not reach the program: add it to an export line of the Makefile", setting.Name)
+			t.Errorf("make %s=… does not reach the program: add it to SETTINGS in the Makefile", setting.Name)
 		}
 		if !slices.Contains(strings.Split(preserved[1], ","), setting.Name) {
 			t.Errorf("%s does not reach a run that scripts/ci starts as root: add it to settings= there", setting.Name)
 		}
 	}
 	for _, name := range exported {
-		if name != "export" && !slices.Contains(names, name) {
+		if !slices.Contains(names, name) {
 			t.Errorf("the Makefile exports %s, which is no setting: remove it", name)
+		}
+	}
+}
+
+// A misspelt setting would be ignored, and something else be tested than what was meant.
+func TestMakefileRefusesWhatIsNoSetting(t *testing.T) {
+	absolute, err := exec.LookPath("make")
+	if err != nil {
+		t.Skip("there is no make")
+	}
+	given := regexp.MustCompile(`make ([a-z][a-z0-9-]*)((?: [A-Z_0-9]+=\S*)+)`)
+	type call struct{ args, want string }
+	calls := []call{
+		{"check PLOICY=policies/plain", "there is no setting PLOICY: make help lists all"},
+		{"e2e STACKS=kyverno-1.19", "STACKS is for make prebuild"},
+		{"check GOFLAGS=-mod=mod SMART_RESTORE_SLOT=a", ""},
+	}
+	for _, setting := range settings.All() {
+		calls = append(calls, call{"check " + setting.Name + "=1", ""})
+	}
+	for _, page := range []string{"../README.md", "../CONTRIBUTING.md", "../policies/README.md", "../policies/BRING-YOUR-OWN.md"} {
+		for _, found := range given.FindAllStringSubmatch(read(t, page), -1) {
+			for _, name := range regexp.MustCompile(`[A-Z_0-9]+=`).FindAllString(found[2], -1) {
+				calls = append(calls, call{found[1] + " " + name + "1", ""})
+			}
+		}
+	}
+	for _, c := range calls {
+		cmd := exec.Command(absolute, append([]string{"--dry-run"}, strings.Fields(c.args)...)...)
+		cmd.Dir = ".."
+		out, err := cmd.CombinedOutput()
+		if (err != nil) != (c.want != "") || !strings.Contains(string(out), c.want) {
+			t.Errorf("make %s: %v\n%s\nwant %q", c.args, err, out, c.want)
 		}
 	}
 }

@@ -142,7 +142,11 @@ func (k *Kyverno) Explore(ctx context.Context, given history.Given, tell func(hi
 			break
 		}
 	}
-	if err = errors.Join(err, cmd.Wait(), ctx.Err()); err != nil || !done {
+	err = errors.Join(err, cmd.Wait())
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return interrupted(ctx)
+	}
+	if err = errors.Join(err, ctx.Err()); err != nil || !done {
 		return fmt.Errorf("the simulator: %w\n%s", errors.Join(err, map[bool]error{false: errors.New("it came to no end")}[done]), text.FirstLines(said.String(), 20))
 	}
 	return nil

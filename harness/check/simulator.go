@@ -170,7 +170,9 @@ func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, erro
 	defer cancel()
 	cmd := command(ctx, playTest, file)
 	cmd.Stdin = bytes.NewReader(input)
-	if said, err := cmd.CombinedOutput(); err != nil {
+	if said, err := cmd.CombinedOutput(); errors.Is(ctx.Err(), context.Canceled) {
+		return nil, interrupted(ctx)
+	} else if err != nil {
 		return nil, fmt.Errorf("the simulator: %w\n%s", errors.Join(err, ctx.Err()), text.FirstLines(string(said), 20))
 	}
 	raw, err := os.ReadFile(file)
@@ -180,6 +182,9 @@ func (k *Kyverno) Play(ctx context.Context, given play.Play) (*play.Record, erro
 	record := &play.Record{}
 	return record, json.Unmarshal(raw, record)
 }
+
+// interrupted is the error of a simulator that was ended from outside: what it said then is of no use.
+func interrupted(ctx context.Context) error { return fmt.Errorf("interrupted: %w", ctx.Err()) }
 
 // begin makes a folder, which is the caller's to remove, for a program of the simulator, with what Prepare has compiled, and adds to what is
 // given what the stack has. The command is that of one of its tests, which writes to a file.

@@ -113,7 +113,8 @@ func expected(c policy.Contract, invariant string) string {
 	return ""
 }
 
-// Run plays random histories with a policy. Its error is about what kept it from doing so.
+// Run plays random histories with a policy. Its error is about what kept it from doing so. A report beside an error has what was found until
+// then.
 func Run(ctx context.Context, p *policy.Policy, simulator Simulator, o Options, log *progress.Log) (*Report, error) {
 	r := &Report{Policy: p, Options: o}
 	if r.Unknown = notPlayed(p); r.Unknown != "" {
@@ -135,6 +136,7 @@ func Run(ctx context.Context, p *policy.Policy, simulator Simulator, o Options, 
 	}
 	task := log.Task("histories of %s with seed %d", p.Contract.Name, o.Seed)
 	began := time.Now()
+	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var mu sync.Mutex
@@ -161,8 +163,11 @@ func Run(ctx context.Context, p *policy.Policy, simulator Simulator, o Options, 
 	if r.Unknown != "" || o.First && len(r.Findings) > 0 {
 		err = nil // it was stopped
 	}
-	if err == nil && o.Folder != "" {
-		err = r.write(o.Folder)
+	if errors.Is(outer.Err(), context.Canceled) {
+		err = fmt.Errorf("interrupted: %w", outer.Err())
+	}
+	if o.Folder != "" {
+		err = errors.Join(err, r.write(o.Folder))
 	}
 	return r, task.Done(err)
 }
@@ -208,11 +213,12 @@ func unknown(all []play.Acceptance) string {
 func (r *Report) write(folder string) error {
 	for i := range r.Findings {
 		f := &r.Findings[i]
-		f.File = filepath.Join(folder, fileName(r.Policy.Contract.Name, f.Invariant))
+		path := filepath.Join(folder, fileName(r.Policy.Contract.Name, f.Invariant))
 		file := File{Policy: r.Policy.Contract.Name, Seed: int64(r.Seed), Invariant: f.Invariant, Found: f.Text, Events: f.Events}
-		if err := file.Write(f.File); err != nil {
+		if err := file.Write(path); err != nil {
 			return err
 		}
+		f.File = path
 	}
 	return nil
 }

@@ -121,6 +121,35 @@ func TestWhatIsSaidOfAPolicy(t *testing.T) {
 	}
 }
 
+// What was found is not lost where a person ends it, or where the disk is full.
+func TestWhatWasFoundIsKept(t *testing.T) {
+	p := load(t, "smart-restore")
+	ctx, interrupt := context.WithCancel(t.Context())
+	found := fake{func(history.Given) []history.Message { return []history.Message{taken, finding("a", one, two)} }, nil}
+	ended := fake{func(given history.Given) []history.Message {
+		interrupt()
+		return found.says(given)
+	}, errors.New("signal: killed")}
+	report, err := Run(ctx, p, ended, Options{Seed: 7, Workers: 2, Folder: t.TempDir()}, nil)
+	if err == nil || err.Error() != "interrupted: context canceled" {
+		t.Errorf("interrupted: %v", err)
+	}
+	if len(report.Findings) != 1 {
+		t.Fatalf("interrupted: %+v, want the finding", report.Findings)
+	}
+	if _, err := os.Stat(report.Findings[0].File); err != nil {
+		t.Errorf("interrupted: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	report, err = Run(t.Context(), p, found, Options{Seed: 7, Workers: 1, Folder: filepath.Join(file, "explore")}, nil)
+	if err == nil || len(report.Findings) != 1 || report.Findings[0].File != "" {
+		t.Errorf("nowhere to write to: %v, %+v, want the finding, and no file that is not there", err, report.Findings)
+	}
+}
+
 func TestAFindingIsPlayedAgainFromItsFile(t *testing.T) {
 	folder := t.TempDir()
 	p := load(t, "smart-restore")

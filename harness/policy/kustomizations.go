@@ -1,13 +1,17 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	kustomize "sigs.k8s.io/kustomize/api/types"
 
 	"github.com/smart-restore/conformance/harness/strict"
 )
@@ -78,4 +82,58 @@ func itemsOf(node *yaml.Node, field string) []*yaml.Node {
 		return nil
 	}
 	return list.Content
+}
+
+// whyNotBuilt puts before what kustomize says what is wrong with one of the kustomizations, if that can be seen without it: kustomize
+// tries each part as a file, as a folder and as an address, and tells of all three.
+func whyNotBuilt(path string, built error) error {
+	if why := wrongBelow(path, built, map[string]bool{}); why != nil {
+		return why
+	}
+	if strings.Contains(built.Error(), "must specify --enable-helm") {
+		return fmt.Errorf("a kustomization has helmCharts: %s", noCharts)
+	}
+	return built
+}
+
+// wrongBelow looks for what cannot be read in a kustomization, and in those that it is made of. A part that is elsewhere is wrong if kustomize
+// names it.
+func wrongBelow(folder string, built error, seen map[string]bool) error {
+	file := kustomizationIn(folder)
+	if file == "" || seen[folder] {
+		return nil
+	}
+	seen[folder] = true
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var k kustomize.Kustomization
+	if err := k.Unmarshal(raw); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	for _, part := range partsOf(file) {
+		local := filepath.Join(folder, filepath.FromSlash(part))
+		info, err := os.Stat(local)
+		switch {
+		case err == nil && info.IsDir():
+			if err := wrongBelow(local, built, seen); err != nil {
+				return err
+			}
+		case err == nil:
+		case isRemote(part):
+			if strings.Contains(built.Error(), part) {
+				return fmt.Errorf("%s: %s could not be fetched; copy it into a folder beside it, and list that: %w", file, part, built)
+			}
+		case errors.Is(err, os.ErrNotExist):
+			return fmt.Errorf("%s: it lists %s, and there is no such file or folder", file, part)
+		}
+	}
+	return nil
+}
+
+// isRemote says whether kustomize takes a part that is not in its folder for an address. It takes more for one: what it takes wrongly
+// is called missing here.
+func isRemote(part string) bool {
+	return strings.Contains(part, "://") || strings.Contains(part, "?ref=") || strings.HasPrefix(part, "git@") || strings.HasPrefix(part, "github.com/")
 }

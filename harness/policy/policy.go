@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -237,7 +238,9 @@ func read(path string) (objects []*unstructured.Unstructured, templates *subject
 		return nil, nil, Contract{}, nil, err
 	}
 	if len(contract.Policy) == 0 && templates == nil {
-		objects, err := readAll(sources[0])
+		if objects, err = readAll(sources[0]); err == nil {
+			err = once(objects)
+		}
 		return objects, nil, contract, rules, err
 	}
 	for i, source := range sources {
@@ -255,7 +258,7 @@ func read(path string) (objects []*unstructured.Unstructured, templates *subject
 func sourcesOf(path string) (sources []string, contract Contract, file string, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, Contract{}, "", err
+		return nil, Contract{}, "", missing(err)
 	}
 	contract, file, err = contractOf(path, info.IsDir())
 	for _, part := range contract.Policy {
@@ -300,10 +303,24 @@ func once(objects []*unstructured.Unstructured) error {
 func readAll(path string) ([]*unstructured.Unstructured, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, missing(err)
 	}
 	return readObjects(path, info.IsDir())
 }
+
+// missing says of a path that leads nowhere what a person looks for.
+func missing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.New("there is no such file or folder")
+	}
+	return err
+}
+
+// chartFile makes a folder a Helm chart.
+const chartFile = "Chart.yaml"
+
+// noCharts says what to do about templates of Helm's.
+const noCharts = "Helm templates are not rendered here: write what helm template prints into a file, and name that"
 
 func readObjects(path string, folder bool) ([]*unstructured.Unstructured, error) {
 	if !folder {
@@ -316,9 +333,12 @@ func readObjects(path string, folder bool) ([]*unstructured.Unstructured, error)
 		}
 		objects, err := build(path)
 		if err != nil {
-			return nil, err
+			return nil, whyNotBuilt(path, err)
 		}
 		return objects, checkKustomizations(path, objects)
+	}
+	if _, err := os.Stat(filepath.Join(path, chartFile)); err == nil {
+		return nil, fmt.Errorf("it is a Helm chart: %s", noCharts)
 	}
 	files, err := manifestsIn(path)
 	if err != nil {
@@ -372,7 +392,7 @@ func decode(path string) ([]*unstructured.Unstructured, error) {
 		if err := decoder.Decode(&content); errors.Is(err, io.EOF) {
 			return objects, nil
 		} else if err != nil {
-			return nil, fmt.Errorf("%s, document %d does not parse: %w", filepath.Base(path), n, err)
+			return nil, fmt.Errorf("%s, document %d does not parse: %w", filepath.Base(path), n, whyNotParsed(raw, err))
 		}
 		if len(content) == 0 {
 			continue
@@ -386,4 +406,19 @@ func decode(path string) ([]*unstructured.Unstructured, error) {
 		}
 		objects = append(objects, object)
 	}
+}
+
+// otherKind is what the decoder says of a document that is no mapping.
+var otherKind = regexp.MustCompile(`cannot unmarshal (\w+) into Go value`)
+
+// whyNotParsed is the error of a manifest in the words of whoever wrote it.
+func whyNotParsed(raw []byte, err error) error {
+	found := otherKind.FindStringSubmatch(err.Error())
+	switch {
+	case bytes.Contains(raw, []byte("{{ .")) || bytes.Contains(raw, []byte("{{- ")) || bytes.Contains(raw, []byte("{{.")):
+		return fmt.Errorf("%w: it looks like a Helm template; %s", err, noCharts)
+	case found != nil:
+		return fmt.Errorf("found %s, wanted a mapping with apiVersion, kind and metadata", found[1])
+	}
+	return err
 }

@@ -94,6 +94,28 @@ func TestLoadRefusesWithAReason(t *testing.T) {
 			}
 		})
 	}
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"an object in two files":      {map[string]string{"a.yaml": good, "b.yaml": good}, "is in it twice"},
+		"no mapping":                  {map[string]string{"a.yaml": "text"}, "a.yaml, document 1 does not parse: found string, wanted a mapping"},
+		"a chart":                     {map[string]string{"Chart.yaml": "name: a", "values.yaml": "a: 1"}, "it is a Helm chart: "},
+		"a chart's template":          {map[string]string{"a.yaml": "metadata:\n  {{- if .Values.a }}\n  b: {}\n  {{- end }}\n"}, "looks like a Helm template"},
+		"a part that is missing":      {map[string]string{"kustomization.yaml": "resources: [nothere.yaml]\n"}, "kustomization.yaml: it lists nothere.yaml, and there is no such file or folder"},
+		"a kustomization in another":  {map[string]string{"kustomization.yaml": "resources: [base]\n", "base/kustomization.yaml": "resources: [a\n"}, "base/kustomization.yaml: invalid Kustomization: "},
+		"a part that is elsewhere":    {map[string]string{"kustomization.yaml": "resources: [\"http://127.0.0.1:1/a.yaml\"]\n"}, "http://127.0.0.1:1/a.yaml could not be fetched; copy it"},
+		"a kustomization with charts": {map[string]string{"kustomization.yaml": "helmCharts: [{name: a, repo: \"http://127.0.0.1:1\"}]\n"}, "a kustomization has helmCharts: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := Load(write(t, c.files), planEndpoint(t)); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, wanted an error that says %q", err, c.want)
+			}
+		})
+	}
+	if _, err := Load(filepath.Join(t.TempDir(), "nothere"), planEndpoint(t)); err == nil || !strings.HasSuffix(err.Error(), "nothere: there is no such file or folder") {
+		t.Errorf("a path that leads nowhere: %v", err)
+	}
 	if _, err := Load(t.TempDir(), planEndpoint(t)); err == nil || !strings.Contains(err.Error(), "no .yaml file in this folder") {
 		t.Errorf("an empty folder: %v", err)
 	}

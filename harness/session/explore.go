@@ -34,7 +34,11 @@ func (s *Session) Explore(ctx context.Context, o explore.Options, replay string)
 		report, err = explore.Run(ctx, p, simulator, o, s.Log)
 	}
 	if err != nil {
-		return fmt.Errorf("POLICY=%s: %w", p.Path, err)
+		err = fmt.Errorf("POLICY=%s: %w", p.Path, err)
+		if report != nil && len(report.Findings) > 0 { // found before it was interrupted, or could not be written
+			err = errors.Join(report.Text(s.Out), err)
+		}
+		return err
 	}
 	if err := report.Text(s.Out); err != nil {
 		return err

@@ -153,6 +153,9 @@ func (s *Session) judgeMutants(ctx context.Context, p *policy.Policy, all []muta
 	if errors.As(err, &unplayed) {
 		err = fmt.Errorf("POLICY=%s: its mutants are unknown: %w", p.Path, err)
 	}
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		err = fmt.Errorf("interrupted: what was judged is in %s, and the same command goes on from there: %w", file, ctx.Err())
+	}
 	return outcomes, task.Done(err)
 }
 

@@ -169,12 +169,12 @@ func e2eCommand() *cobra.Command {
 
 // exploreCommand looks where nobody has looked. It needs no cluster.
 func exploreCommand() *cobra.Command {
-	var seed, replay string
-	var length time.Duration
+	var length, seed, replay string
 	var knownBad bool
 	command := &cobra.Command{Use: "explore", Short: "play random histories with POLICY on Kyverno's own engine, without a cluster", Long: exploreHelp, RunE: func(cmd *cobra.Command, names []string) error {
-		if length <= 0 {
-			return fmt.Errorf("FOR=%s: wanted a time above zero, such as 60s", length)
+		lasts, err := time.ParseDuration(length)
+		if err != nil || lasts <= 0 {
+			return fmt.Errorf("FOR=%s: wanted a time above zero, such as 60s or 10m", length)
 		}
 		if !knownBad && len(names) > 0 {
 			return errors.New("explore takes names with --known-bad only: the policy is --policy")
@@ -184,14 +184,14 @@ func exploreCommand() *cobra.Command {
 			return err
 		}
 		return with(cmd, func(s *session.Session) error {
-			o := explore.Options{For: length, Seed: drawn}
+			o := explore.Options{For: lasts, Seed: drawn}
 			if knownBad {
 				return s.ExploreKnownBad(cmd.Context(), o, names)
 			}
 			return s.Explore(cmd.Context(), o, replay)
 		})
 	}}
-	command.Flags().DurationVar(&length, "for", time.Minute, "for how `long`")
+	command.Flags().StringVar(&length, "for", "60s", "for how long histories are played, a `duration`")
 	command.Flags().StringVar(&seed, "seed", "", "the `number` that the histories are drawn with (default: a fresh one, which is printed)")
 	command.Flags().StringVar(&replay, "replay", "", "instead: play the history in this `file`")
 	command.Flags().BoolVar(&knownBad, "known-bad", false, "instead: say of policies that are known to be bad, all or those named, how long each takes to be found")
