@@ -56,12 +56,15 @@ func overridden(ctx context.Context, s *scenario.Scenario, name string) (stays f
 }
 
 var _ = Prove("safety/stateful-set", verdict.Safety,
-	"The PVC and the pod of a StatefulSet are lost, and the StatefulSet makes both again. So does a pod with an ephemeral volume, whose PVC is made after the pod. Each app starts on a volume that is restored as a whole, or empty, and what it writes stays.",
+	"A StatefulSet makes its PVC, of which there is a backup: its app is held back until that is restored, if the policy holds apps back. The PVC and the pod are lost, and the StatefulSet makes both again. So does a pod with an ephemeral volume, whose PVC is made after the pod. Each app starts on a volume that is restored as a whole, or empty, and what it writes stays.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		var workloads []*scenario.Workload
 		for name, ephemeral := range map[string]bool{"set": false, "ephemeral": true} {
 			workload, first := s.StatefulSet(ctx, name, ephemeral)
 			workload.Running(ctx)
+			if !ephemeral && (s.GatesApps() || s.Populates()) {
+				workload.SawTheBackup(ctx)
+			}
 			first.LostUnder(ctx, workload).IsNot(first)
 			workloads = append(workloads, workload)
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/smart-restore/conformance/harness/repository"
 	"github.com/smart-restore/conformance/harness/s3down"
 	"github.com/smart-restore/conformance/harness/testbed"
+	"github.com/smart-restore/conformance/harness/verdict"
 	"github.com/smart-restore/conformance/harness/workload/dataset"
 )
 
@@ -188,6 +189,9 @@ func (s *Scenario) UnknownIsRefused() bool { return s.env.Testbed.Contract.Unkno
 
 // GatesApps says that, by its contract, the policy holds an app back until the volume is restored.
 func (s *Scenario) GatesApps() bool { return s.env.Testbed.Contract.Promises("gated-start") }
+
+// Populates says that, by its contract, a PVC is filled before it is bound.
+func (s *Scenario) Populates() bool { return s.env.Testbed.Contract.Promises(verdict.Populator) }
 
 // NeverRestores says that, by its contract, nothing is ever restored.
 func (s *Scenario) NeverRestores() bool { return s.env.Testbed.Contract.Restores == policy.Never }
