@@ -69,7 +69,7 @@ func TestOthersTryAgain(t *testing.T) {
 						}
 						return api.List(ctx, list, opts...)
 					},
-					Patch: func(ctx context.Context, api client.WithWatch, object client.Object, patch client.Patch, opts ...client.PatchOption) error {
+					Patch: func(ctx context.Context, api client.WithWatch, object client.Object, patch client.Patch, _ ...client.PatchOption) error {
 						tried = append(tried, object.GetNamespace()+"/"+object.GetName())
 						data, err := patch.Data(object)
 						if err != nil || !strings.Contains(string(data), triedAgain) {
