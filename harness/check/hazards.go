@@ -11,6 +11,7 @@ import (
 	"github.com/smart-restore/conformance/harness/check/play"
 	"github.com/smart-restore/conformance/harness/outage"
 	"github.com/smart-restore/conformance/harness/verdict"
+	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 // hazards are the situations of ordinary events that lose data.
@@ -583,7 +584,7 @@ func (f *found) there(o *unstructured.Unstructured) bool {
 func (f *found) staysPaused(kind string) {
 	for _, content := range f.course.Objects {
 		o := &unstructured.Unstructured{Object: content}
-		if paused, _, _ := unstructured.NestedBool(content, "spec", "paused"); o.GetKind() == kind && !paused {
+		if o.GetKind() == kind && !volsync.Paused(o) {
 			f.wrong(f.subjects.makes(kind), "%s %s was paused by a person, and runs again", kind, o.GetName())
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/strict"
 	perclaim "github.com/smart-restore/conformance/harness/subject" // a subject is something else here
+	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 // What is applied for each PVC can be read, and not played: what VolSync makes of it only a cluster shows.
@@ -153,7 +154,7 @@ func (t *templates) restores(one template) {
 
 // paused is about what nothing lets go on: there is no policy.
 func (t *templates) paused(requirement string, one template) {
-	if paused, _, _ := unstructured.NestedBool(one.Object, "spec", "paused"); paused && len(t.subjects.all) == 0 {
+	if volsync.Paused(one.Unstructured) && len(t.subjects.all) == 0 {
 		t.wrong(requirement, one, []any{"spec", "paused"}, "%s %s is paused, and nothing lets it go on", one.GetKind(), one.GetName())
 	}
 }

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 // What keeps a mover from its work that is no policy's doing. As long as it lasts, that there is no mover says nothing.
@@ -40,7 +42,7 @@ func (c *Claims) notBegun(ctx context.Context, of *unstructured.Unstructured) er
 		return client.IgnoreNotFound(err)
 	}
 	age := c.env.Now().Sub(job.CreationTimestamp.Time)
-	if age < usualSync || !wantsPods(job) || job.Status.Active+job.Status.Succeeded+job.Status.Failed > 0 {
+	if age < usualSync || !volsync.WantsPods(job) || job.Status.Active+job.Status.Succeeded+job.Status.Failed > 0 {
 		return nil
 	}
 	pods := &corev1.PodList{}
@@ -57,11 +59,4 @@ func (c *Claims) notBegun(ctx context.Context, of *unstructured.Unstructured) er
 		}
 	}
 	return fmt.Errorf("of Job %s, which is %.0f s old, Kubernetes has made no pod, nor said why: where one Job has taken another's place, it may wait five minutes", job.Name, age.Seconds())
-}
-
-// wantsPods says whether a Job is to have pods now.
-func wantsPods(job *batchv1.Job) bool {
-	suspended := job.Spec.Suspend != nil && *job.Spec.Suspend
-	none := job.Spec.Parallelism != nil && *job.Spec.Parallelism == 0
-	return !suspended && !none && job.Spec.ManagedBy == nil && job.DeletionTimestamp == nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/runs"
+	"github.com/smart-restore/conformance/harness/volsync"
 )
 
 // triedAgain is when the suite had Kubernetes try again to make a Job's pod.
@@ -26,18 +27,18 @@ const tryingAgain = 5 * time.Second
 // asks S3 before it lets a mover run. Kubernetes waits twice as long after each try, for up to a minute, and would meet the next outage.
 // The spec's own movers are left to themselves: how long they take is the policy's.
 func (s *S3) othersTryAgain(ctx context.Context) {
-	e, until, tried := s.env, time.Now().Add(tryingAgain), 0
+	e, until, tried := s.env, time.Now().Add(tryingAgain), false
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, triedAgain, e.Now().UTC().Format(time.RFC3339)))
 	e.Arrange(ctx, "other specs' movers' pods made that were refused in the outage, or tried", e.Times.Gone, func(ctx context.Context) (await.State, error) {
 		waiting, err := s.othersWaiting(ctx)
 		if err != nil {
 			return await.State{}, err
 		}
-		if tried == 0 {
+		if !tried {
 			for i := range waiting { // one that cannot be changed is tried again by Kubernetes itself
 				_ = e.API.Patch(ctx, &waiting[i], patch)
 			}
-			tried = len(waiting)
+			tried = true
 		}
 		return await.ReachedIf(len(waiting) == 0 || time.Now().After(until), "%d have none", len(waiting)), nil
 	})
@@ -60,7 +61,6 @@ func (s *S3) othersWaiting(ctx context.Context) (waiting []batchv1.Job, err erro
 
 // waitsForPod says whether a mover's Job is to run, and has no pod.
 func waitsForPod(job *batchv1.Job) bool {
-	paused := job.Spec.Parallelism != nil && *job.Spec.Parallelism == 0
-	return strings.HasPrefix(job.Name, "volsync-") && !paused && job.DeletionTimestamp == nil &&
+	return strings.HasPrefix(job.Name, "volsync-") && volsync.WantsPods(job) &&
 		job.Status.Active == 0 && job.Status.Succeeded == 0 && len(job.Status.Conditions) == 0
 }

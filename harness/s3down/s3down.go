@@ -756,14 +756,14 @@ func (s *S3) WhileS3IsUp(ctx context.Context, do func()) {
 // exclusively waits until no other spec needs S3 or has it down, and keeps it so until the returned function is called.
 func (s *S3) exclusively(ctx context.Context) (done func()) {
 	lock := s.queue(ctx, (*flock.Flock).TryLockContext)
-	s.up.isDown(true)
+	s.up.setDown(true)
 	return func() {
 		_ = lock.Close()
-		s.up.isDown(false)
+		s.up.setDown(false)
 	}
 }
 
-func (h *hold) isDown(down bool) {
+func (h *hold) setDown(down bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.down = down

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -25,6 +26,13 @@ var (
 // Over says whether a mover has ended.
 func Over(mover *corev1.Pod) bool {
 	return mover.Status.Phase == corev1.PodSucceeded || mover.Status.Phase == corev1.PodFailed
+}
+
+// WantsPods says whether the Job of a mover is to have pods now: VolSync makes the Job of what is paused, too.
+func WantsPods(job *batchv1.Job) bool {
+	suspended := job.Spec.Suspend != nil && *job.Spec.Suspend
+	none := job.Spec.Parallelism != nil && *job.Spec.Parallelism == 0
+	return !suspended && !none && job.Spec.ManagedBy == nil && job.DeletionTimestamp == nil
 }
 
 // Nested is a text in an object; empty: there is none.
