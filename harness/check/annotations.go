@@ -51,6 +51,14 @@ func (p plot) annotations() (all []situation) {
 				verify: (*found).noBackupButTheFirst,
 			},
 		)
+		if p.Override.OfRestore() {
+			all = append(all, situation{
+				name: "annotations go one by one after an override" + by.name, requirement: "safety/restore-beside-app", wanted: "the app starts again, no restore",
+				play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.override(), wait(afterMillis), create(pod("late")),
+					by.away, strip, by.back, wait(afterMillis), create(pod("again")), play.Step{Movers: true}, wait(afterMillis)),
+				verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp() },
+			})
+		}
 		if p.Override.OfRestore() && by.subresource == "" { // a manifest says nothing of a status
 			all = append(all, situation{
 				name: "a manifest drops an override" + by.name, requirement: "safety/restore-beside-app", wanted: "the app starts again, no restore",
