@@ -201,12 +201,13 @@ func (p plot) hazards() []situation {
 	}{
 		{"volumeName", "pv-1"},
 		{"dataSource", map[string]any{"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snapshot-1"}},
+		{"dataSource", map[string]any{"kind": "PersistentVolumeClaim", "name": "another"}},
 		{"dataSourceRef", map[string]any{"apiGroup": "volsync.backube", "kind": "ReplicationDestination", "name": restoredName}},
 	} {
 		claim := p.claim(claimName)
 		claim["spec"].(map[string]any)[content.field] = content.value
 		all = append(all, situation{
-			name: "a PVC comes with content: " + content.field, requirement: "safety/volume-with-content", wanted: "no restore, backups",
+			name: strings.TrimSpace("a PVC comes with content: " + content.field + " " + kindOf(content.value)), requirement: "safety/volume-with-content", wanted: "no restore, backups",
 			play:   withRestored(p.scene(p.backup(), create(claim), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), play.Step{Scan: true}, wait(afterMillis))),
 			verify: func(f *found) { f.neverRestored(); f.backedUp() },
 		})
@@ -225,6 +226,13 @@ func (p plot) hazards() []situation {
 		})
 	}
 	return all
+}
+
+// kindOf is the kind of what fills a PVC. Empty: a name does.
+func kindOf(source any) string {
+	fields, _ := source.(map[string]any)
+	kind, _ := fields["kind"].(string)
+	return kind
 }
 
 // keptVolumes are the situations of a volume that names a PVC in its claimRef, which Kubernetes gives to the next PVC of that name, and of
