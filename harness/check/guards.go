@@ -133,6 +133,15 @@ func (p plot) guards() []situation {
 			verify: (*found).noBackupOfTheRestored,
 		})
 	}
+	if p.S3.Marker != "" { // it is gone with the disk
+		for _, row := range []string{"amnesia", "empty-bucket"} {
+			all = append(all, situation{
+				name: "a PVC is fresh, and then S3 down: " + row, requirement: "safety/bucket-forgets", wanted: "no backup, which nobody finds when the disk is back",
+				play:   p.scene(create(p.claim(claimName)), wait(afterMillis), p.begin(outage.Named(row)), play.Step{Movers: true}, wait(afterMillis)),
+				verify: (*found).noBackupWithoutDisk,
+			})
+		}
+	}
 	if d := p.Decisions; d.Annotation != "" {
 		claim := p.claim(claimName)
 		claim["metadata"].(map[string]any)["annotations"] = map[string]any{d.Annotation: d.Restore}
@@ -275,6 +284,18 @@ func (f *found) noBackupButTheFirst() {
 		gate := f.moverGate(source)
 		f.missing(gate, gate, "VolSync may begin a backup (pod %s) while S3 does not find the repository of a PVC that was backed up: restic makes it again, over the one that is there%s",
 			object(all[1]).GetName(), f.because())
+	}
+}
+
+// noBackupWithoutDisk wants no first backup to begin while S3 is without its disk.
+func (f *found) noBackupWithoutDisk() {
+	switch all := f.backups(); {
+	case len(f.made(source)) == 0:
+		f.blind = noSource
+	case len(all) > 0:
+		gate := f.moverGate(source)
+		f.missing(gate, gate, "VolSync may begin the first backup (%s %s) while S3 has lost sight of all that it holds: restic makes a repository that is gone when S3 has its disk again%s",
+			object(all[0]).GetKind(), object(all[0]).GetName(), f.because())
 	}
 }
 

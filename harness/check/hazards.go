@@ -270,8 +270,8 @@ func (p plot) keptVolumes() (all []situation) {
 	} {
 		all = append(all, situation{
 			name: "a PVC comes without content: a volume is kept " + other.how, requirement: "safety/volume-with-content", wanted: "RD into the PVC",
-			play:   withVolume(other.volume, p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis))),
-			verify: func(f *found) { f.hasDestination(afterMillis) },
+			play:   withVolume(other.volume, p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis))),
+			verify: func(f *found) { f.hasDestination(afterMillis); f.restoreLetIn() },
 		})
 	}
 	return all
@@ -614,6 +614,24 @@ func (f *found) backedUp() {
 	if changes := f.subjects.changes(); changes != "" {
 		f.unknown = "only a cluster can tell: " + changes + onlyOnACluster
 	}
+}
+
+// restoreLetIn wants a restore's mover to be let in.
+func (f *found) restoreLetIn() {
+	if len(f.made(destination)) == 0 {
+		return
+	}
+	gate, why := f.moverGate(destination), ""
+	for _, e := range f.sent("Pod") {
+		switch {
+		case !isRestore(e):
+		case e.What == play.Admitted:
+			return
+		case e.What == play.Refusal:
+			gate, why = f.refusing(e, "pods", "Pod"), "; "+e.Text
+		}
+	}
+	f.missing(gate, gate, "no restore into the PVC is let in: it is never restored%s%s", why, f.because())
 }
 
 // podsStart wants all pods that are no movers' to be admitted.
