@@ -89,6 +89,19 @@ func (p plot) annotations() (all []situation) {
 			verify: (*found).decidesNothingLater,
 		})
 	}
+	for _, clock := range []struct {
+		when   string
+		millis int64
+	}{{"ago", -5 * 60_000}, {"ahead", 5 * 60_000}} {
+		all = append(all, situation{
+			name: "annotations of five minutes " + clock.when + " come while Kyverno is away, and the app with them", requirement: requirement, wanted: "the app starts, no restore later",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(1000), play.Step{AdmissionOff: true},
+				play.Step{BringBack: reference(claimName), LaterMillis: clock.millis}, create(pod("early")), play.Step{Collect: true}, wait(1000),
+				play.Step{AdmissionOn: true},
+				annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp() },
+		})
+	}
 	return all
 }
 
