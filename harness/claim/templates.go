@@ -177,7 +177,8 @@ func (c *Claim) pruned(ctx context.Context) (left string, err error) {
 }
 
 // filled says what has filled the claim's volume from a repository; empty: nothing has so far. A ReplicationDestination that VolSync
-// calls done and that found no snapshot has filled nothing.
+// calls done and that found no snapshot has filled nothing, nor has one that restored into another volume, for a PVC that comes with content
+// of its own.
 func (c *Claim) filled(ctx context.Context) (string, error) {
 	destinations, err := c.claims.list(ctx, volsync.Destination)
 	if err != nil {
@@ -189,6 +190,9 @@ func (c *Claim) filled(ctx context.Context) (string, error) {
 			continue
 		}
 		if c.populatedBy == "" {
+			if volsync.Nested(d, "spec", "restic", "destinationPVC") != c.Name {
+				continue
+			}
 			return fmt.Sprintf("ReplicationDestination %s has restored a snapshot into PVC %s", d.GetName(), c.Name), nil
 		}
 		return fmt.Sprintf("PVC %s is filled from the snapshot that ReplicationDestination %s has restored", c.Name, d.GetName()), nil

@@ -252,16 +252,22 @@ func TestARestoreIsASnapshotThatWasRestored(t *testing.T) {
 		logs string
 		how  string
 		says string
+		into string // its destinationPVC; empty: a volume of its own
 	}{
-		"nothing was":                    {func(c *Claim, ctx context.Context) { c.neverRestored(ctx) }, restoredNothing, "pass", ""},
-		"one was":                        {func(c *Claim, ctx context.Context) { c.neverRestored(ctx) }, restoredOne, "fail", "ReplicationDestination data-dst has restored a snapshot into PVC data"},
-		"nothing was later":              {func(c *Claim, ctx context.Context) { c.StaysUnrestored(ctx, "S3 came back") }, restoredNothing, "pass", ""},
-		"one was later":                  {func(c *Claim, ctx context.Context) { c.StaysUnrestored(ctx, "S3 came back") }, restoredOne, "fail", "after S3 came back, a volume in use is restored over"},
-		"control: one was":               {func(c *Claim, ctx context.Context) { c.restoresAnyway(ctx) }, restoredOne, "pass", ""},
-		"control: only that it is there": {func(c *Claim, ctx context.Context) { c.restoresAnyway(ctx) }, restoredNothing, "fail", "a snapshot restored into PVC data"},
+		"nothing was":                    {func(c *Claim, ctx context.Context) { c.neverRestored(ctx) }, restoredNothing, "pass", "", "data"},
+		"one was":                        {func(c *Claim, ctx context.Context) { c.neverRestored(ctx) }, restoredOne, "fail", "ReplicationDestination data-dst has restored a snapshot into PVC data", "data"},
+		"nothing was later":              {func(c *Claim, ctx context.Context) { c.StaysUnrestored(ctx, "S3 came back") }, restoredNothing, "pass", "", "data"},
+		"one was later":                  {func(c *Claim, ctx context.Context) { c.StaysUnrestored(ctx, "S3 came back") }, restoredOne, "fail", "after S3 came back, a volume in use is restored over", "data"},
+		"control: one was":               {func(c *Claim, ctx context.Context) { c.restoresAnyway(ctx) }, restoredOne, "pass", "", "data"},
+		"control: only that it is there": {func(c *Claim, ctx context.Context) { c.restoresAnyway(ctx) }, restoredNothing, "fail", "a snapshot restored into PVC data", "data"},
+		"into another volume":            {func(c *Claim, ctx context.Context) { c.neverRestored(ctx) }, restoredOne, "pass", "", ""},
+		"into another volume, later":     {func(c *Claim, ctx context.Context) { c.StaysUnrestored(ctx, "S3 came back") }, restoredOne, "pass", "", ""},
 	} {
 		inBubble(t, name, c.how, c.says, func(t *testing.T) func() {
-			of, _ := templated(t, templates(), interceptor.Funcs{}, done("data-dst", c.logs))
+			rd := done("data-dst", c.logs)
+			rd.Object["spec"].(map[string]any)["restic"] = map[string]any{"destinationPVC": c.into}
+			of, _ := templated(t, templates(), interceptor.Funcs{}, rd)
+			of.env.Testbed.Contract.Names.ReplicationDestination = "{pvc}-dst"
 			claim := of.claim("data")
 			return func() { c.part(claim, t.Context()) }
 		})
