@@ -48,6 +48,9 @@ func (c Contract) CheckClasses(objects []*unstructured.Unstructured, of *stack.S
 			if has = slices.DeleteFunc(slices.Clone(has), func(name string) bool { return name == "" }); len(has) > 0 {
 				choose = "choose " + strings.Join(has, " or ")
 			}
+			if !snapshot && c.PVC.StorageClass == "" {
+				choose += ", or name it as pvc.storageClass in the contract: the suite then makes one like the default class"
+			}
 			problems = append(problems, fmt.Errorf("%s %s: %s: the stack %s has no %s %q; %s", object.GetKind(), object.GetName(), path, of.Name, kind, name, choose))
 		})
 	}
