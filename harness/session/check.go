@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -116,7 +117,8 @@ func (s *Session) play(ctx context.Context, p *policy.Policy, stackName string, 
 	return report, task.Done(err)
 }
 
-// refusedEverywhere is why no stack takes a policy: what is wrong with the one on which the least is. Empty: one takes it.
+// refusedEverywhere is why no stack takes a policy: what is wrong with the one on which the least is, of those that have what its contract
+// needs. Empty: one takes it.
 func (s *Session) refusedEverywhere(p *policy.Policy) (why string) {
 	made, err := p.Contract.MadeFor(s.Lock.Stacks)
 	if err != nil {
@@ -125,16 +127,20 @@ func (s *Session) refusedEverywhere(p *policy.Policy) (why string) {
 	if s.Stack != nil && slices.Contains(made, s.Stack.Name) { // of two alike, the one that would be tried first
 		made = append([]string{s.Stack.Name}, made...)
 	}
+	unable := ""
 	for _, name := range made {
 		err := p.CheckStack(name, s.Lock.Stacks)
 		if err == nil {
 			return ""
 		}
-		if text := err.Error(); why == "" || strings.Count(text, "\n") < strings.Count(why, "\n") {
+		switch text := err.Error(); {
+		case p.Contract.CheckStack(name, s.Lock.Stacks) != nil:
+			unable = cmp.Or(unable, text)
+		case why == "" || strings.Count(text, "\n") < strings.Count(why, "\n"):
 			why = text
 		}
 	}
-	return why
+	return cmp.Or(why, unable)
 }
 
 // loadToCheck loads policies, and refuses contracts that name what this suite does not have, before anything is compiled.
