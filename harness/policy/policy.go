@@ -68,6 +68,9 @@ func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 	if len(p.Kyverno()) == 0 && p.Templates == nil {
 		return nil, fmt.Errorf("POLICY=%s: none of its %d objects is a Kyverno policy (of kyverno.io or policies.kyverno.io); manifests that are applied for each PVC are listed as templates in %s", path, len(objects), contractFile)
 	}
+	if mover := p.otherMover(); mover != "" {
+		return nil, fmt.Errorf("POLICY=%s: its backups are made by VolSync's mover %s, and only restic's repositories can be looked into", path, mover)
+	}
 	if err := p.checkSecretStore(); err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 	}
@@ -143,6 +146,23 @@ func (p *Policy) names(text string) bool {
 		}
 	}
 	return p.Contract.SecretStore.says(text)
+}
+
+// moverIn is a mover that an object of VolSync's has, in a manifest or in an expression that makes one.
+var moverIn = regexp.MustCompile(`["'](restic|kopia|rclone|rsync|rsyncTLS|syncthing)\\?["']\s*:`)
+
+// otherMover is the mover of a policy that uses another one than restic's; empty: it uses that one, or none.
+func (p *Policy) otherMover() (other string) {
+	raw, err := json.Marshal(p.Objects)
+	if err != nil {
+		return ""
+	}
+	for _, found := range moverIn.FindAllSubmatch(raw, -1) {
+		if other = string(found[1]); other == "restic" {
+			return ""
+		}
+	}
+	return other
 }
 
 // filled are the templates as they are for a PVC of this name, with nothing in them that is secret.
