@@ -15,6 +15,7 @@ var _ = Prove("core/backup", verdict.Core,
 		claim.BackupIsAsPromised(ctx)
 
 		written := claim.App(ctx).Write(ctx, dataset.Default(s.Namespace))
+		claim.EveryBackupIsAsPromised(ctx)
 		claim.BackUp(ctx)
 		claim.HasSnapshots(ctx)
 		claim.BackupIsExactly(ctx, written)

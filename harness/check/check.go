@@ -48,6 +48,8 @@ type Report struct {
 	NotSeen []NotSeen `json:"notSeen,omitempty"`
 	// Unplayed is why nothing could be said of the policy: it was read, and no situation could be judged. Empty: some were.
 	Unplayed string `json:"unplayed,omitempty"`
+	// Refused is why make e2e would not start: no stack has what the policy names. Empty: one has.
+	Refused string `json:"refused,omitempty"`
 	// NotLookedAt is what this check says nothing about, of this policy.
 	NotLookedAt []string `json:"notLookedAt"`
 	Millis      int64    `json:"millis"`
@@ -255,7 +257,7 @@ func (c *checker) accepted(all []play.Acceptance) (refused, unjudged string) {
 	for _, a := range all {
 		name := a.Kind + "/" + a.Name
 		for _, p := range a.Problems {
-			text := verdict.FirstLine(p.Text)
+			text := verdict.WholeFirstLine(p.Text) // what is to be done often stands at its end
 			if p.Field != "" {
 				text = p.Field + ": " + text
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -644,6 +645,41 @@ func TestWhatIsSaidOfADecision(t *testing.T) {
 		if want == "" && len(f.problems) > 0 || want != "" && (len(f.problems) != 1 || !strings.Contains(f.problems[0].text, want)) {
 			t.Errorf("%q: %+v, wanted %q", said, f.problems, want)
 		}
+	}
+}
+
+// A reason that is the same but for the step is one, and what Kyverno says of a policy is said whole: what is to be done stands at its end.
+func TestWhatIsUnknownAndRefusedIsSaid(t *testing.T) {
+	long := "spec.rules[1] : somebody requires permissions get,create,update,delete for resource volsync.backube/v1alpha1/ReplicationDestination in the namespace " + namespace + ", and has none of them"
+	for name, c := range map[string]struct {
+		acceptance play.Acceptance
+		steps      bool
+		refused    string
+		want       []string
+	}{
+		"steps":     {taken[0], true, "", []string{"situations: only a cluster can tell: it is not played\n"}},
+		"not taken": {play.Acceptance{Kind: "GeneratingPolicy", Name: "p-restore", Problems: []play.Problem{{Text: long}}}, false, "", []string{long}},
+		"no stack":  {taken[0], false, "a\nb", []string{"make e2e would not start. To try it on a cluster, change this first:\n  a\n  b\n"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			step := 0
+			r := run(t, loaded(t, ""), fake{acceptances: []play.Acceptance{c.acceptance}, course: func(s play.Situation) play.Course {
+				if step++; c.steps {
+					return play.Course{Error: fmt.Sprintf("step %d: it is not played", step)}
+				}
+				return good(s)
+			}})
+			r.Refused = c.refused
+			var text strings.Builder
+			if err := r.Text(&text); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range c.want {
+				if strings.Count(text.String(), want) != 1 {
+					t.Errorf("%q is not in it once:\n%s", want, text.String())
+				}
+			}
+		})
 	}
 }
 

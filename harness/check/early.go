@@ -106,7 +106,7 @@ func volumeNamed(name string, pod map[string]any) map[string]any {
 // startsSoRestored is startsRestored of a PVC that is not the first that was sent.
 func (f *found) startsSoRestored() {
 	if !slices.ContainsFunc(f.made(destination), f.intoClaim) {
-		f.missing(f.subjects.makes(destination), f.subjects.asks(), "there is a backup, and no ReplicationDestination is made, beside a PVC whose name begins like this one's")
+		f.missing(f.subjects.makes(destination), f.subjects.asks(), "there is a backup, and no ReplicationDestination of its PVC is made, beside a PVC whose name begins like this one's")
 	}
 	f.podsStart()
 }
@@ -114,6 +114,6 @@ func (f *found) startsSoRestored() {
 // twinIsRestored wants a ReplicationDestination of the twin.
 func (f *found) twinIsRestored() {
 	if !slices.ContainsFunc(f.made(destination), func(e play.Event) bool { return f.claimOf(e) == twinName }) {
-		f.missing(f.subjects.makes(destination), f.subjects.asks(), "there is a backup, and no ReplicationDestination is made, beside a pod of another PVC whose names look like this PVC's")
+		f.missing(f.subjects.makes(destination), f.subjects.asks(), "there is a backup, and no ReplicationDestination of its PVC is made, beside a pod of another PVC whose names look like this PVC's")
 	}
 }

@@ -239,6 +239,6 @@ func (t *templates) secret(name string) (found template, at []any, data map[stri
 func (c *checker) notPlayed() {
 	c.NotLookedAt = append(c.NotLookedAt,
 		"every situation: what VolSync does with what is applied only a cluster shows",
-		"whether the cluster has the classes and the kinds that the templates name",
+		"whether a cluster of your own has the classes and the kinds that the templates name",
 	)
 }

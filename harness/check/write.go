@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -67,6 +68,9 @@ func (r *Report) Text(w io.Writer) error {
 		fmt.Fprintf(b, "; %d found wrong beyond the situations", beyond)
 	}
 	fmt.Fprintf(b, ", in %.1f s. Only a cluster shows what comes of it: make e2e\n", float64(r.Millis)/1000)
+	if r.Refused != "" {
+		fmt.Fprintf(b, "\nmake e2e would not start. To try it on a cluster, change this first:\n  %s\n", strings.ReplaceAll(r.Refused, "\n", "\n  "))
+	}
 	if r.Unplayed != "" {
 		fmt.Fprintf(b, "unknown: nothing could be said: %s\n", r.Unplayed)
 	}
@@ -145,6 +149,9 @@ func counted(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
+// atStep is where in a situation it could not be told any more, which is another step in each.
+var atStep = regexp.MustCompile(`\bstep \d+: `)
+
 // unknown says why situations are, each reason once.
 func (r *Report) unknown(w io.Writer) {
 	rows := map[string]int{}
@@ -153,8 +160,9 @@ func (r *Report) unknown(w io.Writer) {
 		if row.Verdict != Unknown {
 			continue
 		}
-		if rows[row.Text]++; rows[row.Text] == 1 {
-			reasons = append(reasons, row.Text)
+		reason := atStep.ReplaceAllString(row.Text, "")
+		if rows[reason]++; rows[reason] == 1 {
+			reasons = append(reasons, reason)
 		}
 	}
 	for _, reason := range reasons {

@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/smart-restore/conformance/harness/await"
 	"github.com/smart-restore/conformance/harness/policy"
 	"github.com/smart-restore/conformance/harness/volsync"
 )
@@ -23,6 +24,22 @@ func (c *Claim) BackupIsAsPromised(ctx context.Context) {
 	if contract.Names.Secret != "" {
 		secret := c.secret(ctx)
 		c.named("Secret", secret.Name, contract.Names.Secret)
+	}
+}
+
+// EveryBackupIsAsPromised fails the spec where one of the claim's ReplicationSources is not as BackupIsAsPromised has it: a policy may make
+// several, one after the other.
+func (c *Claim) EveryBackupIsAsPromised(ctx context.Context) {
+	e := c.env()
+	var sources []unstructured.Unstructured
+	e.Arrange(ctx, "a look at the ReplicationSources of PVC "+c.Name, e.Times.Look, func(ctx context.Context) (_ await.State, err error) {
+		sources, err = c.sources(ctx)
+		return await.Reached(), err
+	})
+	for i := range sources {
+		if broken := brokenPromise(e.Testbed.Contract, &sources[i]); broken != "" && !volsync.OwnedByAnother(&sources[i], c.UID) {
+			e.Failf("ReplicationSource %s, one of %d of PVC %s, %s", sources[i].GetName(), len(sources), c.Name, broken)
+		}
 	}
 }
 

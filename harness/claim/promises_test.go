@@ -1,10 +1,13 @@
 package claim
 
 import (
+	"context"
 	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/smart-restore/conformance/harness/artifacts"
 	"github.com/smart-restore/conformance/harness/env"
@@ -45,6 +48,47 @@ func TestAReplicationSourceIsHeldAgainstTheContract(t *testing.T) {
 		if got := brokenPromise(c.contract, c.source); got != c.want && (c.want == "" || !strings.Contains(got, c.want)) {
 			t.Errorf("%s: got %q, wanted %q", name, got, c.want)
 		}
+	}
+}
+
+// A policy may make several ReplicationSources of a PVC: each is held against the contract.
+func TestEveryReplicationSourceIsHeldAgainstTheContract(t *testing.T) {
+	promised := func(o *unstructured.Unstructured) {
+		spec := o.Object["spec"].(map[string]any)
+		spec["trigger"] = map[string]any{"schedule": "0 * * * *"}
+		spec["restic"].(map[string]any)["retain"] = map[string]any{"hourly": int64(24), "daily": int64(7)}
+	}
+	second := func(of string, change ...func(*unstructured.Unstructured)) *unstructured.Unstructured {
+		o := source(append([]func(*unstructured.Unstructured){promised}, change...)...)
+		o.SetName("data-r2")
+		o.Object["spec"].(map[string]any)["sourcePVC"] = of
+		return o
+	}
+	weekly := func(o *unstructured.Unstructured) {
+		o.Object["spec"].(map[string]any)["trigger"] = map[string]any{"schedule": "0 0 * * 0"}
+	}
+	for name, c := range map[string]struct {
+		second     *unstructured.Unstructured
+		err        error
+		want, says string
+	}{
+		"as promised":        {second("data"), nil, "pass", ""},
+		"another schedule":   {second("data", weekly), nil, "fail", `ReplicationSource data-r2, one of 2 of PVC data, has the schedule "0 0 * * 0", promised is @hourly`},
+		"another PVC's":      {second("other", weekly), nil, "pass", ""},
+		"of an earlier PVC":  {second("data", weekly, ownedBy("earlier")), nil, "pass", ""},
+		"nobody can see any": {second("data"), errTransport, "unknown", ""},
+	} {
+		inBubble(t, name, c.want, c.says, func(t *testing.T) func() {
+			claims, _ := claims(t, interceptor.Funcs{List: func(ctx context.Context, api client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+				if c.err != nil {
+					return c.err
+				}
+				return api.List(ctx, list, opts...)
+			}}, source(promised), c.second)
+			claim := claims.claim("data")
+			claim.UID = "u-1"
+			return func() { claim.EveryBackupIsAsPromised(t.Context()) }
+		})
 	}
 }
 

@@ -48,6 +48,9 @@ func (c Contract) CheckClasses(objects []*unstructured.Unstructured, of *stack.S
 			if has = slices.DeleteFunc(slices.Clone(has), func(name string) bool { return name == "" }); len(has) > 0 {
 				choose = "choose " + strings.Join(has, " or ")
 			}
+			if !snapshot && c.PVC.StorageClass == "" {
+				choose += ", or name it as pvc.storageClass in the contract: the suite then makes one like the default class"
+			}
 			problems = append(problems, fmt.Errorf("%s %s: %s: the stack %s has no %s %q; %s", object.GetKind(), object.GetName(), path, of.Name, kind, name, choose))
 		})
 	}
@@ -107,19 +110,12 @@ func (p *Policy) CheckStack(name string, known []stack.Stack) error {
 	if kyvernos := p.Kyverno(); len(kyvernos) > 0 && !known[i].HasKyverno() {
 		return fmt.Errorf("the stack %s has no Kyverno, which %s %s needs: %s", name, kyvernos[0].GetKind(), kyvernos[0].GetName(), p.Contract.choose(known, (*stack.Stack).HasKyverno))
 	}
-	objects := p.Objects
-	if p.Templates != nil {
-		given := map[string]string{}
-		for _, variable := range p.Contract.BaseSecret.Variables() {
-			given[variable] = variable
-		}
-		more, err := p.Templates.All("namespace", "data", given)
-		if err != nil {
-			return err
-		}
-		objects = slices.Concat(objects, more)
+	more, err := p.filled("data")
+	if err != nil {
+		return err
 	}
-	return errors.Join(p.Contract.checkCopies(objects, &known[i], known), p.Contract.checkServed(objects, &known[i], known), p.Contract.CheckClasses(objects, &known[i]))
+	objects := slices.Concat(p.Objects, more)
+	return errors.Join(p.Contract.checkKinds(objects, &known[i], known), p.Contract.checkCopies(objects, &known[i], known), p.Contract.checkServed(objects, &known[i], known), p.Contract.CheckClasses(objects, &known[i]))
 }
 
 // checkCopies refuses objects that name a copy method which no volume of the stack can have, whatever the contract says of it.
@@ -137,6 +133,45 @@ func (c Contract) checkCopies(objects []*unstructured.Unstructured, of *stack.St
 		})
 	}
 	return errors.Join(problems...)
+}
+
+// servedGroups are those of the API groups that some stack serves beside Kubernetes' own.
+var servedGroups = []string{"kyverno.io", "policies.kyverno.io", "volsync.backube", "external-secrets.io", "argoproj.io"}
+
+// mutatingSince is the minor version of Kubernetes 1 that has MutatingAdmissionPolicies without a feature gate, in the version v1.
+const mutatingSince = 36
+
+// checkKinds refuses objects of kinds that no stack serves, or not this one.
+func (c Contract) checkKinds(objects []*unstructured.Unstructured, of *stack.Stack, known []stack.Stack) error {
+	groups := slices.Clone(servedGroups)
+	for _, object := range objects {
+		if group, _, _ := unstructured.NestedString(object.Object, "spec", "group"); object.GetKind() == "CustomResourceDefinition" {
+			groups = append(groups, group)
+		}
+	}
+	var problems []error
+	for _, object := range objects {
+		what, kind := object.GetKind()+" "+object.GetName(), object.GroupVersionKind()
+		mutating := kind.Group == "admissionregistration.k8s.io" && strings.HasPrefix(kind.Kind, "MutatingAdmissionPolicy")
+		switch {
+		case strings.Contains(kind.Group, ".") && !strings.HasSuffix(kind.Group, ".k8s.io") && !slices.Contains(groups, kind.Group):
+			problems = append(problems, fmt.Errorf("%s: no stack serves %s: leave it out", what, object.GetAPIVersion()))
+		case mutating && kind.Version != "v1":
+			problems = append(problems, fmt.Errorf("%s: no stack serves %s of it: write admissionregistration.k8s.io/v1, which Kubernetes has since 1.%d", what, object.GetAPIVersion(), mutatingSince))
+		case mutating && minorOf(of) < mutatingSince:
+			problems = append(problems, fmt.Errorf("%s: Kubernetes has %s of it since 1.%d, and the stack %s is on %s: %s", what, object.GetAPIVersion(), mutatingSince, of.Name, of.Versions["kubernetes"],
+				c.choose(known, func(s *stack.Stack) bool { return minorOf(s) >= mutatingSince })))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// minorOf is the minor version of a stack's Kubernetes; 0: it says none.
+func minorOf(s *stack.Stack) (minor int) {
+	if _, err := fmt.Sscanf(s.Versions["kubernetes"], "v1.%d", &minor); err != nil {
+		return 0
+	}
+	return minor
 }
 
 // checkServed refuses objects of the External Secrets Operator's, or policies that make some, on a stack that does not have it.

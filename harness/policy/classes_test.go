@@ -77,7 +77,10 @@ func TestClassesThatTheStackDoesNotHaveAreRefused(t *testing.T) {
 func TestAPolicyOfKyvernosNeedsIt(t *testing.T) {
 	eso := stacksNamed("eso")[0]
 	eso.Versions = map[string]string{"external-secrets": "v1"}
-	known := append(stacksNamed("kyverno-1.13", "kyverno-1.19"), csiStack, eso)
+	next := stacksNamed("new")[0]
+	next.Versions["kubernetes"] = "v1.36.0"
+	known := append(stacksNamed("kyverno-1.13", "kyverno-1.19"), csiStack, eso, next)
+	known[0].Versions["kubernetes"] = "v1.35.0"
 	kyvernos := `{apiVersion: policies.kyverno.io/v1, kind: GeneratingPolicy, metadata: {name: g}}`
 	plain := `{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}`
 	for name, c := range map[string]struct {
@@ -104,7 +107,15 @@ func TestAPolicyOfKyvernosNeedsIt(t *testing.T) {
 		"a copy method in CEL":       {`{apiVersion: policies.kyverno.io/v1, kind: GeneratingPolicy, metadata: {name: g}, spec: {variables: [{name: v, expression: '{"copyMethod": dyn("Snapshot")}'}]}}`, nil, "kyverno-1.19", ""},
 		"a store":                    {`{apiVersion: external-secrets.io/v1, kind: ClusterSecretStore, metadata: {name: c}}`, []string{"*"}, "volsync-csi", "ClusterSecretStore c: apiVersion: the stack volsync-csi does not have"},
 		"a store where it is served": {`{apiVersion: external-secrets.io/v1, kind: ClusterSecretStore, metadata: {name: c}}`, []string{"*"}, "eso", ""},
-		"a class is looked at":       {`{kind: PersistentVolumeClaim, metadata: {name: c}, spec: {storageClassName: x}}`, nil, "kyverno-1.13", `no storage class "x"`},
+		"a kind of nobody's": {`{apiVersion: helm.toolkit.fluxcd.io/v2, kind: HelmRelease, metadata: {name: h}}`, nil, "kyverno-1.13",
+			"HelmRelease h: no stack serves helm.toolkit.fluxcd.io/v2: leave it out"},
+		"a kind that the policy brings": {`{apiVersion: v1, kind: List, metadata: {name: l}, items: []}`, nil, "kyverno-1.13", ""},
+		"a mutating policy of an earlier Kubernetes": {`{apiVersion: admissionregistration.k8s.io/v1beta1, kind: MutatingAdmissionPolicy, metadata: {name: m}}`, nil, "kyverno-1.13",
+			"MutatingAdmissionPolicy m: no stack serves admissionregistration.k8s.io/v1beta1 of it: write admissionregistration.k8s.io/v1, which Kubernetes has since 1.36"},
+		"a mutating policy before Kubernetes has it": {`{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicy, metadata: {name: m}}`, []string{"*"}, "kyverno-1.13",
+			"MutatingAdmissionPolicy m: Kubernetes has admissionregistration.k8s.io/v1 of it since 1.36, and the stack kyverno-1.13 is on v1.35.0: choose with STACK=new"},
+		"a mutating policy where Kubernetes has it": {`{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicyBinding, metadata: {name: m}}`, []string{"*"}, "new", ""},
+		"a class is looked at":                      {`{kind: PersistentVolumeClaim, metadata: {name: c}, spec: {storageClassName: x}}`, nil, "kyverno-1.13", `no storage class "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			contract := Default()

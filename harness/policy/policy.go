@@ -68,6 +68,9 @@ func Load(path string, set endpoint.Endpoint) (*Policy, error) {
 	if len(p.Kyverno()) == 0 && p.Templates == nil {
 		return nil, fmt.Errorf("POLICY=%s: none of its %d objects is a Kyverno policy (of kyverno.io or policies.kyverno.io); manifests that are applied for each PVC are listed as templates in %s", path, len(objects), contractFile)
 	}
+	if mover := p.otherMover(); mover != "" {
+		return nil, fmt.Errorf("POLICY=%s: its backups are made by VolSync's mover %s, and only restic's repositories can be looked into", path, mover)
+	}
 	if err := p.checkSecretStore(); err != nil {
 		return nil, fmt.Errorf("POLICY=%s: %w", path, err)
 	}
@@ -132,12 +135,46 @@ func (p *Policy) names(text string) bool {
 	if raw, err := json.Marshal(p.Templates); err == nil && bytes.Contains(raw, []byte(text)) {
 		return true
 	}
+	if filled, err := p.filled("data"); err == nil { // it may be put together from variables
+		if raw, err := json.Marshal(filled); err == nil && bytes.Contains(raw, []byte(text)) {
+			return true
+		}
+	}
 	for _, value := range p.Contract.BaseSecret.Data {
 		if strings.Contains(value, text) {
 			return true
 		}
 	}
 	return p.Contract.SecretStore.says(text)
+}
+
+// moverIn is a mover that an object of VolSync's has, in a manifest or in an expression that makes one.
+var moverIn = regexp.MustCompile(`["'](restic|kopia|rclone|rsync|rsyncTLS|syncthing)\\?["']\s*:`)
+
+// otherMover is the mover of a policy that uses another one than restic's; empty: it uses that one, or none.
+func (p *Policy) otherMover() (other string) {
+	raw, err := json.Marshal(p.Objects)
+	if err != nil {
+		return ""
+	}
+	for _, found := range moverIn.FindAllSubmatch(raw, -1) {
+		if other = string(found[1]); other == "restic" {
+			return ""
+		}
+	}
+	return other
+}
+
+// filled are the templates as they are for a PVC of this name, with nothing in them that is secret.
+func (p *Policy) filled(pvc string) ([]*unstructured.Unstructured, error) {
+	if p.Templates == nil {
+		return nil, nil
+	}
+	given := map[string]string{}
+	for _, variable := range p.Contract.BaseSecret.Variables() {
+		given[variable] = variable
+	}
+	return p.Templates.All("namespace", pvc, given)
 }
 
 // Kyverno lists the Kyverno policies among the policy's objects.
@@ -305,7 +342,21 @@ func readAll(path string) ([]*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, missing(err)
 	}
-	return readObjects(path, info.IsDir())
+	objects, err := readObjects(path, info.IsDir())
+	if err != nil {
+		return nil, err
+	}
+	return objects, encrypted(objects)
+}
+
+// encrypted refuses what SOPS has encrypted: the suite has no keys, and whoever has them should not hand them out.
+func encrypted(objects []*unstructured.Unstructured) error {
+	for _, o := range objects {
+		if _, is := o.Object["sops"].(map[string]any); is {
+			return fmt.Errorf("%s %s is encrypted by SOPS, and the suite has no keys: list the other files, and a %[1]s of that name with RESTIC_REPOSITORY, and with ${NAME} for each key of the base Secret", o.GetKind(), o.GetName())
+		}
+	}
+	return nil
 }
 
 // missing says of a path that leads nowhere what a person looks for.

@@ -85,7 +85,11 @@ func TestLoadRefusesWithAReason(t *testing.T) {
 		"no object":             {"a: b", "apiVersion, kind and metadata.name are needed"},
 		"nothing":               {"# only a comment", "no .yaml file in this folder has an object"},
 		"no policy":             {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n", "none of its 1 objects is a Kyverno policy"},
-		"another endpoint":      {strings.ReplaceAll(good, "133:9000", "134:9000"), "mentions the S3 endpoint 192.168.10.133:9000"},
+		"another mover": {"apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: a}\nspec: {rules: [{generate: {kind: ReplicationSource, data: {spec: {kopia: {repository: a}}}}}]}\n",
+			"its backups are made by VolSync's mover kopia, and only restic's repositories can be looked into"},
+		"another mover in CEL": {"apiVersion: policies.kyverno.io/v1\nkind: GeneratingPolicy\nmetadata: {name: a}\nspec: {variables: [{name: v, expression: '[{\"spec\": dyn({\"kopia\": dyn({\"repository\": \"a\"})})}]'}]}\n",
+			"VolSync's mover kopia"},
+		"another endpoint": {strings.ReplaceAll(good, "133:9000", "134:9000"), "mentions the S3 endpoint 192.168.10.133:9000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := write(t, map[string]string{"policy.yaml": c.content})

@@ -189,6 +189,10 @@ func (p *Policy) checkSecretStore() error {
 			all = append(all, object)
 		}
 	}
+	filled, err := p.filled(anyClaim)
+	if err != nil {
+		return err
+	}
 	store, found := p.Contract.SecretStore, externalSecretsIn(all)
 	var problems []error
 	report := func(one externalSecret, format string, args ...any) {
@@ -218,8 +222,20 @@ func (p *Policy) checkSecretStore() error {
 			}
 		}
 	}
+	for _, object := range filled {
+		for _, one := range externalSecretsIn(object.Object) {
+			for _, ref := range refsOf(one.spec) {
+				if strings.Contains(ref.key, anyClaim) {
+					report(one, " takes a key of the PVC's own, %q, and the store has the same keys for every PVC: write one for the tests that takes a fixed key, and list it instead", ref.key)
+				}
+			}
+		}
+	}
 	return errors.Join(problems...)
 }
+
+// anyClaim is a PVC whose name is nothing else's.
+const anyClaim = "any-pvc-of-these-templates"
 
 // ref is what an ExternalSecret takes from its store.
 type ref struct {

@@ -83,17 +83,18 @@ func TestWhatTheOperatorMakes(t *testing.T) {
 // What an ExternalSecret takes has to be in the store, whoever makes it: that is said before anything is tried.
 func TestAnExternalSecretTakesWhatTheStoreHas(t *testing.T) {
 	for name, c := range map[string]struct{ file, old, by, want string }{
-		"as it is":          {"conformance.yaml", "", "", ""},
-		"another key":       {"external-secret.yaml", "key: volsync-template", "key: nothing", `conformance.yaml:12:3: ExternalSecret ${APP}-volsync takes the key "nothing", which the store does not have: add it to the entries, which have volsync-template`},
-		"another version":   {"external-secret.yaml", "key: volsync-template", "key: volsync-template\n      version: v2", `takes the key "volsync-template" in version v2, which the store does not have`},
-		"a property":        {"external-secret.yaml", "  dataFrom:\n  - extract:\n      key: volsync-template", "  data:\n  - {secretKey: X, remoteRef: {key: volsync-template, property: NOPE}}", `takes the property "NOPE" of the key "volsync-template", which the store does not have`},
-		"properties of one": {"conformance.yaml", "    properties:\n      REPOSITORY_TEMPLATE: s3:{endpoint}/{bucket}\n      RESTIC_PASSWORD: \"{resticPassword}\"\n      AWS_ACCESS_KEY_ID: \"{accessKey}\"\n      AWS_SECRET_ACCESS_KEY: \"{secretKey}\"", "    value: s3:{endpoint}/{bucket}", `takes properties of the key "volsync-template", which is one text in the store`},
-		"another store":     {"external-secret.yaml", "name: onepassword", "name: vault", "takes from the ClusterSecretStore vault; the store of the contract is the ClusterSecretStore onepassword"},
-		"a store's default": {"external-secret.yaml", "    kind: ClusterSecretStore\n", "", "takes from the SecretStore onepassword; the store of the contract is the ClusterSecretStore onepassword"},
-		"no address":        {"conformance.yaml", "s3:{endpoint}/{bucket}", "s3:http://10.0.0.1/x", "no object in it mentions the S3 endpoint"},
-		"a placeholder":     {"conformance.yaml", "{endpoint}", "{address}", `conformance.yaml:14:31: there is no placeholder "{address}" here`},
-		"value and more":    {"conformance.yaml", "    properties:", "    value: x\n    properties:", "conformance.yaml:12:5: an entry has either a value or properties"},
-		"a key twice":       {"conformance.yaml", "  entries:\n", "  entries:\n  - {key: volsync-template, value: x}\n", `key "volsync-template" is there twice`},
+		"as it is":           {"conformance.yaml", "", "", ""},
+		"another key":        {"external-secret.yaml", "key: volsync-template", "key: nothing", `conformance.yaml:12:3: ExternalSecret ${APP}-volsync takes the key "nothing", which the store does not have: add it to the entries, which have volsync-template`},
+		"a key of the PVC's": {"external-secret.yaml", "key: volsync-template", "key: apps/${APP}", `conformance.yaml:12:3: ExternalSecret any-pvc-of-these-templates-volsync takes a key of the PVC's own, "apps/any-pvc-of-these-templates", and the store has the same keys for every PVC`},
+		"another version":    {"external-secret.yaml", "key: volsync-template", "key: volsync-template\n      version: v2", `takes the key "volsync-template" in version v2, which the store does not have`},
+		"a property":         {"external-secret.yaml", "  dataFrom:\n  - extract:\n      key: volsync-template", "  data:\n  - {secretKey: X, remoteRef: {key: volsync-template, property: NOPE}}", `takes the property "NOPE" of the key "volsync-template", which the store does not have`},
+		"properties of one":  {"conformance.yaml", "    properties:\n      REPOSITORY_TEMPLATE: s3:{endpoint}/{bucket}\n      RESTIC_PASSWORD: \"{resticPassword}\"\n      AWS_ACCESS_KEY_ID: \"{accessKey}\"\n      AWS_SECRET_ACCESS_KEY: \"{secretKey}\"", "    value: s3:{endpoint}/{bucket}", `takes properties of the key "volsync-template", which is one text in the store`},
+		"another store":      {"external-secret.yaml", "name: onepassword", "name: vault", "takes from the ClusterSecretStore vault; the store of the contract is the ClusterSecretStore onepassword"},
+		"a store's default":  {"external-secret.yaml", "    kind: ClusterSecretStore\n", "", "takes from the SecretStore onepassword; the store of the contract is the ClusterSecretStore onepassword"},
+		"no address":         {"conformance.yaml", "s3:{endpoint}/{bucket}", "s3:http://10.0.0.1/x", "no object in it mentions the S3 endpoint"},
+		"a placeholder":      {"conformance.yaml", "{endpoint}", "{address}", `conformance.yaml:14:31: there is no placeholder "{address}" here`},
+		"value and more":     {"conformance.yaml", "    properties:", "    value: x\n    properties:", "conformance.yaml:12:5: an entry has either a value or properties"},
+		"a key twice":        {"conformance.yaml", "  entries:\n", "  entries:\n  - {key: volsync-template, value: x}\n", `key "volsync-template" is there twice`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()

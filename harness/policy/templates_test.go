@@ -84,7 +84,8 @@ func TestTemplatesThatAreRefused(t *testing.T) {
 		"a variable of a variable": {"conformance.yaml", replaced(`"{pvc}"}
 names`, `"{app}"}
 names`), `there is no placeholder "{app}" here`},
-		"no address of S3": {"secret.yaml", replaced("192.168.10.133", "10.1.1.1"), "no object in it mentions the S3 endpoint 192.168.10.133:9000"},
+		"a file that SOPS has encrypted": {"secret.yaml", more("sops: {mac: \"ENC[x]\", version: 3.9.1}\n"), "conformance.yaml:6:13: .: Secret ${APP}-volsync is encrypted by SOPS, and the suite has no keys: list the other files, and a Secret of that name with RESTIC_REPOSITORY, and with ${NAME} for each key of the base Secret"},
+		"no address of S3":               {"secret.yaml", replaced("192.168.10.133", "10.1.1.1"), "no object in it mentions the S3 endpoint 192.168.10.133:9000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Load(templated(t, c.file, c.change), endpoint.Endpoint{})
@@ -92,6 +93,28 @@ names`), `there is no placeholder "{app}" here`},
 				t.Errorf("got %v\nwant %s", err, c.want)
 			}
 		})
+	}
+}
+
+// An address and a bucket may be put together from variables.
+func TestAnAddressInVariables(t *testing.T) {
+	folder := templated(t, "secret.yaml", func(text string) string {
+		return strings.ReplaceAll(text, "192.168.10.133:9000/volsync-backups", "192.168.${SUBNET}:9000/volsync-${WHAT:=backups}")
+	})
+	file := filepath.Join(folder, "conformance.yaml")
+	raw, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, []byte(strings.Replace(string(raw), "variables: {", "variables: {SUBNET: \"10.133\", ", 1)), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Load(folder, endpoint.Endpoint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Check(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -82,6 +83,7 @@ func (s *Session) Check(ctx context.Context, paths []string, asJSON bool, record
 		if err != nil {
 			return fmt.Errorf("POLICY=%s: %w", p.Path, err)
 		}
+		report.Refused = s.refusedEverywhere(p)
 		write := report.Text
 		if asJSON {
 			write = report.JSON
@@ -113,6 +115,32 @@ func (s *Session) play(ctx context.Context, p *policy.Policy, stackName string, 
 	task := s.Log.Task("situations of make check with %s", p.Contract.Name)
 	report, err := check.Run(ctx, p, stackName, simulator)
 	return report, task.Done(err)
+}
+
+// refusedEverywhere is why no stack takes a policy: what is wrong with the one on which the least is, of those that have what its contract
+// needs. Empty: one takes it.
+func (s *Session) refusedEverywhere(p *policy.Policy) (why string) {
+	made, err := p.Contract.MadeFor(s.Lock.Stacks)
+	if err != nil {
+		return err.Error()
+	}
+	if s.Stack != nil && slices.Contains(made, s.Stack.Name) { // of two alike, the one that would be tried first
+		made = append([]string{s.Stack.Name}, made...)
+	}
+	unable := ""
+	for _, name := range made {
+		err := p.CheckStack(name, s.Lock.Stacks)
+		if err == nil {
+			return ""
+		}
+		switch text := err.Error(); {
+		case p.Contract.CheckStack(name, s.Lock.Stacks) != nil:
+			unable = cmp.Or(unable, text)
+		case why == "" || strings.Count(text, "\n") < strings.Count(why, "\n"):
+			why = text
+		}
+	}
+	return cmp.Or(why, unable)
 }
 
 // loadToCheck loads policies, and refuses contracts that name what this suite does not have, before anything is compiled.

@@ -1,6 +1,7 @@
 package subject
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -121,8 +122,13 @@ func (c *checker) object(template map[string]any, o, beside *unstructured.Unstru
 	if namespace := o.GetNamespace(); namespace != triedIn {
 		c.report(c.of(template, "metadata", "namespace"), "%s lies in the namespace %s, and templates are applied in the PVC's: leave metadata.namespace out, or write \"{namespace}\"", what, namespace)
 	}
+	if kind := o.GetKind(); kind == "SecretStore" && o.GroupVersionKind().Group == "external-secrets.io" {
+		c.report(c.of(template), "%s is a secret store, and the suite makes the one that the contract names under secretStore: leave it out", what)
+		return
+	}
+	c.repository(template, o, what)
 	if o.GetName() == beside.GetName() {
-		c.report(c.of(template, "metadata", "name"), "%s has the same name for every PVC, so that two PVCs of a namespace share it: write {pvc} or a variable with it into its name, or list it under policy", what)
+		c.report(c.of(template, "metadata", "name"), "%s has the same name for every PVC, so that two PVCs of a namespace share it: write {pvc} or a variable with it into its name, list it under policy, or leave it out if backups do not need it", what)
 	}
 	switch {
 	case isClaim(o):
@@ -137,6 +143,30 @@ func (c *checker) object(template map[string]any, o, beside *unstructured.Unstru
 			c.report(c.of(template, "spec", "restic", "destinationPVC"), "%s restores into the PVC %q, and for the PVC %s it must restore into that one: write \"{pvc}\"", what, into, tried)
 		}
 		c.restic(template, o, what)
+	}
+}
+
+// repositoryKey is that of the repository, in what VolSync reads.
+const repositoryKey = "RESTIC_REPOSITORY"
+
+// elsewhere is a repository that restic keeps elsewhere than in S3.
+var elsewhere = regexp.MustCompile(`^(\.{0,2}/|(local|sftp|rest|swift|b2|azure|gs|rclone):)`)
+
+// repository refuses a repository that is not in S3, in a Secret or in what the External Secrets Operator makes one of.
+func (c *checker) repository(template map[string]any, o *unstructured.Unstructured, what string) {
+	for _, below := range [][]string{{"stringData"}, {"data"}, {"spec", "target", "template", "data"}} {
+		value := text(o, append(slices.Clone(below), repositoryKey)...)
+		if decoded, err := base64.StdEncoding.DecodeString(value); err == nil && below[0] == "data" {
+			value = string(decoded)
+		}
+		if !elsewhere.MatchString(value) {
+			continue
+		}
+		path := []any{repositoryKey}
+		for i := range below {
+			path = slices.Insert(path, i, any(below[i]))
+		}
+		c.report(c.of(template, path...), "the repository %q of %s is not in S3, and the suite has no other storage: its movers would write nowhere", value, what)
 	}
 }
 
@@ -158,7 +188,7 @@ func (c *checker) claim(template map[string]any, o *unstructured.Unstructured) {
 
 // whole is about the templates together.
 func (c *checker) whole(s *Set, objects []*unstructured.Unstructured, beside bool) {
-	var claims, sources []int
+	var claims, sources, restores []int
 	destinations := map[string]bool{}
 	for i, o := range objects {
 		switch {
@@ -167,11 +197,17 @@ func (c *checker) whole(s *Set, objects []*unstructured.Unstructured, beside boo
 		case isVolSync(o, Source):
 			sources = append(sources, i)
 		case isVolSync(o, Destination):
+			restores = append(restores, i)
 			destinations[o.GetName()] = true
 		}
 	}
 	if len(claims) > 1 {
 		c.report(c.of(s.Objects[claims[1]]), "there are %d PersistentVolumeClaims in the templates, which are applied for each PVC: leave one in them", len(claims))
+	}
+	for _, of := range [][]int{sources, restores} {
+		if len(of) > 1 { // one would be judged, and the others would not
+			c.report(c.of(s.Objects[of[1]]), "there are %d %ss in the templates, and a contract is about one repository: list the files of one of them, and write another contract for the other", len(of), objects[of[1]].GetKind())
+		}
 	}
 	if len(sources) == 0 && !beside {
 		c.report(c.start(), "no template is a ReplicationSource: nothing backs the PVC up; add it, or list a policy under policy that makes it")

@@ -297,6 +297,16 @@ func (r *Report) markdownFacts(b *bytes.Buffer) {
 // says what in the lines below, so those are joined to it; a wait says in its
 // second line what it saw instead.
 func FirstLine(message string) string {
+	const most = 160
+	line := WholeFirstLine(message)
+	if runes := []rune(line); len(runes) > most {
+		line = string(runes[:most-1]) + "…"
+	}
+	return line
+}
+
+// WholeFirstLine is the same, however long.
+func WholeFirstLine(message string) string {
 	lines := readable(message)
 	n := 1
 	if first := lines[0]; first == "Expected" {
@@ -304,12 +314,7 @@ func FirstLine(message string) string {
 	} else if strings.HasPrefix(first, "Timed out after") || strings.HasPrefix(first, "wanted:") || first == "Unexpected error:" || strings.HasSuffix(first, ":") {
 		n = 2
 	}
-	line := strings.Join(lines[:min(n, len(lines))], " ")
-	const most = 160
-	if runes := []rune(line); len(runes) > most {
-		line = string(runes[:most-1]) + "…"
-	}
-	return line
+	return strings.Join(lines[:min(n, len(lines))], " ")
 }
 
 // readable is a message's lines that say something, with nothing that a terminal

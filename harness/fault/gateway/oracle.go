@@ -42,6 +42,9 @@ type given struct {
 	pattern *regexp.Regexp
 }
 
+// askerKey is the key of the context of whoever asks S3, in the context in which the transport connects.
+type askerKey struct{}
+
 // question is one that was asked.
 type question struct {
 	of         *oracle
@@ -51,6 +54,9 @@ type question struct {
 
 func newOracle(s *Server, c Config) *oracle {
 	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		if asker, is := ctx.Value(askerKey{}).(context.Context); is { // the transport goes on to connect when nobody waits for it any more
+			ctx = asker
+		}
 		return s.dialAsOracle(ctx, c)
 	}}
 	if c.Certificates != nil {
@@ -187,7 +193,7 @@ func (q *question) find(ctx context.Context) string {
 
 // ask asks S3 for what is below the bucket. A page is no object.
 func (q *question) ask(ctx context.Context, below string) (status int, body []byte, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, q.of.endpoint+"/"+q.given.Bucket+"/"+below, http.NoBody)
+	request, err := http.NewRequestWithContext(context.WithValue(ctx, askerKey{}, ctx), http.MethodGet, q.of.endpoint+"/"+q.given.Bucket+"/"+below, http.NoBody)
 	if err != nil {
 		return 0, nil, err
 	}
