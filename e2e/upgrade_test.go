@@ -98,10 +98,11 @@ var _ = Prove("resilience/policy-downgrade", verdict.Resilience,
 		half.HeldBack(ctx, destination)
 		heal()
 		half.Restored(ctx, destination)
+		whole := startedOn(ctx, half, restored) // a volume that is filled before it is bound is backed up once an app uses it
 		half.BackupsGoOn(ctx)
 		earlier.Alone(ctx)
 		s.SameObjects(ctx, objects, "the earlier policy took its place")
-		whole := startedOn(ctx, half, restored)
+		whole.startsAnew(ctx)
 		rest.startsAnew(ctx)
 		held.wait(ctx)
 		earlier.ThisPolicy(ctx).Alone(ctx)

@@ -51,6 +51,14 @@ func (p plot) annotations() (all []situation) {
 				verify: (*found).noBackupButTheFirst,
 			},
 		)
+		if p.Override.OfRestore() {
+			all = append(all, situation{
+				name: "annotations go one by one after an override" + by.name, requirement: "safety/restore-beside-app", wanted: "the app starts again, no restore",
+				play: p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), p.override(), wait(afterMillis), create(pod("late")),
+					by.away, strip, by.back, wait(afterMillis), create(pod("again")), play.Step{Movers: true}, wait(afterMillis)),
+				verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp() },
+			})
+		}
 		if p.Override.OfRestore() && by.subresource == "" { // a manifest says nothing of a status
 			all = append(all, situation{
 				name: "a manifest drops an override" + by.name, requirement: "safety/restore-beside-app", wanted: "the app starts again, no restore",
@@ -79,6 +87,19 @@ func (p plot) annotations() (all []situation) {
 				play.Step{BringBack: reference(claimName), LaterMillis: clock.millis}, wait(1000),
 				play.Step{AdmissionOn: true}, annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), create(pod("late"))),
 			verify: (*found).decidesNothingLater,
+		})
+	}
+	for _, clock := range []struct {
+		when   string
+		millis int64
+	}{{"ago", -5 * 60_000}, {"ahead", 5 * 60_000}} {
+		all = append(all, situation{
+			name: "annotations of five minutes " + clock.when + " come while Kyverno is away, and the app with them", requirement: requirement, wanted: "the app starts, no restore later",
+			play: p.scene(p.backup(), create(p.claim(claimName)), wait(1000), play.Step{AdmissionOff: true},
+				play.Step{BringBack: reference(claimName), LaterMillis: clock.millis}, create(pod("early")), play.Step{Collect: true}, wait(1000),
+				play.Step{AdmissionOn: true},
+				annotate("example.com/touched", "yes"), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: func(f *found) { f.podsStart(); f.noRestoreBesideApp() },
 		})
 	}
 	return all

@@ -307,6 +307,12 @@ func TestASimulatorThatFails(t *testing.T) {
 	}
 }
 
+// keepsRestoreBack says whether a restore's mover is refused after a step: S3 is down, or the PVC gets a volume that was there before.
+func keepsRestoreBack(s play.Step) bool {
+	spec, _ := s.Create["spec"].(map[string]any)
+	return s.Outage != nil || s.Appears != nil || spec["storageClassName"] == "" || spec["selector"] != nil
+}
+
 // good is what a policy does that is in order, as far as a course shows.
 func good(s play.Situation) play.Course {
 	c := play.Course{Objects: slices.Clone(s.Objects)}
@@ -326,6 +332,8 @@ func good(s play.Situation) play.Course {
 			since = 0
 		}
 		switch {
+		case step.Movers && restoring && !killed && !slices.ContainsFunc(s.Steps, keepsRestoreBack):
+			c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, By: play.JobController, Object: moverPod("restore")})
 		case step.Movers && restoring && killed:
 			c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, By: play.JobController, Object: moverPod("unlock", "restore")})
 		case step.Failing && restoring:

@@ -46,6 +46,11 @@ func (p plot) guards() []situation {
 			verify: (*found).secondNotBackedUp,
 		},
 		{
+			name: "two pods of an app share a volume, and its first backup begins", requirement: "core/backup", wanted: "they start, and it does",
+			play:   p.scene(create(p.claim(claimName)), wait(afterMillis), create(pod("early")), create(pod("late")), play.Step{Restored: true}, wait(1000), play.Step{Movers: true}, wait(afterMillis)),
+			verify: func(f *found) { f.podsStart(); f.backedUp() },
+		},
+		{
 			name: "a backup found no files", requirement: "core/backup", wanted: "backups go on",
 			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{BackedUp: true, Said: "Directory is empty skipping backup"}, wait(afterMillis),
 				play.Step{Movers: true}, wait(afterMillis)),
@@ -132,6 +137,26 @@ func (p plot) guards() []situation {
 				p.begin(outage.Named(row)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).noBackupOfTheRestored,
 		})
+	}
+	for _, clock := range []struct {
+		name   string
+		millis int64
+	}{{"behind", -2 * 60_000}, {"ahead of", 2 * 60_000}} {
+		all = append(all, situation{
+			name: "the API server's clock is two minutes " + clock.name + " Kyverno's", requirement: "core/restore", wanted: "restored, or the app starts, no backup, and says so",
+			play: p.scene(p.backup(), play.Step{ClockMillis: clock.millis}, create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis),
+				play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), create(pod("late"))),
+			verify: (*found).restoredOrGivenUp,
+		})
+	}
+	if p.S3.Marker != "" { // it is gone with the disk
+		for _, row := range []string{"amnesia", "empty-bucket"} {
+			all = append(all, situation{
+				name: "a PVC is fresh, and then S3 down: " + row, requirement: "safety/bucket-forgets", wanted: "no backup, which nobody finds when the disk is back",
+				play:   p.scene(create(p.claim(claimName)), wait(afterMillis), p.begin(outage.Named(row)), play.Step{Movers: true}, wait(afterMillis)),
+				verify: (*found).noBackupWithoutDisk,
+			})
+		}
 	}
 	if d := p.Decisions; d.Annotation != "" {
 		claim := p.claim(claimName)
@@ -275,6 +300,32 @@ func (f *found) noBackupButTheFirst() {
 		gate := f.moverGate(source)
 		f.missing(gate, gate, "VolSync may begin a backup (pod %s) while S3 does not find the repository of a PVC that was backed up: restic makes it again, over the one that is there%s",
 			object(all[1]).GetName(), f.because())
+	}
+}
+
+// restoredOrGivenUp wants a restore's mover to be let in, or no backup's, and then the app, and the PVC to say that it is not restored.
+func (f *found) restoredOrGivenUp() {
+	if len(f.made(source)) == 0 && len(f.made(destination)) == 0 {
+		f.blind = noSource
+		return
+	}
+	if slices.ContainsFunc(f.sent("Pod"), func(e play.Event) bool { return isRestore(e) && e.What == play.Admitted }) {
+		return
+	}
+	f.noBackupLetIn()
+	f.podsStart()
+	f.saysUndecided()
+}
+
+// noBackupWithoutDisk wants no first backup to begin while S3 is without its disk.
+func (f *found) noBackupWithoutDisk() {
+	switch all := f.backups(); {
+	case len(f.made(source)) == 0:
+		f.blind = noSource
+	case len(all) > 0:
+		gate := f.moverGate(source)
+		f.missing(gate, gate, "VolSync may begin the first backup (%s %s) while S3 has lost sight of all that it holds: restic makes a repository that is gone when S3 has its disk again%s",
+			object(all[0]).GetKind(), object(all[0]).GetName(), f.because())
 	}
 }
 

@@ -201,12 +201,13 @@ func (p plot) hazards() []situation {
 	}{
 		{"volumeName", "pv-1"},
 		{"dataSource", map[string]any{"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snapshot-1"}},
+		{"dataSource", map[string]any{"kind": "PersistentVolumeClaim", "name": "another"}},
 		{"dataSourceRef", map[string]any{"apiGroup": "volsync.backube", "kind": "ReplicationDestination", "name": restoredName}},
 	} {
 		claim := p.claim(claimName)
 		claim["spec"].(map[string]any)[content.field] = content.value
 		all = append(all, situation{
-			name: "a PVC comes with content: " + content.field, requirement: "safety/volume-with-content", wanted: "no restore, backups",
+			name: strings.TrimSpace("a PVC comes with content: " + content.field + " " + kindOf(content.value)), requirement: "safety/volume-with-content", wanted: "no restore, backups",
 			play:   withRestored(p.scene(p.backup(), create(claim), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis), play.Step{Scan: true}, wait(afterMillis))),
 			verify: func(f *found) { f.neverRestored(); f.backedUp() },
 		})
@@ -225,6 +226,13 @@ func (p plot) hazards() []situation {
 		})
 	}
 	return all
+}
+
+// kindOf is the kind of what fills a PVC. Empty: a name does.
+func kindOf(source any) string {
+	fields, _ := source.(map[string]any)
+	kind, _ := fields["kind"].(string)
+	return kind
 }
 
 // keptVolumes are the situations of a volume that names a PVC in its claimRef, which Kubernetes gives to the next PVC of that name, and of
@@ -262,8 +270,8 @@ func (p plot) keptVolumes() (all []situation) {
 	} {
 		all = append(all, situation{
 			name: "a PVC comes without content: a volume is kept " + other.how, requirement: "safety/volume-with-content", wanted: "RD into the PVC",
-			play:   withVolume(other.volume, p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis))),
-			verify: func(f *found) { f.hasDestination(afterMillis) },
+			play:   withVolume(other.volume, p.scene(p.backup(), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis))),
+			verify: func(f *found) { f.hasDestination(afterMillis); f.restoreLetIn() },
 		})
 	}
 	return all
@@ -614,6 +622,24 @@ func (f *found) backedUp() {
 	if changes := f.subjects.changes(); changes != "" {
 		f.unknown = "only a cluster can tell: " + changes + onlyOnACluster
 	}
+}
+
+// restoreLetIn wants a restore's mover to be let in.
+func (f *found) restoreLetIn() {
+	if len(f.made(destination)) == 0 {
+		return
+	}
+	gate, why := f.moverGate(destination), ""
+	for _, e := range f.sent("Pod") {
+		switch {
+		case !isRestore(e):
+		case e.What == play.Admitted:
+			return
+		case e.What == play.Refusal:
+			gate, why = f.refusing(e, "pods", "Pod"), "; "+e.Text
+		}
+	}
+	f.missing(gate, gate, "no restore into the PVC is let in: it is never restored%s%s", why, f.because())
 }
 
 // podsStart wants all pods that are no movers' to be admitted.

@@ -20,20 +20,12 @@ func (p plot) moments() []situation {
 			verify: (*found).noRestoreBesideApp,
 		},
 		{
-			name: "the base Secret has one of its values when the PVC comes", requirement: "resilience/base-secret-late", wanted: "the Secret as it is then",
-			play: play.Situation{Objects: p.namespaces(), Steps: []play.Step{create(p.partOfBase()), create(p.claim(claimName)), wait(afterMillis),
-				{Update: p.base(p.baseSecretNamespaces()[0])}, wait(afterMillis), {Scan: true}, wait(afterMillis)}},
-			verify: func(f *found) {
-				f.hasSource(2*afterMillis + 1000)
-				f.repositoryIs(p.endpoint)
-			},
-		},
-		{
 			name: "two PVCs with long names come in one millisecond", requirement: "safety/isolation", wanted: "a restore each",
 			play:   p.scene(p.backupOf(long+"-0"), p.backupOf(long+"-1"), create(p.claim(long+"-0")), create(p.claim(long+"-1")), wait(afterMillis)),
 			verify: (*found).restoredEach,
 		},
 	}
+	all = append(all, p.baseSecretFillsUp()...)
 	if p.S3.Marker != "" {
 		all = append(all, situation{
 			name: "S3 gets its disk between two questions", requirement: "safety/bucket-forgets", wanted: "restored, or no backup",
@@ -47,11 +39,34 @@ func (p plot) moments() []situation {
 	return all
 }
 
-// partOfBase is the base Secret with one of its values only.
-func (p plot) partOfBase() map[string]any {
-	secret, key := p.base(p.baseSecretNamespaces()[0]), p.BaseSecret.Keys.AccessKey
-	secret["data"] = map[string]any{key: secret["data"].(map[string]any)[key]}
-	return secret
+// baseSecretFillsUp are situations in which the base Secret gets its last value when the PVC is there.
+func (p plot) baseSecretFillsUp() (all []situation) {
+	in, keys := p.baseSecretNamespaces()[0], p.BaseSecret.Keys
+	for _, late := range []struct {
+		what, key string
+		empty     bool
+	}{
+		{"no access key", keys.AccessKey, false},
+		{"no secret key", keys.SecretKey, false},
+		{"no restic password", keys.ResticPassword, false},
+		{"an empty restic password", keys.ResticPassword, true},
+	} {
+		before := p.base(in)
+		data := before["data"].(map[string]any)
+		if delete(data, late.key); late.empty {
+			data[late.key] = ""
+		}
+		all = append(all, situation{
+			name: "the base Secret has " + late.what + " when the PVC comes", requirement: "resilience/base-secret-late", wanted: "the Secret as it is then",
+			play: play.Situation{Objects: p.namespaces(), Steps: []play.Step{create(before), create(p.claim(claimName)), wait(afterMillis),
+				{Update: p.base(in)}, wait(afterMillis), {Scan: true}, wait(afterMillis)}},
+			verify: func(f *found) {
+				f.hasSource(2*afterMillis + 1000)
+				f.repositoryIs(p.endpoint)
+			},
+		})
+	}
+	return all
 }
 
 // restoredEach wants every PVC to be filled from a ReplicationDestination of its own.

@@ -31,7 +31,7 @@ func (p plot) told() []situation {
 		}
 		return p.scene(flat...)
 	}
-	return append(p.acceptedVolumes(), []situation{
+	return append(append(p.acceptedVolumes(), p.leftOut()...), []situation{
 		{
 			name: "no backup runs, then one does, then none does any more", requirement: requirement, wanted: "says so, but when all is well", feature: "visible-decision",
 			play: steps(create(p.claim(claimName)), wait(3*hourMillis), scan, play.Step{BackedUp: true}, wait(3*afterMillis), scan, wait(p.lapsesMillis()), scan),
@@ -71,6 +71,30 @@ func (p plot) told() []situation {
 			},
 		},
 	}...)
+}
+
+// leftOut are situations in namespaces that Kyverno is not asked about by default (resourceFilters of its Helm chart).
+func (p plot) leftOut() (all []situation) {
+	for _, namespace := range []string{"kube-system", "kube-public", "kube-node-lease", "kyverno"} {
+		claim := p.claim(claimName)
+		claim["metadata"].(map[string]any)["namespace"] = namespace
+		all = append(all, situation{
+			name: "a PVC in namespace " + namespace, requirement: "resilience/told", wanted: "refused, or RS, or says so", feature: "visible-decision",
+			play:   p.scene(create(claim), wait(afterMillis)),
+			verify: (*found).backedUpOrSaysSo,
+		})
+	}
+	return all
+}
+
+// backedUpOrSaysSo wants a PVC to be refused, to get a ReplicationSource, or to say what was decided about it.
+func (f *found) backedUpOrSaysSo() {
+	e, admitted := f.claim()
+	if !admitted || len(f.made(source)) > 0 || f.decision(object(e)) != "" {
+		return
+	}
+	f.wrong(f.decider(), "a PVC with the label is admitted in namespace %s, which Kyverno leaves out by default, and gets no ReplicationSource: it is never backed up, and nobody says so",
+		object(e).GetNamespace())
 }
 
 // acceptedVolumes are situations in which a person takes a volume as it is whose backups wait, and in which a manifest then drops that: before

@@ -130,6 +130,8 @@ type Step struct {
 	// Scan is Kyverno's background scan: each GeneratingPolicy with generateExisting is played for all that it matches, and
 	// each MutatingPolicy with mutateExisting whose targets no expression names.
 	Scan bool `json:"scan,omitempty"`
+	// ClockMillis is how much later than Kyverno's the API server's clock is from then on, by which it says when an object was created.
+	ClockMillis int64 `json:"clockMillis,omitempty"`
 	// WaitMillis passes.
 	WaitMillis int64 `json:"waitMillis,omitempty"`
 
