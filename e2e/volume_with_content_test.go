@@ -8,7 +8,7 @@ import (
 )
 
 var _ = Prove("safety/volume-with-content", verdict.Safety,
-	"A PVC is created for a volume that has content already, newer than the backup in S3: the PVC names it (spec.volumeName), or only the volume names the PVC (spec.claimRef). It is never restored over: its app reads the newer content, and that is backed up. A PVC that selects such a volume by its labels (spec.selector) is not restored over, either. A PVC whose spec.dataSource the API server leaves out starts empty, so it is restored, or no backup of it becomes the latest.",
+	"A PVC is created for a volume that has content already, newer than the backup in S3: the PVC names it (spec.volumeName), or only the volume names the PVC (spec.claimRef). It is never restored over: its app reads the newer content, and that is backed up. A PVC that selects such a volume by its labels (spec.selector), or that gets one which nobody has any more, as it is of its class, is not restored over, either. A PVC whose spec.dataSource the API server leaves out starts empty, so it is restored, or no backup of it becomes the latest.",
 	func(ctx context.Context, s *scenario.Scenario) {
 		ways := []struct {
 			name string
@@ -40,6 +40,16 @@ var _ = Prove("safety/volume-with-content", verdict.Safety,
 		selected := first.Selected(ctx)
 		selected.StaysUnrestored(ctx, "the PVC was created for the volume")
 		selected.App(ctx).SeesExactly(ctx, newer)
+
+		s.Step("a volume that nobody has any more, and that Kubernetes gives to the PVC")
+		s.GoodBackup(ctx, "freed")
+		first = s.UnlabelledClaim(ctx, "freed")
+		app = first.App(ctx)
+		newer = app.Write(ctx, small(s))
+		app.Delete(ctx)
+		freed := first.Freed(ctx)
+		freed.StaysUnrestored(ctx, "the PVC was created for the volume")
+		freed.App(ctx).SeesExactly(ctx, newer)
 
 		s.Step("a data source that the API server leaves out")
 		lastGoodOne(ctx, s, "without")

@@ -29,6 +29,24 @@ func (p plot) byHand() []situation {
 			verify: (*found).noBackupLetIn,
 		},
 		{
+			name: "a clone is made of a PVC that is being restored", requirement: "safety/backup-during-restore", wanted: "no backup of the clone",
+			play: p.scene(p.backup(), p.backupOf(twinName), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, create(cloneOf(claimName, p.claim(twinName))),
+				create(using(twinName, pod("twin"))), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noBackupOfTheClone,
+		},
+		{
+			name: "a person has backups made of a snapshot, and then S3 is down: 404-key", requirement: "safety/bucket-forgets", wanted: "no backup, which would make it again",
+			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{BackedUp: true}, p.backup(), wait(afterMillis), copies("Snapshot"),
+				p.begin(outage.Named("404-key")), wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).noBackupButTheFirst,
+		},
+		{
+			name: "a person has backups made of a snapshot", requirement: "core/backup", wanted: "backups go on",
+			play: p.scene(create(p.claim(claimName)), wait(afterMillis), play.Step{BackedUp: true}, p.backup(), wait(afterMillis), copies("Snapshot"),
+				wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
+			verify: (*found).backedUpTwice,
+		},
+		{
 			name: "somebody restores a PVC without the label by hand, beside a reader", requirement: "core/unlabelled", wanted: "the mover runs",
 			play:   p.scene(create(p.unlabelled()), create(pod("reader")), create(ownDestination()), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).leftAlone,
@@ -64,4 +82,30 @@ func ownDestination() map[string]any {
 			"restic":  map[string]any{"repository": "theirs", "copyMethod": "Direct", "destinationPVC": claimName},
 		},
 	})
+}
+
+// copies has every ReplicationSource's backups made of a copy of the volume.
+func copies(method string) play.Step {
+	return play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"restic": map[string]any{"copyMethod": method}}})}
+}
+
+// cloneOf makes of a PVC a clone of another one.
+func cloneOf(of string, claim map[string]any) map[string]any {
+	claim["spec"].(map[string]any)["dataSource"] = map[string]any{"kind": "PersistentVolumeClaim", "name": of}
+	return claim
+}
+
+// noBackupOfTheClone wants no backup of the twin to begin, which is a clone of a PVC whose restore is not done.
+func (f *found) noBackupOfTheClone() {
+	if len(f.made(destination)) == 0 {
+		f.blind = "nothing is restored in it, so nothing of it is seen: core/restore says why"
+		return
+	}
+	for _, e := range f.backups() {
+		if f.savedBy(e) == twinName {
+			gate := f.moverGate(source)
+			f.missing(gate, gate, "VolSync may begin a backup (pod %s) of a clone of a PVC whose restore is not done: half of the data becomes the latest snapshot", object(e).GetName())
+			return
+		}
+	}
 }

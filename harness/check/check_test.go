@@ -357,6 +357,8 @@ func good(s play.Situation) play.Course {
 				c.Events = append(c.Events, play.Event{Step: i, What: play.Admitted, By: play.JobController, Object: mover})
 				c.Objects = append(c.Objects, mover)
 			}
+		case isForAnybody(step.Appears):
+			restoring, unknown = false, true
 		case step.DryRun, step.Refused != "", there[nameOf(step.Create)]: // it comes to nothing
 		case step.Delete != nil:
 			delete(there, nameOf(step.Delete))
@@ -417,7 +419,7 @@ func good(s play.Situation) play.Course {
 				continue
 			}
 			metadata["annotations"] = map[string]any{"p/decision": "something"}
-			waits := !kept && (waiting || step.Meanwhile != nil)
+			waits := !kept && (waiting || step.Meanwhile != nil || slices.ContainsFunc(s.Objects, isForAnybody))
 			unknown = unknown || backedUp && (away || waits)
 			if restoring = backedUp && backups[object(e).GetNamespace()+"/"+object(e).GetName()] && metadata["labels"] != nil && !content && !away && !waits; restoring {
 				e := made(i, destination, metadata, map[string]any{"trigger": map[string]any{"manual": "once"}, "restic": map[string]any{"destinationPVC": metadata["name"], "repository": metadata["name"], "copyMethod": "Direct"}})
@@ -440,6 +442,16 @@ func good(s play.Situation) play.Course {
 // moverPod is one of VolSync's, with these arguments.
 func moverPod(args ...any) map[string]any {
 	return map[string]any{"kind": "Pod", "metadata": map[string]any{"name": "mover"}, "spec": map[string]any{"containers": []any{map[string]any{"args": args}}}}
+}
+
+// isForAnybody says of an object whether it is a volume that nobody has and that the situations' PVCs fit.
+func isForAnybody(o map[string]any) bool {
+	metadata, _ := o["metadata"].(map[string]any)
+	spec, _ := o["spec"].(map[string]any)
+	capacity, _ := spec["capacity"].(map[string]any)
+	modes, _ := spec["accessModes"].([]any)
+	return o["kind"] == "PersistentVolume" && spec["claimRef"] == nil && metadata["deletionTimestamp"] == nil && spec["storageClassName"] == plan.class() &&
+		capacity["storage"] == "256Mi" && slices.Contains(modes, any("ReadWriteOnce"))
 }
 
 // isKeptFor says of an object whether it is a volume whose claimRef names a PVC that is not there yet.
@@ -612,6 +624,11 @@ func TestLooks(t *testing.T) {
 		"asked for again":    {(*found).notRestoredAgain, []play.Event{claimed, rd(claimName), restored, then(rd(claimName))}, "is made when the restore is long done"},
 		"older, backed up":   {(*found).noBackupOfAnOlderSnapshot, []play.Event{claimed, rd(claimName), backupOf(claimName)}, "restored an older snapshot"},
 		"older, held":        {(*found).noBackupOfAnOlderSnapshot, []play.Event{claimed, rd(claimName)}, ""},
+		"another's volume":   {(*found).isLeftToAPerson, []play.Event{claimed, rd(claimName), backupOf(claimName)}, "of a volume that Kubernetes gave to the PVC as it was"},
+		"restored over it":   {(*found).isLeftToAPerson, []play.Event{claimed, rd(claimName), mover(play.Admitted, "restore")}, "over the content of a volume that was not made for the PVC"},
+		"left to a person":   {(*found).isLeftToAPerson, []play.Event{claimed, rd(claimName), mover(play.Refusal, "restore"), backupOf(twinName)}, ""},
+		"half a clone":       {(*found).noBackupOfTheClone, []play.Event{claimed, rd(claimName), backupOf(twinName)}, "of a clone of a PVC whose restore is not done"},
+		"a clone, held":      {(*found).noBackupOfTheClone, []play.Event{claimed, rd(claimName), backupOf(claimName)}, ""},
 		"may change":         {func(f *found) { f.mayChange("no change") }, []play.Event{claimed, {What: play.Refusal, Object: pod("early"), Text: "no"}}, ""},
 		"may not change":     {func(f *found) { f.mayChange("no change") }, []play.Event{claimed, {What: play.Refusal, Object: plan.claim(claimName), Text: "why"}}, "no change: why"},
 		"let in like all":    {(*found).annotationsDecideNothing, []play.Event{claimed, changed, backupOf(claimName), backupOf(twinName)}, ""},
@@ -696,7 +713,7 @@ func TestOutput(t *testing.T) {
 	for _, want := range []string{
 		"policy p (", "played by nobody", "made for kyverno-1.13", "fail     S3 down: refused",
 		"situations follow from it: core/s3-down/refused, core/s3-down/black-hole", "not: a backup may run", "Not looked at, so neither right nor wrong:\n  RBAC beyond ",
-		"0 fail as its contract says, 14 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
+		"0 fail as its contract says, 16 unknown, in ", "policy.yaml:2 (GeneratingPolicy/p-restore): ReplicationDestination data is made",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not in\n%s", want, text.String())

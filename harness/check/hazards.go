@@ -292,6 +292,15 @@ func volumeFor(namespace, claim string) map[string]any {
 	}
 }
 
+// unclaimed is a volume with content that nobody has, of a class.
+func unclaimed(class string) map[string]any {
+	volume := volumeFor("", "")
+	spec := volume["spec"].(map[string]any)
+	spec["storageClassName"] = class
+	delete(spec, "claimRef")
+	return volume
+}
+
 // claimedBy makes of a volume one that is kept for the PVC with this UID.
 func claimedBy(volume map[string]any, uid string) map[string]any {
 	volume["spec"].(map[string]any)["claimRef"].(map[string]any)["uid"] = uid
@@ -310,11 +319,10 @@ func leaving(volume map[string]any) map[string]any {
 	return volume
 }
 
-// withVolume is a situation in which a volume is there, and one that nobody claims.
+// withVolume is a situation in which a volume is there, and one of another class that nobody claims.
 func withVolume(volume map[string]any, s play.Situation) play.Situation {
-	free := volumeFor("", "")
+	free := unclaimed("another-class")
 	free["metadata"] = map[string]any{"name": "pv-1"}
-	delete(free["spec"].(map[string]any), "claimRef")
 	s.Objects = append(s.Objects, free, volume)
 	return s
 }

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"cmp"
 	"encoding/base64"
 	"maps"
 	"slices"
@@ -364,7 +363,7 @@ func reference(name string) map[string]any {
 func (p plot) claim(name string) map[string]any {
 	spec := map[string]any{
 		"accessModes": []any{"ReadWriteOnce"}, "resources": map[string]any{"requests": map[string]any{"storage": "256Mi"}},
-		"storageClassName": cmp.Or(p.PVC.StorageClass, "standard"), // the API server names its default class before any policy sees the PVC
+		"storageClassName": p.class(), // the API server names its default class before any policy sees the PVC
 	}
 	return merge(reference(name), map[string]any{
 		"metadata": p.metadata(name, true),

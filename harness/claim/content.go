@@ -34,6 +34,15 @@ func (c *Claim) Selected(ctx context.Context) *Claim {
 	})
 }
 
+// Freed is TakenBack of a PVC that says nothing of the volume, which nobody has any more: Kubernetes gives it to the PVC, as the volume is of
+// its class. No other PVC is of that class, so none of them gets it.
+func (c *Claim) Freed(ctx context.Context) *Claim {
+	class := "freed-" + c.UID
+	return c.takenBack(ctx, fmt.Sprintf(`{"spec":{"storageClassName":%q,"claimRef":null}}`, class), func(pvc *corev1.PersistentVolumeClaim, _ *corev1.PersistentVolume) {
+		pvc.Spec.StorageClassName = &class
+	})
+}
+
 // keptForIt lets a released volume wait for the next PVC of that name: one that is free for all is given to whoever waits for a volume.
 const keptForIt = `{"spec":{"claimRef":{"uid":null,"resourceVersion":null}}}`
 
