@@ -39,16 +39,21 @@ func TestAPVCIsBoundToItsData(t *testing.T) {
 		phase corev1.PersistentVolumeClaimPhase
 		logs  string // empty: there is no ReplicationDestination
 		want  string
+		from  string // what VolSync filled its volume from; empty: it did not
 	}{
-		"bound, and restored":                   {corev1.ClaimBound, found, "pass"},
-		"bound, and nothing restores":           {corev1.ClaimBound, "", "fail"},
-		"bound, and nothing found to restore":   {corev1.ClaimBound, nothing, "fail"},
-		"never bound, though it was restored":   {corev1.ClaimPending, found, "fail"},
-		"never bound, and nothing was restored": {corev1.ClaimPending, "", "fail"},
-		"lost":                                  {corev1.ClaimLost, found, "fail"},
+		"bound, and restored":                   {corev1.ClaimBound, found, "pass", "ns/restore"},
+		"bound, and nothing restores":           {corev1.ClaimBound, "", "fail", "ns/restore"},
+		"bound, and nothing found to restore":   {corev1.ClaimBound, nothing, "fail", "ns/restore"},
+		"never bound, though it was restored":   {corev1.ClaimPending, found, "fail", "ns/restore"},
+		"never bound, and nothing was restored": {corev1.ClaimPending, "", "fail", "ns/restore"},
+		"lost":                                  {corev1.ClaimLost, found, "fail", "ns/restore"},
+		"bound to another volume, and restored": {corev1.ClaimBound, found, "fail", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			objects := []client.Object{pvcThat(c.phase)}
+			pvc := pvcThat(c.phase)
+			pvc.Spec.VolumeName = "pv-1"
+			volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv-1", Annotations: map[string]string{populatedFrom: c.from}}}
+			objects := []client.Object{pvc, volume}
 			if c.logs != "" {
 				objects = append(objects, restores(c.logs))
 			}

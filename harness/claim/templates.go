@@ -195,9 +195,29 @@ func (c *Claim) filled(ctx context.Context) (string, error) {
 			}
 			return fmt.Sprintf("ReplicationDestination %s has restored a snapshot into PVC %s", d.GetName(), c.Name), nil
 		}
+		if another, err := c.hasAnotherVolume(ctx); another || err != nil {
+			return "", err
+		}
 		return fmt.Sprintf("PVC %s is filled from the snapshot that ReplicationDestination %s has restored", c.Name, d.GetName()), nil
 	}
 	return "", nil
+}
+
+// populatedFrom is the annotation that VolSync's volume populator gives to a PersistentVolume that it has filled.
+const populatedFrom = "volsync.backube/populated-from"
+
+// hasAnotherVolume says whether the claim is bound to a volume that VolSync has not filled: Kubernetes gives a PVC a volume whose claimRef names
+// it, or that nobody has, whatever its dataSourceRef says.
+func (c *Claim) hasAnotherVolume(ctx context.Context) (bool, error) {
+	var pvc corev1.PersistentVolumeClaim
+	if err := c.env().API.Get(ctx, client.ObjectKey{Namespace: c.env().Namespace, Name: c.Name}, &pvc); err != nil || pvc.Status.Phase != corev1.ClaimBound {
+		return false, client.IgnoreNotFound(err)
+	}
+	var volume corev1.PersistentVolume
+	if err := c.env().API.Get(ctx, client.ObjectKey{Name: pvc.Spec.VolumeName}, &volume); err != nil {
+		return false, client.IgnoreNotFound(err)
+	}
+	return volume.Annotations[populatedFrom] == "", nil
 }
 
 // neverFilled fails the spec where the claim's volume was filled from a repository. Where a ReplicationDestination is there in any
