@@ -30,7 +30,7 @@ func (p plot) byHand() []situation {
 		},
 		{
 			name: "a clone is made of a PVC that is being restored", requirement: "safety/backup-during-restore", wanted: "no backup of the clone",
-			play: p.scene(p.backup(), p.backupOf(twinName), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, create(cloneOf(claimName, p.claim(twinName))),
+			play: p.scene(p.backup(), p.backupOf(twinName), create(p.claim(claimName)), wait(afterMillis), play.Step{Movers: true}, create(sourced(p.claim(twinName), "", "PersistentVolumeClaim", claimName)),
 				create(using(twinName, pod("twin"))), wait(afterMillis), play.Step{Scan: true}, wait(afterMillis), play.Step{Movers: true}, wait(afterMillis)),
 			verify: (*found).noBackupOfTheClone,
 		},
@@ -87,12 +87,6 @@ func ownDestination() map[string]any {
 // copies has every ReplicationSource's backups made of a copy of the volume.
 func copies(method string) play.Step {
 	return play.Step{Update: merge(anyOf(source), map[string]any{"spec": map[string]any{"restic": map[string]any{"copyMethod": method}}})}
-}
-
-// cloneOf makes of a PVC a clone of another one.
-func cloneOf(of string, claim map[string]any) map[string]any {
-	claim["spec"].(map[string]any)["dataSource"] = map[string]any{"kind": "PersistentVolumeClaim", "name": of}
-	return claim
 }
 
 // noBackupOfTheClone wants no backup of the twin to begin, which is a clone of a PVC whose restore is not done.

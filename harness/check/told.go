@@ -31,7 +31,7 @@ func (p plot) told() []situation {
 		}
 		return p.scene(flat...)
 	}
-	return append(append(p.acceptedVolumes(), p.leftOut()...), []situation{
+	return slices.Concat(p.acceptedVolumes(), p.leftOut(), []situation{
 		{
 			name: "no backup runs, then one does, then none does any more", requirement: requirement, wanted: "says so, but when all is well", feature: "visible-decision",
 			play: steps(create(p.claim(claimName)), wait(3*hourMillis), scan, play.Step{BackedUp: true}, wait(3*afterMillis), scan, wait(p.lapsesMillis()), scan),
@@ -70,12 +70,12 @@ func (p plot) told() []situation {
 				f.saysMore(waits, well, "its backups wait until somebody decides")
 			},
 		},
-	}...)
+	})
 }
 
-// leftOut are situations in namespaces that Kyverno is not asked about by default (resourceFilters of its Helm chart).
+// leftOut are situations in namespaces that Kyverno is not asked about by default.
 func (p plot) leftOut() (all []situation) {
-	for _, namespace := range []string{"kube-system", "kube-public", "kube-node-lease", "kyverno"} {
+	for _, namespace := range play.LeftOut {
 		claim := p.claim(claimName)
 		claim["metadata"].(map[string]any)["namespace"] = namespace
 		all = append(all, situation{

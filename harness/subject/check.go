@@ -154,17 +154,17 @@ var elsewhere = regexp.MustCompile(`^(\.{0,2}/|(local|sftp|rest|swift|b2|azure|g
 
 // repository refuses a repository that is not in S3, in a Secret or in what the External Secrets Operator makes one of.
 func (c *checker) repository(template map[string]any, o *unstructured.Unstructured, what string) {
-	for _, below := range [][]string{{"stringData"}, {"data"}, {"spec", "target", "template", "data"}} {
-		value := text(o, append(slices.Clone(below), repositoryKey)...)
-		if decoded, err := base64.StdEncoding.DecodeString(value); err == nil && below[0] == "data" {
+	for _, keys := range [][]string{{"stringData", repositoryKey}, {"data", repositoryKey}, {"spec", "target", "template", "data", repositoryKey}} {
+		value := text(o, keys...)
+		if decoded, err := base64.StdEncoding.DecodeString(value); err == nil && keys[0] == "data" {
 			value = string(decoded)
 		}
 		if !elsewhere.MatchString(value) {
 			continue
 		}
-		path := []any{repositoryKey}
-		for i := range below {
-			path = slices.Insert(path, i, any(below[i]))
+		var path []any
+		for _, key := range keys {
+			path = append(path, key)
 		}
 		c.report(c.of(template, path...), "the repository %q of %s is not in S3, and the suite has no other storage: its movers would write nowhere", value, what)
 	}

@@ -158,6 +158,9 @@ type Step struct {
 	Refused string `json:"refused,omitempty"`
 }
 
+// LeftOut are the namespaces that Kyverno leaves out by default: those of the resourceFilters that its Helm chart writes.
+var LeftOut = []string{"kube-system", "kube-public", "kube-node-lease", "kyverno"}
+
 // Who sends what no user does.
 const (
 	VolSync       = "system:serviceaccount:volsync-system:volsync"
